@@ -1,1 +1,6 @@
 //! Being built.
+
+mod pattern;
+mod spec;
+
+pub use spec::*;

@@ -1,1 +1,12 @@
 //! Being built.
+
+mod name;
+mod process;
+mod spec;
+
+pub use name::{BadServiceName, ServiceId, ServiceName};
+pub use process::{Exit, Launch, ProcessTree, Signal, SpawnError, Spawned, Spawner};
+pub use spec::{
+    AppSpec, BuildCache, Check, Command, ExternalAddress, ExternalSpec, Monitor, NamedCheck, Overlap,
+    PortOwner, ServiceKind, ServiceSpec, StartOrder, Stdin,
+};

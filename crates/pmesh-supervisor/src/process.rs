@@ -1,0 +1,141 @@
+//! The seam to the operating system: starting a process tree, signalling it, learning of its end.
+
+use std::{collections::BTreeMap, ffi::OsString, fmt, io, path::PathBuf};
+
+use futures_util::future::BoxFuture;
+use tokio::io::AsyncRead;
+
+use crate::Stdin;
+
+/// Starts process trees. The operating system's is `OsSpawner`; a second process
+/// may implement it one day, so nothing here assumes that the tree's processes are our children.
+pub trait Spawner: Send + Sync + 'static {
+    /// Starts a process in a session and process group of its own.
+    ///
+    /// Blocks for fork and exec, a few milliseconds at most. Must be called in a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError`] with the system's own reason; nothing runs then.
+    fn spawn(&self, launch: &Launch) -> Result<Spawned, SpawnError>;
+}
+
+/// Everything that a process is started with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Launch {
+    /// A path, or a name that is looked up in the `PATH` of `env`.
+    pub program: OsString,
+    /// The words behind the program's.
+    pub arguments: Vec<OsString>,
+    /// The folder it starts in; absolute.
+    pub folder: PathBuf,
+    /// Its whole environment; nothing is inherited beside it.
+    pub env: BTreeMap<OsString, OsString>,
+    /// The soft limit of open descriptors, cut to the hard one; none: the server's own.
+    pub nofile: Option<u64>,
+    /// What it reads.
+    pub stdin: Stdin,
+}
+
+/// A process tree that was started.
+pub struct Spawned {
+    /// The tree, to look at and to signal.
+    pub tree: Box<dyn ProcessTree>,
+    /// Resolves when the leader has ended, whatever still holds its output. Dropping it does not
+    /// leave a zombie behind.
+    pub exit: BoxFuture<'static, Exit>,
+    /// What the tree writes to its standard output and error, in the order of writing. Ends when
+    /// nothing holds the pipe any more.
+    pub output: Box<dyn AsyncRead + Send + Unpin>,
+}
+
+impl fmt::Debug for Spawned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spawned").field("leader", &self.tree.leader()).finish_non_exhaustive()
+    }
+}
+
+/// The processes that came from one spawn.
+pub trait ProcessTree: Send + Sync + 'static {
+    /// The first process's id.
+    fn leader(&self) -> u32;
+
+    /// The processes of the tree that live now, the leader first if it does.
+    fn pids(&self) -> Vec<u32>;
+
+    /// Sends a signal to every process of the tree; those that are gone are left out.
+    fn signal(&self, signal: Signal);
+
+    /// Resolves when no process of the tree lives. Cancel-safe; may be awaited again.
+    fn ended(&self) -> BoxFuture<'_, ()>;
+}
+
+/// The two signals that a supervisor needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGTERM (and SIGCONT behind it, so that a stopped process gets it): please end.
+    Terminate,
+    /// SIGKILL: end.
+    Kill,
+}
+
+/// How a process ended (wait(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It called exit with this code.
+    Code(i32),
+    /// This signal ended it.
+    Signal(i32),
+    /// It ended, and nothing could be learnt of how.
+    Unknown,
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(number) => match signal_name(number) {
+                Some(name) => f.write_str(name),
+                None => write!(f, "signal {number}"),
+            },
+            Self::Unknown => f.write_str("an exit that nobody saw"),
+        }
+    }
+}
+
+/// Names of signal(7) for x86-64 and aarch64.
+fn signal_name(number: i32) -> Option<&'static str> {
+    Some(match number {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        5 => "SIGTRAP",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        10 => "SIGUSR1",
+        11 => "SIGSEGV",
+        12 => "SIGUSR2",
+        13 => "SIGPIPE",
+        14 => "SIGALRM",
+        15 => "SIGTERM",
+        24 => "SIGXCPU",
+        25 => "SIGXFSZ",
+        31 => "SIGSYS",
+        _ => return None,
+    })
+}
+
+/// Why a process could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start {program:?} in {}", folder.display())]
+pub struct SpawnError {
+    /// The program that was asked for.
+    pub program: OsString,
+    /// The folder it was to start in.
+    pub folder: PathBuf,
+    /// The system's reason.
+    pub source: io::Error,
+}

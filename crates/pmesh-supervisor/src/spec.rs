@@ -1,0 +1,266 @@
+//! What a service is told to be. Plain values; the defaults of the manifest format are the
+//! `Default` implementations here and nowhere else.
+
+use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, time::Duration};
+
+use crate::ServiceName;
+
+/// A service as it was declared.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServiceSpec {
+    /// Its name, unique in the node.
+    pub name: ServiceName,
+    /// What it is.
+    pub kind: ServiceKind,
+}
+
+/// The three kinds of service.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ServiceKind {
+    /// Processes that are kept running (boxed: by far the largest of the three).
+    App(Box<AppSpec>),
+    /// Addresses that somebody else keeps running.
+    External(ExternalSpec),
+    /// A folder of files: nothing to run and nothing to probe.
+    Files,
+}
+
+/// A service of processes (`!App`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct AppSpec {
+    /// The folder that commands start in; absolute.
+    pub folder: PathBuf,
+    /// The command of an instance; none for a service that is only built.
+    pub run: Option<Command>,
+    /// Commands that make the build, in order.
+    pub build: Vec<Command>,
+    /// Whether a build with the same content hash is taken again.
+    pub build_cache: BuildCache,
+    /// Commands that run, in order, before the instances of a run are stopped.
+    pub shutdown: Vec<Command>,
+    /// How many instances run.
+    pub instances: u32,
+    /// Environment of every command of the service, on top of the server's.
+    pub env: BTreeMap<String, String>,
+    /// The environment variable that names the address to listen on.
+    pub host_variable: String,
+    /// The environment variable that names the port to listen on.
+    pub port_variable: String,
+    /// The environment variable that names both, as `HOST:PORT`.
+    pub listen_variable: String,
+    /// The soft limit of open descriptors that instances get, cut to the hard one.
+    pub nofile: u64,
+    /// A service without a port: its processes are counted, not probed.
+    pub background: bool,
+    /// How instances are probed.
+    pub monitor: Monitor,
+    /// From spawn to ready; an instance that takes longer is stopped.
+    pub ready_timeout: Duration,
+    /// From SIGTERM to SIGKILL.
+    pub stop_timeout: Duration,
+    /// How long the build may take in all.
+    pub build_timeout: Duration,
+    /// From "no new requests" to SIGTERM, while requests are under way.
+    pub drain_timeout: Duration,
+    /// Whether old instances serve until the new ones are ready.
+    pub overlap: Overlap,
+    /// Whether instances start side by side.
+    pub start: StartOrder,
+    /// The name of the log file in the log folder.
+    pub log: String,
+    /// What instances read from their standard input.
+    pub stdin: Stdin,
+}
+
+impl AppSpec {
+    /// A service `name` in `folder` with the defaults of the format: one instance of nothing.
+    pub fn new(name: &ServiceName, folder: PathBuf) -> Self {
+        Self {
+            folder,
+            run: None,
+            build: Vec::new(),
+            build_cache: BuildCache::ByContent,
+            shutdown: Vec::new(),
+            instances: 1,
+            env: BTreeMap::new(),
+            host_variable: "HOST".to_owned(),
+            port_variable: "PORT".to_owned(),
+            listen_variable: "LISTEN".to_owned(),
+            nofile: 65_536,
+            background: false,
+            monitor: Monitor::default(),
+            ready_timeout: Duration::from_secs(30),
+            stop_timeout: Duration::from_secs(10),
+            build_timeout: Duration::from_mins(15),
+            drain_timeout: Duration::from_secs(30),
+            overlap: Overlap::default(),
+            start: StartOrder::SideBySide,
+            log: format!("{name}.log"),
+            stdin: Stdin::Null,
+        }
+    }
+
+    /// Whether old instances serve until the new ones are ready: as declared, and by default not
+    /// for a background service.
+    pub fn overlaps(&self) -> bool {
+        match self.overlap {
+            Overlap::ByKind => !self.background,
+            Overlap::Yes => true,
+            Overlap::No => false,
+        }
+    }
+}
+
+/// Whether old and new instances of a service may run at the same time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overlap {
+    /// Yes, but for background services.
+    #[default]
+    ByKind,
+    /// The old instances serve until the new ones are ready.
+    Yes,
+    /// The old instances are stopped first, and start again if the new ones fail.
+    No,
+}
+
+/// Whether a build is made when there is one of the same content hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BuildCache {
+    /// No: the one that is there is taken.
+    ByContent,
+    /// Yes, every time (`no_build_control`).
+    Never,
+}
+
+/// How the instances of a service start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartOrder {
+    /// All at once.
+    SideBySide,
+    /// Each when the one before it is ready (`slow_start`).
+    OneByOne,
+}
+
+/// The standard input of instances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stdin {
+    /// `/dev/null`.
+    Null,
+    /// The server's own.
+    Inherit,
+}
+
+/// A command: a program and its words. No shell is involved unless one is named.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Command {
+    /// The folder it starts in, relative to the service's; none: that folder itself.
+    pub folder: Option<PathBuf>,
+    /// The program: a path, or a name that is looked up in `PATH`.
+    pub program: String,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+    /// Environment on top of the service's.
+    pub env: BTreeMap<String, String>,
+}
+
+impl fmt::Display for Command {
+    /// The words of the command, as a person would type them; without environment and folder.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.program)?;
+        for word in &self.arguments {
+            let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
+            if !word.is_empty() && word.chars().all(plain) {
+                write!(f, " {word}")?;
+            } else {
+                write!(f, " '{}'", word.replace('\'', r"'\''"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A service of addresses that somebody else keeps running (`!Proxy`).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ExternalSpec {
+    /// Where it listens, at least one.
+    pub addresses: Vec<ExternalAddress>,
+    /// How the addresses are probed.
+    pub monitor: Monitor,
+}
+
+/// A host and port of somebody else's.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ExternalAddress {
+    /// A host name or a literal address (IPv6 without brackets).
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl fmt::Display for ExternalAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if matches!(self.host.parse(), Ok(IpAddr::V6(_))) {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// How something is probed, and how many answers in a row change its health.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Monitor {
+    /// While it is healthy: the pause between probes.
+    pub healthy_interval: Duration,
+    /// Passes in a row after which what was unhealthy is healthy.
+    pub healthy_threshold: u32,
+    /// While it is unhealthy: the pause between probes.
+    pub unhealthy_interval: Duration,
+    /// Failures in a row after which what was healthy is unhealthy.
+    pub unhealthy_threshold: u32,
+    /// How long one probe may take.
+    pub timeout: Duration,
+    /// The checks of one probe; all of them must pass.
+    pub checks: Vec<NamedCheck>,
+    /// Whose the listening socket must be.
+    pub port_owner: PortOwner,
+}
+
+impl Default for Monitor {
+    fn default() -> Self {
+        Self {
+            healthy_interval: Duration::from_secs(5),
+            healthy_threshold: 1,
+            unhealthy_interval: Duration::from_secs(5),
+            unhealthy_threshold: 3,
+            timeout: Duration::from_secs(5),
+            checks: vec![NamedCheck { name: "tcp".to_owned(), check: Check::Tcp }],
+            port_owner: PortOwner::Instance,
+        }
+    }
+}
+
+/// A check and what error messages call it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedCheck {
+    /// The name that the manifest gives it.
+    pub name: String,
+    /// What is checked.
+    pub check: Check,
+}
+
+/// One check of a probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// A connection is accepted.
+    Tcp,
+}
+
+/// Whose the socket that an instance's port answers on must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortOwner {
+    /// A process of the instance's own tree.
+    Instance,
+    /// Anybody's: for an app that listens through somebody else, such as a container.
+    Any,
+}
