@@ -1,0 +1,318 @@
+//! A change of the node's state as data: what was asked, what it did step by step, how it ended.
+//!
+//! The API, the command line and the log tell the same story because they read the same record.
+
+use std::{collections::BTreeMap, fmt, num::ParseIntError, str::FromStr, sync::Arc, time::SystemTime};
+
+use pmesh_manifest::{Mistakes, ReadError};
+use pmesh_supervisor::ServiceName;
+use pmesh_vcs::{Revision, VcsError};
+
+/// An operation's name: a 64-bit number that rises with time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OperationId(pub u64);
+
+impl fmt::Display for OperationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for OperationId {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        text.parse().map(Self)
+    }
+}
+
+/// What is asked of the node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Fetch, and roll every service over to the remote head.
+    Update(Rebuild),
+    /// Read the manifest from disk, and roll over to it.
+    Reload(Rebuild),
+    /// Restart services; a stopped one starts.
+    Restart(Scope, Rebuild),
+    /// Stop services until they are restarted.
+    Stop(Scope),
+}
+
+/// Whether builds are made again although nothing changed (`invalidate`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rebuild {
+    /// No: a build of the same content is taken again.
+    Changed,
+    /// Yes.
+    Everything,
+}
+
+/// The services that a request is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All of them.
+    All,
+    /// This one.
+    One(ServiceName),
+}
+
+/// The kinds of operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OperationKind {
+    /// The server's start.
+    Start,
+    /// [`Request::Update`].
+    Update,
+    /// [`Request::Reload`].
+    Reload,
+    /// [`Request::Restart`].
+    Restart,
+    /// [`Request::Stop`].
+    Stop,
+    /// The server's end.
+    Shutdown,
+}
+
+impl OperationKind {
+    /// The word for it, in the API and in logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Update => "update",
+            Self::Reload => "reload",
+            Self::Restart => "restart",
+            Self::Stop => "stop",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// Where an operation stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OperationState {
+    /// It waits for its turn.
+    Queued,
+    /// It runs.
+    Running,
+    /// It ended well.
+    Done,
+    /// It ended with a [`Failure`].
+    Failed,
+    /// It was taken out of the queue, or ended early and went back.
+    Cancelled,
+}
+
+impl OperationState {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether nothing of it is still to come.
+    pub fn has_ended(self) -> bool {
+        matches!(self, Self::Done | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// One step of an operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// What it does.
+    pub name: StepName,
+    /// The service that it is about, if it is about one.
+    pub service: Option<ServiceName>,
+    /// Where it stands.
+    pub state: StepState,
+    /// When it began.
+    pub started: SystemTime,
+    /// When it ended.
+    pub ended: Option<SystemTime>,
+    /// What a person may want to know of it: a commit, a reason.
+    pub detail: Option<String>,
+}
+
+/// The steps there are, in the order in which an update takes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "the names are those of the documentation and say it")]
+pub enum StepName {
+    Fetch,
+    Check,
+    CheckOut,
+    Build,
+    Start,
+    Ready,
+    Switch,
+    Drain,
+    Stop,
+    RollBack,
+}
+
+impl StepName {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fetch => "fetch",
+            Self::Check => "check",
+            Self::CheckOut => "check_out",
+            Self::Build => "build",
+            Self::Start => "start",
+            Self::Ready => "ready",
+            Self::Switch => "switch",
+            Self::Drain => "drain",
+            Self::Stop => "stop",
+            Self::RollBack => "roll_back",
+        }
+    }
+}
+
+/// Where a step stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepState {
+    /// It runs.
+    Running,
+    /// It ended well.
+    Done,
+    /// It failed.
+    Failed,
+}
+
+impl StepState {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// The record of an operation.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    /// Its name.
+    pub id: OperationId,
+    /// What it is.
+    pub kind: OperationKind,
+    /// Where it stands.
+    pub state: OperationState,
+    /// When its turn came; none while it is queued.
+    pub started: Option<SystemTime>,
+    /// When it ended.
+    pub ended: Option<SystemTime>,
+    /// What it did, in order; at most [`Operation::MAX_STEPS`], the first ones kept.
+    pub steps: Vec<Step>,
+    /// How it ended.
+    pub outcome: Option<Result<Outcome, Arc<Failure>>>,
+}
+
+impl Operation {
+    /// The most steps that are kept of one operation: enough for 200 services in seven steps each,
+    /// forth and back.
+    pub const MAX_STEPS: usize = 4096;
+}
+
+/// What an operation that ended well did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The server has started; what is not ready yet is named with its reason and goes on trying.
+    Started {
+        /// Services that did not become ready in their time.
+        failed: BTreeMap<ServiceName, String>,
+    },
+    /// The work tree stands at `to`.
+    Updated(Update),
+    /// The manifest is in force.
+    Reloaded {
+        /// Services that had no ready instance before and have none now.
+        failed: BTreeMap<ServiceName, String>,
+    },
+    /// Services were restarted.
+    Restarted {
+        /// How many.
+        count: usize,
+    },
+    /// Services were stopped.
+    Stopped {
+        /// How many were not stopped before.
+        count: usize,
+    },
+    /// The server has stopped.
+    ShutDown,
+}
+
+/// What an update did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Update {
+    /// What was checked out before.
+    pub from: Revision,
+    /// What the remote offers, and what is checked out now unless `ahead` is there.
+    pub to: Revision,
+    /// Commits that only this machine has: nothing moved.
+    pub ahead: Option<usize>,
+    /// Services that had no ready instance before and have none now.
+    pub failed: BTreeMap<ServiceName, String>,
+}
+
+/// Why an operation did not end well. Nothing is changed then, but for what it says.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The repository refused or is out of reach.
+    #[error(transparent)]
+    Vcs(#[from] VcsError),
+    /// The manifest says `repo: {update: false}`.
+    #[error("this manifest does not allow updates (`repo: {{update: false}}`); update the work tree by other means, then reload")]
+    UpdateDisabled,
+    /// The manifest that the operation was to follow has mistakes.
+    #[error("the manifest has mistakes; mend them and try again:\n{0}")]
+    ManifestInvalid(Mistakes),
+    /// The manifest could not be read.
+    #[error(transparent)]
+    ManifestUnreadable(ReadError),
+    /// Services did not become ready.
+    #[error("{}", .0.sentence())]
+    Rollout(RolloutFailure),
+    /// No service of this name.
+    #[error("no service {0:?} in the manifest")]
+    UnknownService(ServiceName),
+    /// The server is about to end.
+    #[error("the server is shutting down")]
+    ShuttingDown,
+    /// Something that should not happen; the log has more.
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// A rollout that did not succeed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RolloutFailure {
+    /// The services that failed, and why.
+    pub services: BTreeMap<ServiceName, String>,
+    /// Of a restart: how many services were restarted all the same.
+    pub restarted: Option<usize>,
+    /// Of an update: from where to where it was to go.
+    pub revisions: Option<(Revision, Revision)>,
+    /// Whether everything is as it was before.
+    pub rolled_back: bool,
+}
+
+impl RolloutFailure {
+    fn sentence(&self) -> String {
+        let mut text = String::new();
+        for (service, reason) in &self.services {
+            if !text.is_empty() {
+                text.push_str("; ");
+            }
+            text.push_str(&format!("service {service} failed: {reason}"));
+        }
+        text.push_str(if self.rolled_back { "; everything is as it was before" } else { "" });
+        text
+    }
+}

@@ -1,0 +1,190 @@
+//! Whether a service does what it should, and when a probed thing counts as healthy. Plain types.
+
+use std::time::{Duration, Instant};
+
+use crate::Monitor;
+
+/// The health of a service, for people and programs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthReport {
+    /// The one word.
+    pub status: Status,
+    /// Instances (or addresses) that are healthy, at most `total`, also while old and new overlap.
+    pub healthy: u32,
+    /// Instances that are wanted; 0 when stopped.
+    pub total: u32,
+    /// What is wrong, in words that help; there whenever the status is `Degraded` or `Down`.
+    pub error: Option<String>,
+}
+
+/// The one word for a service's health.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Every wanted instance is healthy, or there is nothing to run.
+    Ok,
+    /// Some are.
+    Degraded,
+    /// None is yet, and nothing has failed.
+    Starting,
+    /// None is.
+    Down,
+    /// It was stopped on request.
+    Stopped,
+}
+
+impl HealthReport {
+    /// A service that was stopped on request.
+    pub fn stopped() -> Self {
+        Self { status: Status::Stopped, healthy: 0, total: 0, error: None }
+    }
+
+    /// A service of `total` wanted things of which `healthy` are, with the reason of the latest
+    /// failure if one of the others has failed.
+    pub fn of(healthy: u32, total: u32, failure: Option<String>) -> Self {
+        let healthy = healthy.min(total);
+        let missing = total - healthy;
+        let (status, error) = match (healthy, failure) {
+            _ if missing == 0 => (Status::Ok, None),
+            (0, None) => (Status::Starting, None),
+            (0, Some(reason)) => (Status::Down, Some(reason)),
+            (_, reason) => (
+                Status::Degraded,
+                Some(reason.unwrap_or_else(|| format!("{missing} of {total} instances are not ready yet"))),
+            ),
+        };
+        Self { status, healthy, total, error }
+    }
+}
+
+/// Rise and fall of one probed thing: feeds on the results of probes, says when the next is due.
+#[derive(Clone, Debug)]
+pub struct Liveness {
+    healthy: bool,
+    /// Results in a row that speak against `healthy`.
+    against: u32,
+    next: Instant,
+    /// Until the first pass: probes come quickly, so that readiness is seen as soon as it is there.
+    eager: Option<Duration>,
+}
+
+/// The first pause between probes of what has not been healthy yet; it doubles up to
+/// [`EAGER_LIMIT`].
+const EAGER_START: Duration = Duration::from_millis(10);
+/// The longest pause between probes of what has not been healthy yet.
+const EAGER_LIMIT: Duration = Duration::from_millis(250);
+
+impl Liveness {
+    /// Something that has just been started: unhealthy, and probed quickly until it passes once.
+    pub fn starting(now: Instant) -> Self {
+        Self { healthy: false, against: 0, next: now + EAGER_START, eager: Some(EAGER_START) }
+    }
+
+    /// Whether it counts as healthy.
+    pub fn is_healthy(&self) -> bool {
+        self.healthy
+    }
+
+    /// When the next probe is due. The next starts only when the one before it has a result, so
+    /// probes never pile up.
+    pub fn next_probe(&self) -> Instant {
+        self.next
+    }
+
+    /// Takes the result of a probe; answers whether the health changed by it.
+    pub fn on_result(&mut self, passed: bool, monitor: &Monitor, now: Instant) -> bool {
+        let speaks_against = passed != self.healthy;
+        self.against = if speaks_against { self.against + 1 } else { 0 };
+        let threshold = match (self.healthy, self.eager) {
+            (true, _) => monitor.unhealthy_threshold,
+            // The first pass after a start is readiness, not recovery: it needs no repetition.
+            (false, Some(_)) => 1,
+            (false, None) => monitor.healthy_threshold,
+        };
+        let changed = speaks_against && self.against >= threshold.max(1);
+        if changed {
+            self.healthy = passed;
+            self.against = 0;
+        }
+        self.next = now
+            + match &mut self.eager {
+                _ if passed => monitor.healthy_interval,
+                Some(pause) => {
+                    *pause = (*pause * 2).min(EAGER_LIMIT);
+                    *pause
+                }
+                None => monitor.unhealthy_interval,
+            };
+        if passed {
+            self.eager = None;
+        }
+        changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::{HealthReport, Liveness, Status};
+    use crate::Monitor;
+
+    #[test]
+    fn a_service_is_ok_only_when_every_wanted_instance_is_healthy() {
+        assert_eq!(HealthReport::of(2, 2, Some("old news".into())).status, Status::Ok);
+        assert_eq!(HealthReport::of(0, 0, None).status, Status::Ok);
+        assert_eq!(HealthReport::of(5, 2, None).healthy, 2, "old and new overlap");
+        assert_eq!(HealthReport::of(1, 2, None).status, Status::Degraded);
+        assert_eq!(HealthReport::of(0, 2, None).status, Status::Starting);
+        assert_eq!(HealthReport::of(0, 2, Some("exit code 1".into())).status, Status::Down);
+    }
+
+    #[test]
+    fn whenever_a_service_is_degraded_or_down_there_is_a_reason() {
+        for healthy in 0..3 {
+            for failure in [None, Some("exit code 1".to_owned())] {
+                let report = HealthReport::of(healthy, 3, failure);
+                let must = matches!(report.status, Status::Degraded | Status::Down);
+                assert_eq!(report.error.is_some(), must, "{report:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_pass_makes_ready_and_only_failures_in_a_row_take_it_back() {
+        let monitor = Monitor { unhealthy_threshold: 3, healthy_threshold: 2, ..Monitor::default() };
+        let now = Instant::now();
+        let mut live = Liveness::starting(now);
+        assert!(!live.on_result(false, &monitor, now));
+        assert!(live.on_result(true, &monitor, now));
+        assert!(live.is_healthy());
+        for results in [[false, false, true], [false, false, true]] {
+            for passed in results {
+                assert!(!live.on_result(passed, &monitor, now));
+            }
+        }
+        assert!(!live.on_result(false, &monitor, now));
+        assert!(!live.on_result(false, &monitor, now));
+        assert!(live.on_result(false, &monitor, now));
+        assert!(!live.is_healthy());
+        assert!(!live.on_result(true, &monitor, now), "recovery needs its threshold");
+        assert!(live.on_result(true, &monitor, now));
+    }
+
+    #[test]
+    fn until_the_first_pass_probes_come_quickly_and_then_at_the_interval() {
+        let monitor = Monitor::default();
+        let mut now = Instant::now();
+        let mut live = Liveness::starting(now);
+        let mut pauses = Vec::new();
+        for _ in 0..7 {
+            pauses.push((live.next_probe() - now).as_millis());
+            now = live.next_probe();
+            live.on_result(false, &monitor, now);
+        }
+        assert_eq!(pauses, [10, 20, 40, 80, 160, 250, 250]);
+        live.on_result(true, &monitor, now);
+        assert_eq!(live.next_probe() - now, monitor.healthy_interval);
+        live.on_result(false, &monitor, now);
+        assert_eq!(live.next_probe() - now, Duration::from_secs(5), "not eager again");
+    }
+}
