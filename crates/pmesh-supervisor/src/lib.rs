@@ -1,9 +1,13 @@
 //! Being built.
 
+pub mod backoff;
+mod health;
+pub mod lifecycle;
 mod name;
 mod process;
 mod spec;
 
+pub use health::{HealthReport, Liveness, Status};
 pub use name::{BadServiceName, ServiceId, ServiceName};
 pub use process::{Exit, Launch, ProcessTree, Signal, SpawnError, Spawned, Spawner};
 pub use spec::{

@@ -1,0 +1,95 @@
+//! How long a failing instance waits before it is started again. A plain type.
+
+use std::time::Duration;
+
+/// The pause before the second restart in a row; the first comes at once.
+pub const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause, without jitter.
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// An instance that was ready for so long has recovered: its next failure counts as the first.
+pub const RECOVERED_AFTER: Duration = Duration::from_secs(30);
+
+/// The pauses of one instance: none before the first restart, then [`FIRST_PAUSE`], doubling with
+/// each failure up to [`LONGEST_PAUSE`], each lengthened by up to a tenth so that instances that
+/// fail together do not come back together.
+#[derive(Clone, Debug)]
+pub struct Backoff {
+    failures: u32,
+    random: u64,
+}
+
+impl Backoff {
+    /// A fresh one; `seed` decides the jitter.
+    pub fn new(seed: u64) -> Self {
+        Self { failures: 0, random: seed }
+    }
+
+    /// Failures in a row that count.
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// Takes a failure of an instance that had been ready for `ready_for` (none: it never was) and
+    /// answers with the pause before the next start.
+    pub fn on_failure(&mut self, ready_for: Option<Duration>) -> Duration {
+        if ready_for.is_some_and(|time| time >= RECOVERED_AFTER) {
+            self.failures = 0;
+        }
+        self.failures = self.failures.saturating_add(1);
+        let Some(doublings) = self.failures.checked_sub(2) else { return Duration::ZERO };
+        let pause = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(doublings)).min(LONGEST_PAUSE);
+        pause + pause.mul_f64(self.jitter())
+    }
+
+    /// From 0 to 0.1. SplitMix64 (Steele, Lea, Flood 2014): spread matters here, secrecy does not.
+    fn jitter(&mut self) -> f64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.random;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((bits ^ (bits >> 31)) >> 11) as f64 / (1_u64 << 53) as f64 / 10.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::{Backoff, LONGEST_PAUSE};
+
+    #[test]
+    fn the_first_restart_is_at_once_and_each_further_failure_doubles_the_pause() {
+        let mut backoff = Backoff::new(7);
+        let pauses: Vec<u128> = (0..12).map(|_| backoff.on_failure(None).as_millis()).collect();
+        let plain = [0, 100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000, 30_000];
+        for (pause, plain) in pauses.iter().zip(plain) {
+            assert!((plain..=plain + plain / 10).contains(pause), "{pauses:?}");
+        }
+    }
+
+    #[test]
+    fn half_a_minute_of_readiness_forgives_all_failures() {
+        let mut backoff = Backoff::new(7);
+        for _ in 0..9 {
+            backoff.on_failure(None);
+        }
+        assert!(backoff.on_failure(Some(Duration::from_secs(29))) > Duration::from_secs(20));
+        assert_eq!(backoff.on_failure(Some(Duration::from_secs(30))), Duration::ZERO);
+    }
+
+    proptest! {
+        #[test]
+        fn no_pause_is_ever_longer_than_the_longest_and_a_tenth(
+            seed: u64,
+            ready in proptest::collection::vec(proptest::option::of(0_u64..60), 1..200),
+        ) {
+            let mut backoff = Backoff::new(seed);
+            for seconds in ready {
+                let pause = backoff.on_failure(seconds.map(Duration::from_secs));
+                prop_assert!(pause <= LONGEST_PAUSE + LONGEST_PAUSE / 10);
+            }
+        }
+    }
+}
