@@ -41,7 +41,7 @@ impl Backoff {
         pause + pause.mul_f64(self.jitter())
     }
 
-    /// From 0 to 0.1. SplitMix64 (Steele, Lea, Flood 2014): spread matters here, secrecy does not.
+    /// From 0 to 0.1. `SplitMix64` (Steele, Lea, Flood 2014): spread matters here, secrecy does not.
     fn jitter(&mut self) -> f64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.random;

@@ -5,6 +5,7 @@ mod health;
 pub mod lifecycle;
 mod name;
 mod process;
+pub mod rollout;
 mod spec;
 
 pub use health::{HealthReport, Liveness, Status};
