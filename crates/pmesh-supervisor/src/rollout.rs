@@ -224,7 +224,10 @@ impl Rollout {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Action, Event, Item, Limits, Rollout, Unity};
+    use super::{
+        Action::{self, Build, GoBack, Start, Switch},
+        Event, Item, Limits, Rollout, Unity,
+    };
 
     const WEB: Item = Item { overlaps: true, background: false, vital: true };
     const JOB: Item = Item { overlaps: false, background: true, vital: true };
@@ -240,13 +243,13 @@ mod tests {
             }
             for action in actions {
                 match action {
-                    Action::Build(index) => rollout.on_event(index, Event::Built),
-                    Action::Start(index) => {
+                    Build(index) => rollout.on_event(index, Event::Built),
+                    Start(index) => {
                         rollout.on_event(index, Event::Spawned);
                         rollout.on_event(index, fate(index));
                         done.push(action);
                     }
-                    Action::Switch(_) | Action::GoBack(_) => done.push(action),
+                    Switch(_) | GoBack(_) => done.push(action),
                 }
             }
         }
@@ -256,7 +259,6 @@ mod tests {
     fn nothing_is_switched_before_everything_is_ready() {
         let mut rollout = Rollout::new(&[JOB, WEB, WEB], Unity::Together, WIDE);
         let done = run(&mut rollout, |_| Event::Ready);
-        use Action::{Start, Switch};
         assert_eq!(done, [Start(1), Start(2), Start(0), Switch(0), Switch(1), Switch(2)]);
         assert!(rollout.has_ended() && !rollout.went_back());
     }
@@ -265,7 +267,6 @@ mod tests {
     fn when_one_fails_everything_goes_back_and_the_old_background_services_were_never_stopped() {
         let mut rollout = Rollout::new(&[WEB, WEB, JOB], Unity::Together, WIDE);
         let done = run(&mut rollout, |index| if index == 1 { Event::Failed } else { Event::Ready });
-        use Action::{GoBack, Start};
         assert_eq!(done, [Start(0), Start(1), GoBack(0), GoBack(1), GoBack(2)]);
         assert!(rollout.has_ended() && rollout.went_back());
     }
@@ -275,7 +276,6 @@ mod tests {
         let down = Item { vital: false, overlaps: false, ..WEB };
         let mut rollout = Rollout::new(&[WEB, down], Unity::Together, WIDE);
         let done = run(&mut rollout, |index| if index == 1 { Event::Failed } else { Event::Ready });
-        use Action::{Start, Switch};
         assert_eq!(done, [Start(0), Start(1), Switch(0), Switch(1)]);
     }
 
@@ -283,7 +283,6 @@ mod tests {
     fn a_restart_switches_each_service_on_its_own() {
         let mut rollout = Rollout::new(&[WEB, WEB], Unity::Each, WIDE);
         let done = run(&mut rollout, |index| if index == 0 { Event::Failed } else { Event::Ready });
-        use Action::{GoBack, Start, Switch};
         assert_eq!(done, [Start(0), Start(1), GoBack(0), Switch(1)]);
         assert!(rollout.has_ended() && !rollout.went_back());
     }
@@ -292,7 +291,6 @@ mod tests {
     fn the_servers_start_goes_back_on_nothing() {
         let mut rollout = Rollout::new(&[WEB, JOB], Unity::Regardless, WIDE);
         let done = run(&mut rollout, |_| Event::Failed);
-        use Action::{Start, Switch};
         assert_eq!(done, [Start(0), Start(1), Switch(0), Switch(1)]);
     }
 
@@ -300,7 +298,7 @@ mod tests {
     fn a_service_that_is_stopped_meanwhile_leaves_the_rollout() {
         let mut rollout = Rollout::new(&[WEB, WEB], Unity::Together, WIDE);
         let done = run(&mut rollout, |index| if index == 0 { Event::Left } else { Event::Ready });
-        assert_eq!(done, [Action::Start(0), Action::Start(1), Action::Switch(1)]);
+        assert_eq!(done, [Start(0), Start(1), Switch(1)]);
     }
 
     proptest! {
@@ -325,10 +323,10 @@ mod tests {
             for _ in 0..10_000 {
                 for action in rollout.advance() {
                     match action {
-                        Action::Build(index) => building.push(index),
-                        Action::Start(index) => starting.push((index, false)),
-                        Action::Switch(index) => { ends[index] += 1; switched += 1; }
-                        Action::GoBack(index) => { ends[index] += 1; back += 1; }
+                        Build(index) => building.push(index),
+                        Start(index) => starting.push((index, false)),
+                        Switch(index) => { ends[index] += 1; switched += 1; }
+                        GoBack(index) => { ends[index] += 1; back += 1; }
                     }
                 }
                 prop_assert!(building.len() <= builds);
