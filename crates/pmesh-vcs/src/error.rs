@@ -1,0 +1,179 @@
+//! Why a version control operation failed.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use crate::{BranchName, CommitId, InProgress};
+
+/// Why a version control operation failed. Every text can be shown: what could be a password or a token is
+/// taken out of it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VcsError {
+    /// The path is in no repository, or only in one that does not track it.
+    #[error("no repository tracks {}; run `git init` in its folder, or clone the project", .0.display())]
+    NotFound(PathBuf),
+    /// There is a repository, and it cannot be read.
+    #[error("the repository at {} is damaged; `git -C {} fsck` says where", .root.display(), .root.display())]
+    Damaged {
+        /// The top of the work tree.
+        root: PathBuf,
+        /// What could not be read.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The branch follows no remote branch.
+    #[error("branch {branch} follows no remote; `git branch --set-upstream-to=<remote>/<branch>` sets one")]
+    NoRemote {
+        /// The branch that is checked out.
+        branch: BranchName,
+    },
+    /// The remote has no such branch.
+    #[error("{remote} has no branch {branch}; push it, or set another upstream")]
+    NoRemoteBranch {
+        /// The name of the remote.
+        remote: String,
+        /// The branch as the remote would name it.
+        branch: BranchName,
+    },
+    /// No branch is checked out.
+    #[error("the head is detached at {}, so there is no branch to follow; `git switch` to one", .commit.as_str())]
+    Detached {
+        /// The commit that is checked out.
+        commit: CommitId,
+    },
+    /// The branch has no commit yet.
+    #[error("branch {branch} has no commit yet; commit or pull once by hand")]
+    Unborn {
+        /// The branch that is checked out.
+        branch: BranchName,
+    },
+    /// Someone has begun an operation and not finished it.
+    #[error("a {operation} is in progress; finish or abort it with git")]
+    InProgress {
+        /// What has begun.
+        operation: InProgress,
+    },
+    /// Another process holds a lock, or left it behind.
+    #[error(
+        "{} is {} s old: another git is at work; if none is, delete the file", .path.display(), .age.as_secs()
+    )]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+        /// The time since it was written.
+        age: Duration,
+    },
+    /// Something would be lost: tracked files have changes, or untracked files are in the way.
+    #[error("{} would be overwritten; commit, stash or move what is there", listed(.paths))]
+    Dirty {
+        /// The files, relative to the top of the work tree; at most
+        /// [`WorkTree::CHANGED_LIMIT`](crate::WorkTree::CHANGED_LIMIT).
+        paths: Vec<PathBuf>,
+    },
+    /// The head is no ancestor of the remote head, nor the other way round.
+    #[error(
+        "the branch has {ahead} commits that the remote lacks and lacks {behind} of its; `git rebase` or \
+         `git reset` it by hand"
+    )]
+    Diverged {
+        /// Commits that only this machine has.
+        ahead: usize,
+        /// Commits that only the remote has.
+        behind: usize,
+    },
+    /// The remote could not be reached, or refused.
+    #[error("cannot fetch {url}: {message}")]
+    Fetch {
+        /// The remote's URL, without credentials.
+        url: String,
+        /// What git and the remote said about it, without credentials; at most 2 KiB.
+        message: String,
+    },
+    /// The remote did not answer in time. Nothing was changed.
+    #[error("fetching {url} took longer than {} s; check the network", .after.as_secs_f32())]
+    FetchTimeout {
+        /// The remote's URL, without credentials.
+        url: String,
+        /// The time limit.
+        after: Duration,
+    },
+    /// The caller's [`Cancel`](crate::Cancel) was set. Nothing was changed.
+    #[error("cancelled")]
+    Cancelled,
+    /// The repository does not have this commit (yet).
+    #[error("the repository has no commit {0}; fetch it first")]
+    UnknownCommit(CommitId),
+    /// A file of a commit is larger than what is read into memory.
+    #[error("{} has {size} bytes; at most {limit} are read", .path.display())]
+    TooLarge {
+        /// The file, relative to the top of the work tree.
+        path: PathBuf,
+        /// Its size in bytes.
+        size: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// A file could not be read or written.
+    #[error("cannot access {}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The program of the version control system cannot be run.
+    #[error("cannot run {program}; is it installed and in the PATH of the pmesh user?")]
+    Program {
+        /// The program.
+        program: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The program of the version control system failed in a way that has no variant of its own.
+    #[error("`git {command}` failed: {message}")]
+    Git {
+        /// The git command.
+        command: &'static str,
+        /// What it said, without credentials; at most 2 KiB.
+        message: String,
+    },
+}
+
+impl VcsError {
+    pub(crate) fn damaged(root: &Path, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Damaged { root: root.to_owned(), source: source.into() }
+    }
+
+    pub(crate) fn io(path: &Path, source: io::Error) -> Self {
+        Self::Io { path: path.to_owned(), source }
+    }
+}
+
+/// The first ten paths, for a sentence.
+fn listed(paths: &[PathBuf]) -> String {
+    const SHOWN: usize = 10;
+    let mut text =
+        paths.iter().take(SHOWN).map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+    if paths.len() > SHOWN {
+        text.push_str(&format!(" and {} more", paths.len() - SHOWN));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentence_names_ten_files_and_counts_the_rest() {
+        let paths = (0..12).map(|n| PathBuf::from(format!("f{n}"))).collect();
+        assert_eq!(
+            VcsError::Dirty { paths }.to_string(),
+            "f0, f1, f2, f3, f4, f5, f6, f7, f8, f9 and 2 more would be overwritten; commit, stash or move what \
+             is there"
+        );
+    }
+}

@@ -1,0 +1,235 @@
+//! Moving the work tree, without losing anything.
+//!
+//! In this order: what must not be lost is looked for; the head and its branch are locked and compared
+//! (`git update-ref`, prepared); the files and the index move (`git read-tree`, a two-way merge, which
+//! itself refuses to overwrite changes and untracked files); the branch moves. A failure before the last step leaves the
+//! head where it was.
+
+use std::{
+    collections::HashSet,
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use gix::objs::tree::EntryKind;
+
+use super::{
+    GitRepo, commit,
+    program::{Program, message},
+    state,
+    tree::{self, Change},
+};
+use crate::{CommitId, VcsError, WorkTree};
+
+/// How long git may take to lock the head: it tries for a fraction of a second
+/// (git-config(1), `core.filesRefLockTimeout`).
+const LOCK_LIMIT: Duration = Duration::from_secs(30);
+
+pub(super) fn check_out(repo: &GitRepo, to: &CommitId) -> Result<(), VcsError> {
+    let opened = repo.open()?;
+    let head = commit::head(&opened).map_err(|error| repo.damaged(error))?;
+    let Some(from) = head.commit else { return Err(VcsError::Unborn { branch: head.branch }) };
+    if let Some(operation) = state::in_progress(&opened) {
+        return Err(VcsError::InProgress { operation });
+    }
+    if opened.head_name().map_err(|error| repo.damaged(error))?.is_none() {
+        return Err(VcsError::Detached { commit: from });
+    }
+    if let Some(lock) = state::check_out_lock(&opened) {
+        return Err(state::locked(lock));
+    }
+    let changes = tree::changes(repo, &opened, &from, to)?;
+
+    let git = repo.program();
+    refuse(state::changed(&git)?)?;
+    refuse(in_the_way(&repo.root, &changes))?;
+    if from == *to {
+        return Ok(());
+    }
+
+    let reference = Reference::lock(repo, &git, &from, to)?;
+    // Once more, now that git is about to write: what was ignored is not looked at by `git read-tree`.
+    refuse(in_the_way(&repo.root, &changes))?;
+    let args = ["-m", "-u", from.as_str(), to.as_str()].map(OsStr::new);
+    let output = git.run("read-tree", &args)?;
+    if !output.status.success() {
+        drop(reference);
+        if let Some(lock) = state::check_out_lock(&opened) {
+            return Err(state::locked(lock));
+        }
+        refuse(hidden_changes(repo, &opened, &changes)?)?;
+        return Err(VcsError::Git { command: "read-tree", message: message(&output.stderr, &[]) });
+    }
+    reference.commit()
+}
+
+fn refuse(mut paths: Vec<PathBuf>) -> Result<(), VcsError> {
+    if paths.is_empty() {
+        return Ok(());
+    }
+    paths.sort();
+    paths.dedup();
+    paths.truncate(WorkTree::CHANGED_LIMIT);
+    Err(VcsError::Dirty { paths })
+}
+
+/// The branch with HEAD, locked by a `git update-ref` that waits for the word to move it. Dropped before,
+/// the branch stays.
+struct Reference<'a> {
+    git: &'a Program<'a>,
+    update: super::child::Running,
+}
+
+impl<'a> Reference<'a> {
+    /// Locks the head if it still is at `from`.
+    fn lock(repo: &GitRepo, git: &'a Program<'a>, from: &CommitId, to: &CommitId) -> Result<Self, VcsError> {
+        let args = ["-m", "pmesh: check out", "--stdin"].map(OsStr::new);
+        let mut update = git.start("update-ref", &args, &[], Stdio::piped())?;
+        let steps = format!("start\nupdate HEAD {to} {from}\nprepare\n");
+        let prepared = update.write(steps.as_bytes()).and_then(|()| {
+            let started = update.read_line(LOCK_LIMIT)?;
+            let prepared = update.read_line(LOCK_LIMIT)?;
+            Ok(started == "start: ok" && prepared == "prepare: ok")
+        });
+        if matches!(prepared, Ok(true)) {
+            return Ok(Self { git, update });
+        }
+        let output = git.end("update-ref", update, &Program::local_limits())?;
+        if let Some(lock) = state::check_out_lock(&repo.open()?) {
+            return Err(state::locked(lock));
+        }
+        Err(VcsError::Git { command: "update-ref", message: message(&output.stderr, &[]) })
+    }
+
+    /// Moves the branch.
+    fn commit(mut self) -> Result<(), VcsError> {
+        let written = self.update.write(b"commit\n");
+        let output = self.git.end("update-ref", self.update, &Program::local_limits())?;
+        match written {
+            Ok(()) if output.status.success() => Ok(()),
+            _ => Err(VcsError::Git { command: "update-ref", message: message(&output.stderr, &[]) }),
+        }
+    }
+}
+
+/// Untracked and ignored files where a new tracked one is to be.
+fn in_the_way(root: &Path, changes: &[Change]) -> Vec<PathBuf> {
+    let old: HashSet<&Path> =
+        changes.iter().filter(|change| change.old.is_some()).map(|change| &*change.path).collect();
+    let mut found = Vec::new();
+    // Folders below which a look is needed no more, and those in which every file is a look of its own.
+    let mut free = HashSet::new();
+    let mut folders = HashSet::new();
+    for change in changes {
+        let Some(new) = change.new else { continue };
+        if old.contains(&*change.path) {
+            continue;
+        }
+        if let Some(blocked) = blocked_above(root, &change.path, &old, &mut free, &mut folders) {
+            found.extend(blocked);
+            continue;
+        }
+        match root.join(&change.path).symlink_metadata() {
+            Err(_) => {}
+            Ok(there) if !there.is_dir() => found.push(change.path.clone()),
+            // A submodule may have its files already.
+            Ok(_) if new == EntryKind::Commit => {}
+            Ok(_) => strangers(root, &change.path, &old, &mut found),
+        }
+        if found.len() > WorkTree::CHANGED_LIMIT {
+            break;
+        }
+    }
+    found
+}
+
+/// What decides about `path` is one of its folders: `Some(None)` if nothing can be below that, `Some(file)` if that
+/// is a file in the way. `None` if all folders are there.
+fn blocked_above<'a>(
+    root: &Path,
+    path: &'a Path,
+    old: &HashSet<&Path>,
+    free: &mut HashSet<&'a Path>,
+    folders: &mut HashSet<&'a Path>,
+) -> Option<Option<PathBuf>> {
+    let mut above: Vec<_> =
+        path.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty()).collect();
+    above.reverse();
+    for folder in above {
+        if folders.contains(folder) {
+            continue;
+        }
+        if free.contains(folder) {
+            return Some(None);
+        }
+        // A tracked file gives way to a folder.
+        if old.contains(folder) {
+            free.insert(folder);
+            return Some(None);
+        }
+        match root.join(folder).symlink_metadata() {
+            Ok(there) if there.is_dir() => {
+                folders.insert(folder);
+            }
+            Ok(_) => return Some(Some(folder.to_owned())),
+            Err(_) => {
+                free.insert(folder);
+                return Some(None);
+            }
+        }
+    }
+    None
+}
+
+/// Collects what a folder holds beside the files in `old`, which go. Empty folders are nothing to git.
+fn strangers(root: &Path, folder: &Path, old: &HashSet<&Path>, found: &mut Vec<PathBuf>) {
+    let mut to_visit = vec![folder.to_owned()];
+    while let Some(folder) = to_visit.pop() {
+        let Ok(entries) = std::fs::read_dir(root.join(&folder)) else {
+            // What cannot be read must not be removed.
+            found.push(folder);
+            continue;
+        };
+        for entry in entries {
+            let Ok(entry) = entry else {
+                found.push(folder.clone());
+                break;
+            };
+            let path = folder.join(entry.file_name());
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                to_visit.push(path);
+            } else if !old.contains(&*path) {
+                found.push(path);
+            }
+            if found.len() > WorkTree::CHANGED_LIMIT {
+                return;
+            }
+        }
+    }
+}
+
+/// Files that are to change and that git was told not to look at (`git update-index --assume-unchanged` or
+/// `--skip-worktree`), but that are there.
+fn hidden_changes(
+    repo: &GitRepo,
+    opened: &gix::Repository,
+    changes: &[Change],
+) -> Result<Vec<PathBuf>, VcsError> {
+    use std::os::unix::ffi::OsStrExt;
+
+    use gix::index::entry::Flags;
+    let index = opened.index_or_empty().map_err(|error| repo.damaged(error))?;
+    let is_hidden = |path: &Path| {
+        index
+            .entry_by_path(path.as_os_str().as_bytes().into())
+            .is_some_and(|entry| entry.flags.intersects(Flags::ASSUME_VALID | Flags::SKIP_WORKTREE))
+    };
+    Ok(changes
+        .iter()
+        .filter(|change| change.old.is_some() && is_hidden(&change.path))
+        .filter(|change| state::exists(&repo.root.join(&change.path)))
+        .map(|change| change.path.clone())
+        .collect())
+}

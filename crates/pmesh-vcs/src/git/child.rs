@@ -1,0 +1,352 @@
+//! One child process that can be stopped: bounded output, a time limit, a [`Cancel`].
+//!
+//! A single thread waits for exit, output, cancellation and time with `poll`, so nothing is looked at
+//! periodically and no helper thread is left behind.
+
+use std::{
+    io::{self, Read, Write},
+    os::fd::{AsFd, OwnedFd},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll},
+    io::Errno,
+    process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal},
+};
+
+use crate::Cancel;
+
+/// How long a child has to clean up (remove its lock files) between SIGTERM and SIGKILL, and how long one
+/// that SIGKILL does not end at once (it is stuck in the kernel) is waited for.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// What a child said and how it ended.
+#[derive(Debug)]
+pub(super) struct Output {
+    pub(super) status: ExitStatus,
+    pub(super) stdout: Vec<u8>,
+    pub(super) stderr: Vec<u8>,
+}
+
+/// How a child came to its end.
+#[derive(Debug)]
+pub(super) enum Ended {
+    Exited(Output),
+    TimedOut,
+    Cancelled,
+}
+
+/// What a child may take.
+pub(super) struct Limits<'a> {
+    pub(super) time: Duration,
+    pub(super) cancel: Option<&'a Cancel>,
+    /// Output beyond it is read and dropped, of stderr the beginning (the end says what went wrong).
+    pub(super) output_bytes: usize,
+}
+
+/// A running child in a process group of its own. Dropping it kills the group.
+pub(super) struct Running {
+    child: Child,
+    pid: Pid,
+    pidfd: OwnedFd,
+    is_over: bool,
+}
+
+impl Running {
+    /// Starts `command`, whose process must become the leader of a process group, at once or by itself.
+    pub(super) fn start(command: &mut Command, stdin: Stdio) -> io::Result<Self> {
+        let mut child = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let pid = Pid::from_child(&child);
+        match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(pidfd) => Ok(Self { child, pid, pidfd, is_over: false }),
+            Err(error) => {
+                // Not waited for otherwise: without the descriptor nothing would end this child.
+                child.kill()?;
+                child.wait()?;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Writes to the child's stdin; only for less than a pipe holds (64 KiB, pipe(7)).
+    pub(super) fn write(&mut self, text: &[u8]) -> io::Result<()> {
+        match &mut self.child.stdin {
+            Some(stdin) => stdin.write_all(text),
+            None => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    /// Reads a line of stdout; an error of kind `TimedOut` after `limit`, `UnexpectedEof` at the end.
+    pub(super) fn read_line(&mut self, limit: Duration) -> io::Result<String> {
+        const LINE_LIMIT: usize = 4096;
+        let until = Instant::now() + limit;
+        let stdout = self.child.stdout.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
+        let mut line = Vec::new();
+        while line.last() != Some(&b'\n') && line.len() < LINE_LIMIT {
+            let Some(left) = until.checked_duration_since(Instant::now()) else {
+                return Err(io::ErrorKind::TimedOut.into());
+            };
+            if wait_for(&mut [PollFd::new(&*stdout, PollFlags::IN)], Some(left))? == 0 {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            let mut byte = [0];
+            if stdout.read(&mut byte)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            line.push(byte[0]);
+        }
+        Ok(String::from_utf8_lossy(&line).trim_end().to_owned())
+    }
+
+    /// Closes stdin, reads what the child says and waits for its end, by force if `limits` say so.
+    pub(super) fn finish(mut self, limits: &Limits<'_>) -> io::Result<Ended> {
+        drop(self.child.stdin.take());
+        let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let _registered = limits.cancel.map(|cancel| {
+            let wake = Arc::clone(&wake);
+            cancel.on_cancel(move || {
+                if let Err(error) = rustix::io::write(&*wake, &1_u64.to_ne_bytes()) {
+                    tracing::warn!(%error, "cannot wake a call that was cancelled");
+                }
+            })
+        });
+
+        let mut stdout = Sink::new(self.child.stdout.take(), Keep::Beginning(limits.output_bytes))?;
+        let mut stderr = Sink::new(self.child.stderr.take(), Keep::End(limits.output_bytes))?;
+        let mut stage = Stage::Running { until: Instant::now().checked_add(limits.time) };
+        loop {
+            let now = Instant::now();
+            stage = match stage {
+                Stage::Running { .. } if limits.cancel.is_some_and(Cancel::is_cancelled) => {
+                    self.signal(Signal::TERM);
+                    Stage::Terminating { why: Why::Cancelled, until: now + GRACE }
+                }
+                Stage::Running { until: Some(until) } if until <= now => {
+                    self.signal(Signal::TERM);
+                    Stage::Terminating { why: Why::TimedOut, until: now + GRACE }
+                }
+                Stage::Terminating { why, until } if until <= now => {
+                    self.signal(Signal::KILL);
+                    Stage::Killed { why, until: now + GRACE }
+                }
+                // It will end when the kernel lets it; its caller has waited long enough.
+                Stage::Killed { why, until } if until <= now => {
+                    self.is_over = true;
+                    return Ok(why.into());
+                }
+                unchanged => unchanged,
+            };
+
+            let mut fds = vec![PollFd::new(&self.pidfd, PollFlags::IN)];
+            if matches!(stage, Stage::Running { .. }) {
+                fds.push(PollFd::new(&*wake, PollFlags::IN));
+            }
+            fds.extend(stdout.poll_fd());
+            fds.extend(stderr.poll_fd());
+            wait_for(&mut fds, stage.deadline().map(|until| until.saturating_duration_since(now)))?;
+            let has_exited = !fds[0].revents().is_empty();
+            drop(fds);
+            stdout.read_what_is_there()?;
+            stderr.read_what_is_there()?;
+            if has_exited {
+                // Descendants that keep the pipes open (a credential cache) are not waited for. Those of a
+                // child that was told to end must end too; until the child is reaped, its group's number is taken.
+                if !matches!(stage, Stage::Running { .. }) {
+                    self.signal(Signal::KILL);
+                }
+                stdout.read_what_is_there()?;
+                stderr.read_what_is_there()?;
+                self.is_over = true;
+                let status = self.child.wait()?;
+                return Ok(match stage {
+                    Stage::Running { .. } => {
+                        Ended::Exited(Output { status, stdout: stdout.kept, stderr: stderr.kept })
+                    }
+                    Stage::Terminating { why, .. } | Stage::Killed { why, .. } => why.into(),
+                });
+            }
+        }
+    }
+
+    /// Signals the group; if the child has not made one yet, the child.
+    fn signal(&self, signal: Signal) {
+        if kill_process_group(self.pid, signal) == Err(Errno::SRCH)
+            && let Err(error) = pidfd_send_signal(&self.pidfd, signal)
+        {
+            tracing::debug!(%error, "a child ended before its signal");
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.signal(Signal::KILL);
+            if let Err(error) = self.child.wait() {
+                tracing::warn!(%error, "cannot wait for a child");
+            }
+        }
+    }
+}
+
+enum Stage {
+    Running { until: Option<Instant> },
+    Terminating { why: Why, until: Instant },
+    Killed { why: Why, until: Instant },
+}
+
+impl Stage {
+    fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Running { until } => *until,
+            Self::Terminating { until, .. } | Self::Killed { until, .. } => Some(*until),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Why {
+    Cancelled,
+    TimedOut,
+}
+
+impl From<Why> for Ended {
+    fn from(why: Why) -> Self {
+        match why {
+            Why::Cancelled => Self::Cancelled,
+            Why::TimedOut => Self::TimedOut,
+        }
+    }
+}
+
+/// Which part of the output is kept; the number is in bytes.
+#[derive(Clone, Copy)]
+enum Keep {
+    Beginning(usize),
+    End(usize),
+}
+
+/// The reading end of a pipe and what came out of it.
+struct Sink<R> {
+    pipe: Option<R>,
+    kept: Vec<u8>,
+    keep: Keep,
+}
+
+impl<R: Read + AsFd> Sink<R> {
+    fn new(pipe: Option<R>, keep: Keep) -> io::Result<Self> {
+        if let Some(pipe) = &pipe {
+            rustix::io::ioctl_fionbio(pipe, true)?;
+        }
+        Ok(Self { pipe, kept: Vec::new(), keep })
+    }
+
+    fn poll_fd(&self) -> Option<PollFd<'_>> {
+        self.pipe.as_ref().map(|pipe| PollFd::new(pipe, PollFlags::IN))
+    }
+
+    /// Reads until the pipe is empty for now, or closed.
+    fn read_what_is_there(&mut self) -> io::Result<()> {
+        let mut buffer = [0; 16 * 1024];
+        while let Some(pipe) = &mut self.pipe {
+            match pipe.read(&mut buffer) {
+                Ok(0) => self.pipe = None,
+                Ok(length) => self.take(&buffer[..length]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        match self.keep {
+            Keep::Beginning(limit) => {
+                let room = limit.saturating_sub(self.kept.len());
+                self.kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
+            }
+            Keep::End(limit) => {
+                self.kept.extend_from_slice(bytes);
+                let surplus = self.kept.len().saturating_sub(limit);
+                self.kept.drain(..surplus);
+            }
+        }
+    }
+}
+
+/// `poll` that goes on after a signal; answers with the number of descriptors that are ready.
+fn wait_for(fds: &mut [PollFd<'_>], limit: Option<Duration>) -> io::Result<usize> {
+    // A time that the kernel cannot express is no limit.
+    let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
+    match poll(fds, limit.as_ref()) {
+        // Whoever waits looks at the clock again.
+        Err(Errno::INTR) => Ok(0),
+        other => Ok(other?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::CommandExt;
+
+    use super::*;
+
+    fn shell(script: &str) -> Running {
+        Running::start(Command::new("sh").args(["-c", script]).process_group(0), Stdio::null()).unwrap()
+    }
+
+    fn within<'a>(time: Duration, cancel: Option<&'a Cancel>) -> Limits<'a> {
+        Limits { time, cancel, output_bytes: 8 }
+    }
+
+    #[test]
+    fn of_long_output_the_beginning_and_of_long_errors_the_end_is_kept() {
+        let script =
+            "i=0; while [ $i -lt 9000 ]; do echo 0123456789; echo abcdefghij >&2; i=$((i+1)); done; exit 3";
+        let Ended::Exited(output) = shell(script).finish(&within(Duration::from_secs(60), None)).unwrap()
+        else {
+            panic!("it was not told to end");
+        };
+        assert_eq!(output.status.code(), Some(3));
+        assert_eq!(output.stdout, b"01234567");
+        assert_eq!(output.stderr, b"defghij\n");
+    }
+
+    #[test]
+    fn at_the_time_limit_the_whole_group_is_ended() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        // The grandchild holds the pipe; its end is seen when the pipe is closed.
+        let script = format!("exec 3>&{}; sleep 600 & sleep 600", std::os::fd::AsRawFd::as_raw_fd(&writer));
+        rustix::io::fcntl_setfd(&writer, rustix::io::FdFlags::empty()).unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", &script]).process_group(0);
+        let running = Running::start(&mut command, Stdio::null()).unwrap();
+        drop(writer);
+        let ended = running.finish(&within(Duration::from_millis(50), None)).unwrap();
+        assert!(matches!(ended, Ended::TimedOut));
+        assert_eq!(reader.read(&mut [0]).unwrap(), 0, "nobody holds the pipe");
+    }
+
+    #[test]
+    fn a_cancelled_child_ends_long_before_its_limit() {
+        let cancel = Cancel::new();
+        let other = cancel.clone();
+        let running = shell("sleep 600");
+        let canceller = std::thread::spawn(move || other.cancel());
+        let ended = running.finish(&within(Duration::from_secs(600), Some(&cancel))).unwrap();
+        assert!(matches!(ended, Ended::Cancelled));
+        canceller.join().unwrap();
+    }
+
+    #[test]
+    fn a_descendant_that_keeps_the_pipes_is_not_waited_for() {
+        let ended = shell("sleep 600 & echo $!").finish(&within(Duration::from_secs(60), None)).unwrap();
+        let Ended::Exited(output) = ended else { panic!("it was not told to end") };
+        let pid = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
+        rustix::process::kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    }
+}

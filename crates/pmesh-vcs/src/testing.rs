@@ -1,0 +1,668 @@
+//! A scripted repository, for the tests of whatever is built on [`Vcs`].
+//!
+//! [`FakeVcs`] keeps the rules of a real one: a push is not seen before a fetch, a head that is detached has no
+//! remote head, a work tree with changes is not moved.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::{
+    BranchName, Cancel, CommitId, FILE_LIMIT, HeldLock, InProgress, Relation, Revision, Vcs, VcsError,
+    WorkTree, redact,
+};
+
+mod mirror;
+
+/// The most calls that are remembered; the oldest go first.
+const CALL_LIMIT: usize = 10_000;
+
+/// The files of a commit and their content.
+type Files = BTreeMap<PathBuf, Vec<u8>>;
+
+/// A repository in memory, with a remote. Clones are the same repository.
+///
+/// It starts on branch `main`, which follows `main` at `origin`. Commits are named by up to 40 hexadecimal
+/// digits, which are filled up with zeros ([`commit_id`](Self::commit_id)).
+#[derive(Clone, Debug)]
+pub struct FakeVcs(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    root: PathBuf,
+    // Whether check-outs write to `root`.
+    is_mirrored: bool,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+/// A call of a method of [`Vcs`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is named like its method")]
+pub enum Call {
+    Head,
+    RemoteHead,
+    RemoteUrl,
+    WorkTree,
+    Fetch,
+    Relation,
+    ChangedPaths,
+    File(CommitId, PathBuf),
+    CheckOut(CommitId),
+}
+
+#[derive(Debug)]
+struct State {
+    commits: BTreeMap<CommitId, Commit>,
+    /// The commits that are here; the others are only on the remote.
+    here: BTreeSet<CommitId>,
+    branch: String,
+    head: Option<CommitId>,
+    is_detached: bool,
+    remote: Option<Remote>,
+    network: Network,
+    changed: Vec<PathBuf>,
+    untracked: Vec<PathBuf>,
+    in_progress: Option<InProgress>,
+    lock: Option<HeldLock>,
+    health: Health,
+    check_out_failure: Option<String>,
+    calls: VecDeque<Call>,
+    fetches: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Commit {
+    parent: Option<CommitId>,
+    author: String,
+    message: String,
+    files: Files,
+}
+
+#[derive(Debug)]
+struct Remote {
+    url: String,
+    /// What is there now; `None` without such a branch.
+    tip: Option<CommitId>,
+    /// What the last fetch saw.
+    fetched: Option<CommitId>,
+}
+
+#[derive(Debug)]
+enum Network {
+    Online,
+    Offline(String),
+    Hanging,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Health {
+    Sound,
+    Damaged,
+    Gone,
+}
+
+impl FakeVcs {
+    /// A repository whose head and remote head are `commit`, without a file.
+    ///
+    /// # Panics
+    ///
+    /// As [`commit_id`](Self::commit_id), here and wherever a commit is named.
+    pub fn at(commit: &str) -> Self {
+        Self::with_files(commit, NO_FILES)
+    }
+
+    /// A repository whose head and remote head are `commit` with these files, which exist in memory only.
+    pub fn with_files(
+        commit: &str,
+        files: impl IntoIterator<Item = (impl AsRef<Path>, impl AsRef<[u8]>)>,
+    ) -> Self {
+        Self::new(PathBuf::from("/fake/repository"), false, commit, owned(files))
+    }
+
+    /// As [`with_files`](Self::with_files), and `folder` is the work tree: it gets the files now, and at each
+    /// check-out. Files that begin with `#!` are executable. What is changed there counts as in a real work tree.
+    ///
+    /// # Errors
+    ///
+    /// [`VcsError::Io`] if a file cannot be written.
+    pub fn mirrored(
+        folder: &Path,
+        commit: &str,
+        files: impl IntoIterator<Item = (impl AsRef<Path>, impl AsRef<[u8]>)>,
+    ) -> Result<Self, VcsError> {
+        let root = folder.canonicalize().map_err(|source| VcsError::io(folder, source))?;
+        let files = owned(files);
+        mirror::move_files(&root, &Files::new(), &files)?;
+        Ok(Self::new(root, true, commit, files))
+    }
+
+    fn new(root: PathBuf, is_mirrored: bool, commit: &str, files: Files) -> Self {
+        // Something for a push by force to go back to.
+        let base = Self::commit_id("ba5e");
+        let head = Self::commit_id(commit);
+        let commits = BTreeMap::from([
+            (base.clone(), Commit::new("ba5e", None, Files::new())),
+            (head.clone(), Commit::new(commit, Some(base.clone()), files)),
+        ]);
+        let state = State {
+            here: BTreeSet::from([base, head.clone()]),
+            commits,
+            branch: "main".to_owned(),
+            head: Some(head.clone()),
+            is_detached: false,
+            remote: Some(Remote {
+                url: "https://example.org/app.git".to_owned(),
+                tip: Some(head.clone()),
+                fetched: Some(head),
+            }),
+            network: Network::Online,
+            changed: Vec::new(),
+            untracked: Vec::new(),
+            in_progress: None,
+            lock: None,
+            health: Health::Sound,
+            check_out_failure: None,
+            calls: VecDeque::new(),
+            fetches: 0,
+        };
+        Self(Arc::new(Shared { root, is_mirrored, state: Mutex::new(state), changed: Condvar::new() }))
+    }
+
+    /// The full name of a commit: its digits, filled up with zeros to 40.
+    ///
+    /// # Panics
+    ///
+    /// If `name` is not 1 to 40 lower-case hexadecimal digits.
+    pub fn commit_id(name: &str) -> CommitId {
+        assert!(!name.is_empty(), "a commit needs a name");
+        match CommitId::new(&format!("{name:0<40}")) {
+            Ok(id) => id,
+            Err(error) => panic!("{name:?} is not up to 40 lower-case hex digits: {error}"),
+        }
+    }
+
+    /// Someone pushes a commit on top of what the remote has, with the same files. As with a real remote, nobody
+    /// here sees it before the next [`fetch`](Vcs::fetch).
+    pub fn push(&self, commit: &str) {
+        self.push_files(commit, NO_FILES);
+    }
+
+    /// As [`push`](Self::push), and the commit changes or adds these files.
+    pub fn push_files(
+        &self,
+        commit: &str,
+        files: impl IntoIterator<Item = (impl AsRef<Path>, impl AsRef<[u8]>)>,
+    ) {
+        let files = owned(files);
+        self.push_change(commit, |all| all.extend(files));
+    }
+
+    /// As [`push`](Self::push), and the commit removes these files.
+    pub fn push_without(&self, commit: &str, files: impl IntoIterator<Item = impl AsRef<Path>>) {
+        let gone: Vec<_> = files.into_iter().map(|file| file.as_ref().to_owned()).collect();
+        self.push_change(commit, |all| all.retain(|file, _| !gone.contains(file)));
+    }
+
+    fn push_change(&self, commit: &str, change: impl FnOnce(&mut Files)) {
+        self.edit(|state| {
+            let parent = state.remote.as_ref().and_then(|remote| remote.tip.clone());
+            let id = state.add(commit, parent, change);
+            if let Some(remote) = &mut state.remote {
+                remote.tip = Some(id);
+            }
+        });
+    }
+
+    /// Someone replaces the last commit of the remote by another one, with the same files.
+    pub fn push_by_force(&self, commit: &str) {
+        self.edit(|state| {
+            let Some(tip) = state.remote.as_ref().and_then(|remote| remote.tip.clone()) else { return };
+            let replaced = state.commits[&tip].clone();
+            let id = state.add(commit, replaced.parent, |files| *files = replaced.files);
+            if let Some(remote) = &mut state.remote {
+                remote.tip = Some(id);
+            }
+        });
+    }
+
+    /// Someone commits here, without pushing.
+    pub fn commit_here(&self, commit: &str) {
+        self.edit(|state| {
+            let id = state.add(commit, state.head.clone(), |_| ());
+            state.here.insert(id.clone());
+            state.head = Some(id);
+        });
+    }
+
+    /// Gives a commit another author (`Name <email>`) and message.
+    pub fn describe(&self, commit: &str, author: &str, message: &str) {
+        let id = Self::commit_id(commit);
+        self.edit(|state| {
+            if let Some(commit) = state.commits.get_mut(&id) {
+                author.clone_into(&mut commit.author);
+                message.clone_into(&mut commit.message);
+            }
+        });
+    }
+
+    /// From now on the remote cannot be reached.
+    pub fn go_offline(&self) {
+        self.refuse_fetches("fatal: unable to access the remote: Could not resolve host");
+    }
+
+    /// From now on every fetch fails with this message.
+    pub fn refuse_fetches(&self, message: &str) {
+        self.edit(|state| state.network = Network::Offline(message.to_owned()));
+    }
+
+    /// From now on the remote accepts a connection and says nothing, until [`go_online`](Self::go_online).
+    pub fn hang(&self) {
+        self.edit(|state| state.network = Network::Hanging);
+    }
+
+    /// The remote answers (again), also to a fetch that hangs.
+    pub fn go_online(&self) {
+        self.edit(|state| state.network = Network::Online);
+    }
+
+    /// Blocks until as many fetches have begun since the repository was made.
+    pub fn wait_for_fetches(&self, count: usize) {
+        let mut state = self.0.state.lock();
+        self.0.changed.wait_while(&mut state, |state| state.fetches < count);
+    }
+
+    /// The branch is deleted on the remote.
+    pub fn delete_remote_branch(&self) {
+        self.edit(|state| {
+            if let Some(remote) = &mut state.remote {
+                remote.tip = None;
+            }
+        });
+    }
+
+    /// There is no remote (any more).
+    pub fn remove_remote(&self) {
+        self.edit(|state| state.remote = None);
+    }
+
+    /// The remote has this URL.
+    pub fn set_remote_url(&self, url: &str) {
+        self.edit(|state| {
+            if let Some(remote) = &mut state.remote {
+                url.clone_into(&mut remote.url);
+            }
+        });
+    }
+
+    /// The branch that is checked out is renamed; so is the one that it follows.
+    pub fn rename_branch(&self, name: &str) {
+        self.edit(|state| {
+            name.clone_into(&mut state.branch);
+            state.is_detached = false;
+        });
+    }
+
+    /// No branch is checked out, but the commit is.
+    pub fn detach(&self) {
+        self.edit(|state| state.is_detached = true);
+    }
+
+    /// The branch has no commit yet.
+    pub fn make_unborn(&self) {
+        self.edit(|state| state.head = None);
+    }
+
+    /// These tracked files have changes that are not committed; with none, the work tree is clean.
+    pub fn set_changed(&self, files: impl IntoIterator<Item = impl AsRef<Path>>) {
+        let files = files.into_iter().map(|file| file.as_ref().to_owned()).collect();
+        self.edit(|state| state.changed = files);
+    }
+
+    /// These files are there and not tracked: in the way of a commit that adds them.
+    pub fn set_untracked(&self, files: impl IntoIterator<Item = impl AsRef<Path>>) {
+        let files = files.into_iter().map(|file| file.as_ref().to_owned()).collect();
+        self.edit(|state| state.untracked = files);
+    }
+
+    /// Someone has begun an operation, or ended it. As with git, a rebase and a bisect detach the head meanwhile.
+    pub fn set_in_progress(&self, operation: Option<InProgress>) {
+        self.edit(|state| state.in_progress = operation);
+    }
+
+    /// Another process holds a lock, or gave it back. One named `index.lock` stops check-outs, `shallow.lock` fetches, any other both.
+    pub fn set_lock(&self, lock: Option<HeldLock>) {
+        self.edit(|state| state.lock = lock);
+    }
+
+    /// From now on the repository cannot be read.
+    pub fn damage(&self) {
+        self.edit(|state| state.health = Health::Damaged);
+    }
+
+    /// From now on there is no repository.
+    pub fn remove(&self) {
+        self.edit(|state| state.health = Health::Gone);
+    }
+
+    /// Undoes [`damage`](Self::damage) and [`remove`](Self::remove).
+    pub fn repair(&self) {
+        self.edit(|state| state.health = Health::Sound);
+    }
+
+    /// From now on check-outs fail with this message (a full disk, say) and change nothing; with `None` they succeed again.
+    pub fn fail_check_outs(&self, message: Option<&str>) {
+        self.edit(|state| state.check_out_failure = message.map(str::to_owned));
+    }
+
+    /// The calls since the repository was made, oldest first; the last 10 000 of them.
+    pub fn calls(&self) -> Vec<Call> {
+        self.0.state.lock().calls.iter().cloned().collect()
+    }
+
+    /// The check-outs among the [`calls`](Self::calls), also those that failed.
+    pub fn check_outs(&self) -> Vec<CommitId> {
+        let to = |call| match call {
+            Call::CheckOut(commit) => Some(commit),
+            _ => None,
+        };
+        self.calls().into_iter().filter_map(to).collect()
+    }
+
+    fn edit(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.0.state.lock());
+        self.0.changed.notify_all();
+    }
+
+    /// Records a call, and lets it read if the repository is sound.
+    fn read<T>(&self, call: Call, read: impl FnOnce(&State) -> Result<T, VcsError>) -> Result<T, VcsError> {
+        let mut state = self.0.state.lock();
+        state.record(call);
+        state.check_health(&self.0.root)?;
+        read(&state)
+    }
+}
+
+const NO_FILES: [(&str, &str); 0] = [];
+
+fn owned(files: impl IntoIterator<Item = (impl AsRef<Path>, impl AsRef<[u8]>)>) -> Files {
+    files.into_iter().map(|(path, bytes)| (path.as_ref().to_owned(), bytes.as_ref().to_vec())).collect()
+}
+
+impl Commit {
+    fn new(name: &str, parent: Option<CommitId>, files: Files) -> Self {
+        Self {
+            parent,
+            author: "A Fake <fake@example.org>".to_owned(),
+            message: format!("Commit {name}"),
+            files,
+        }
+    }
+}
+
+impl State {
+    fn record(&mut self, call: Call) {
+        if self.calls.len() == CALL_LIMIT {
+            self.calls.pop_front();
+        }
+        self.calls.push_back(call);
+    }
+
+    fn check_health(&self, root: &Path) -> Result<(), VcsError> {
+        match self.health {
+            Health::Sound => Ok(()),
+            Health::Damaged => Err(VcsError::damaged(root, "an object is missing")),
+            Health::Gone => Err(VcsError::NotFound(root.to_owned())),
+        }
+    }
+
+    /// A commit on top of `parent`, with its files as `change` leaves them.
+    fn add(&mut self, name: &str, parent: Option<CommitId>, change: impl FnOnce(&mut Files)) -> CommitId {
+        let id = FakeVcs::commit_id(name);
+        let mut files = parent.as_ref().map(|parent| self.commits[parent].files.clone()).unwrap_or_default();
+        change(&mut files);
+        self.commits.insert(id.clone(), Commit::new(name, parent, files));
+        id
+    }
+
+    fn is_detached(&self) -> bool {
+        self.is_detached || matches!(self.in_progress, Some(InProgress::Rebase | InProgress::Bisect))
+    }
+
+    /// The remote, if the head follows it.
+    fn followed(&self) -> Option<&Remote> {
+        self.remote.as_ref().filter(|_| !self.is_detached())
+    }
+
+    fn commit(&self, id: &CommitId) -> Result<&Commit, VcsError> {
+        let here = self.commits.get(id).filter(|_| self.here.contains(id));
+        here.ok_or_else(|| VcsError::UnknownCommit(id.clone()))
+    }
+
+    fn revision(&self, branch: BranchName, id: &CommitId) -> Result<Revision, VcsError> {
+        let commit = self.commit(id)?;
+        Ok(Revision {
+            branch,
+            commit: Some(id.clone()),
+            author: commit.author.clone(),
+            message: commit.message.trim_end_matches('\n').to_owned(),
+        })
+    }
+
+    fn head_revision(&self) -> Result<Revision, VcsError> {
+        let branch = BranchName::new(if self.is_detached() { "HEAD" } else { &self.branch });
+        match &self.head {
+            Some(head) => self.revision(branch, head),
+            None => Ok(Revision::unborn(BranchName::new(&self.branch))),
+        }
+    }
+
+    fn head_files(&self) -> Option<&Files> {
+        self.head.as_ref().and_then(|head| self.commits.get(head)).map(|commit| &commit.files)
+    }
+
+    /// The commit and all before it.
+    fn history(&self, id: &CommitId) -> Result<BTreeSet<CommitId>, VcsError> {
+        self.commit(id)?;
+        let mut history = BTreeSet::new();
+        let mut next = Some(id);
+        while let Some(id) = next {
+            history.insert(id.clone());
+            next = self.commits[id].parent.as_ref();
+        }
+        Ok(history)
+    }
+
+    fn remote_error(&self) -> VcsError {
+        match (&self.head, self.in_progress) {
+            (Some(_), Some(operation)) if self.is_detached() => VcsError::InProgress { operation },
+            (Some(commit), _) if self.is_detached() => VcsError::Detached { commit: commit.clone() },
+            _ => VcsError::NoRemote { branch: BranchName::new(&self.branch) },
+        }
+    }
+
+    fn check_lock(&self, other: &str) -> Result<(), VcsError> {
+        match &self.lock {
+            Some(lock) if !lock.path.ends_with(other) => {
+                Err(VcsError::Locked { path: lock.path.clone(), age: lock.age })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Vcs for FakeVcs {
+    fn system(&self) -> &'static str {
+        "git"
+    }
+
+    fn root(&self) -> &Path {
+        &self.0.root
+    }
+
+    fn head(&self) -> Result<Revision, VcsError> {
+        self.read(Call::Head, State::head_revision)
+    }
+
+    fn remote_head(&self) -> Result<Option<Revision>, VcsError> {
+        self.read(Call::RemoteHead, |state| {
+            let fetched = state.followed().and_then(|remote| remote.fetched.as_ref());
+            let branch = BranchName::new(format!("origin/{}", state.branch));
+            fetched.map(|id| state.revision(branch, id)).transpose()
+        })
+    }
+
+    fn remote_url(&self) -> Result<Option<String>, VcsError> {
+        self.read(Call::RemoteUrl, |state| Ok(state.followed().map(|remote| redact::url(&remote.url))))
+    }
+
+    fn work_tree(&self) -> Result<WorkTree, VcsError> {
+        self.read(Call::WorkTree, |state| {
+            Ok(WorkTree {
+                changed: self.changed_files(state),
+                in_progress: state.in_progress,
+                lock: state.lock.clone(),
+            })
+        })
+    }
+
+    fn fetch(&self, limit: Duration, cancel: &Cancel) -> Result<(), VcsError> {
+        let until = Instant::now().checked_add(limit);
+        // Taking the lock before waking leaves no moment in which a waiter could miss it.
+        let shared = Arc::clone(&self.0);
+        let _registered = cancel.on_cancel(move || {
+            drop(shared.state.lock());
+            shared.changed.notify_all();
+        });
+        let mut state = self.0.state.lock();
+        state.record(Call::Fetch);
+        state.fetches += 1;
+        self.0.changed.notify_all();
+        state.check_health(&self.0.root)?;
+        let url = match state.followed() {
+            Some(remote) => redact::url(&remote.url),
+            None => return Err(state.remote_error()),
+        };
+        state.check_lock("index.lock")?;
+
+        let waits = |state: &mut State| matches!(state.network, Network::Hanging) && !cancel.is_cancelled();
+        match until {
+            Some(until) => drop(self.0.changed.wait_while_until(&mut state, waits, until)),
+            None => self.0.changed.wait_while(&mut state, waits),
+        }
+        if cancel.is_cancelled() {
+            return Err(VcsError::Cancelled);
+        }
+        match &state.network {
+            Network::Online => {}
+            Network::Offline(message) => {
+                let configured = state.remote.as_ref().map(|remote| redact::secrets_of(&remote.url));
+                let message = redact::text(message, &configured.unwrap_or_default());
+                return Err(VcsError::Fetch { url, message });
+            }
+            Network::Hanging => return Err(VcsError::FetchTimeout { url, after: limit }),
+        }
+        let state = &mut *state;
+        let Some(remote) = &mut state.remote else { return Err(state.remote_error()) };
+        let Some(tip) = remote.tip.clone() else {
+            let branch = BranchName::new(&state.branch);
+            return Err(VcsError::NoRemoteBranch { remote: "origin".to_owned(), branch });
+        };
+        remote.fetched = Some(tip.clone());
+        state.here.insert(tip.clone());
+        let history = state.history(&tip)?;
+        state.here.extend(history);
+        Ok(())
+    }
+
+    fn relation(&self, head: &CommitId, remote: &CommitId) -> Result<Relation, VcsError> {
+        self.read(Call::Relation, |state| {
+            let (here, there) = (state.history(head)?, state.history(remote)?);
+            Ok(match (here.difference(&there).count(), there.difference(&here).count()) {
+                (0, 0) => Relation::Same,
+                (0, by) => Relation::Behind { by },
+                (by, 0) => Relation::Ahead { by },
+                _ if here.is_disjoint(&there) => Relation::Unrelated,
+                (ahead, behind) => Relation::Diverged { ahead, behind },
+            })
+        })
+    }
+
+    fn changed_paths(&self, from: &CommitId, to: &CommitId) -> Result<Vec<PathBuf>, VcsError> {
+        self.read(Call::ChangedPaths, |state| {
+            let (old, new) = (&state.commit(from)?.files, &state.commit(to)?.files);
+            let paths: BTreeSet<_> =
+                old.keys().chain(new.keys()).filter(|path| old.get(*path) != new.get(*path)).collect();
+            Ok(paths.into_iter().cloned().collect())
+        })
+    }
+
+    fn file(&self, commit: &CommitId, path: &Path) -> Result<Option<Vec<u8>>, VcsError> {
+        self.read(Call::File(commit.clone(), path.to_owned()), |state| {
+            let file = state.commit(commit)?.files.get(path);
+            match file.map(|bytes| bytes.len() as u64) {
+                Some(size) if size > FILE_LIMIT => {
+                    Err(VcsError::TooLarge { path: path.to_owned(), size, limit: FILE_LIMIT })
+                }
+                _ => Ok(file.cloned()),
+            }
+        })
+    }
+
+    fn check_out(&self, commit: &CommitId) -> Result<(), VcsError> {
+        let mut state = self.0.state.lock();
+        state.record(Call::CheckOut(commit.clone()));
+        state.check_health(&self.0.root)?;
+        let Some(head) = state.head.clone() else {
+            return Err(VcsError::Unborn { branch: BranchName::new(&state.branch) });
+        };
+        if let Some(operation) = state.in_progress {
+            return Err(VcsError::InProgress { operation });
+        }
+        if state.is_detached() {
+            return Err(VcsError::Detached { commit: head });
+        }
+        state.check_lock("shallow.lock")?;
+        let new = state.commit(commit)?.files.clone();
+        let old = state.head_files().cloned().unwrap_or_default();
+        let mut paths = self.changed_files(&state);
+        paths.extend(self.in_the_way(&state, &old, &new));
+        if !paths.is_empty() {
+            return Err(VcsError::Dirty { paths });
+        }
+        if let Some(message) = &state.check_out_failure {
+            return Err(VcsError::Git { command: "read-tree", message: message.clone() });
+        }
+        if self.0.is_mirrored {
+            mirror::move_files(&self.0.root, &old, &new)?;
+        }
+        state.head = Some(commit.clone());
+        Ok(())
+    }
+}
+
+impl FakeVcs {
+    fn changed_files(&self, state: &State) -> Vec<PathBuf> {
+        let mut changed = state.changed.clone();
+        if let (true, Some(files)) = (self.0.is_mirrored, state.head_files()) {
+            changed.extend(mirror::changed(&self.0.root, files));
+        }
+        changed.sort();
+        changed.dedup();
+        changed.truncate(WorkTree::CHANGED_LIMIT);
+        changed
+    }
+
+    /// Untracked files where `new` has one that `old` has not.
+    fn in_the_way(&self, state: &State, old: &Files, new: &Files) -> Vec<PathBuf> {
+        let is_there = |path: &PathBuf| {
+            state.untracked.contains(path) || (self.0.is_mirrored && mirror::exists(&self.0.root.join(path)))
+        };
+        new.keys().filter(|path| !old.contains_key(*path) && is_there(path)).cloned().collect()
+    }
+}

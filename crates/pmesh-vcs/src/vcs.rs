@@ -1,0 +1,105 @@
+//! The interface.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use crate::{Cancel, CommitId, Relation, Revision, VcsError, WorkTree};
+
+/// A work tree that can report and change the revision it serves.
+///
+/// Methods block on disk, and [`fetch`](Vcs::fetch) on the network: async callers go through
+/// `spawn_blocking`. Reads see what any other process did a moment ago, and may run beside everything
+/// else. The caller runs one [`fetch`](Vcs::fetch) or [`check_out`](Vcs::check_out) at a time; implementations need no lock for it.
+pub trait Vcs: Send + Sync + 'static {
+    /// The version control system, such as `git`.
+    fn system(&self) -> &'static str;
+
+    /// The top of the work tree, absolute and without symbolic links.
+    fn root(&self) -> &Path;
+
+    /// The revision that is checked out.
+    ///
+    /// # Errors
+    ///
+    /// [`VcsError::NotFound`] if the repository is gone, [`VcsError::Damaged`] if it cannot be read; so
+    /// for every method below.
+    fn head(&self) -> Result<Revision, VcsError>;
+
+    /// The tip of the followed remote branch as of the last [`fetch`](Vcs::fetch): the branch's configured
+    /// upstream, else the same name at `origin`, else at the only remote. `None` if there is no remote, the head
+    /// is detached, or no such branch was ever fetched. Never goes to the network.
+    ///
+    /// # Errors
+    ///
+    /// As [`head`](Vcs::head).
+    fn remote_head(&self) -> Result<Option<Revision>, VcsError>;
+
+    /// The URL that [`fetch`](Vcs::fetch) asks, as configured, without password or token (see
+    /// [`redact::url`](crate::redact::url)). `None` if there is no remote or the head is detached.
+    ///
+    /// # Errors
+    ///
+    /// As [`head`](Vcs::head).
+    fn remote_url(&self) -> Result<Option<String>, VcsError>;
+
+    /// What keeps the work tree from being moved.
+    ///
+    /// # Errors
+    ///
+    /// As [`head`](Vcs::head); [`VcsError::Program`] and [`VcsError::Git`].
+    fn work_tree(&self) -> Result<WorkTree, VcsError>;
+
+    /// Downloads the commits of the followed remote branch, and nothing else; leaves the work tree, the branch
+    /// that is checked out, tags and other branches alone. Never asks on a terminal, and ends
+    /// within `limit` (and some seconds of grace for the processes it ends) or soon after `cancel` is set.
+    ///
+    /// # Errors
+    ///
+    /// [`VcsError::Fetch`] if the remote cannot be reached or refuses, [`VcsError::FetchTimeout`],
+    /// [`VcsError::Cancelled`], [`VcsError::NoRemote`], [`VcsError::NoRemoteBranch`], [`VcsError::Detached`],
+    /// [`VcsError::InProgress`], [`VcsError::Locked`]. After each of them it is safe to try again.
+    fn fetch(&self, limit: Duration, cancel: &Cancel) -> Result<(), VcsError>;
+
+    /// How `head` lies to `remote`.
+    ///
+    /// # Errors
+    ///
+    /// [`VcsError::UnknownCommit`] if one of them is not here.
+    fn relation(&self, head: &CommitId, remote: &CommitId) -> Result<Relation, VcsError>;
+
+    /// The files that differ between two commits, in order, relative to [`root`](Vcs::root); of a renamed file
+    /// both names. As many as the commits have files at most.
+    ///
+    /// # Errors
+    ///
+    /// [`VcsError::UnknownCommit`] if one of them is not here.
+    fn changed_paths(&self, from: &CommitId, to: &CommitId) -> Result<Vec<PathBuf>, VcsError>;
+
+    /// The content of a file in a commit, whatever the work tree holds. `path` is relative to [`root`](Vcs::root). `None` if
+    /// the commit has no file there. A symbolic link is followed as long as it stays within the commit.
+    ///
+    /// # Errors
+    ///
+    /// [`VcsError::UnknownCommit`] if the commit is not here, [`VcsError::TooLarge`] beyond
+    /// [`FILE_LIMIT`].
+    fn file(&self, commit: &CommitId, path: &Path) -> Result<Option<Vec<u8>>, VcsError>;
+
+    /// Moves branch and work tree from the head to `commit`, forwards or backwards; the tracked files are then
+    /// those of a fresh clone.
+    ///
+    /// Nothing is lost: untracked and ignored files stay (services keep uploads and databases beside
+    /// their code), and where a tracked file has changes or another file is in the way, nothing moves.
+    ///
+    /// # Errors
+    ///
+    /// [`VcsError::Dirty`], [`VcsError::InProgress`], [`VcsError::Locked`], [`VcsError::Detached`],
+    /// [`VcsError::Unborn`] and [`VcsError::UnknownCommit`]: nothing was changed. After
+    /// [`VcsError::Git`] (a full disk, say) the head is where it was, and the files of the head are put back as far
+    /// as that is possible.
+    fn check_out(&self, commit: &CommitId) -> Result<(), VcsError>;
+}
+
+/// The largest file that [`Vcs::file`] reads, in bytes: 4 MiB.
+pub const FILE_LIMIT: u64 = 4 << 20;
