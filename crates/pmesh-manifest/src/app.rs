@@ -26,7 +26,7 @@ pub(crate) struct App {
 }
 
 /// What wraps an `!App`: tag, feature, and its keys beyond those of `!App`.
-pub(crate) const WRAPPERS: &[(&str, Feature, &[(&str, WrapperKey)])] = &[
+pub(crate) const WRAPPERS: &[(&str, Feature, WrapperKeys)] = &[
     ("Npm", Feature::Npm, NODE),
     ("Pnpm", Feature::Pnpm, NODE),
     ("Yarn", Feature::Yarn, NODE),
@@ -38,13 +38,16 @@ pub(crate) const WRAPPERS: &[(&str, Feature, &[(&str, WrapperKey)])] = &[
     ("Cargo", Feature::Cargo, &[("bin", WrapperKey::Text), ("profile", WrapperKey::Text)]),
 ];
 
-const NODE: &[(&str, WrapperKey)] = &[
+const NODE: WrapperKeys = &[
     ("start_script", WrapperKey::Text),
     ("build_script", WrapperKey::Text),
     ("no_install", WrapperKey::Flag),
     ("package_manager", WrapperKey::Text),
 ];
-const PYTHON: &[(&str, WrapperKey)] = &[("requirements", WrapperKey::Text), ("main", WrapperKey::Text)];
+const PYTHON: WrapperKeys = &[("requirements", WrapperKey::Text), ("main", WrapperKey::Text)];
+
+/// Keys of a wrapper.
+pub(crate) type WrapperKeys = &'static [(&'static str, WrapperKey)];
 
 /// What a key of a wrapper takes.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +61,7 @@ pub(crate) fn app(
     value: &Value,
     name: &ServiceName,
     around: &Surroundings,
-    more: Option<&'static [(&'static str, WrapperKey)]>,
+    more: Option<WrapperKeys>,
     report: &mut Report<'_>,
 ) -> App {
     let mut table = Table::of(value, report, "a map such as {run: python3 app.py}");

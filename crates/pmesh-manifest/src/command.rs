@@ -127,7 +127,7 @@ fn from_map(value: &Value, report: &mut Report<'_>) -> Option<Command> {
         None => value.mistake(report, "this command has no `exec`, the program".to_owned()),
         Some(exec) => match exec.raw_text(report, "a program") {
             Some("") => exec.expected(report, "a program"),
-            program => command.program = program.unwrap_or_default().to_owned(),
+            program => program.unwrap_or_default().clone_into(&mut command.program),
         },
     }
     if let Some(args) = table.take("args") {

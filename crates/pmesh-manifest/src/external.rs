@@ -26,7 +26,7 @@ pub(crate) fn external(value: &Value, report: &mut Report<'_>) -> (ExternalSpec,
     match table.take("upstreams") {
         Some(value) => spec.addresses = upstreams(&value, report),
         None => {
-            value.mistake(report, "`upstreams` is missing; expected where to hand requests on to".to_owned())
+            value.mistake(report, "`upstreams` is missing; expected where to hand requests on to".to_owned());
         }
     }
     if let Some(value) = table.take("monitor") {

@@ -73,7 +73,7 @@ impl<'a> Report<'a> {
 
     fn first(&mut self, place: Place, path: &str, message: String) -> Option<Mistake> {
         let place = self.within(place);
-        let (path, message) = (one_line(path), one_line(&message));
+        let (path, message) = (one_line(path.to_owned()), one_line(message));
         self.seen.insert((place, message.clone())).then(|| Mistake {
             file: self.file.to_owned(),
             line: place.line,
@@ -116,7 +116,10 @@ impl<'a> Report<'a> {
 }
 
 /// `text` without what would end the line of a mistake or move the cursor of a terminal.
-fn one_line(text: &str) -> String {
+fn one_line(text: String) -> String {
+    if !text.contains(|c: char| c.is_control()) {
+        return text;
+    }
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }

@@ -45,9 +45,9 @@ pub(crate) fn sites(
         if let Some(value) = table.take("certs") {
             value.not_served(report, Feature::Certs);
         }
-        let router = Router { services, host: first_name(&key) };
+        let reader = Router { services, host: first_name(&key) };
         let routes = match table.take("router") {
-            Some(value) => router.list(&value, report),
+            Some(value) => reader.list(&value, report),
             None if value.is_map_or_null() => {
                 let message = "`router` is missing; expected a list of routes".to_owned();
                 report.mistake_at(table.place, &value.path, message);
@@ -167,14 +167,13 @@ impl Router<'_> {
 
     fn handler(&self, value: &Value, report: &mut Report<'_>) -> Option<Handler> {
         if let Some(tag) = value.tag() {
-            match MUXES.iter().find(|(mux, _)| *mux == tag) {
-                Some((_, feature)) => value.not_served(report, *feature),
-                None => {
-                    let tag = format!("!{tag}");
-                    let tags: Vec<String> = MUXES.iter().map(|(mux, _)| format!("!{mux}")).collect();
-                    let near = did_you_mean(&tag, tags.iter().map(String::as_str));
-                    value.mistake(report, format!("unknown router {}{near}", quoted(&tag)));
-                }
+            if let Some((_, feature)) = MUXES.iter().find(|(mux, _)| *mux == tag) {
+                value.not_served(report, *feature);
+            } else {
+                let tag = format!("!{tag}");
+                let tags: Vec<String> = MUXES.iter().map(|(mux, _)| format!("!{mux}")).collect();
+                let near = did_you_mean(&tag, tags.iter().map(String::as_str));
+                value.mistake(report, format!("unknown router {}{near}", quoted(&tag)));
             }
             return None;
         }
@@ -183,7 +182,7 @@ impl Router<'_> {
         }
         let text = value.text(report, "a service, a directive or a list of routes")?;
         if let Some(standing) = self.services.get(text) {
-            return self.destination(text, *standing, value, report);
+            return destination(text, *standing, value, report);
         }
         let words = directive::words(value, text, report)?;
         let (word, arguments) = words.split_first()?;
@@ -202,38 +201,30 @@ impl Router<'_> {
             }
         }
     }
-
-    fn destination(
-        &self,
-        name: &str,
-        standing: Standing,
-        value: &Value,
-        report: &mut Report<'_>,
-    ) -> Option<Handler> {
-        let reason = match standing {
-            Standing::Serves => return Some(Handler::Destination(DestinationKey::new(name))),
-            Standing::Background => "it runs in the background",
-            Standing::BuildOnly => "it has no `run`",
-            Standing::NotServed => {
-                let message = format!(
-                    "the route to {} is left out, because the type of that service is not served yet",
-                    quoted(name)
-                );
-                report.left_out(value.place, &value.path, message);
-                return None;
-            }
-        };
-        value.mistake(report, format!("service {} serves nothing: {reason}", quoted(name)));
-        None
-    }
 }
 
-/// The parts of a pattern of which one has to match. A regular expression is one part.
-fn alternatives(pattern: &str) -> Vec<&str> {
-    if pattern.starts_with('~') {
-        return Vec::new();
-    }
-    pattern.split(',').map(str::trim).collect()
+/// The way to a service that is declared.
+fn destination(name: &str, standing: Standing, value: &Value, report: &mut Report<'_>) -> Option<Handler> {
+    let reason = match standing {
+        Standing::Serves => return Some(Handler::Destination(DestinationKey::new(name))),
+        Standing::Background => "it runs in the background",
+        Standing::BuildOnly => "it has no `run`",
+        Standing::NotServed => {
+            let message = format!(
+                "the route to {} is left out, because the type of that service is not served yet",
+                quoted(name)
+            );
+            report.left_out(value.place, &value.path, message);
+            return None;
+        }
+    };
+    value.mistake(report, format!("service {} serves nothing: {reason}", quoted(name)));
+    None
+}
+
+/// The parts of a pattern of which one has to match.
+fn alternatives(pattern: &str) -> impl Iterator<Item = &str> {
+    pattern.split(", ").map(str::trim)
 }
 
 /// The host that a pattern is for, if it is for one: not for `_`, a path, a regular expression, a

@@ -220,7 +220,8 @@ impl Builder<'_, '_> {
         let kind = match content {
             Content::List(items) => Kind::List(items.into()),
             Content::Map { entries, merges, .. } => {
-                let (entries, complaints) = merged(entries, merges);
+                let mut complaints = Vec::new();
+                let entries = merged(entries, merges, &mut complaints);
                 for (place, message) in complaints {
                     let path = self.path();
                     self.report.mistake_at(place, &path, message);
@@ -333,11 +334,14 @@ fn key_of(node: &Node) -> Result<Key, String> {
 }
 
 /// The entries of a map with those of its merge keys (<https://yaml.org/type/merge.html>): its own
-/// win, then those of the earlier map.
-fn merged(written: Vec<(Key, Node)>, merges: Vec<Node>) -> (Vec<(Key, Node)>, Vec<(Place, String)>) {
+/// win, then those of the earlier map. What is wrong goes to `complaints`.
+fn merged(
+    written: Vec<(Key, Node)>,
+    merges: Vec<Node>,
+    complaints: &mut Vec<(Place, String)>,
+) -> Vec<(Key, Node)> {
     let mut seen: HashSet<Rc<str>> = HashSet::new();
     let mut entries = Vec::with_capacity(written.len());
-    let mut complaints = Vec::new();
     for (key, value) in written {
         if seen.insert(key.text.clone()) {
             entries.push((key, value));
@@ -351,16 +355,16 @@ fn merged(written: Vec<(Key, Node)>, merges: Vec<Node>) -> (Vec<(Key, Node)>, Ve
             _ => vec![merge],
         };
         for source in sources {
-            let Kind::Map(merged) = &source.kind else {
+            let Kind::Map(others) = &source.kind else {
                 complaints.push((source.place, "`<<` takes a map or a list of maps".to_owned()));
                 continue;
             };
-            for (key, value) in merged.iter() {
+            for (key, value) in others.iter() {
                 if seen.insert(key.text.clone()) {
                     entries.push((key.clone(), value.clone()));
                 }
             }
         }
     }
-    (entries, complaints)
+    entries
 }

@@ -154,7 +154,7 @@ impl Value {
     /// A whole number from `least` to `most`.
     pub(crate) fn number<N>(&self, report: &mut Report<'_>, least: N, most: N) -> Option<N>
     where
-        N: std::str::FromStr + PartialOrd + std::fmt::Display,
+        N: Copy + std::str::FromStr + PartialOrd + std::fmt::Display,
     {
         let wanted = format!("a whole number from {least} to {most}");
         let text = self.text(report, &wanted)?;
@@ -206,7 +206,7 @@ impl Value {
     }
 
     /// One of `words`.
-    pub(crate) fn word<'w, T: Copy>(&self, report: &mut Report<'_>, words: &[(&'w str, T)]) -> Option<T> {
+    pub(crate) fn word<T: Copy>(&self, report: &mut Report<'_>, words: &[(&str, T)]) -> Option<T> {
         let names = || words.iter().map(|(word, _)| *word);
         let text = self.text(report, &one_of(names()))?;
         let found = words.iter().find(|(word, _)| *word == text);
