@@ -1,1 +1,65 @@
-//! Being built.
+//! The manifest of a project, `pm3.yml`: parsed, validated, and turned into the specs of the crates
+//! that do the work.
+//!
+//! [`parse`] takes text and never touches the disk, so a manifest can be read out of a commit;
+//! [`find`] and [`read`] are for files. What comes out is a [`Manifest`] of plain values:
+//! [`pmesh_supervisor::ServiceSpec`]s, [`pmesh_proxy::Site`]s and a [`RepoSpec`]. Their defaults are
+//! those of the crates that own them; none is stated here but that of [`RepoSpec`].
+//!
+//! Every mistake is reported, not only the first, each with its place, what was found and what was
+//! expected. What the format has and this server does not serve yet is a mistake that says so – where
+//! somebody wrote it, and only there.
+//!
+//! ```
+//! use std::path::Path;
+//! use pmesh_manifest::{Source, Unsupported, parse};
+//!
+//! let text = b"services:\n  web: !App\n    run: python3 app.py\n    stop_timeuot: 5s\n    cluster: -4\n";
+//! let source = Source { text, file: Path::new("pm3.yml"), folder: Path::new("/srv/shop") };
+//! let mistakes = parse(&source, Unsupported::Refuse).unwrap_err();
+//! let shown: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+//! assert!(shown[0].starts_with("pm3.yml:4:5: services.web: unknown key \"stop_timeuot\"; "));
+//! assert!(shown[0].ends_with("; did you mean \"stop_timeout\"?"));
+//! assert_eq!(
+//!     shown[1],
+//!     "pm3.yml:5:14: services.web.cluster: expected a whole number from 1 to 10000, found \"-4\""
+//! );
+//! ```
+//!
+//! # Limits
+//!
+//! A manifest has at most 1 MiB of text, 100,000 values with what aliases stand for, 64 levels of
+//! lists and maps, and 1000 services. The first 256 mistakes are kept. No process is started, no
+//! name is looked up and no file is looked at: whether a folder or a program exists is found out by
+//! those who use it.
+
+mod app;
+mod balancing;
+mod command;
+mod directive;
+mod external;
+mod file;
+mod files;
+mod host;
+mod manifest;
+mod mistake;
+mod monitor;
+mod not_served;
+mod path;
+mod repo;
+mod report;
+mod routes;
+mod scalar;
+mod service;
+mod summary;
+mod tree;
+mod value;
+mod words;
+
+pub use file::{FILE_NAMES, ReadError, find, read};
+pub use manifest::{Manifest, Source, parse};
+pub use mistake::{Mistake, Mistakes};
+pub use repo::{RepoSpec, Rollout};
+pub use report::Unsupported;
+pub use service::{Serves, Service};
+pub use summary::Summary;

@@ -1,0 +1,295 @@
+//! `!App`: processes that are kept running, and the keys of its wrappers.
+
+use std::collections::BTreeMap;
+
+use pmesh_proxy::LoadBalancing;
+use pmesh_supervisor::{AppSpec, BuildCache, Overlap, ServiceName, StartOrder, Stdin};
+
+use crate::{
+    balancing::balancing,
+    command::{command, commands, environment, is_variable},
+    mistake::quoted,
+    monitor::{Watched, monitor},
+    not_served::Feature,
+    report::Report,
+    service::Surroundings,
+    tree::Place,
+    value::{Table, Value, Zero},
+};
+
+/// An `!App` as it was declared.
+pub(crate) struct App {
+    pub(crate) spec: AppSpec,
+    pub(crate) balancing: LoadBalancing,
+    /// Where the name of its log file is written, if it is.
+    pub(crate) log_place: Option<Place>,
+}
+
+/// What wraps an `!App`: tag, feature, and its keys beyond those of `!App`.
+pub(crate) const WRAPPERS: &[(&str, Feature, WrapperKeys)] = &[
+    ("Npm", Feature::Npm, NODE),
+    ("Pnpm", Feature::Pnpm, NODE),
+    ("Yarn", Feature::Yarn, NODE),
+    ("Bun", Feature::Bun, NODE),
+    ("Js", Feature::Js, &[("index", WrapperKey::Text)]),
+    ("Py", Feature::Py, PYTHON),
+    ("Flask", Feature::Flask, PYTHON),
+    ("Go", Feature::Go, &[("main", WrapperKey::Text)]),
+    ("Cargo", Feature::Cargo, &[("bin", WrapperKey::Text), ("profile", WrapperKey::Text)]),
+];
+
+const NODE: WrapperKeys = &[
+    ("start_script", WrapperKey::Text),
+    ("build_script", WrapperKey::Text),
+    ("no_install", WrapperKey::Flag),
+    ("package_manager", WrapperKey::Text),
+];
+const PYTHON: WrapperKeys = &[("requirements", WrapperKey::Text), ("main", WrapperKey::Text)];
+
+/// Keys of a wrapper.
+pub(crate) type WrapperKeys = &'static [(&'static str, WrapperKey)];
+
+/// What a key of a wrapper takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum WrapperKey {
+    Text,
+    Flag,
+}
+
+/// Reads an `!App`, or a wrapper with `more` keys, which knows itself what to run.
+pub(crate) fn app(
+    value: &Value,
+    name: &ServiceName,
+    around: &Surroundings,
+    more: Option<WrapperKeys>,
+    report: &mut Report<'_>,
+) -> App {
+    let mut table = Table::of(value, report, "a map such as {run: python3 app.py}");
+    let mut spec = AppSpec::new(name, around.service_root.join(name.as_str()));
+    let mut spread = LoadBalancing::default();
+    spec.env.clone_from(&around.env);
+
+    if let Some(folder) = table.take("root").and_then(|value| value.path_under(report, &around.service_root))
+    {
+        spec.folder = folder;
+    }
+    let run = table.take("run");
+    let build = table.take("build");
+    if run.is_none() && build.is_none() && more.is_none() && value.is_map_or_null() {
+        let message = "neither `run` nor `build`: there is nothing to do for it; expected `run: COMMAND`";
+        report.mistake_at(table.place, &value.path, message.to_owned());
+    }
+    spec.run = run.and_then(|value| command(&value, report));
+    spec.build = build.map_or_else(Vec::new, |value| commands(&value, report));
+    if let Some(value) = table.take("release") {
+        commands(&value, report);
+        written(&value, Feature::Release, report);
+    }
+    if let Some(value) = table.take("shutdown") {
+        spec.shutdown = commands(&value, report);
+    }
+    if let Some(value) = table.take("after") {
+        after(&value, name, around, report);
+        written(&value, Feature::After, report);
+    }
+    instances(&mut table, &mut spec, report);
+    variables(&mut table, &mut spec, report);
+    if let Some(value) = table.take("user") {
+        value.text(report, "the name of a user");
+        value.not_served(report, Feature::User);
+    }
+    if let Some(limit) = table.take("nofile").and_then(|value| value.number(report, 1, u64::from(u32::MAX))) {
+        spec.nofile = limit;
+    }
+    if let Some(flag) = table.take("background").and_then(|value| value.flag(report)) {
+        spec.background = flag;
+    }
+    if let Some(value) = table.take("monitor") {
+        spec.monitor = monitor(&value, Watched::Instances, report);
+    }
+    if let Some(value) = table.take("lb") {
+        spread = balancing(&value, report);
+    }
+    timing(&mut table, &mut spec, report);
+    scaling(&mut table, report);
+    if let Some(value) = table.take("watch") {
+        value.one_or_many_texts(report, "a glob, or a list of them");
+        written(&value, Feature::Watch, report);
+    }
+    let mut log_place = None;
+    if let Some(value) = table.take("log") {
+        log_place = Some(value.place);
+        if let Some(file) = log_file(&value, report) {
+            spec.log = file;
+        }
+    }
+    if table.take("no_build_control").and_then(|value| value.flag(report)) == Some(true) {
+        spec.build_cache = BuildCache::Never;
+    }
+    if table.take("stdin").and_then(|value| value.flag(report)) == Some(true) {
+        spec.stdin = Stdin::Inherit;
+    }
+    for (key, kind) in more.unwrap_or_default() {
+        if let Some(value) = table.take(key) {
+            match kind {
+                WrapperKey::Text => {
+                    value.text(report, "a text");
+                }
+                WrapperKey::Flag => {
+                    value.flag(report);
+                }
+            }
+        }
+    }
+    table.end(report);
+    App { spec, balancing: spread, log_place }
+}
+
+/// Whether an `!App` has something to run: `run` is written, be it with a mistake.
+pub(crate) fn runs(value: &Value) -> bool {
+    value.has_key("run")
+}
+
+/// Says that `feature` is not served, unless what is written says nothing.
+fn written(value: &Value, feature: Feature, report: &mut Report<'_>) {
+    if !value.is_empty() {
+        value.not_served(report, feature);
+    }
+}
+
+fn after(value: &Value, name: &ServiceName, around: &Surroundings, report: &mut Report<'_>) {
+    if value.is_empty() {
+        return;
+    }
+    for item in value.one_or_many() {
+        let Some(other) = item.text(report, "the name of a service") else { continue };
+        if other == name.as_str() {
+            item.mistake(report, "a service cannot start after itself".to_owned());
+        } else if !around.names.contains(other) {
+            let near = crate::mistake::did_you_mean(other, around.names.iter().map(String::as_str));
+            item.mistake(report, format!("there is no service {}{near}", quoted(other)));
+        }
+    }
+}
+
+/// How many ports there are for instances, and so how many instances a service can have.
+const MOST_INSTANCES: u32 = 10_000;
+
+fn count(value: &Value, report: &mut Report<'_>) -> Option<u32> {
+    let share = value.is_scalar().then(|| value.text(report, "a number")).flatten()?.strip_suffix('%');
+    match share.map(str::parse::<f64>) {
+        None => value.number(report, 1, MOST_INSTANCES),
+        Some(Ok(share)) if share > 0.0 && share.is_finite() => {
+            value.not_served(report, Feature::ClusterShare);
+            None
+        }
+        Some(_) => {
+            value.expected(report, "a share of the cores such as `50%`");
+            None
+        }
+    }
+}
+
+fn instances(table: &mut Table, spec: &mut AppSpec, report: &mut Report<'_>) {
+    if let Some(value) = table.take("cluster") {
+        if !value.is_scalar() {
+            value.expected(report, "the number of instances");
+        } else if let Some(instances) = count(&value, report) {
+            spec.instances = instances;
+        }
+    }
+    if let Some(value) = table.take("cluster_min") {
+        count(&value, report);
+        value.not_served(report, Feature::ClusterMin);
+    }
+}
+
+fn variables(table: &mut Table, spec: &mut AppSpec, report: &mut Report<'_>) {
+    if let Some(value) = table.take("env") {
+        let own: BTreeMap<String, String> = environment(&value, report);
+        spec.env.extend(own);
+    }
+    let mut name = |key, variable: &mut String| {
+        let Some(value) = table.take(key) else { return };
+        match value.text(report, "the name of a variable") {
+            Some(text) if is_variable(text) => text.clone_into(variable),
+            Some(_) => value.expected(report, "the name of a variable"),
+            None => {}
+        }
+    };
+    name("env_host", &mut spec.host_variable);
+    name("env_port", &mut spec.port_variable);
+    name("env_listen", &mut spec.listen_variable);
+    if let Some(value) = table.take("env_file") {
+        value.one_or_many_texts(report, "a file, or a list of them");
+        written(&value, Feature::EnvFile, report);
+    }
+}
+
+fn timing(table: &mut Table, spec: &mut AppSpec, report: &mut Report<'_>) {
+    let mut time = |key, zero, time: &mut std::time::Duration| {
+        if let Some(written) = table.take(key).and_then(|value| value.duration(report, zero)) {
+            *time = written;
+        }
+    };
+    time("ready_timeout", Zero::Refused, &mut spec.ready_timeout);
+    time("stop_timeout", Zero::Allowed, &mut spec.stop_timeout);
+    time("build_timeout", Zero::Refused, &mut spec.build_timeout);
+    time("drain_timeout", Zero::Allowed, &mut spec.drain_timeout);
+    if let Some(value) = table.take("unhealthy_timeout") {
+        value.span(report, Zero::Refused);
+        value.not_served(report, Feature::UnhealthyTimeout);
+    }
+    if let Some(flag) = table.take("overlap").and_then(|value| value.flag(report)) {
+        spec.overlap = if flag { Overlap::Yes } else { Overlap::No };
+    }
+    if table.take("slow_start").and_then(|value| value.flag(report)) == Some(true) {
+        spec.start = StartOrder::OneByOne;
+    }
+}
+
+fn scaling(table: &mut Table, report: &mut Report<'_>) {
+    if let Some(value) = table.take("max_memory") {
+        value.size(report);
+        value.not_served(report, Feature::MaxMemory);
+    }
+    if let Some(value) = table.take("auto_scale")
+        && value.flag(report) != Some(false)
+    {
+        value.not_served(report, Feature::AutoScale);
+    }
+    if let Some(value) = table.take("auto_scale_streak") {
+        value.number(report, 1, 100_000);
+        value.not_served(report, Feature::AutoScaleStreak);
+    }
+    if let Some(value) = table.take("auto_scale_defer") {
+        value.duration(report, Zero::Allowed);
+        value.not_served(report, Feature::AutoScaleDefer);
+    }
+    for (key, feature) in
+        [("upscale_percent", Feature::UpscalePercent), ("downscale_percent", Feature::DownscalePercent)]
+    {
+        if let Some(value) = table.take(key) {
+            let wanted = "a share such as `0.8` or `80`";
+            if let Some(text) = value.text(report, wanted)
+                && !text.parse().is_ok_and(|share: f64| (0.0..=100.0).contains(&share))
+            {
+                value.expected(report, wanted);
+            }
+            value.not_served(report, feature);
+        }
+    }
+}
+
+/// The longest name of a log file: the file system takes 255 bytes, and rotated files get an ending.
+const LONGEST_LOG: usize = 200;
+
+fn log_file(value: &Value, report: &mut Report<'_>) -> Option<String> {
+    let wanted = "a plain file name in the log folder";
+    let file = value.text(report, wanted)?;
+    if file.is_empty() || file.contains('/') || matches!(file, "." | "..") || file.len() > LONGEST_LOG {
+        value.expected(report, wanted);
+        return None;
+    }
+    Some(file.to_owned())
+}

@@ -1,0 +1,106 @@
+//! The key `lb`: how requests are spread over upstreams.
+
+use pmesh_proxy::{LoadBalancing, Retry, Strategy};
+
+use crate::{
+    not_served::Feature,
+    report::Report,
+    value::{Table, Value, Zero},
+};
+
+pub(crate) fn balancing(value: &Value, report: &mut Report<'_>) -> LoadBalancing {
+    let mut balancing = LoadBalancing::default();
+    let mut table = Table::of(value, report, "a map such as {strat: round-robin}");
+    if let Some(value) = table.take("strat") {
+        let words = [
+            ("least", Ok(Strategy::Least)),
+            ("round-robin", Ok(Strategy::RoundRobin)),
+            ("random", Err(Feature::StrategyRandom)),
+            ("hash", Err(Feature::StrategyHash)),
+        ];
+        match value.word(report, &words) {
+            Some(Ok(strategy)) => balancing.strategy = strategy,
+            Some(Err(feature)) => value.not_served(report, feature),
+            None => {}
+        }
+    }
+    if let Some(value) = table.take("state")
+        && value.word(report, &[("none", false), ("sticky", true)]) == Some(true)
+    {
+        value.not_served(report, Feature::Sticky);
+    }
+    if let Some(value) = table.take("retry") {
+        let mut inner = Table::of(&value, report, "a map of attempts, backoff, timeout");
+        retry(&mut inner, None, &mut balancing.retry, report);
+        inner.end(report);
+        retry(&mut table, Some(&value), &mut balancing.retry, report);
+    } else {
+        retry(&mut table, None, &mut balancing.retry, report);
+    }
+    if let Some(time) = table.take("connect_timeout").and_then(|value| value.duration(report, Zero::Refused))
+    {
+        balancing.connect_timeout = time;
+    }
+    if let Some(time) = table.take("response_timeout").and_then(|value| value.duration(report, Zero::Refused))
+    {
+        balancing.response_timeout = time;
+    }
+    if let Some(value) = table.take("queue") {
+        let mut inner = Table::of(&value, report, "a map of requests, bytes, for");
+        let queue = &mut balancing.queue;
+        if let Some(count) = inner.take("requests").and_then(|value| value.number(report, 0, 1_000_000)) {
+            queue.requests = count;
+        }
+        if let Some(bytes) = inner.take("bytes").and_then(|value| value.size(report)) {
+            queue.bytes = bytes;
+        }
+        if let Some(time) = inner.take("for").and_then(|value| value.duration(report, Zero::Allowed)) {
+            queue.wait = time;
+        }
+        inner.end(report);
+    }
+    if let Some(value) = table.take("proto")
+        && value.word(report, &[("h1", false), ("h2", true)]) == Some(true)
+    {
+        value.not_served(report, Feature::ProtocolH2);
+    }
+    for key in ["404", "4xx", "5xx"] {
+        if let Some(value) = table.take(key) {
+            error_handler(&value, report);
+        }
+    }
+    table.end(report);
+    balancing
+}
+
+/// Reads the three keys of `retry` from `table`. Directly under `lb`, beside a `retry` of their
+/// own, they would say the same thing twice.
+fn retry(table: &mut Table, beside: Option<&Value>, retry: &mut Retry, report: &mut Report<'_>) {
+    let mut take = |key, report: &mut Report<'_>| {
+        let value = table.take(key)?;
+        if beside.is_some() {
+            value.mistake(report, format!("`{key}` beside `retry`; write it inside of that"));
+        }
+        Some(value)
+    };
+    if let Some(count) = take("attempts", report).and_then(|value| value.number(report, 1, 100)) {
+        retry.attempts = count;
+    }
+    if let Some(time) = take("backoff", report).and_then(|value| value.duration(report, Zero::Allowed)) {
+        retry.backoff = time;
+    }
+    if let Some(time) = take("timeout", report).and_then(|value| value.duration(report, Zero::Refused)) {
+        retry.timeout = time;
+    }
+}
+
+fn error_handler(value: &Value, report: &mut Report<'_>) {
+    let mut table = Table::of(value, report, "a map of limit, handle");
+    if let Some(limit) = table.take("limit") {
+        limit.text(report, "a limit such as `10/s`");
+    }
+    // What it may hold is what a route may; that is checked when it is served.
+    table.take("handle");
+    table.end(report);
+    value.not_served(report, Feature::ErrorHandler);
+}

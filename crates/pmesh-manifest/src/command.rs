@@ -1,0 +1,169 @@
+//! Commands: a string split into words like a shell does, or a map. No shell ever runs it.
+
+use pmesh_supervisor::Command;
+
+use crate::{
+    mistake::quoted,
+    report::Report,
+    value::{Table, Value},
+    words::{WordsError, bare_characters, raw_words, unquoted},
+};
+
+/// Why a text is no command; reads on from "this command …".
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum CommandError {
+    #[error("has no program; write its words, such as `python3 app.py`")]
+    NoProgram,
+    #[error("{0}; write one line, a list of commands, or `sh -c '…'`")]
+    Words(#[from] WordsError),
+    #[error("has {} in it, which only a shell understands, and none is involved; write `sh -c '…'`", quoted(.0))]
+    Shell(String),
+    #[error("has a word that begins with `#`, which a shell takes for a comment; put it in quotes")]
+    Comment,
+    #[error("names no folder behind `@`")]
+    NoFolder,
+}
+
+/// Whether `name` can be the name of an environment variable (POSIX.1, 8.1).
+pub(crate) fn is_variable(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// A command from one line: `[@folder] [KEY=value …] program [argument …]`.
+pub(crate) fn split(line: &str) -> Result<Command, CommandError> {
+    let mut command = Command::default();
+    let mut words = Vec::new();
+    for raw in raw_words(line)? {
+        if let Some(syntax) = shell_syntax(raw) {
+            return Err(CommandError::Shell(syntax.to_owned()));
+        }
+        if raw.starts_with('#') {
+            return Err(CommandError::Comment);
+        }
+        words.push((raw, unquoted(raw)?));
+    }
+    let mut words = words.into_iter().peekable();
+    if let Some((_, word)) = words.next_if(|(raw, _)| raw.starts_with('@')) {
+        let folder = &word[1..];
+        if folder.is_empty() {
+            return Err(CommandError::NoFolder);
+        }
+        command.folder = Some(folder.into());
+    }
+    while let Some((_, word)) =
+        words.next_if(|(raw, _)| raw.split_once('=').is_some_and(|(name, _)| is_variable(name)))
+    {
+        if let Some((name, value)) = word.split_once('=') {
+            command.env.insert(name.to_owned(), value.to_owned());
+        }
+    }
+    command.program = words.next().map(|(_, word)| word).ok_or(CommandError::NoProgram)?;
+    if command.program.is_empty() {
+        return Err(CommandError::NoProgram);
+    }
+    command.arguments = words.map(|(_, word)| word).collect();
+    Ok(command)
+}
+
+/// What in a word is surely meant for a shell: operators that stand alone, redirections, and
+/// `$NAME`, `${…}`, `$(…)` and backquotes outside of quotes. What may be an argument passes.
+fn shell_syntax(raw: &str) -> Option<&str> {
+    const OPERATORS: &[&str] =
+        &["&&", "||", "|", ";", "&", ">", ">>", "<", "<<", "<<<", "2>", "2>>", "&>", "2>&1", "1>&2", ">&2"];
+    const REDIRECTIONS: &[&str] = &[">/", ">>/", "2>/", "2>>/", "&>/", "</"];
+    if OPERATORS.contains(&raw)
+        || REDIRECTIONS.iter().any(|begin| raw.starts_with(begin))
+        || raw.starts_with('`')
+        || (raw.len() > 1 && raw.ends_with(';') && !raw.ends_with("\\;") && !raw.contains(['\'', '"']))
+    {
+        return Some(raw);
+    }
+    let is_expanded = |index: usize| {
+        let rest = &raw[index + 1..];
+        let end = rest.find(|c: char| !c.is_ascii_uppercase() && !c.is_ascii_digit() && c != '_');
+        rest.starts_with(['{', '(']) || is_variable(&rest[..end.unwrap_or(rest.len())])
+    };
+    bare_characters(raw).any(|(index, c)| c == '$' && is_expanded(index)).then_some(raw)
+}
+
+const WANTED: &str = "a command: one line, or a map of cwd, exec, args, env";
+
+/// The command in `value`.
+pub(crate) fn command(value: &Value, report: &mut Report<'_>) -> Option<Command> {
+    if value.is_map() {
+        return from_map(value, report);
+    }
+    match split(value.raw_text(report, WANTED)?) {
+        Ok(command) => Some(command),
+        Err(error) => {
+            value.mistake(report, format!("this command {error}"));
+            None
+        }
+    }
+}
+
+/// The commands in `value`: one, or a list of them.
+pub(crate) fn commands(value: &Value, report: &mut Report<'_>) -> Vec<Command> {
+    if value.is_null() && value.tag().is_none() {
+        return Vec::new();
+    }
+    value.one_or_many().iter().filter_map(|item| command(item, report)).collect()
+}
+
+fn from_map(value: &Value, report: &mut Report<'_>) -> Option<Command> {
+    let mut table = Table::of(value, report, WANTED);
+    let mut command = Command::default();
+    if let Some(folder) = table.take("cwd")
+        && let Some(text) = folder.text(report, "a folder")
+    {
+        if text.is_empty() {
+            folder.expected(report, "a folder");
+        }
+        command.folder = Some(text.into());
+    }
+    let exec = table.take("exec");
+    match &exec {
+        None => value.mistake(report, "this command has no `exec`, the program".to_owned()),
+        Some(exec) => match exec.raw_text(report, "a program") {
+            Some("") => exec.expected(report, "a program"),
+            program => program.unwrap_or_default().clone_into(&mut command.program),
+        },
+    }
+    if let Some(args) = table.take("args") {
+        for item in args.items(report, "a list of words").unwrap_or_default() {
+            if item.is_null() && item.tag().is_none() {
+                item.mistake(report, "expected a word, found nothing; an empty one is \"\"".to_owned());
+            } else {
+                command.arguments.extend(item.raw_text(report, "a word").map(str::to_owned));
+            }
+        }
+    }
+    if let Some(env) = table.take("env") {
+        command.env = environment(&env, report);
+    }
+    table.end(report);
+    (!command.program.is_empty()).then_some(command)
+}
+
+/// A map of environment variables. A value is its text, and nothing is an empty one.
+pub(crate) fn environment(
+    value: &Value,
+    report: &mut Report<'_>,
+) -> std::collections::BTreeMap<String, String> {
+    let env = value.texts(report, "a map of names to values", |name| {
+        if name.is_empty() || name.contains(['=', '\0']) {
+            return Err(format!("{} cannot be the name of a variable", quoted(name)));
+        }
+        Ok(())
+    });
+    let bytes: usize = env.iter().map(|(name, value)| name.len() + value.len() + 2).sum();
+    if bytes > MAX_ENV_BYTES {
+        value.mistake(report, format!("an environment of more than {MAX_ENV_BYTES} bytes"));
+    }
+    env
+}
+
+/// The largest environment that one key may declare: the kernel takes no single variable above
+/// this (`MAX_ARG_STRLEN`, execve(2)), and every service has a copy of the manifest's.
+pub(crate) const MAX_ENV_BYTES: usize = 128 * 1024;

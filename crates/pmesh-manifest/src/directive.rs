@@ -1,0 +1,234 @@
+//! What a handler of a route can say besides the name of a service.
+
+use http::StatusCode;
+use pmesh_proxy::Handler;
+
+use crate::{
+    mistake::{did_you_mean, quoted},
+    report::Report,
+    scalar::{self, Span},
+    value::Value,
+    words::{WordsError, raw_words, unquoted},
+};
+
+/// A directive of the format.
+pub(crate) struct Directive {
+    pub(crate) word: &'static str,
+    /// How it is written.
+    pub(crate) usage: &'static str,
+    kind: DirectiveKind,
+}
+
+/// What is checked of a directive, and what comes of it.
+#[derive(Clone, Copy)]
+enum DirectiveKind {
+    /// It is served.
+    Return,
+    Status,
+    Redirect,
+    /// It is known, with so many words behind it.
+    Later {
+        least: usize,
+        most: usize,
+    },
+    /// Known; a request that it could have ended must not pass because it is left out.
+    Guard {
+        least: usize,
+        most: usize,
+    },
+    LaterDuration,
+    LaterSize,
+    LaterRewrite,
+    LaterLimit,
+}
+
+use DirectiveKind::{Guard, Later, LaterDuration, LaterLimit, LaterRewrite, LaterSize};
+
+const fn directive(word: &'static str, usage: &'static str, kind: DirectiveKind) -> Directive {
+    Directive { word, usage, kind }
+}
+
+/// Every directive, in the order of the document.
+pub(crate) const DIRECTIVES: &[Directive] = &[
+    directive("return", "return CODE \"text\"", DirectiveKind::Return),
+    directive("status", "status CODE", DirectiveKind::Status),
+    directive("redirect", "redirect \"url\"", DirectiveKind::Redirect),
+    directive("debug", "debug \"text\"", Later { least: 1, most: 1 }),
+    directive("log", "log \"text\"", Later { least: 1, most: 1 }),
+    directive("warn", "warn \"text\"", Later { least: 1, most: 1 }),
+    directive("err", "err \"text\"", Later { least: 1, most: 1 }),
+    directive("proxy-host", "proxy-host [HOST]", Later { least: 0, most: 1 }),
+    directive("path", "path PATH", Later { least: 1, most: 1 }),
+    directive("path-join", "path-join PATH", Later { least: 1, most: 1 }),
+    directive("path-ljoin", "path-ljoin PATH", Later { least: 1, most: 1 }),
+    directive("path-trim", "path-trim PATH", Later { least: 1, most: 1 }),
+    directive("path-ltrim", "path-ltrim PATH", Later { least: 1, most: 1 }),
+    directive("rewrite", "rewrite RE REPL", LaterRewrite),
+    directive("header", "header NAME VALUE", Later { least: 2, most: 2 }),
+    directive("add-header", "add-header NAME VALUE", Later { least: 2, most: 2 }),
+    directive("del-header", "del-header NAME", Later { least: 1, most: 1 }),
+    directive("proxy-header", "proxy-header NAME VALUE", Later { least: 2, most: 2 }),
+    directive("add-proxy-header", "add-proxy-header NAME VALUE", Later { least: 2, most: 2 }),
+    directive("del-proxy-header", "del-proxy-header NAME", Later { least: 1, most: 1 }),
+    directive("abort", "abort", Guard { least: 0, most: 0 }),
+    directive("drop", "drop", Guard { least: 0, most: 0 }),
+    directive("internal", "internal", Guard { least: 0, most: 0 }),
+    directive("allow-internal", "allow-internal", Guard { least: 0, most: 0 }),
+    directive("portal", "portal URL", Later { least: 1, most: 1 }),
+    directive("read-timeout", "read-timeout DURATION", LaterDuration),
+    directive("write-timeout", "write-timeout DURATION", LaterDuration),
+    directive("max-body", "max-body SIZE", LaterSize),
+    directive("hook", "hook NAME", Guard { least: 1, most: 1 }),
+    directive("auth", "auth REALM user:password", Guard { least: 2, most: usize::MAX }),
+    directive(
+        "limit",
+        "limit [@id] RATE [burst=N] [block_after=RATE] [block_for=DURATION] [advise=BOOL]",
+        LaterLimit,
+    ),
+];
+
+impl Directive {
+    pub(crate) fn named(word: &str) -> Option<&'static Self> {
+        DIRECTIVES.iter().find(|directive| directive.word == word)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_served(&self) -> bool {
+        matches!(self.kind, DirectiveKind::Return | DirectiveKind::Status | DirectiveKind::Redirect)
+    }
+}
+
+/// What becomes of a handler that is a directive.
+pub(crate) enum Outcome {
+    Handler(Handler),
+    /// It is left out, and what stands behind it goes on.
+    LeftOut,
+    /// It is left out, and a request that reaches it is refused.
+    Closed,
+}
+
+/// Reads the words of a handler; none if they cannot be split, and then the report says so.
+pub(crate) fn words(value: &Value, text: &str, report: &mut Report<'_>) -> Option<Vec<String>> {
+    let words: Result<Vec<String>, WordsError> =
+        raw_words(text).and_then(|raw| raw.into_iter().map(unquoted).collect());
+    match words {
+        Ok(words) if !words.is_empty() => Some(words),
+        Ok(_) => {
+            value.expected(report, "a service, a directive or a list of routes");
+            None
+        }
+        Err(error) => {
+            value.mistake(report, format!("this handler {error}"));
+            None
+        }
+    }
+}
+
+/// Reads a directive with the words behind it.
+pub(crate) fn read(
+    directive: &Directive,
+    arguments: &[String],
+    value: &Value,
+    report: &mut Report<'_>,
+) -> Outcome {
+    let later = |good: bool, outcome: Outcome, report: &mut Report<'_>| {
+        if !good {
+            value.expected(report, &format!("`{}`", directive.usage));
+        }
+        report.not_served_text(value.place, &value.path, &format!("`{}`", directive.word));
+        outcome
+    };
+    let within = |least: usize, most: usize| (least..=most).contains(&arguments.len());
+    match directive.kind {
+        DirectiveKind::Return | DirectiveKind::Status | DirectiveKind::Redirect => {
+            match served(directive.kind, arguments) {
+                Ok(handler) => return Outcome::Handler(handler),
+                Err(Wrong::Usage) => value.expected(report, &format!("`{}`", directive.usage)),
+                Err(Wrong::Code(code)) => value.mistake(
+                    report,
+                    format!(
+                        "expected a status from 200 to 599 in `{}`, found {}",
+                        directive.usage,
+                        quoted(code)
+                    ),
+                ),
+                Err(Wrong::Words) => value.mistake(
+                    report,
+                    format!("more words than `{}` takes; put the text in quotes", directive.usage),
+                ),
+            }
+            Outcome::LeftOut
+        }
+        Later { least, most } => later(within(least, most), Outcome::LeftOut, report),
+        Guard { least, most } => later(within(least, most), Outcome::Closed, report),
+        LaterDuration => {
+            let good = matches!(arguments, [time] if scalar::duration(time).is_ok());
+            later(good, Outcome::LeftOut, report)
+        }
+        LaterSize => {
+            let good = matches!(arguments, [size] if scalar::size(size).is_ok());
+            later(good, Outcome::LeftOut, report)
+        }
+        LaterRewrite => {
+            let good = matches!(arguments, [expression, _] if regex::Regex::new(expression).is_ok());
+            later(good, Outcome::LeftOut, report)
+        }
+        LaterLimit => later(is_limit(arguments), Outcome::LeftOut, report),
+    }
+}
+
+enum Wrong<'a> {
+    Usage,
+    Code(&'a str),
+    Words,
+}
+
+fn served(kind: DirectiveKind, arguments: &[String]) -> Result<Handler, Wrong<'_>> {
+    // An answer ends with its final status; 1xx are none (RFC 9110, 15.2).
+    let code = |code| status(code).ok_or(Wrong::Code(code));
+    match (kind, arguments) {
+        (DirectiveKind::Return, [text]) => Ok(Handler::Return { status: code(text)?, text: String::new() }),
+        (DirectiveKind::Return, [number, text]) => {
+            Ok(Handler::Return { status: code(number)?, text: text.clone() })
+        }
+        (DirectiveKind::Status, [text]) => Ok(Handler::Status(code(text)?)),
+        (DirectiveKind::Redirect, [url]) if is_location(url) => Ok(Handler::Redirect(url.clone())),
+        (DirectiveKind::Return | DirectiveKind::Redirect, [_, _, ..]) => Err(Wrong::Words),
+        _ => Err(Wrong::Usage),
+    }
+}
+
+fn status(text: &str) -> Option<StatusCode> {
+    let code = StatusCode::from_bytes(text.as_bytes()).ok()?;
+    (200..600).contains(&code.as_u16()).then_some(code)
+}
+
+/// Whether a text can stand in a `Location` field: visible ASCII (RFC 3986, 2).
+fn is_location(url: &str) -> bool {
+    !url.is_empty() && url.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn is_limit(arguments: &[String]) -> bool {
+    let mut words = arguments.iter().peekable();
+    words.next_if(|word| word.len() > 1 && word.starts_with('@'));
+    words.next().is_some_and(|rate| scalar::rate(rate).is_ok())
+        && words.all(|word| match word.split_once('=') {
+            Some(("burst", count)) => count.parse::<u32>().is_ok(),
+            Some(("block_after", rate)) => scalar::rate(rate).is_ok(),
+            Some(("block_for", time)) => matches!(scalar::duration(time), Ok(Span::For(_))),
+            Some(("advise", flag)) => matches!(flag, "true" | "false"),
+            _ => false,
+        })
+}
+
+/// Says that `word` is neither a service nor a directive.
+pub(crate) fn unknown<'a>(
+    word: &str,
+    services: impl Iterator<Item = &'a str>,
+    value: &Value,
+    report: &mut Report<'_>,
+) {
+    let directives = DIRECTIVES.iter().map(|directive| directive.word);
+    let near = did_you_mean(word, services.chain(directives));
+    value.mistake(report, format!("{} is neither a service nor a directive{near}", quoted(word)));
+}

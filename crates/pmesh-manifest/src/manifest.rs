@@ -1,0 +1,132 @@
+//! The manifest as a whole.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use pmesh_proxy::Site;
+
+use crate::{
+    Mistake, Mistakes, RepoSpec, Service, Unsupported,
+    command::environment,
+    not_served::Feature,
+    repo::repo,
+    report::Report,
+    routes::sites,
+    service::{Services, Surroundings, services},
+    tree::{self, MAX_BYTES, Place},
+    value::{Table, Value},
+};
+
+/// What a `pm3.yml` declares.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Manifest {
+    /// The project's folder, absolute.
+    pub root: PathBuf,
+    /// The services, in the order of the file.
+    pub services: Vec<Service>,
+    /// The virtual hosts, in the order of the file. The key of a destination in their routes is the
+    /// name of a service that serves something.
+    pub sites: Vec<Site>,
+    /// How the work tree follows its remote.
+    pub repo: RepoSpec,
+    /// What was left out, with [`Unsupported::Warn`].
+    pub warnings: Vec<Mistake>,
+}
+
+/// A manifest's text and where it is from.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// The file's bytes.
+    pub text: &'a [u8],
+    /// The file, as messages name it.
+    pub file: &'a Path,
+    /// The absolute folder that relative paths of the manifest are relative to: its own.
+    pub folder: &'a Path,
+}
+
+/// Reads a manifest. Pure: the disk is never touched, so a manifest can be read out of a commit.
+///
+/// # Errors
+///
+/// Every mistake in it, also one for every part that is not served yet unless those are warnings.
+pub fn parse(source: &Source<'_>, unsupported: Unsupported) -> Result<Manifest, Mistakes> {
+    let text = match std::str::from_utf8(source.text) {
+        _ if source.text.len() > MAX_BYTES => {
+            let mut report = Report::new(source.file, "", unsupported);
+            report.mistake_at(Place::START, "", format!("the file is larger than {MAX_BYTES} bytes"));
+            return report.finish(None).map(|(manifest, _)| manifest);
+        }
+        Ok(text) => text,
+        Err(error) => {
+            let good = std::str::from_utf8(&source.text[..error.valid_up_to()]).unwrap_or_default();
+            let mut report = Report::new(source.file, good, unsupported);
+            let line = good.bytes().filter(|byte| *byte == b'\n').count() + 1;
+            let column = good.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+            let message = "this is not UTF-8, the one encoding a manifest can have".to_owned();
+            report.mistake_at(Place { line, column }, "", message);
+            return report.finish(None).map(|(manifest, _)| manifest);
+        }
+    };
+    let mut report = Report::new(source.file, text, unsupported);
+    let manifest =
+        tree::parse(text, &mut report).map(|root| decode(&Value::root(root), source.folder, &mut report));
+    let (mut manifest, warnings) = report.finish(manifest)?;
+    manifest.warnings = warnings;
+    Ok(manifest)
+}
+
+fn decode(value: &Value, folder: &Path, report: &mut Report<'_>) -> Manifest {
+    let mut table = Table::of(value, report, "a map of root, service_root, env, services, server, repo");
+    let root = table.take("root").and_then(|value| value.path_under(report, folder));
+    let root = root.unwrap_or_else(|| crate::path::resolve(folder, "."));
+    let service_root = table.take("service_root").and_then(|value| value.path_under(report, folder));
+    let service_root = service_root.unwrap_or_else(|| root.clone());
+    let env = table.take("env").map_or_else(BTreeMap::new, |value| environment(&value, report));
+    if let Some(value) = table.take("custom_errors") {
+        value.text(report, "a folder");
+        value.not_served(report, Feature::CustomErrors);
+    }
+    if let Some(value) = table.take("hosts") {
+        check_hosts(&value, report);
+    }
+    let repo = table.take("repo").map_or_else(RepoSpec::default, |value| repo(&value, report));
+    let around = Surroundings { service_root, env, names: std::collections::BTreeSet::new() };
+    let Services { services, standing } =
+        table.take("services").map_or_else(Services::default, |value| services(&value, around, report));
+    let sites = table.take("server").map_or_else(Vec::new, |value| sites(&value, &standing, report));
+    for (key, feature) in [("runners", Feature::Runners), ("jet", Feature::Jet), ("ipinfo", Feature::IpInfo)]
+    {
+        if let Some(value) = table.take(key)
+            && !value.is_empty()
+        {
+            value.not_served(report, feature);
+        }
+    }
+    table.end(report);
+    Manifest { root, services, sites, repo, warnings: Vec::new() }
+}
+
+/// Finds the mistakes in `hosts`: names, or maps of names to addresses.
+fn check_hosts(value: &Value, report: &mut Report<'_>) {
+    let wanted = "a list of host names, or of maps of names to addresses";
+    for item in value.items(report, wanted).unwrap_or_default() {
+        if item.is_map() {
+            for (_, address) in item.entries(report, wanted).unwrap_or_default() {
+                let wanted = "an IP address";
+                if address.text(report, wanted).is_some_and(|text| text.parse::<std::net::IpAddr>().is_err())
+                {
+                    address.expected(report, wanted);
+                }
+            }
+        } else if let Some(name) = item.text(report, "a host name")
+            && let Err(error) = crate::host::parse(name)
+        {
+            item.mistake(report, format!("{} {error}", crate::mistake::quoted(name)));
+        }
+    }
+    if !value.is_empty() {
+        value.not_served(report, Feature::Hosts);
+    }
+}

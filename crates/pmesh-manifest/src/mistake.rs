@@ -1,0 +1,137 @@
+//! A mistake in a manifest, and the sentence that tells a person how to mend it.
+
+use std::{fmt, path::PathBuf};
+
+/// Something in a manifest that cannot be served, and its place.
+///
+/// Printed as `pm3.yml:7:5: services.web: unknown key "stop_timeuot"; …`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// The file, as it was named to [`parse`](crate::parse).
+    pub file: PathBuf,
+    /// The line, from 1.
+    pub line: usize,
+    /// The column in characters, from 1.
+    pub column: usize,
+    /// Where in the document: the keys from its root, joined by dots, list items by their number
+    /// from 0; empty for the root. For an unknown key the path of the map that has it.
+    pub path: String,
+    /// What was found, what was expected, and a near miss where there is one.
+    pub message: String,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}: ", self.file.display(), self.line, self.column)?;
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// All mistakes of a manifest, at least one, in the order of their places; one line each.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Mistakes(Vec<Mistake>);
+
+impl Mistakes {
+    /// How many mistakes are kept of one manifest; the last of so many says that there are more.
+    pub const LIMIT: usize = 256;
+
+    /// Expects at least one, in order.
+    pub(crate) fn new(mistakes: Vec<Mistake>) -> Self {
+        Self(mistakes)
+    }
+
+    /// The mistakes in the order of their places.
+    pub fn iter(&self) -> std::slice::Iter<'_, Mistake> {
+        self.0.iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a Mistakes {
+    type Item = &'a Mistake;
+    type IntoIter = std::slice::Iter<'a, Mistake>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl IntoIterator for Mistakes {
+    type Item = Mistake;
+    type IntoIter = std::vec::IntoIter<Mistake>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, mistake) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            mistake.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+/// `text` in quotes as a message shows it: escaped, and cut where it is long.
+pub(crate) fn quoted(text: &str) -> String {
+    const LONGEST: usize = 60;
+    match text.char_indices().nth(LONGEST) {
+        None => format!("{text:?}"),
+        Some((end, _)) => format!("{:?}…", &text[..end]),
+    }
+}
+
+/// `a, b or c`.
+pub(crate) fn one_of<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    let words: Vec<&str> = words.into_iter().collect();
+    match words.split_last() {
+        None => "nothing".to_owned(),
+        Some((only, [])) => (*only).to_owned(),
+        Some((last, others)) => format!("{} or {last}", others.join(", ")),
+    }
+}
+
+/// `; did you mean "near"?` for the candidate nearest to `text`, or nothing if none is near.
+pub(crate) fn did_you_mean<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    // Longer words are no slips of the finger, and the distance is quadratic in their length.
+    const LONGEST: usize = 80;
+    const NEAR: f64 = 0.75;
+    if text.len() > LONGEST {
+        return String::new();
+    }
+    let lower = text.to_lowercase();
+    candidates
+        .into_iter()
+        .filter(|candidate| candidate.len() <= LONGEST)
+        .map(|candidate| (strsim::jaro_winkler(&lower, &candidate.to_lowercase()), candidate))
+        .filter(|(similarity, _)| *similarity >= NEAR)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map_or_else(String::new, |(_, near)| format!("; did you mean \"{near}\"?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_near_miss_is_a_slip_and_not_any_other_word() {
+        let keys = ["stop_timeout", "ready_timeout", "run", "build"];
+        assert_eq!(did_you_mean("stop_timeuot", keys), "; did you mean \"stop_timeout\"?");
+        assert_eq!(did_you_mean("Run", keys), "; did you mean \"run\"?");
+        assert_eq!(did_you_mean("memory", keys), "");
+        assert_eq!(did_you_mean(&"run".repeat(100), keys), "");
+    }
+
+    #[test]
+    fn long_text_is_cut_at_a_character() {
+        assert_eq!(quoted("a\nb"), r#""a\nb""#);
+        assert_eq!(quoted(&"é".repeat(61)), format!("\"{}\"…", "é".repeat(60)));
+    }
+}

@@ -1,0 +1,150 @@
+//! The key `monitor`: how something is probed.
+
+use pmesh_supervisor::{Check, Monitor, NamedCheck, PortOwner};
+
+use crate::{
+    mistake::{did_you_mean, quoted},
+    not_served::Feature,
+    report::Report,
+    value::{Table, Value, Zero},
+};
+
+/// Whose health is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Watched {
+    /// Processes of our own: their ports have owners.
+    Instances,
+    /// Addresses of somebody else's.
+    Addresses,
+}
+
+pub(crate) fn monitor(value: &Value, watched: Watched, report: &mut Report<'_>) -> Monitor {
+    let mut monitor = Monitor::default();
+    let wanted = "a map of healthy, unhealthy, timeout, test";
+    let mut table = Table::of(value, report, wanted);
+    if let Some(value) = table.take("healthy") {
+        pace(&value, &mut monitor.healthy_interval, &mut monitor.healthy_threshold, report);
+    }
+    if let Some(value) = table.take("unhealthy") {
+        pace(&value, &mut monitor.unhealthy_interval, &mut monitor.unhealthy_threshold, report);
+    }
+    if let Some(timeout) = table.take("timeout").and_then(|value| value.duration(report, Zero::Refused)) {
+        monitor.timeout = timeout;
+    }
+    if let Some(value) = table.take("test") {
+        let checks = checks(&value, report);
+        if !checks.is_empty() {
+            monitor.checks = checks;
+        }
+    }
+    if watched == Watched::Instances
+        && let Some(value) = table.take("port_owner")
+        && let Some(owner) = value.word(report, &[("instance", PortOwner::Instance), ("any", PortOwner::Any)])
+    {
+        monitor.port_owner = owner;
+    }
+    table.end(report);
+    monitor
+}
+
+fn pace(value: &Value, interval: &mut std::time::Duration, threshold: &mut u32, report: &mut Report<'_>) {
+    let mut table = Table::of(value, report, "a map of interval, threshold");
+    if let Some(time) = table.take("interval").and_then(|value| value.duration(report, Zero::Refused)) {
+        *interval = time;
+    }
+    if let Some(count) = table.take("threshold").and_then(|value| value.number(report, 1, 1000)) {
+        *threshold = count;
+    }
+    table.end(report);
+}
+
+const WANTED: &str = "a map of names to checks: !Tcp, !Http {…} or `GET /path 200`";
+
+fn checks(value: &Value, report: &mut Report<'_>) -> Vec<NamedCheck> {
+    let mut checks = Vec::new();
+    let Some(entries) = value.entries(report, WANTED) else { return checks };
+    if entries.is_empty() {
+        value.mistake(
+            report,
+            "a probe without a check; expected at least one, such as `tcp: !Tcp`".to_owned(),
+        );
+    }
+    for (key, value) in entries {
+        if let Some(check) = check(&value, report) {
+            checks.push(NamedCheck { name: key.text.to_string(), check });
+        }
+    }
+    checks
+}
+
+fn check(value: &Value, report: &mut Report<'_>) -> Option<Check> {
+    match value.tag() {
+        Some("Tcp") => {
+            Table::of(&value.without_tag(), report, "!Tcp with nothing in it").end(report);
+            return Some(Check::Tcp);
+        }
+        Some("Http") => http(&value.without_tag(), report),
+        Some(tag) => {
+            let tag = format!("!{tag}");
+            let near = did_you_mean(&tag, ["!Tcp", "!Http"]);
+            let message = format!("unknown check {}; expected !Tcp or !Http{near}", quoted(&tag));
+            value.mistake(report, message);
+            return None;
+        }
+        None => {
+            let text = value.text(report, "!Tcp, !Http {…} or `GET /path 200`")?;
+            let words: Vec<&str> = text.split_ascii_whitespace().collect();
+            let good = match words[..] {
+                [method, path] => is_method(method) && path.starts_with('/'),
+                [method, path, code] => {
+                    is_method(method) && path.starts_with('/') && code.parse().is_ok_and(is_status)
+                }
+                _ => false,
+            };
+            if !good {
+                value.expected(report, "!Tcp, !Http {…} or `GET /path 200`");
+                return None;
+            }
+        }
+    }
+    value.not_served(report, Feature::HttpCheck);
+    None
+}
+
+fn is_method(word: &str) -> bool {
+    !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_uppercase())
+}
+
+fn is_status(code: u16) -> bool {
+    (100..600).contains(&code)
+}
+
+/// Finds the mistakes in an HTTP check.
+fn http(value: &Value, report: &mut Report<'_>) {
+    let mut table = Table::of(value, report, "a map of method, path, follow_redirects, header, code, body");
+    if let Some(method) = table.take("method")
+        && method.text(report, "a method").is_some_and(|text| !is_method(text))
+    {
+        method.expected(report, "a method such as GET");
+    }
+    if let Some(path) = table.take("path")
+        && path.text(report, "a path").is_some_and(|text| !text.starts_with('/'))
+    {
+        path.expected(report, "a path that begins with `/`");
+    }
+    if let Some(flag) = table.take("follow_redirects") {
+        flag.flag(report);
+    }
+    if let Some(header) = table.take("header") {
+        header.texts(report, "a map of names to values", |_| Ok(()));
+    }
+    if let Some(code) = table.take("code") {
+        for code in code.one_or_many() {
+            code.number(report, 100_u16, 599);
+        }
+    }
+    if let Some(body) = table.take("body") {
+        body.text(report, "a text");
+    }
+    table.end(report);
+}

@@ -1,0 +1,81 @@
+//! The key `repo`: how the work tree follows its remote.
+
+use std::time::Duration;
+
+use crate::{
+    not_served::Feature,
+    report::Report,
+    scalar::Span,
+    value::{Table, Value, Zero},
+};
+
+/// How the work tree follows its remote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RepoSpec {
+    /// Whether the server may move it; no for a manifest inside a tree that others own.
+    pub update: bool,
+    /// Which services an update rolls over.
+    pub rollout: Rollout,
+}
+
+impl Default for RepoSpec {
+    fn default() -> Self {
+        Self { update: true, rollout: Rollout::All }
+    }
+}
+
+/// Which services an update rolls over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rollout {
+    /// Every one.
+    All,
+}
+
+pub(crate) fn repo(value: &Value, report: &mut Report<'_>) -> RepoSpec {
+    let mut spec = RepoSpec::default();
+    let mut table = Table::of(value, report, "a map such as {update: false}");
+    if let Some(update) = table.take("update").and_then(|value| value.flag(report)) {
+        spec.update = update;
+    }
+    if let Some(value) = table.take("rollout") {
+        match value.word(report, &[("all", Some(Rollout::All)), ("changed", None)]) {
+            Some(Some(rollout)) => spec.rollout = rollout,
+            Some(None) => value.not_served(report, Feature::RolloutChanged),
+            None => {}
+        }
+    }
+    if let Some(value) = table.take("bake")
+        && value.duration(report, Zero::Allowed).is_some_and(|time| time > Duration::ZERO)
+    {
+        value.not_served(report, Feature::Bake);
+    }
+    if let Some(value) = table.take("poll")
+        && matches!(value.span(report, Zero::Refused), Some(Span::For(_)))
+    {
+        value.not_served(report, Feature::Poll);
+    }
+    if let Some(value) = table.take("hooks") {
+        for (_, hook) in value.entries(report, "a map of names to hooks").unwrap_or_default() {
+            check_hook(&hook, report);
+        }
+        if !value.is_empty() {
+            value.not_served(report, Feature::Hooks);
+        }
+    }
+    table.end(report);
+    spec
+}
+
+fn check_hook(value: &Value, report: &mut Report<'_>) {
+    let mut table = Table::of(value, report, "a map of kind, secret_file, branch");
+    if let Some(kind) = table.take("kind") {
+        kind.word(report, &[("github", ()), ("gitlab", ()), ("gitea", ()), ("hmac", ())]);
+    }
+    if let Some(file) = table.take("secret_file") {
+        file.text(report, "a path");
+    }
+    if let Some(branch) = table.take("branch") {
+        branch.text(report, "a branch");
+    }
+    table.end(report);
+}

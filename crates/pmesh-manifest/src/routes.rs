@@ -1,0 +1,241 @@
+//! The key `server`: sites, and the routes of each.
+
+use std::collections::{BTreeMap, HashMap};
+
+use http::StatusCode;
+use pmesh_proxy::{DestinationKey, Handler, Pattern, Route, Site, SiteHost};
+
+use crate::{
+    directive::{self, Directive, Outcome},
+    host,
+    mistake::{did_you_mean, quoted},
+    not_served::Feature,
+    report::Report,
+    service::Standing,
+    tree::Key,
+    value::{Table, Value},
+};
+
+/// Tags of routers that are not served yet.
+const MUXES: &[(&str, Feature)] = &[
+    ("Switch-Host", Feature::SwitchHost),
+    ("Switch-Path", Feature::SwitchPath),
+    ("Switch-Method", Feature::SwitchMethod),
+    ("Switch-Proto", Feature::SwitchProto),
+    ("Switch-UserAgent", Feature::SwitchUserAgent),
+    ("Switch-Referer", Feature::SwitchReferer),
+    ("Limit", Feature::LimitMap),
+];
+
+pub(crate) fn sites(
+    value: &Value,
+    services: &BTreeMap<String, Standing>,
+    report: &mut Report<'_>,
+) -> Vec<Site> {
+    let mut sites = Vec::new();
+    let mut lines: HashMap<SiteHost, usize> = HashMap::new();
+    for (key, value) in value.entries(report, "a map of host names to sites").unwrap_or_default() {
+        let hosts = hosts(&key, &value, &mut lines, report);
+        let mut table = Table::of(&value, report, "a map such as {router: [web]}");
+        if let Some(value) = table.take("no_upgrade")
+            && value.flag(report) == Some(false)
+        {
+            value.not_served(report, Feature::Upgrade);
+        }
+        if let Some(value) = table.take("certs") {
+            value.not_served(report, Feature::Certs);
+        }
+        let reader = Router { services, host: first_name(&key) };
+        let routes = match table.take("router") {
+            Some(value) => reader.list(&value, report),
+            None if value.is_map_or_null() => {
+                let message = "`router` is missing; expected a list of routes".to_owned();
+                report.mistake_at(table.place, &value.path, message);
+                Vec::new()
+            }
+            None => Vec::new(),
+        };
+        table.end(report);
+        sites.push(Site { hosts, routes });
+    }
+    sites
+}
+
+/// The names in the key of a site. Each belongs to one site.
+fn hosts(
+    key: &Key,
+    value: &Value,
+    lines: &mut HashMap<SiteHost, usize>,
+    report: &mut Report<'_>,
+) -> Vec<SiteHost> {
+    let mut hosts = Vec::new();
+    for name in key.text.split(',').map(str::trim) {
+        let host = match name {
+            "_" => SiteHost::Any,
+            name => match host::parse(name) {
+                Ok(name) => SiteHost::Name(name),
+                Err(error) => {
+                    report.mistake_at(key.place, &value.path, format!("{} {error}", quoted(name)));
+                    continue;
+                }
+            },
+        };
+        if let Some(line) = lines.insert(host.clone(), key.place.line) {
+            let message = format!("host {} is there twice, first in line {line}", quoted(name));
+            report.mistake_at(key.place, &value.path, message);
+        }
+        hosts.push(host);
+    }
+    hosts
+}
+
+/// The name that the patterns of a site see; none if it is every host, or no name at all.
+fn first_name(key: &Key) -> Option<String> {
+    let first = key.text.split(',').next().unwrap_or_default().trim();
+    if first == "_" { None } else { host::parse(first).ok() }
+}
+
+/// What the routes of one site are read with.
+struct Router<'s> {
+    services: &'s BTreeMap<String, Standing>,
+    host: Option<String>,
+}
+
+const ROUTES: &str = "a list of routes: `PATTERN: HANDLER`, a service, a directive, or a nested list";
+
+impl Router<'_> {
+    fn list(&self, value: &Value, report: &mut Report<'_>) -> Vec<Route> {
+        let mut routes = Vec::new();
+        for item in value.items(report, ROUTES).unwrap_or_default() {
+            self.item(&item, &mut routes, report);
+        }
+        routes
+    }
+
+    /// One item of a list: a map of patterns, or a bare handler.
+    fn item(&self, item: &Value, routes: &mut Vec<Route>, report: &mut Report<'_>) {
+        if item.tag().is_some() || !item.is_map() {
+            routes
+                .extend(self.handler(item, report).map(|handler| Route { pattern: Pattern::any(), handler }));
+            return;
+        }
+        for (key, value) in item.entries(report, ROUTES).unwrap_or_default() {
+            let pattern = self.pattern(&key, item, report);
+            let handler = self.handler(&value, report);
+            if let (Some(pattern), Some(handler)) = (pattern, handler) {
+                routes.push(Route { pattern, handler });
+            }
+        }
+    }
+
+    fn pattern(&self, key: &Key, item: &Value, report: &mut Report<'_>) -> Option<Pattern> {
+        match Pattern::parse(&key.text) {
+            Ok(pattern) => {
+                self.check_hosts(key, item, report);
+                Some(pattern)
+            }
+            Err(error) => {
+                report.mistake_at(key.place, &item.path, error.to_string());
+                None
+            }
+        }
+    }
+
+    /// A pattern sees the site's first name; one for another host would never match anything.
+    fn check_hosts(&self, key: &Key, item: &Value, report: &mut Report<'_>) {
+        let Some(site) = &self.host else { return };
+        for alternative in alternatives(&key.text) {
+            let Some(host) = host_of(alternative) else { continue };
+            let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+            if host == *site || host.strip_suffix(site.as_str()).is_some_and(|rest| rest.ends_with('.')) {
+                continue;
+            }
+            let path = format!("/{alternative}");
+            let near = match did_you_mean(&host, [site.as_str()]) {
+                near if near.is_empty() && !host.contains('.') => did_you_mean(&path, [path.as_str()]),
+                near => near,
+            };
+            let message = format!(
+                "pattern {} can never match: its host is {}, and patterns of this site see {} or a subdomain of it{near}",
+                quoted(alternative),
+                quoted(&host),
+                quoted(site),
+            );
+            report.mistake_at(key.place, &item.path, message);
+        }
+    }
+
+    fn handler(&self, value: &Value, report: &mut Report<'_>) -> Option<Handler> {
+        if let Some(tag) = value.tag() {
+            if let Some((_, feature)) = MUXES.iter().find(|(mux, _)| *mux == tag) {
+                value.not_served(report, *feature);
+            } else {
+                let tag = format!("!{tag}");
+                let tags: Vec<String> = MUXES.iter().map(|(mux, _)| format!("!{mux}")).collect();
+                let near = did_you_mean(&tag, tags.iter().map(String::as_str));
+                value.mistake(report, format!("unknown router {}{near}", quoted(&tag)));
+            }
+            return None;
+        }
+        if value.is_list() {
+            return Some(Handler::Mux(self.list(value, report)));
+        }
+        let text = value.text(report, "a service, a directive or a list of routes")?;
+        if let Some(standing) = self.services.get(text) {
+            return destination(text, *standing, value, report);
+        }
+        let words = directive::words(value, text, report)?;
+        let (word, arguments) = words.split_first()?;
+        let Some(directive) = Directive::named(word) else {
+            directive::unknown(word, self.services.keys().map(String::as_str), value, report);
+            return None;
+        };
+        match directive::read(directive, arguments, value, report) {
+            Outcome::Handler(handler) => Some(handler),
+            Outcome::LeftOut => None,
+            Outcome::Closed => {
+                let message =
+                    format!("requests are answered 403 here, because `{}` is not served yet", directive.word);
+                report.left_out(value.place, &value.path, message);
+                Some(Handler::Status(StatusCode::FORBIDDEN))
+            }
+        }
+    }
+}
+
+/// The way to a service that is declared.
+fn destination(name: &str, standing: Standing, value: &Value, report: &mut Report<'_>) -> Option<Handler> {
+    let reason = match standing {
+        Standing::Serves => return Some(Handler::Destination(DestinationKey::new(name))),
+        Standing::Background => "it runs in the background",
+        Standing::BuildOnly => "it has no `run`",
+        Standing::NotServed => {
+            let message = format!(
+                "the route to {} is left out, because the type of that service is not served yet",
+                quoted(name)
+            );
+            report.left_out(value.place, &value.path, message);
+            return None;
+        }
+    };
+    value.mistake(report, format!("service {} serves nothing: {reason}", quoted(name)));
+    None
+}
+
+/// The parts of a pattern of which one has to match.
+fn alternatives(pattern: &str) -> impl Iterator<Item = &str> {
+    pattern.split(", ").map(str::trim)
+}
+
+/// The host that a pattern is for, if it is for one: not for `_`, a path, a regular expression, a
+/// suffix, or the beginning of a host.
+fn host_of(pattern: &str) -> Option<&str> {
+    if pattern == "_" || pattern.is_empty() || pattern.starts_with(['/', '~', '+']) {
+        return None;
+    }
+    match pattern.split_once('/') {
+        Some((host, _)) => Some(host),
+        None if pattern.ends_with('+') => None,
+        None => Some(pattern),
+    }
+}

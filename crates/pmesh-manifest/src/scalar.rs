@@ -1,0 +1,104 @@
+//! Durations, sizes and rates: text in, plain values or the reason why not out.
+
+use std::time::Duration;
+
+/// A duration, or `never`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Span {
+    For(Duration),
+    Never,
+}
+
+/// Why a text is no duration, size or rate; reads on from "expected …".
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ScalarError {
+    #[error("a duration such as `500ms`, `30s` or `1h30m`")]
+    Duration,
+    #[error("a duration with a unit (did you mean \"{0}s\"?)")]
+    NoUnit(String),
+    #[error("a duration that is not negative")]
+    Negative,
+    #[error("a duration of at most 292 years")]
+    TooLong,
+    #[error("a size such as `512M`, `1GiB` or `1gb`")]
+    Size,
+    #[error("a rate such as `10/s`, `100/5m` or `1m` (one a minute)")]
+    Rate,
+}
+
+/// A duration in Go's grammar (`1h30m`, `1.5s`, `.5s`, `+3s`, plain `0`; units h, m, s, ms, us or
+/// µs, ns), or `never`.
+///
+/// As in Go (package time, `ParseDuration`) the longest is 2⁶³−1 ns.
+pub(crate) fn duration(text: &str) -> Result<Span, ScalarError> {
+    if text == "never" {
+        return Ok(Span::Never);
+    }
+    if text.starts_with('-') && text.len() > 1 {
+        return duration(&text[1..]).and(Err(ScalarError::Negative));
+    }
+    let mut rest = text.strip_prefix('+').unwrap_or(text);
+    if rest == "0" {
+        return Ok(Span::For(Duration::ZERO));
+    }
+    if rest.is_empty() {
+        return Err(ScalarError::Duration);
+    }
+    let mut total: u128 = 0;
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let (number, tail) = rest.split_at(end);
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
+            return Err(ScalarError::Duration);
+        }
+        let end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(end);
+        let nanos: u128 = match unit {
+            "ns" => 1,
+            "us" | "µs" | "μs" => 1_000,
+            "ms" => 1_000_000,
+            "s" => 1_000_000_000,
+            "m" => 60_000_000_000,
+            "h" => 3_600_000_000_000,
+            "" if rest.len() == text.len() => return Err(ScalarError::NoUnit(text.to_owned())),
+            _ => return Err(ScalarError::Duration),
+        };
+        let whole: u128 = match whole {
+            "" => 0,
+            digits if digits.trim_start_matches('0').len() > 19 => return Err(ScalarError::TooLong),
+            digits => digits.parse().map_err(|_| ScalarError::Duration)?,
+        };
+        total += whole * nanos;
+        // Digits beyond a nanosecond of the largest unit do not count.
+        let fraction = &fraction[..fraction.len().min(13)];
+        if let Ok(digits) = fraction.parse::<u128>() {
+            let scale = fraction.bytes().fold(1, |scale: u128, _| scale * 10);
+            total += nanos * digits / scale;
+        }
+        if total > u128::from(i64::MAX.unsigned_abs()) {
+            return Err(ScalarError::TooLong);
+        }
+        rest = tail;
+    }
+    u64::try_from(total).map(|nanos| Span::For(Duration::from_nanos(nanos))).map_err(|_| ScalarError::TooLong)
+}
+
+/// A number of bytes: `512M` and `1gb` by 1000, `1GiB` by 1024, a bare number as it is.
+pub(crate) fn size(text: &str) -> Result<u64, ScalarError> {
+    text.parse::<bytesize::ByteSize>().map(|size| size.as_u64()).map_err(|_| ScalarError::Size)
+}
+
+/// Checks a rate: `10/s`, `100/5m`, or `1m` for one in that time.
+pub(crate) fn rate(text: &str) -> Result<(), ScalarError> {
+    let time = |text: &str| match duration(text) {
+        Ok(Span::For(time)) if !time.is_zero() => Ok(()),
+        _ => Err(ScalarError::Rate),
+    };
+    let Some((count, per)) = text.split_once('/') else { return time(text) };
+    match count.parse::<u32>() {
+        Ok(count) if count > 0 => {}
+        _ => return Err(ScalarError::Rate),
+    }
+    if per.starts_with(|c: char| c.is_ascii_digit()) { time(per) } else { time(&format!("1{per}")) }
+}
