@@ -1,0 +1,106 @@
+//! Processes of the operating system. `tree` follows what came from one of them.
+
+use std::{
+    ffi::{OsStr, OsString},
+    io,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::Arc,
+};
+
+use rustix::{fs::Access, pipe::PipeFlags};
+use tokio::{net::unix::pipe, process::Command};
+
+use crate::{
+    Launch, SpawnError, Spawned, Spawner, Stdin, sys,
+    tree::{Leader, OsTree, Snapshots},
+};
+
+/// Starts processes of this machine, as children of this process.
+///
+/// Each gets a session of its own, an environment of exactly what the [`Launch`] says, and no open
+/// descriptor but 0 to 2. SIGPIPE and the signal mask are as a shell would leave them.
+///
+/// A tree's processes are those of the leader's session, and descendants that left it as far as they
+/// were seen while their parent lived. A process that leaves the session *and* loses its parent
+/// between two looks is lost.
+///
+/// The leader stays a zombie until its tree is known to be empty or dropped: so its pid, which is
+/// also the name of the group and session, cannot become a stranger's, and no signal can hit one.
+#[derive(Clone, Debug, Default)]
+pub struct OsSpawner {
+    snapshots: Arc<Snapshots>,
+}
+
+impl OsSpawner {
+    /// A spawner; its clones share one view of the process table.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn start(&self, launch: &Launch) -> io::Result<Spawned> {
+        let program = find_program(launch)?;
+        let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        let output = pipe::Receiver::from_owned_fd(read)?;
+        let mut command = Command::new(program);
+        command
+            .arg0(&launch.program)
+            .args(&launch.arguments)
+            .current_dir(&launch.folder)
+            .env_clear()
+            .envs(&launch.env)
+            .stdin(match launch.stdin {
+                Stdin::Null => Stdio::null(),
+                Stdin::Inherit => Stdio::inherit(),
+            })
+            .stderr(write.try_clone()?)
+            .stdout(write);
+        sys::prepare_child(&mut command, launch.nofile);
+        let child = command.spawn()?;
+        let leader = Arc::new(Leader::new(child)?);
+        let exit = Arc::clone(&leader);
+        Ok(Spawned {
+            tree: Box::new(OsTree::new(leader, Arc::clone(&self.snapshots))),
+            exit: Box::pin(async move { exit.exited().await }),
+            output: Box::new(output),
+        })
+    }
+}
+
+impl Spawner for OsSpawner {
+    fn spawn(&self, launch: &Launch) -> Result<Spawned, SpawnError> {
+        self.start(launch).map_err(|source| SpawnError {
+            program: launch.program.clone(),
+            folder: launch.folder.clone(),
+            source,
+        })
+    }
+}
+
+/// The file of a program. A name without a slash is looked up as execvp(3) does, but in the `PATH`
+/// of the launch, and before the fork: so the reason of a failure is exact. Relative paths start at
+/// the launch's folder.
+fn find_program(launch: &Launch) -> io::Result<PathBuf> {
+    let name: &Path = launch.program.as_ref();
+    if !launch.folder.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "there is no such folder"));
+    }
+    if launch.program.as_encoded_bytes().contains(&b'/') {
+        return Ok(launch.folder.join(name));
+    }
+    let default = OsString::from("/usr/local/bin:/usr/bin:/bin");
+    let path = launch.env.get(OsStr::new("PATH")).unwrap_or(&default);
+    let mut refused = false;
+    for folder in std::env::split_paths(path) {
+        let file = launch.folder.join(folder).join(name);
+        if !file.is_file() {
+            continue;
+        }
+        if rustix::fs::access(&file, Access::EXEC_OK).is_ok() {
+            return Ok(file);
+        }
+        refused = true;
+    }
+    let error = if refused { rustix::io::Errno::ACCESS } else { rustix::io::Errno::NOENT };
+    Err(error.into())
+}

@@ -1,0 +1,218 @@
+//! Asking an address whether somebody serves there, and whether that is who should.
+
+use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use tokio::net::TcpStream;
+
+use crate::{Check, ExternalAddress, Monitor, PortOwner, ProcessTree, ServiceName, proc::Proc};
+
+/// Makes probes. The network's is [`NetProber`].
+pub trait Prober: Send + Sync + 'static {
+    /// Runs all checks of `monitor` against `target`, within its timeout.
+    ///
+    /// The future may be dropped at any time. It resolves to the first failure.
+    fn probe(&self, target: &Target, monitor: &Monitor) -> BoxFuture<'static, Result<(), ProbeFailure>>;
+}
+
+/// What is probed.
+#[derive(Clone)]
+pub struct Target {
+    /// Whose address it is, for the log.
+    pub service: ServiceName,
+    /// Where it should listen.
+    pub address: ExternalAddress,
+    /// The processes that should listen there; none for an address of somebody else's.
+    pub tree: Option<Arc<dyn ProcessTree>>,
+    /// Whether to look up whose the listening socket is. Needed until an instance was proven once:
+    /// the look-up reads much of `/proc`.
+    pub prove_owner: bool,
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Target")
+            .field("service", &self.service)
+            .field("address", &self.address)
+            .field("leader", &self.tree.as_ref().map(|tree| tree.leader()))
+            .field("prove_owner", &self.prove_owner)
+            .finish()
+    }
+}
+
+/// Why a probe did not pass.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProbeFailure {
+    /// Nobody accepts connections there.
+    #[error("check {check}: cannot connect to {address}: {reason}")]
+    Connect {
+        /// The check's name.
+        check: String,
+        /// The address that was tried.
+        address: ExternalAddress,
+        /// The system's words.
+        reason: String,
+    },
+    /// No answer in time.
+    #[error("check {check}: {address} did not answer within {limit:?}")]
+    Timeout {
+        /// The check's name.
+        check: String,
+        /// The address that was tried.
+        address: ExternalAddress,
+        /// The monitor's timeout.
+        limit: Duration,
+    },
+    /// Somebody listens, but not the instance.
+    #[error("port {port} is held by {}; end it, or set `port_owner: any` if it serves for the instance",
+        holder.as_ref().map_or_else(|| "nobody on this machine's network".to_owned(), Holder::to_string))]
+    ForeignPort {
+        /// The instance's port.
+        port: u16,
+        /// The process that listens; none if no socket of this network namespace does.
+        holder: Option<Holder>,
+    },
+}
+
+/// The process that holds a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Its pid.
+    pub pid: u32,
+    /// Its command line, at most 100 characters of it.
+    pub command: String,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pid {} `{}`", self.pid, self.command)
+    }
+}
+
+/// Probes over the network, from this machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NetProber;
+
+impl Prober for NetProber {
+    fn probe(&self, target: &Target, monitor: &Monitor) -> BoxFuture<'static, Result<(), ProbeFailure>> {
+        let (target, monitor) = (target.clone(), monitor.clone());
+        Box::pin(async move {
+            let deadline = tokio::time::Instant::now() + monitor.timeout;
+            let mut proven = !target.prove_owner || monitor.port_owner == PortOwner::Any;
+            for check in &monitor.checks {
+                let Check::Tcp = check.check;
+                let peer = match tokio::time::timeout_at(deadline, connect(&target.address)).await {
+                    Ok(Ok(peer)) => peer,
+                    Ok(Err(error)) => {
+                        return Err(ProbeFailure::Connect {
+                            check: check.name.clone(),
+                            address: target.address,
+                            reason: error.to_string(),
+                        });
+                    }
+                    Err(_) => {
+                        return Err(ProbeFailure::Timeout {
+                            check: check.name.clone(),
+                            address: target.address,
+                            limit: monitor.timeout,
+                        });
+                    }
+                };
+                if let Some(tree) = &target.tree
+                    && !proven
+                {
+                    prove_owner(&target.service, peer, tree).await?;
+                    proven = true;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Connects and hangs up; the address that answered.
+async fn connect(address: &ExternalAddress) -> io::Result<SocketAddr> {
+    let stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
+    let peer = stream.peer_addr()?;
+    // A connection to an unused port inside the ephemeral range can be given that same port as its
+    // own and meets itself (simultaneous open, RFC 9293, 3.5).
+    if stream.local_addr()? == peer {
+        return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens there"));
+    }
+    Ok(peer)
+}
+
+async fn prove_owner(
+    service: &ServiceName,
+    address: SocketAddr,
+    tree: &Arc<dyn ProcessTree>,
+) -> Result<(), ProbeFailure> {
+    let lookup = |tree: Arc<dyn ProcessTree>| {
+        // The pool refuses work only when the runtime ends.
+        let found = tokio::task::spawn_blocking(move || owner(address, &tree.pids()));
+        async { found.await.unwrap_or(Ok(Owner::Hidden)) }
+    };
+    let mut found = lookup(Arc::clone(tree)).await;
+    if matches!(found, Ok(Owner::Other(_))) {
+        // The view of the tree may be some milliseconds older than the process that listens.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        found = lookup(Arc::clone(tree)).await;
+    }
+    match found {
+        Ok(Owner::Tree) => Ok(()),
+        Ok(Owner::Other(holder)) => Err(ProbeFailure::ForeignPort { port: address.port(), holder }),
+        Ok(Owner::Hidden) => {
+            tracing::warn!(%service, %address, "cannot see which process listens; taken for the instance");
+            Ok(())
+        }
+        Err(error) => {
+            tracing::warn!(%service, %address, %error, "cannot read who listens; taken for the instance");
+            Ok(())
+        }
+    }
+}
+
+/// Who listens on a port.
+#[derive(Debug, PartialEq, Eq)]
+enum Owner {
+    Tree,
+    Other(Option<Holder>),
+    /// A process whose descriptors may not be read.
+    Hidden,
+}
+
+fn owner(address: SocketAddr, tree: &[u32]) -> io::Result<Owner> {
+    let inodes = Proc::listeners(address)?;
+    if inodes.is_empty() {
+        return Ok(Owner::Other(None));
+    }
+    let sockets: Vec<String> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
+    let mut proc = Proc::open()?;
+    let mut hidden = false;
+    for &pid in tree {
+        match holds(&proc, pid, &sockets) {
+            Ok(true) => return Ok(Owner::Tree),
+            Ok(false) => {}
+            Err(error) => hidden |= error.kind() == io::ErrorKind::PermissionDenied,
+        }
+    }
+    if hidden {
+        return Ok(Owner::Hidden);
+    }
+    for pid in proc.pids()? {
+        if matches!(holds(&proc, pid, &sockets), Ok(true)) {
+            let command = proc.command_line(pid)?.unwrap_or_default().chars().take(100).collect();
+            return Ok(Owner::Other(Some(Holder { pid, command })));
+        }
+    }
+    Ok(Owner::Hidden)
+}
+
+fn holds(proc: &Proc, pid: u32, sockets: &[String]) -> io::Result<bool> {
+    let mut found = false;
+    proc.descriptors(pid, |target| {
+        found = sockets.iter().any(|socket| socket.as_bytes() == target.to_bytes());
+        !found
+    })?;
+    Ok(found)
+}

@@ -1,0 +1,66 @@
+//! The one place of this crate with unsafe code: what a child does between fork and exec, and
+//! waiting for a descriptor.
+//!
+//! `pre_exec` is unsafe because in the child only async-signal-safe functions may run
+//! (signal-safety(7)): no allocation, no lock, nothing that another thread of the parent could have
+//! left half done. All calls here are bare system calls without memory of their own.
+//! The standard library has set SIGPIPE to its default and emptied the signal mask by then.
+//!
+//! `AsyncFd::register_with_interest` is unsafe because the runtime keeps the descriptor's number:
+//! the owner must neither close it nor name another one before it is dropped. An `OwnedFd` inside,
+//! which nobody can take out, does neither.
+#![allow(unsafe_code)]
+
+use std::{io, os::fd::OwnedFd};
+
+use rustix::process::{Resource, Rlimit};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    process::Command,
+};
+
+/// Makes the child the leader of a new session and process group, sets its soft limit of open
+/// descriptors, and keeps all of ours but 0 to 2 from it, also those that were handed to this process
+/// without close-on-exec.
+pub(crate) fn prepare_child(command: &mut Command, nofile: Option<u64>) {
+    let limit = nofile.map(soft_limit);
+    let prepare = move || {
+        rustix::process::setsid()?;
+        if let Some(limit) = limit {
+            rustix::process::setrlimit(Resource::Nofile, limit)?;
+        }
+        close_on_exec();
+        Ok(())
+    };
+    // SAFETY: `prepare` makes three system calls, setsid, prlimit64 and close_range, on a value that
+    // it owns. It neither allocates nor locks, and an error is an integer.
+    unsafe {
+        command.pre_exec(prepare);
+    }
+}
+
+/// Marks every descriptor from 3 on to be closed at exec: not closed at once, for the standard
+/// library reports a failed exec through one of them.
+fn close_on_exec() {
+    // SAFETY: close_range(2) reads no memory, and with CLOSE_RANGE_CLOEXEC it only sets flags, in the
+    // child's own table. Linux 5.10 knows the call but not the flag and refuses it: then only what
+    // this process opened itself is kept from the child, as the standard library does always.
+    unsafe {
+        libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
+    }
+}
+
+/// The limit to set: `wanted`, cut to the hard limit, which stays.
+fn soft_limit(wanted: u64) -> Rlimit {
+    let hard = rustix::process::getrlimit(Resource::Nofile).maximum;
+    Rlimit { current: Some(hard.map_or(wanted, |hard| hard.min(wanted))), maximum: hard }
+}
+
+/// Lets the runtime wait until a descriptor is readable; a pidfd is from the process's end on.
+/// Must be called in a runtime with its I/O driver on.
+pub(crate) fn watch(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: `OwnedFd` always gives the same number, open until it is dropped, which `AsyncFd`
+    // does after it has told the runtime.
+    let watched = unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) };
+    watched.map_err(io::Error::from)
+}

@@ -1,0 +1,353 @@
+//! Real processes: how they are started, signalled and seen to end.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fs,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::future::BoxFuture;
+use pmesh_supervisor::{
+    Exit, ExternalAddress, Launch, Monitor, NetProber, OsSpawner, PortOwner, Ports, ProbeFailure, Prober,
+    ProcessTree, ServiceName, Signal, Spawned, Spawner, Stdin, Target,
+};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+/// A launch of `sh` with the PATH of the machine.
+fn shell(folder: &Path, script: &str) -> Launch {
+    command(folder, "sh", &["-c", script])
+}
+
+fn command(folder: &Path, program: &str, arguments: &[&str]) -> Launch {
+    let path = std::env::var_os("PATH").unwrap();
+    Launch {
+        program: program.into(),
+        arguments: arguments.iter().map(OsString::from).collect(),
+        folder: folder.to_owned(),
+        env: BTreeMap::from([(OsString::from("PATH"), path)]),
+        nofile: None,
+        stdin: Stdin::Null,
+    }
+}
+
+/// A tree that does not outlive its test, however that ends.
+struct Run {
+    tree: Arc<dyn ProcessTree>,
+    exit: BoxFuture<'static, Exit>,
+    output: Box<dyn AsyncRead + Send + Unpin>,
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        self.tree.signal(Signal::Kill);
+    }
+}
+
+fn start_with(spawner: &OsSpawner, launch: &Launch) -> Run {
+    let Spawned { tree, exit, output } = spawner.spawn(launch).unwrap();
+    Run { tree: tree.into(), exit, output }
+}
+
+fn start(launch: &Launch) -> Run {
+    start_with(&OsSpawner::new(), launch)
+}
+
+/// Reads the output up to its end.
+async fn output(spawned: &mut Run) -> String {
+    let mut text = String::new();
+    spawned.output.read_to_string(&mut text).await.unwrap();
+    text
+}
+
+/// The first line of the output, for scripts that say when they are where the test needs them.
+async fn first_line(spawned: &mut Run) -> String {
+    let mut line = Vec::new();
+    loop {
+        match spawned.output.read_u8().await.unwrap() {
+            b'\n' => return String::from_utf8(line).unwrap(),
+            byte => line.push(byte),
+        }
+    }
+}
+
+/// Whether a process is there and no zombie.
+fn lives(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(" Z"))
+}
+
+fn exists(pid: u32) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}
+
+#[tokio::test]
+async fn output_and_error_come_in_the_order_of_writing_and_the_exit_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut run = start(&shell(folder.path(), "echo a; echo b >&2; echo c; exit 3"));
+    assert_eq!(output(&mut run).await, "a\nb\nc\n");
+    assert_eq!((&mut run.exit).await, Exit::Code(3));
+    run.tree.ended().await;
+    assert_eq!(run.tree.pids(), []);
+    assert!(!exists(run.tree.leader()), "the leader was reaped");
+}
+
+#[tokio::test]
+async fn a_child_gets_its_environment_its_folder_a_clean_signal_state_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = "env | grep -v -e ^PWD= -e ^SHLVL= -e ^_= -e ^OLDPWD=; pwd; ls /proc/self/fd | sort -n | xargs; \
+        ulimit -Sn; readlink /proc/self/fd/0; grep -E '^Sig(Blk|Ign)' /proc/self/status; \
+        cut -d' ' -f5,6 /proc/$$/stat; echo $$";
+    let mut launch = shell(folder.path(), script);
+    launch.env.insert("NAME".into(), "a value".into());
+    launch.nofile = Some(123);
+    let mut run = start(&launch);
+    let text = output(&mut run).await;
+    let lines: Vec<&str> = text.lines().collect();
+    let mut env = lines[..2].to_vec();
+    env.sort_unstable();
+    assert_eq!(env[0], "NAME=a value");
+    assert!(env[1].starts_with("PATH="));
+    assert_eq!(Path::new(lines[2]), folder.path().canonicalize().unwrap());
+    // Descriptor 3 is ls reading that folder.
+    assert_eq!(lines[3..6], ["0 1 2 3", "123", "/dev/null"]);
+    assert_eq!(lines[6], "SigBlk:\t0000000000000000");
+    let ignored = u64::from_str_radix(lines[7].trim_start_matches("SigIgn:\t"), 16).unwrap();
+    assert_eq!(ignored & (1 << 12), 0, "SIGPIPE is not ignored");
+    let leader = run.tree.leader().to_string();
+    assert_eq!(lines[8..], [format!("{leader} {leader}"), leader], "group, session and pid are one");
+}
+
+#[tokio::test]
+async fn a_limit_of_descriptors_above_the_hard_one_is_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut launch = shell(folder.path(), "ulimit -Sn; ulimit -Hn");
+    launch.nofile = Some(u64::MAX - 1);
+    let text = output(&mut start(&launch)).await;
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], lines[1]);
+}
+
+#[tokio::test]
+async fn a_program_that_cannot_run_is_an_error_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("plain"), "x").unwrap();
+    let errno = |launch: &Launch| {
+        let error = OsSpawner::new().spawn(launch).unwrap_err();
+        (error.source.kind(), error.to_string())
+    };
+    let (kind, text) = errno(&command(folder.path(), "no-such-program", &[]));
+    assert_eq!(kind, std::io::ErrorKind::NotFound);
+    assert_eq!(text, format!("cannot start \"no-such-program\" in {}", folder.path().display()));
+    let (kind, _) = errno(&command(folder.path(), "./plain", &[]));
+    assert_eq!(kind, std::io::ErrorKind::PermissionDenied);
+    let (kind, _) = errno(&command(&folder.path().join("none"), "sh", &[]));
+    assert_eq!(kind, std::io::ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn programs_are_looked_up_in_the_path_of_the_launch() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("bin")).unwrap();
+    let tool = folder.path().join("bin/tool");
+    fs::write(&tool, "#!/bin/sh\necho \"$0\" found\n").unwrap();
+    fs::set_permissions(&tool, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut launch = command(folder.path(), "tool", &[]);
+    assert!(OsSpawner::new().spawn(&launch).is_err());
+    launch.env.insert("PATH".into(), folder.path().join("bin").into());
+    assert_eq!(output(&mut start(&launch)).await, format!("{} found\n", tool.display()));
+}
+
+#[tokio::test]
+async fn an_exit_is_seen_while_a_grandchild_holds_the_output() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut run = start(&shell(folder.path(), "sleep 1000 & echo $!; exit 7"));
+    let child: u32 = first_line(&mut run).await.parse().unwrap();
+    assert_eq!((&mut run.exit).await, Exit::Code(7));
+    assert_eq!(run.tree.pids(), [child]);
+    run.tree.signal(Signal::Terminate);
+    run.tree.ended().await;
+    assert!(!lives(child));
+}
+
+#[tokio::test]
+async fn a_signal_reaches_the_session_its_other_groups_and_children_that_left_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = "import os, time, sys
+def child(leave):
+    pid = os.fork()
+    if pid == 0:
+        leave()
+        os.write(1, b'.')
+        time.sleep(1000)
+    return pid
+pids = [child(lambda: None), child(lambda: os.setpgid(0, 0)), child(os.setsid)]
+print('\\n' + ' '.join(map(str, pids)), flush=True)
+time.sleep(1000)";
+    let mut run = start(&command(folder.path(), "python3", &["-c", script]));
+    let mut text = Vec::new();
+    // Three dots say that each child is where it wants to be; the pids stand on a line of their own.
+    let pids = loop {
+        text.push(run.output.read_u8().await.unwrap());
+        let line = String::from_utf8_lossy(&text).replace('.', "");
+        let dots = text.iter().filter(|&&byte| byte == b'.').count();
+        if dots == 3 && line.len() > 2 && line.ends_with('\n') {
+            break line.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<u32>>();
+        }
+    };
+    let mut all = vec![run.tree.leader()];
+    all.extend(&pids);
+    assert_eq!(run.tree.pids(), all);
+    run.tree.signal(Signal::Terminate);
+    assert_eq!((&mut run.exit).await, Exit::Signal(15));
+    run.tree.ended().await;
+    assert!(pids.iter().all(|&pid| !lives(pid)), "{pids:?}");
+}
+
+#[tokio::test]
+async fn a_tree_that_ignores_sigterm_ends_by_sigkill_and_only_then() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = "trap '' TERM; echo ready; while :; do sleep 1000; done";
+    let mut run = start(&shell(folder.path(), script));
+    first_line(&mut run).await;
+    run.tree.signal(Signal::Terminate);
+    let still = tokio::time::timeout(Duration::from_millis(100), run.tree.ended()).await;
+    assert!(still.is_err());
+    run.tree.signal(Signal::Kill);
+    run.tree.ended().await;
+    assert_eq!((&mut run.exit).await, Exit::Signal(9));
+}
+
+#[tokio::test]
+async fn a_stopped_process_ends_by_sigterm() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut run = start(&shell(folder.path(), "kill -STOP $$"));
+    let stopped = || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", run.tree.leader())).unwrap();
+        stat.contains(") T ")
+    };
+    while !stopped() {
+        tokio::task::yield_now().await;
+    }
+    run.tree.signal(Signal::Terminate);
+    run.tree.ended().await;
+    assert_eq!((&mut run.exit).await, Exit::Signal(15));
+}
+
+#[tokio::test]
+async fn processes_that_fork_without_end_are_all_gone_after_sigkill() {
+    let folder = tempfile::tempdir().unwrap();
+    // At most 40 at a time; each is replaced by a child of its own before it ends.
+    let script = "import os, time, signal
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+for _ in range(40):
+    if os.fork() == 0:
+        while True:
+            if os.fork(): os._exit(0)
+            time.sleep(0.001)
+print('on', flush=True)
+while True: time.sleep(1)";
+    let mut run = start(&command(folder.path(), "python3", &["-c", script]));
+    first_line(&mut run).await;
+    run.tree.signal(Signal::Kill);
+    run.tree.ended().await;
+    let session = run.tree.leader().to_string();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        let Some((_, rest)) = stat.rsplit_once(')') else { continue };
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        assert!(fields[3] != session || fields[0] == "Z", "{stat}");
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_spawn_leaves_no_zombie() {
+    let folder = tempfile::tempdir().unwrap();
+    let Spawned { tree, exit, output } = OsSpawner::new().spawn(&shell(folder.path(), "sleep 0.05")).unwrap();
+    let pid = tree.leader();
+    drop((tree, exit, output));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while exists(pid) {
+        assert!(Instant::now() < deadline, "{pid} is still there");
+        // Runs the driver, which reaps when SIGCHLD comes.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_hundred_trees_end_with_a_few_looks_at_the_process_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let spawner = OsSpawner::new();
+    let launch = command(folder.path(), "sleep", &["1000"]);
+    let runs: Vec<Run> = (0..100).map(|_| start_with(&spawner, &launch)).collect();
+    for run in &runs {
+        run.tree.signal(Signal::Terminate);
+    }
+    let all = runs.iter().map(|run| run.tree.ended());
+    futures_util::future::join_all(all).await;
+    assert!(runs.iter().all(|run| !exists(run.tree.leader())));
+}
+
+fn target(run: Option<&Run>, port: u16) -> Target {
+    Target {
+        service: "web".parse::<ServiceName>().unwrap(),
+        address: ExternalAddress { host: "127.0.0.1".to_owned(), port },
+        tree: run.map(|run| Arc::clone(&run.tree)),
+        prove_owner: true,
+    }
+}
+
+const LISTEN: &str = "import socket, sys, time
+s = socket.socket(); s.bind((sys.argv[2], int(sys.argv[1]))); s.listen()
+print('listening', flush=True)
+time.sleep(1000)";
+
+#[tokio::test]
+async fn a_port_passes_when_a_process_of_the_tree_listens_on_it() {
+    let folder = tempfile::tempdir().unwrap();
+    for host in ["127.0.0.1", "0.0.0.0"] {
+        let port = Ports::new().allocate().unwrap();
+        let number = port.to_string();
+        let script = format!("python3 -c \"$CODE\" {number} {host} & wait");
+        let mut launch = shell(folder.path(), &script);
+        launch.env.insert("CODE".into(), LISTEN.into());
+        let mut run = start(&launch);
+        first_line(&mut run).await;
+        let target = target(Some(&run), port.number());
+        assert_eq!(NetProber.probe(&target, &Monitor::default()).await, Ok(()));
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_a_stranger_holds_fails_and_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = Ports::new().allocate().unwrap();
+    let arguments = ["-c", LISTEN, &port.to_string(), "127.0.0.1"];
+    let mut stranger = start(&command(folder.path(), "python3", &arguments));
+    first_line(&mut stranger).await;
+    let instance = start(&command(folder.path(), "sleep", &["1000"]));
+    let target = target(Some(&instance), port.number());
+
+    let failure = NetProber.probe(&target, &Monitor::default()).await.unwrap_err();
+    let ProbeFailure::ForeignPort { port: named, holder: Some(holder) } = &failure else {
+        panic!("{failure}")
+    };
+    assert_eq!((*named, holder.pid), (port.number(), stranger.tree.leader()));
+    let text = format!("port {port} is held by pid {} `{}`; end it, or", holder.pid, holder.command);
+    assert!(failure.to_string().starts_with(&text) && holder.command.contains("socket"), "{failure}");
+
+    let any = Monitor { port_owner: PortOwner::Any, ..Monitor::default() };
+    assert_eq!(NetProber.probe(&target, &any).await, Ok(()));
+    let proven = Target { prove_owner: false, ..target.clone() };
+    assert_eq!(NetProber.probe(&proven, &Monitor::default()).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_port_on_which_nobody_listens_fails_with_the_check_and_the_address() {
+    let port = Ports::new().allocate().unwrap();
+    let failure = NetProber.probe(&target(None, port.number()), &Monitor::default()).await.unwrap_err();
+    let text = format!("check tcp: cannot connect to 127.0.0.1:{port}: Connection refused (os error 111)");
+    assert_eq!(failure.to_string(), text);
+}
