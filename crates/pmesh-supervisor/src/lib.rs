@@ -1,5 +1,6 @@
 //! Being built.
 
+mod log;
 mod name;
 mod os;
 mod ports;
@@ -12,6 +13,7 @@ mod sys;
 pub mod testing;
 mod tree;
 
+pub use log::{LogFolder, LogLimits, ServiceLog, Tail};
 pub use name::{BadServiceName, ServiceId, ServiceName};
 pub use os::OsSpawner;
 pub use ports::{Port, Ports, PortsExhausted};
