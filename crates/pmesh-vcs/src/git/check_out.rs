@@ -16,7 +16,9 @@ use std::{
 use gix::objs::tree::EntryKind;
 
 use super::{
-    GitRepo, commit,
+    GitRepo,
+    child::Running,
+    commit,
     program::{Program, message},
     state,
     tree::{self, Change},
@@ -49,6 +51,8 @@ pub(super) fn check_out(repo: &GitRepo, to: &CommitId) -> Result<(), VcsError> {
         return Ok(());
     }
 
+    // `git read-tree` takes a file whose times differ from those of the index for changed.
+    git.run("update-index", &["-q", "--refresh", "--ignore-submodules"].map(OsStr::new))?;
     let reference = Reference::lock(repo, &git, &from, to)?;
     // Once more, now that git is about to write: what was ignored is not looked at by `git read-tree`.
     refuse(in_the_way(&repo.root, &changes))?;
@@ -79,7 +83,7 @@ fn refuse(mut paths: Vec<PathBuf>) -> Result<(), VcsError> {
 /// the branch stays.
 struct Reference<'a> {
     git: &'a Program<'a>,
-    update: super::child::Running,
+    update: Option<Running>,
 }
 
 impl<'a> Reference<'a> {
@@ -94,7 +98,7 @@ impl<'a> Reference<'a> {
             Ok(started == "start: ok" && prepared == "prepare: ok")
         });
         if matches!(prepared, Ok(true)) {
-            return Ok(Self { git, update });
+            return Ok(Self { git, update: Some(update) });
         }
         let output = git.end("update-ref", update, &Program::local_limits())?;
         if let Some(lock) = state::check_out_lock(&repo.open()?) {
@@ -105,11 +109,23 @@ impl<'a> Reference<'a> {
 
     /// Moves the branch.
     fn commit(mut self) -> Result<(), VcsError> {
-        let written = self.update.write(b"commit\n");
-        let output = self.git.end("update-ref", self.update, &Program::local_limits())?;
+        let Some(mut update) = self.update.take() else { return Ok(()) };
+        let written = update.write(b"commit\n");
+        let output = self.git.end("update-ref", update, &Program::local_limits())?;
         match written {
             Ok(()) if output.status.success() => Ok(()),
             _ => Err(VcsError::Git { command: "update-ref", message: message(&output.stderr, &[]) }),
+        }
+    }
+}
+
+impl Drop for Reference<'_> {
+    fn drop(&mut self) {
+        // At the end of its input git gives the locks back.
+        if let Some(update) = self.update.take()
+            && let Err(error) = self.git.end("update-ref", update, &Program::local_limits())
+        {
+            tracing::warn!(%error, "cannot give the lock of the head back");
         }
     }
 }

@@ -47,7 +47,7 @@ pub(super) struct Limits<'a> {
     pub(super) output_bytes: usize,
 }
 
-/// A running child in a process group of its own. Dropping it kills the group.
+/// A running child in a process group of its own. Dropping it ends the group.
 pub(super) struct Running {
     child: Child,
     pid: Pid,
@@ -103,6 +103,10 @@ impl Running {
 
     /// Closes stdin, reads what the child says and waits for its end, by force if `limits` say so.
     pub(super) fn finish(mut self, limits: &Limits<'_>) -> io::Result<Ended> {
+        self.wait(limits)
+    }
+
+    fn wait(&mut self, limits: &Limits<'_>) -> io::Result<Ended> {
         drop(self.child.stdin.take());
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let _registered = limits.cancel.map(|cancel| {
@@ -183,11 +187,10 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if !self.is_over {
-            self.signal(Signal::KILL);
-            if let Err(error) = self.child.wait() {
-                tracing::warn!(%error, "cannot wait for a child");
-            }
+        if !self.is_over
+            && let Err(error) = self.wait(&Limits { time: Duration::ZERO, cancel: None, output_bytes: 0 })
+        {
+            tracing::warn!(%error, "cannot end a child");
         }
     }
 }

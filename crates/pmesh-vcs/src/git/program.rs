@@ -230,12 +230,12 @@ impl Account {
 
 /// The file that running `program` would execute.
 fn in_path(program: &Path) -> Option<PathBuf> {
-    if program.components().count() > 1 {
-        return Some(program.to_owned());
-    }
     let is_program = |file: &PathBuf| {
         std::fs::metadata(file).is_ok_and(|metadata| metadata.is_file() && metadata.mode() & 0o111 != 0)
     };
+    if program.components().count() > 1 {
+        return Some(program.to_owned()).filter(is_program);
+    }
     std::env::split_paths(&std::env::var_os("PATH")?)
         .filter(|folder| folder.is_absolute())
         .map(|folder| folder.join(program))

@@ -43,6 +43,10 @@ impl Upstream {
     pub(super) fn revision(&self, repo: &gix::Repository) -> gix::Result<Option<Revision>> {
         let Ok(name) = <&gix::refs::FullNameRef>::try_from(self.tracking.as_bstr()) else { return Ok(None) };
         let Some(mut reference) = repo.try_find_reference(name)? else { return Ok(None) };
+        // `refs/remotes/origin/HEAD` is the remote's default branch, not a branch of that name.
+        if reference.target().try_name().is_some() {
+            return Ok(None);
+        }
         let id = reference.peel_to_commit()?.id;
         commit::revision(repo, commit::short_name(self.tracking.as_bstr()), id).map(Some)
     }
