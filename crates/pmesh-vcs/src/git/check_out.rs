@@ -143,9 +143,13 @@ fn in_the_way(root: &Path, changes: &[Change]) -> Vec<PathBuf> {
         if old.contains(&*change.path) {
             continue;
         }
-        if let Some(blocked) = blocked_above(root, &change.path, &old, &mut free, &mut folders) {
-            found.extend(blocked);
-            continue;
+        match folders_of(root, &change.path, &old, &mut free, &mut folders) {
+            Folders::There => {}
+            Folders::Free => continue,
+            Folders::Blocked(by) => {
+                found.push(by);
+                continue;
+            }
         }
         match root.join(&change.path).symlink_metadata() {
             Err(_) => {}
@@ -161,15 +165,23 @@ fn in_the_way(root: &Path, changes: &[Change]) -> Vec<PathBuf> {
     found
 }
 
-/// What decides about `path` is one of its folders: `Some(None)` if nothing can be below that, `Some(file)` if that
-/// is a file in the way. `None` if all folders are there.
-fn blocked_above<'a>(
+/// What the folders of a path say about it.
+enum Folders {
+    /// All are there.
+    There,
+    /// One is not, so nothing is below it.
+    Free,
+    /// A file is where a folder is to be.
+    Blocked(PathBuf),
+}
+
+fn folders_of<'a>(
     root: &Path,
     path: &'a Path,
     old: &HashSet<&Path>,
     free: &mut HashSet<&'a Path>,
     folders: &mut HashSet<&'a Path>,
-) -> Option<Option<PathBuf>> {
+) -> Folders {
     let mut above: Vec<_> =
         path.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty()).collect();
     above.reverse();
@@ -177,26 +189,22 @@ fn blocked_above<'a>(
         if folders.contains(folder) {
             continue;
         }
-        if free.contains(folder) {
-            return Some(None);
-        }
         // A tracked file gives way to a folder.
-        if old.contains(folder) {
-            free.insert(folder);
-            return Some(None);
+        if free.contains(folder) || old.contains(folder) {
+            return Folders::Free;
         }
         match root.join(folder).symlink_metadata() {
             Ok(there) if there.is_dir() => {
                 folders.insert(folder);
             }
-            Ok(_) => return Some(Some(folder.to_owned())),
+            Ok(_) => return Folders::Blocked(folder.to_owned()),
             Err(_) => {
                 free.insert(folder);
-                return Some(None);
+                return Folders::Free;
             }
         }
     }
-    None
+    Folders::There
 }
 
 /// Collects what a folder holds beside the files in `old`, which go. Empty folders are nothing to git.

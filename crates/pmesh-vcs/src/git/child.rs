@@ -302,7 +302,7 @@ mod tests {
         Running::start(Command::new("sh").args(["-c", script]).process_group(0), Stdio::null()).unwrap()
     }
 
-    fn within<'a>(time: Duration, cancel: Option<&'a Cancel>) -> Limits<'a> {
+    fn within(time: Duration, cancel: Option<&Cancel>) -> Limits<'_> {
         Limits { time, cancel, output_bytes: 8 }
     }
 
@@ -310,7 +310,7 @@ mod tests {
     fn of_long_output_the_beginning_and_of_long_errors_the_end_is_kept() {
         let script =
             "i=0; while [ $i -lt 9000 ]; do echo 0123456789; echo abcdefghij >&2; i=$((i+1)); done; exit 3";
-        let Ended::Exited(output) = shell(script).finish(&within(Duration::from_secs(60), None)).unwrap()
+        let Ended::Exited(output) = shell(script).finish(&within(Duration::from_mins(1), None)).unwrap()
         else {
             panic!("it was not told to end");
         };
@@ -340,14 +340,14 @@ mod tests {
         let other = cancel.clone();
         let running = shell("sleep 600");
         let canceller = std::thread::spawn(move || other.cancel());
-        let ended = running.finish(&within(Duration::from_secs(600), Some(&cancel))).unwrap();
+        let ended = running.finish(&within(Duration::from_mins(10), Some(&cancel))).unwrap();
         assert!(matches!(ended, Ended::Cancelled));
         canceller.join().unwrap();
     }
 
     #[test]
     fn a_descendant_that_keeps_the_pipes_is_not_waited_for() {
-        let ended = shell("sleep 600 & echo $!").finish(&within(Duration::from_secs(60), None)).unwrap();
+        let ended = shell("sleep 600 & echo $!").finish(&within(Duration::from_mins(1), None)).unwrap();
         let Ended::Exited(output) = ended else { panic!("it was not told to end") };
         let pid = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
         rustix::process::kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();

@@ -305,25 +305,24 @@ fn trees() -> impl Strategy<Value = Vec<(String, Thing)>> {
 
 /// A script that lays a tree out; of two things in one place the later one counts.
 fn laid_out(tree: &[(String, Thing)]) -> String {
-    let mut script = String::new();
+    let mut script = Vec::new();
     for (path, thing) in tree {
         let mut folder = String::new();
         for part in path.split('/').rev().skip(1).collect::<Vec<_>>().into_iter().rev() {
             folder.push_str(part);
-            script.push_str(&format!(
-                "[ -d {folder} ] && [ ! -L {folder} ] || rm -f {folder}; mkdir -p {folder}; "
-            ));
+            script.push(format!("[ -d {folder} ] && [ ! -L {folder} ] || rm -f {folder}; mkdir -p {folder}"));
             folder.push('/');
         }
-        script.push_str(&format!("rm -rf {path}; "));
-        script.push_str(&match thing {
+        script.push(format!("rm -rf {path}"));
+        script.push(match thing {
             Thing::File(n, is_executable) => {
-                format!("echo {n} > {path}; chmod {} {path}; ", if *is_executable { "755" } else { "644" })
+                format!("echo {n} > {path}; chmod {} {path}", if *is_executable { "755" } else { "644" })
             }
-            Thing::Link(n) => format!("ln -s {} {path}; ", ["a", "b/a", "../x"][usize::from(*n)]),
+            Thing::Link(n) => format!("ln -s {} {path}", ["a", "b/a", "../x"][usize::from(*n)]),
         });
     }
-    script
+    script.push("true; ".to_owned());
+    script.join("; ")
 }
 
 proptest! {

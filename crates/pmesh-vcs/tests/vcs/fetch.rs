@@ -11,7 +11,7 @@ use pmesh_vcs::{Cancel, InProgress, Vcs, VcsError};
 
 use crate::site::Site;
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 fn fetch(site: &Site) -> Result<(), VcsError> {
     site.server().fetch(LIMIT, &Cancel::new())
@@ -216,7 +216,7 @@ fn a_fetch_that_is_cancelled_ends_at_once_and_leaves_no_process() {
         other.cancel();
         assert_eq!(reported.recv(), Ok("closed"));
     });
-    let error = site.server().fetch(Duration::from_secs(600), &cancel).unwrap_err();
+    let error = site.server().fetch(Duration::from_mins(10), &cancel).unwrap_err();
     assert!(matches!(error, VcsError::Cancelled), "{error:?}");
     canceller.join().unwrap();
     assert_eq!(site.locks(), "");

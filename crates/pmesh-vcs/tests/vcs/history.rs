@@ -152,7 +152,7 @@ proptest! {
         commits in prop::collection::vec((any::<u16>(), any::<u16>(), 0..4_u8, 0..2_000_u32), 2..14),
     ) {
         let site = Site::empty();
-        let mut script = "git init -q -b main server; cd server; tree=$(git hash-object -t tree -w /dev/null)\n".to_owned();
+        let mut script = vec!["git init -q -b main server; cd server; tree=$(git hash-object -t tree -w /dev/null)".to_owned()];
         let mut histories: Vec<HashSet<usize>> = Vec::new();
         for (n, (first, second, parents, date)) in commits.iter().enumerate() {
             let pick = |pick: &u16| usize::from(*pick) % n.max(1);
@@ -161,16 +161,17 @@ proptest! {
                 (_, 1 | 2) => HashSet::from([pick(first)]),
                 _ => HashSet::from([pick(first), pick(second)]),
             };
-            let arguments: String = parents.iter().map(|parent| format!("-p $c{parent} ")).collect();
-            script.push_str(&format!(
-                "c{n}=$(GIT_COMMITTER_DATE='{} +0000' git commit-tree $tree {arguments} -m {n}); echo $c{n}\n",
+            let arguments: Vec<_> = parents.iter().map(|parent| format!("-p $c{parent}")).collect();
+            let arguments = arguments.join(" ");
+            script.push(format!(
+                "c{n}=$(GIT_COMMITTER_DATE='{} +0000' git commit-tree $tree {arguments} -m {n}); echo $c{n}",
                 1_700_000_000 + date
             ));
             let mut history: HashSet<usize> = parents.iter().flat_map(|parent| histories[*parent].clone()).collect();
             history.insert(n);
             histories.push(history);
         }
-        let ids: Vec<_> = site.run(&script).lines().map(|line| CommitId::new(line).unwrap()).collect();
+        let ids: Vec<_> = site.run(&script.join("\n")).lines().map(|line| CommitId::new(line).unwrap()).collect();
         let repo = site.server();
         for (a, here) in histories.iter().enumerate() {
             for (b, there) in histories.iter().enumerate() {
