@@ -1,7 +1,7 @@
 //! Moving the work tree, without losing anything.
 //!
 //! In this order: what must not be lost is looked for; the head and its branch are locked and compared
-//! (`git update-ref`, prepared); the files and the index move (`git read-tree`, a two-way merge, which
+//! (`git update-ref`, prepared); git tries without writing; the files and the index move (`git read-tree`, a two-way merge, which
 //! itself refuses to overwrite changes and untracked files); the branch moves. A failure before the last step leaves the
 //! head where it was.
 
@@ -56,17 +56,54 @@ pub(super) fn check_out(repo: &GitRepo, to: &CommitId) -> Result<(), VcsError> {
     let reference = Reference::lock(repo, &git, &from, to)?;
     // Once more, now that git is about to write: what was ignored is not looked at by `git read-tree`.
     refuse(in_the_way(&repo.root, &changes))?;
-    let args = ["-m", "-u", from.as_str(), to.as_str()].map(OsStr::new);
-    let output = git.run("read-tree", &args)?;
-    if !output.status.success() {
+    let trial = git.run("read-tree", &["-n", "-m", "-u", from.as_str(), to.as_str()].map(OsStr::new))?;
+    if !trial.status.success() {
         drop(reference);
         if let Some(lock) = state::check_out_lock(&opened) {
             return Err(state::locked(lock));
         }
         refuse(hidden_changes(repo, &opened, &changes)?)?;
-        return Err(VcsError::Git { command: "read-tree", message: message(&output.stderr, &[]) });
+        return Err(VcsError::Git { command: "read-tree", message: message(&trial.stderr, &[]) });
     }
-    reference.commit()
+    // What fails from here on (a full disk, a filter) may have written some of the files.
+    let moved = git.succeed("read-tree", &["-m", "-u", from.as_str(), to.as_str()].map(OsStr::new));
+    if let Err(error) = moved {
+        put_back(repo, &git, &from, &changes)?;
+        return Err(error);
+    }
+    if let Err(error) = reference.commit() {
+        git.succeed("read-tree", &["-m", "-u", to.as_str(), from.as_str()].map(OsStr::new))?;
+        return Err(error);
+    }
+    Ok(())
+}
+
+/// Undoes half a move: the index is still that of `from`, some of the files are not.
+///
+/// The trial has shown that nothing was where the new files were to be, so what is there now was written by git. Edits
+/// that someone made meanwhile to other files are left alone, with everything else.
+fn put_back(repo: &GitRepo, git: &Program<'_>, from: &CommitId, changes: &[Change]) -> Result<(), VcsError> {
+    let ours: HashSet<&Path> = changes.iter().map(|change| &*change.path).collect();
+    refuse(state::changed(git)?.into_iter().filter(|path| !ours.contains(&**path)).collect())?;
+    let old: HashSet<&Path> =
+        changes.iter().filter(|change| change.old.is_some()).map(|change| &*change.path).collect();
+    for change in changes.iter().filter(|change| !old.contains(&*change.path)) {
+        let path = repo.root.join(&change.path);
+        // Through a link that is itself among the old files a stranger's file would be reached.
+        let is_below_old = change.path.ancestors().skip(1).any(|above| {
+            old.contains(above) && repo.root.join(above).symlink_metadata().is_ok_and(|it| !it.is_dir())
+        });
+        if !is_below_old && path.symlink_metadata().is_ok_and(|there| !there.is_dir()) {
+            std::fs::remove_file(&path).map_err(|source| VcsError::io(&path, source))?;
+            for folder in change.path.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty()) {
+                // It fails where something is left, and that stays.
+                if std::fs::remove_dir(repo.root.join(folder)).is_err() {
+                    break;
+                }
+            }
+        }
+    }
+    git.succeed("read-tree", &["--reset", "-u", from.as_str()].map(OsStr::new)).map(drop)
 }
 
 fn refuse(mut paths: Vec<PathBuf>) -> Result<(), VcsError> {

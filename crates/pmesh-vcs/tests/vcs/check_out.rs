@@ -221,6 +221,34 @@ fn without_a_branch_or_a_commit_nothing_moves() {
 }
 
 #[test]
+fn a_move_that_fails_half_way_is_undone() {
+    let site = Site::new();
+    site.push(
+        "echo 1 > gone; mkdir dir; echo 1 > dir/f; echo 1 > file; ln -s a.txt link; echo 'z* filter=bad' > .gitattributes; \
+         echo '*.ign' > .gitignore",
+    );
+    site.run("cd server; git pull -q; echo mine > mine; echo mine > dir/mine.ign; mkdir -p new/mine");
+    let to = site.push(
+        "rm gone link; git rm -q dir/f; rm file; mkdir -p file/sub link; echo 2 > file/sub/f; echo 2 > link/f; mkdir -p new/deep; \
+         echo 2 > new/deep/f; echo 2 > a.txt; echo 2 > zz",
+    );
+    site.run(
+        "cd server; git fetch -q; git config filter.bad.smudge false; git config filter.bad.required true",
+    );
+    let (tree, head) = (site.snapshot("server"), site.commit("server", "HEAD"));
+    for _ in 0..2 {
+        let error = site.server().check_out(&to).unwrap_err();
+        assert!(matches!(&error, VcsError::Git { message, .. } if message.contains("zz")), "{error:?}");
+        assert_eq!(site.snapshot("server"), tree);
+        assert_eq!((site.commit("server", "HEAD"), site.locks()), (head.clone(), String::new()));
+        assert_eq!(site.run("git -C server status --porcelain -uno"), "");
+    }
+    site.run("git -C server config filter.bad.smudge cat");
+    site.server().check_out(&to).unwrap();
+    assert_eq!(site.run("cat server/a.txt server/zz server/mine server/dir/mine.ign"), "2\n2\nmine\nmine");
+}
+
+#[test]
 fn hooks_and_monitors_of_the_repository_do_not_run() {
     let (site, to) = before_an_update(
         "for hook in post-checkout post-merge post-index-change reference-transaction post-update; do \
