@@ -1,7 +1,7 @@
 //! Version control for a served directory: which revision is checked out, which one the remote
 //! offers, and how to move from one to the other.
 //!
-//! [`Vcs`] is the interface, [`git`] implements it, [`testing`](crate::testing) (feature `testing`) has a fake that
+//! [`Vcs`] is the interface, [`git`] implements it, [`testing`] (feature `testing`) has a fake that
 //! keeps the same rules. Services, HTTP and JSON are other crates' business; which revision may go live is its
 //! caller's.
 //!
@@ -12,7 +12,7 @@
 //! # fn main() -> Result<(), pmesh_vcs::VcsError> {
 //! let repo = FakeVcs::at("a1");
 //! repo.push("b2");
-//! repo.fetch(Duration::from_secs(60), &Cancel::new())?;
+//! repo.fetch(Duration::from_mins(1), &Cancel::new())?;
 //!
 //! let head = repo.head()?.commit.expect("there is a commit");
 //! let remote = repo.remote_head()?.and_then(|remote| remote.commit).expect("it was fetched");

@@ -165,15 +165,12 @@ fn percent_decoded(text: &str) -> String {
     let mut rest = text.as_bytes();
     while let Some((&first, after)) = rest.split_first() {
         let digit = |at: usize| after.get(at).and_then(|&b| char::from(b).to_digit(16));
-        match (first, digit(0), digit(1)) {
-            (b'%', Some(high), Some(low)) => {
-                bytes.push(u8::try_from(high * 16 + low).expect("two hex digits are a byte"));
-                rest = &after[2..];
-            }
-            _ => {
-                bytes.push(first);
-                rest = after;
-            }
+        if let (b'%', Some(high), Some(low)) = (first, digit(0), digit(1)) {
+            bytes.push(u8::try_from(high * 16 + low).expect("two hex digits are a byte"));
+            rest = &after[2..];
+        } else {
+            bytes.push(first);
+            rest = after;
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()
@@ -253,7 +250,7 @@ mod tests {
             let configured = format!("{scheme}://{user}:{token}@{host}/{path}");
             let shown = url(&configured);
             prop_assert!(!shown.contains(&token), "{shown}");
-            prop_assert_eq!(&shown, &format!("{}://{}/{}", scheme, host, path));
+            prop_assert_eq!(&shown, &format!("{scheme}://{host}/{path}"));
             prop_assert_eq!(url(&shown), shown, "redacting twice changes nothing");
         }
 

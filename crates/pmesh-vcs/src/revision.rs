@@ -98,7 +98,10 @@ impl Revision {
     }
 }
 
-/// How the head lies to the remote head. Commits are counted as `git rev-list --count` does.
+/// How the head lies to the remote head.
+///
+/// Which of them it is does not depend on dates. The count of [`Behind`](Self::Behind) and [`Ahead`](Self::Ahead) may be too
+/// large, never too small, when clocks went wrong and commits are dated before their parents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Relation {
     /// Both are the same commit.

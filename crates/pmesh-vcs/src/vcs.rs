@@ -87,7 +87,8 @@ pub trait Vcs: Send + Sync + 'static {
     fn file(&self, commit: &CommitId, path: &Path) -> Result<Option<Vec<u8>>, VcsError>;
 
     /// Moves branch and work tree from the head to `commit`, forwards or backwards; the tracked files are then
-    /// those of a fresh clone.
+    /// those of a fresh clone. (As with `git pull`, a file that only a changed `.gitattributes` would write
+    /// otherwise stays as it is.)
     ///
     /// Nothing is lost: untracked and ignored files stay (services keep uploads and databases beside
     /// their code), and where a tracked file has changes or another file is in the way, nothing moves.

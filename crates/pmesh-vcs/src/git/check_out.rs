@@ -1,7 +1,7 @@
 //! Moving the work tree, without losing anything.
 //!
 //! In this order: what must not be lost is looked for; the head and its branch are locked and compared
-//! (`git update-ref`, prepared); the files and the index move (`git read-tree`, a two-way merge, which
+//! (`git update-ref`, prepared); git tries without writing; the files and the index move (`git read-tree`, a two-way merge, which
 //! itself refuses to overwrite changes and untracked files); the branch moves. A failure before the last step leaves the
 //! head where it was.
 
@@ -16,7 +16,9 @@ use std::{
 use gix::objs::tree::EntryKind;
 
 use super::{
-    GitRepo, commit,
+    GitRepo,
+    child::Running,
+    commit,
     program::{Program, message},
     state,
     tree::{self, Change},
@@ -49,20 +51,59 @@ pub(super) fn check_out(repo: &GitRepo, to: &CommitId) -> Result<(), VcsError> {
         return Ok(());
     }
 
+    // `git read-tree` takes a file whose times differ from those of the index for changed.
+    git.run("update-index", &["-q", "--refresh", "--ignore-submodules"].map(OsStr::new))?;
     let reference = Reference::lock(repo, &git, &from, to)?;
     // Once more, now that git is about to write: what was ignored is not looked at by `git read-tree`.
     refuse(in_the_way(&repo.root, &changes))?;
-    let args = ["-m", "-u", from.as_str(), to.as_str()].map(OsStr::new);
-    let output = git.run("read-tree", &args)?;
-    if !output.status.success() {
+    let trial = git.run("read-tree", &["-n", "-m", "-u", from.as_str(), to.as_str()].map(OsStr::new))?;
+    if !trial.status.success() {
         drop(reference);
         if let Some(lock) = state::check_out_lock(&opened) {
             return Err(state::locked(lock));
         }
         refuse(hidden_changes(repo, &opened, &changes)?)?;
-        return Err(VcsError::Git { command: "read-tree", message: message(&output.stderr, &[]) });
+        return Err(VcsError::Git { command: "read-tree", message: message(&trial.stderr, &[]) });
     }
-    reference.commit()
+    // What fails from here on (a full disk, a filter) may have written some of the files.
+    let moved = git.succeed("read-tree", &["-m", "-u", from.as_str(), to.as_str()].map(OsStr::new));
+    if let Err(error) = moved {
+        put_back(repo, &git, &from, &changes)?;
+        return Err(error);
+    }
+    if let Err(error) = reference.commit() {
+        git.succeed("read-tree", &["-m", "-u", to.as_str(), from.as_str()].map(OsStr::new))?;
+        return Err(error);
+    }
+    Ok(())
+}
+
+/// Undoes half a move: the index is still that of `from`, some of the files are not.
+///
+/// The trial has shown that nothing was where the new files were to be, so what is there now was written by git. Edits
+/// that someone made meanwhile to other files are left alone, with everything else.
+fn put_back(repo: &GitRepo, git: &Program<'_>, from: &CommitId, changes: &[Change]) -> Result<(), VcsError> {
+    let ours: HashSet<&Path> = changes.iter().map(|change| &*change.path).collect();
+    refuse(state::changed(git)?.into_iter().filter(|path| !ours.contains(&**path)).collect())?;
+    let old: HashSet<&Path> =
+        changes.iter().filter(|change| change.old.is_some()).map(|change| &*change.path).collect();
+    for change in changes.iter().filter(|change| !old.contains(&*change.path)) {
+        let path = repo.root.join(&change.path);
+        // Through a link that is itself among the old files a stranger's file would be reached.
+        let is_below_old = change.path.ancestors().skip(1).any(|above| {
+            old.contains(above) && repo.root.join(above).symlink_metadata().is_ok_and(|it| !it.is_dir())
+        });
+        if !is_below_old && path.symlink_metadata().is_ok_and(|there| !there.is_dir()) {
+            std::fs::remove_file(&path).map_err(|source| VcsError::io(&path, source))?;
+            for folder in change.path.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty()) {
+                // It fails where something is left, and that stays.
+                if std::fs::remove_dir(repo.root.join(folder)).is_err() {
+                    break;
+                }
+            }
+        }
+    }
+    git.succeed("read-tree", &["--reset", "-u", from.as_str()].map(OsStr::new)).map(drop)
 }
 
 fn refuse(mut paths: Vec<PathBuf>) -> Result<(), VcsError> {
@@ -79,7 +120,7 @@ fn refuse(mut paths: Vec<PathBuf>) -> Result<(), VcsError> {
 /// the branch stays.
 struct Reference<'a> {
     git: &'a Program<'a>,
-    update: super::child::Running,
+    update: Option<Running>,
 }
 
 impl<'a> Reference<'a> {
@@ -94,7 +135,7 @@ impl<'a> Reference<'a> {
             Ok(started == "start: ok" && prepared == "prepare: ok")
         });
         if matches!(prepared, Ok(true)) {
-            return Ok(Self { git, update });
+            return Ok(Self { git, update: Some(update) });
         }
         let output = git.end("update-ref", update, &Program::local_limits())?;
         if let Some(lock) = state::check_out_lock(&repo.open()?) {
@@ -105,11 +146,23 @@ impl<'a> Reference<'a> {
 
     /// Moves the branch.
     fn commit(mut self) -> Result<(), VcsError> {
-        let written = self.update.write(b"commit\n");
-        let output = self.git.end("update-ref", self.update, &Program::local_limits())?;
+        let Some(mut update) = self.update.take() else { return Ok(()) };
+        let written = update.write(b"commit\n");
+        let output = self.git.end("update-ref", update, &Program::local_limits())?;
         match written {
             Ok(()) if output.status.success() => Ok(()),
             _ => Err(VcsError::Git { command: "update-ref", message: message(&output.stderr, &[]) }),
+        }
+    }
+}
+
+impl Drop for Reference<'_> {
+    fn drop(&mut self) {
+        // At the end of its input git gives the locks back.
+        if let Some(update) = self.update.take()
+            && let Err(error) = self.git.end("update-ref", update, &Program::local_limits())
+        {
+            tracing::warn!(%error, "cannot give the lock of the head back");
         }
     }
 }
@@ -127,9 +180,13 @@ fn in_the_way(root: &Path, changes: &[Change]) -> Vec<PathBuf> {
         if old.contains(&*change.path) {
             continue;
         }
-        if let Some(blocked) = blocked_above(root, &change.path, &old, &mut free, &mut folders) {
-            found.extend(blocked);
-            continue;
+        match folders_of(root, &change.path, &old, &mut free, &mut folders) {
+            Folders::There => {}
+            Folders::Free => continue,
+            Folders::Blocked(by) => {
+                found.push(by);
+                continue;
+            }
         }
         match root.join(&change.path).symlink_metadata() {
             Err(_) => {}
@@ -145,15 +202,23 @@ fn in_the_way(root: &Path, changes: &[Change]) -> Vec<PathBuf> {
     found
 }
 
-/// What decides about `path` is one of its folders: `Some(None)` if nothing can be below that, `Some(file)` if that
-/// is a file in the way. `None` if all folders are there.
-fn blocked_above<'a>(
+/// What the folders of a path say about it.
+enum Folders {
+    /// All are there.
+    There,
+    /// One is not, so nothing is below it.
+    Free,
+    /// A file is where a folder is to be.
+    Blocked(PathBuf),
+}
+
+fn folders_of<'a>(
     root: &Path,
     path: &'a Path,
     old: &HashSet<&Path>,
     free: &mut HashSet<&'a Path>,
     folders: &mut HashSet<&'a Path>,
-) -> Option<Option<PathBuf>> {
+) -> Folders {
     let mut above: Vec<_> =
         path.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty()).collect();
     above.reverse();
@@ -161,26 +226,22 @@ fn blocked_above<'a>(
         if folders.contains(folder) {
             continue;
         }
-        if free.contains(folder) {
-            return Some(None);
-        }
         // A tracked file gives way to a folder.
-        if old.contains(folder) {
-            free.insert(folder);
-            return Some(None);
+        if free.contains(folder) || old.contains(folder) {
+            return Folders::Free;
         }
         match root.join(folder).symlink_metadata() {
             Ok(there) if there.is_dir() => {
                 folders.insert(folder);
             }
-            Ok(_) => return Some(Some(folder.to_owned())),
+            Ok(_) => return Folders::Blocked(folder.to_owned()),
             Err(_) => {
                 free.insert(folder);
-                return Some(None);
+                return Folders::Free;
             }
         }
     }
-    None
+    Folders::There
 }
 
 /// Collects what a folder holds beside the files in `old`, which go. Empty folders are nothing to git.

@@ -47,7 +47,7 @@ pub(super) struct Limits<'a> {
     pub(super) output_bytes: usize,
 }
 
-/// A running child in a process group of its own. Dropping it kills the group.
+/// A running child in a process group of its own. Dropping it ends the group.
 pub(super) struct Running {
     child: Child,
     pid: Pid,
@@ -103,6 +103,10 @@ impl Running {
 
     /// Closes stdin, reads what the child says and waits for its end, by force if `limits` say so.
     pub(super) fn finish(mut self, limits: &Limits<'_>) -> io::Result<Ended> {
+        self.wait(limits)
+    }
+
+    fn wait(&mut self, limits: &Limits<'_>) -> io::Result<Ended> {
         drop(self.child.stdin.take());
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let _registered = limits.cancel.map(|cancel| {
@@ -183,11 +187,10 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if !self.is_over {
-            self.signal(Signal::KILL);
-            if let Err(error) = self.child.wait() {
-                tracing::warn!(%error, "cannot wait for a child");
-            }
+        if !self.is_over
+            && let Err(error) = self.wait(&Limits { time: Duration::ZERO, cancel: None, output_bytes: 0 })
+        {
+            tracing::warn!(%error, "cannot end a child");
         }
     }
 }
@@ -299,7 +302,7 @@ mod tests {
         Running::start(Command::new("sh").args(["-c", script]).process_group(0), Stdio::null()).unwrap()
     }
 
-    fn within<'a>(time: Duration, cancel: Option<&'a Cancel>) -> Limits<'a> {
+    fn within(time: Duration, cancel: Option<&Cancel>) -> Limits<'_> {
         Limits { time, cancel, output_bytes: 8 }
     }
 
@@ -307,7 +310,7 @@ mod tests {
     fn of_long_output_the_beginning_and_of_long_errors_the_end_is_kept() {
         let script =
             "i=0; while [ $i -lt 9000 ]; do echo 0123456789; echo abcdefghij >&2; i=$((i+1)); done; exit 3";
-        let Ended::Exited(output) = shell(script).finish(&within(Duration::from_secs(60), None)).unwrap()
+        let Ended::Exited(output) = shell(script).finish(&within(Duration::from_mins(1), None)).unwrap()
         else {
             panic!("it was not told to end");
         };
@@ -337,14 +340,14 @@ mod tests {
         let other = cancel.clone();
         let running = shell("sleep 600");
         let canceller = std::thread::spawn(move || other.cancel());
-        let ended = running.finish(&within(Duration::from_secs(600), Some(&cancel))).unwrap();
+        let ended = running.finish(&within(Duration::from_mins(10), Some(&cancel))).unwrap();
         assert!(matches!(ended, Ended::Cancelled));
         canceller.join().unwrap();
     }
 
     #[test]
     fn a_descendant_that_keeps_the_pipes_is_not_waited_for() {
-        let ended = shell("sleep 600 & echo $!").finish(&within(Duration::from_secs(60), None)).unwrap();
+        let ended = shell("sleep 600 & echo $!").finish(&within(Duration::from_mins(1), None)).unwrap();
         let Ended::Exited(output) = ended else { panic!("it was not told to end") };
         let pid = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
         rustix::process::kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();

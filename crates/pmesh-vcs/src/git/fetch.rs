@@ -109,7 +109,7 @@ fn ssh_command(git: &Program<'_>) -> Result<Option<OsString>, VcsError> {
     Ok(asking_nothing(command, variant.as_deref()))
 }
 
-/// Appends the options; what the command says itself goes first and wins (ssh_config(5)).
+/// Appends the options; what the command says itself goes first and wins (`ssh_config(5)`).
 fn asking_nothing(mut command: OsString, variant: Option<&OsStr>) -> Option<OsString> {
     let is_openssh = match variant.map(OsStr::as_bytes) {
         None | Some(b"auto") => {

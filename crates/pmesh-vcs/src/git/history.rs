@@ -1,5 +1,7 @@
 //! How two commits lie to each other.
 
+use std::collections::HashSet;
+
 use gix::ObjectId;
 
 use super::GitRepo;
@@ -11,23 +13,39 @@ pub(super) fn relation(repo: &GitRepo, head: &CommitId, remote: &CommitId) -> Re
     if head == remote {
         return Ok(Relation::Same);
     }
-    let only = |of: ObjectId, without: ObjectId| -> gix::Result<usize> {
-        let mut count = 0;
-        for commit in opened.rev_walk([of]).with_hidden([without]).all()? {
-            commit?;
-            count += 1;
-        }
-        Ok(count)
+    // The quick walks go by date. A commit that they leave out is an ancestor of the other side for certain; with
+    // clocks that went wrong they may count an ancestor as a commit of one side only.
+    let relate = || -> gix::Result<Relation> {
+        Ok(match (only(&opened, head, remote)?, only(&opened, remote, head)?) {
+            (0, by) => Relation::Behind { by },
+            (by, 0) => Relation::Ahead { by },
+            (_, _) => related_exactly(&opened, head, remote)?,
+        })
     };
-    let damaged = |error| repo.damaged(error);
-    Ok(match (only(head, remote).map_err(damaged)?, only(remote, head).map_err(damaged)?) {
-        (0, 0) => Relation::Same,
+    relate().map_err(|error| repo.damaged(error))
+}
+
+/// How many commits `of` has that `without` lacks, or more.
+fn only(opened: &gix::Repository, of: ObjectId, without: ObjectId) -> gix::Result<usize> {
+    let mut count = 0;
+    for commit in opened.rev_walk([of]).with_hidden([without]).all()? {
+        commit?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// The relation by two whole histories, without a look at a date.
+fn related_exactly(opened: &gix::Repository, head: ObjectId, remote: ObjectId) -> gix::Result<Relation> {
+    let history = |of: ObjectId| -> gix::Result<HashSet<ObjectId>> {
+        opened.rev_walk([of]).all()?.map(|commit| Ok(commit?.id)).collect()
+    };
+    let (here, there) = (history(head)?, history(remote)?);
+    Ok(match (here.difference(&there).count(), there.difference(&here).count()) {
         (0, by) => Relation::Behind { by },
         (by, 0) => Relation::Ahead { by },
-        (ahead, behind) => match opened.merge_base(head, remote).map_err(damaged)? {
-            Some(_) => Relation::Diverged { ahead, behind },
-            None => Relation::Unrelated,
-        },
+        (ahead, _) if ahead == here.len() => Relation::Unrelated,
+        (ahead, behind) => Relation::Diverged { ahead, behind },
     })
 }
 

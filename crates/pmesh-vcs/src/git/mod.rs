@@ -91,6 +91,8 @@ impl Vcs for GitRepo {
 
     fn work_tree(&self) -> Result<WorkTree, VcsError> {
         let repo = self.open()?;
+        // A repository that git could not read either is damaged, however git would put it.
+        commit::head(&repo).map_err(|error| self.damaged(error))?;
         Ok(WorkTree {
             changed: state::changed(&self.program())?,
             in_progress: state::in_progress(&repo),

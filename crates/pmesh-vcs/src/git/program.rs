@@ -13,7 +13,7 @@ use super::child::{Ended, Limits, Output, Running};
 use crate::{Cancel, VcsError, redact};
 
 /// The time limit of commands that do not go to the network. Filters (LFS) may do, hence minutes.
-const LOCAL_LIMIT: Duration = Duration::from_secs(600);
+const LOCAL_LIMIT: Duration = Duration::from_mins(10);
 
 /// The most that is kept of what git prints, in bytes.
 const OUTPUT_LIMIT: usize = 4 << 20;
@@ -134,17 +134,14 @@ impl Program<'_> {
         let git = in_path(self.git).ok_or_else(|| self.cannot_run(io::ErrorKind::NotFound.into()))?;
         // A session of its own leaves no terminal that ssh or a credential helper could ask on. The
         // program becomes git without a fork, because it is no group leader when it starts.
-        let mut process = match in_path(Path::new("setsid")) {
-            Some(setsid) => {
-                let mut process = Command::new(setsid);
-                process.arg(&git);
-                process
-            }
-            None => {
-                let mut process = Command::new(&git);
-                process.process_group(0);
-                process
-            }
+        let mut process = if let Some(setsid) = in_path(Path::new("setsid")) {
+            let mut process = Command::new(setsid);
+            process.arg(&git);
+            process
+        } else {
+            let mut process = Command::new(&git);
+            process.process_group(0);
+            process
         };
         process.env_clear().envs(std::env::vars_os().filter(|(name, _)| is_passed_on(name)));
         process.envs([("LC_ALL", "C"), ("GIT_TERMINAL_PROMPT", "0"), ("GIT_OPTIONAL_LOCKS", "0")]);
@@ -230,12 +227,12 @@ impl Account {
 
 /// The file that running `program` would execute.
 fn in_path(program: &Path) -> Option<PathBuf> {
-    if program.components().count() > 1 {
-        return Some(program.to_owned());
-    }
     let is_program = |file: &PathBuf| {
         std::fs::metadata(file).is_ok_and(|metadata| metadata.is_file() && metadata.mode() & 0o111 != 0)
     };
+    if program.components().count() > 1 {
+        return Some(program.to_owned()).filter(is_program);
+    }
     std::env::split_paths(&std::env::var_os("PATH")?)
         .filter(|folder| folder.is_absolute())
         .map(|folder| folder.join(program))

@@ -43,6 +43,10 @@ impl Upstream {
     pub(super) fn revision(&self, repo: &gix::Repository) -> gix::Result<Option<Revision>> {
         let Ok(name) = <&gix::refs::FullNameRef>::try_from(self.tracking.as_bstr()) else { return Ok(None) };
         let Some(mut reference) = repo.try_find_reference(name)? else { return Ok(None) };
+        // `refs/remotes/origin/HEAD` is the remote's default branch, not a branch of that name.
+        if reference.target().try_name().is_some() {
+            return Ok(None);
+        }
         let id = reference.peel_to_commit()?.id;
         commit::revision(repo, commit::short_name(self.tracking.as_bstr()), id).map(Some)
     }
@@ -142,8 +146,8 @@ mod tests {
             .map(|it| (it.remote.to_string(), it.source.to_string(), it.tracking.to_string()))
     }
 
-    fn is(remote: &str, source: &str, tracking: &str) -> Option<(String, String, String)> {
-        Some((remote.to_owned(), source.to_owned(), tracking.to_owned()))
+    fn is(remote: &str, source: &str, tracking: &str) -> (String, String, String) {
+        (remote.to_owned(), source.to_owned(), tracking.to_owned())
     }
 
     const ORIGIN: &str = "[remote \"origin\"]\nurl = u\nfetch = +refs/heads/*:refs/remotes/origin/*\n";
@@ -154,7 +158,7 @@ mod tests {
         let config = format!("{ORIGIN}{BACKUP}[branch \"main\"]\nremote = backup\nmerge = refs/heads/live\n");
         assert_eq!(
             upstream(&config, "refs/heads/main"),
-            is("backup", "refs/heads/live", "refs/remotes/backup/live")
+            Some(is("backup", "refs/heads/live", "refs/remotes/backup/live"))
         );
     }
 
@@ -163,13 +167,16 @@ mod tests {
         let config = format!("{BACKUP}{ORIGIN}");
         assert_eq!(
             upstream(&config, "refs/heads/a/b"),
-            is("origin", "refs/heads/a/b", "refs/remotes/origin/a/b")
+            Some(is("origin", "refs/heads/a/b", "refs/remotes/origin/a/b"))
         );
     }
 
     #[test]
     fn without_origin_it_is_the_same_name_at_the_only_remote() {
-        assert_eq!(upstream(BACKUP, "refs/heads/x"), is("backup", "refs/heads/x", "refs/remotes/backup/x"));
+        assert_eq!(
+            upstream(BACKUP, "refs/heads/x"),
+            Some(is("backup", "refs/heads/x", "refs/remotes/backup/x"))
+        );
         let two = format!("{BACKUP}{}", BACKUP.replace("backup", "other"));
         assert_eq!(upstream(&two, "refs/heads/x"), None);
     }
@@ -179,12 +186,12 @@ mod tests {
         let only_remote = format!("{ORIGIN}{BACKUP}[branch \"x\"]\nremote = backup\n");
         assert_eq!(
             upstream(&only_remote, "refs/heads/x"),
-            is("backup", "refs/heads/x", "refs/remotes/backup/x")
+            Some(is("backup", "refs/heads/x", "refs/remotes/backup/x"))
         );
         let only_merge = format!("{ORIGIN}{BACKUP}[branch \"x\"]\nmerge = refs/heads/y\n");
         assert_eq!(
             upstream(&only_merge, "refs/heads/x"),
-            is("origin", "refs/heads/y", "refs/remotes/origin/y")
+            Some(is("origin", "refs/heads/y", "refs/remotes/origin/y"))
         );
     }
 
@@ -217,7 +224,7 @@ mod tests {
             let config = format!("[remote \"origin\"]\nurl = u\nfetch = {refspec}\n");
             assert_eq!(
                 upstream(&config, "refs/heads/main"),
-                is("origin", "refs/heads/main", place),
+                Some(is("origin", "refs/heads/main", place)),
                 "{refspec}"
             );
         }

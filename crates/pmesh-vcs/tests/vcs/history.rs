@@ -1,0 +1,193 @@
+//! How commits lie to each other, and what they hold.
+
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
+
+use pmesh_vcs::{CommitId, FILE_LIMIT, Relation, Vcs, VcsError};
+use proptest::prelude::*;
+
+use crate::site::Site;
+
+#[test]
+fn a_relation_counts_the_commits_that_each_side_lacks() {
+    for (situation, script, expected) in [
+        ("nothing new", ":", Relation::Same),
+        (
+            "two pushed",
+            "git commit -q --allow-empty -m 2; git commit -q --allow-empty -m 3",
+            Relation::Behind { by: 2 },
+        ),
+        (
+            "a merge pushed",
+            "git switch -q -c side; git commit -q --allow-empty -m s; git switch -q main; git commit -q --allow-empty -m m; \
+             git merge -q --no-ff -m merge side",
+            Relation::Behind { by: 3 },
+        ),
+        ("one here", "cd ../server; git commit -q --allow-empty -m x", Relation::Ahead { by: 1 }),
+        (
+            "one here, two pushed",
+            "git commit -q --allow-empty -m 2; git commit -q --allow-empty -m 3; git -C ../server commit -q --allow-empty -m x",
+            Relation::Diverged { ahead: 1, behind: 2 },
+        ),
+        (
+            "replaced by force",
+            "git checkout -q --orphan x; git commit -q --allow-empty -m y; git branch -M main",
+            Relation::Unrelated,
+        ),
+    ] {
+        let site = Site::after(&format!(
+            "cd pusher; {script}; cd ../pusher; git push -q --force origin main; git -C ../server fetch -q"
+        ));
+        let (head, remote) = (site.commit("server", "HEAD"), site.commit("server", "origin/main"));
+        assert_eq!(site.server().relation(&head, &remote).unwrap(), expected, "{situation}");
+    }
+}
+
+#[test]
+fn a_shallow_clone_is_behind_by_what_was_pushed_since() {
+    let site = Site::after(
+        "cd pusher; for i in 2 3 4; do git commit -q --allow-empty -m $i; done; git push -q; cd ..; rm -rf server; \
+         git clone -q --depth 1 file://$PWD/remote.git server; \
+         cd pusher; git commit -q --allow-empty -m 5; git push -q; git -C ../server fetch -q",
+    );
+    let (head, remote) = (site.commit("server", "HEAD"), site.commit("server", "origin/main"));
+    let repo = site.server();
+    assert_eq!(repo.relation(&head, &remote).unwrap(), Relation::Behind { by: 1 });
+    assert_eq!(repo.relation(&remote, &head).unwrap(), Relation::Ahead { by: 1 });
+    site.run("cd server; git commit -q --allow-empty -m mine");
+    let mine = site.commit("server", "HEAD");
+    assert_eq!(repo.relation(&mine, &remote).unwrap(), Relation::Diverged { ahead: 1, behind: 1 });
+    site.run("cd pusher; git reset -q --hard HEAD~3; git commit -q --allow-empty -m z; git push -qf; git -C ../server fetch -q --depth 1");
+    let forced = site.commit("server", "origin/main");
+    assert_eq!(repo.relation(&head, &forced).unwrap(), Relation::Unrelated, "as far as the history is here");
+}
+
+#[test]
+fn a_commit_that_is_not_here_is_unknown() {
+    let site = Site::new();
+    let pushed = site.push("echo two > b.txt");
+    let head = site.commit("server", "HEAD");
+    let tree = CommitId::new(&site.run("git -C server rev-parse 'HEAD^{tree}'")).unwrap();
+    let long = CommitId::new(&"a".repeat(64)).unwrap();
+    let repo = site.server();
+    for other in [&pushed, &tree, &long] {
+        let is_unknown = |error| matches!(error, VcsError::UnknownCommit(commit) if commit == *other);
+        assert!(is_unknown(repo.relation(&head, other).unwrap_err()));
+        assert!(is_unknown(repo.changed_paths(other, &head).unwrap_err()));
+        assert!(is_unknown(repo.file(other, Path::new("a.txt")).unwrap_err()));
+        assert!(is_unknown(repo.check_out(other).unwrap_err()));
+    }
+}
+
+#[test]
+fn changed_paths_are_those_of_git_diff() {
+    let site = Site::new();
+    let from = site.push(
+        "mkdir -p d/e swap; echo 1 > d/e/f; echo 2 > swap/x; echo 3 > gone; echo 4 > mode; echo 5 > old; ln -s a l; \
+         printf x > \"$(printf 'odd\\n\\tname\\377')\"",
+    );
+    let to = site.push(
+        "rm -r swap gone l; echo 6 > swap; chmod +x mode; git mv old new; echo 7 > d/e/f; mkdir l; echo 8 > l/y; \
+         printf y > \"$(printf 'odd\\n\\tname\\377')\"",
+    );
+    site.run("git -C server fetch -q");
+    let expected = "d/e/f gone l l/y mode new odd\n\tname\u{fffd} old swap swap/x";
+    let found = site.server().changed_paths(&from, &to).unwrap();
+    let shown: Vec<_> = found.iter().map(|path| path.to_string_lossy()).collect();
+    assert_eq!(shown.join(" "), expected);
+    let mut back = site.server().changed_paths(&to, &from).unwrap();
+    back.sort();
+    assert_eq!(back, found);
+    assert_eq!(site.server().changed_paths(&to, &to).unwrap(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_file_comes_from_the_commit_and_not_from_the_work_tree() {
+    let site = Site::new();
+    let commit = site.push(
+        "mkdir -p app/sub; printf 'a: 1\\n' > app/pm3.yml; ln -s app/pm3.yml link; ln -s ../../link app/sub/up; ln -s /etc/passwd abs; \
+         ln -s ../../x out; ln -s loop loop; ln -s app folder; head -c 4194304 /dev/zero > full; \
+         head -c 4194305 /dev/zero > big; : > empty",
+    );
+    let repo = site.server();
+    site.run("git -C server fetch -q");
+    let file = |path: &str| {
+        repo.file(&commit, Path::new(path)).unwrap().map(|bytes| String::from_utf8(bytes).unwrap())
+    };
+    for path in
+        ["app/pm3.yml", "./app/pm3.yml", "link", "app/sub/up", "folder/pm3.yml", "folder/../app/pm3.yml"]
+    {
+        assert_eq!(file(path).as_deref(), Some("a: 1\n"), "{path}");
+    }
+    for path in [
+        "app",
+        "none",
+        "app/none",
+        "a.txt/below",
+        "abs",
+        "out",
+        "loop",
+        "../server/a.txt",
+        "/etc/passwd",
+        "",
+        "folder",
+    ] {
+        assert_eq!(file(path), None, "{path}");
+    }
+    assert_eq!(file("empty").as_deref(), Some(""));
+    assert_eq!(file("full").unwrap().len() as u64, FILE_LIMIT);
+    let error = repo.file(&commit, Path::new("big")).unwrap_err();
+    assert!(matches!(error, VcsError::TooLarge { size, .. } if size == FILE_LIMIT + 1));
+    assert!(!site.path("server/app").exists());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Random histories with merges and clocks that go wrong.
+    #[test]
+    fn a_relation_does_not_depend_on_dates(
+        commits in prop::collection::vec((any::<u16>(), any::<u16>(), 0..4_u8, 0..2_000_u32), 2..14),
+    ) {
+        let site = Site::empty();
+        let mut script = vec!["git init -q -b main server; cd server; tree=$(git hash-object -t tree -w /dev/null)".to_owned()];
+        let mut histories: Vec<HashSet<usize>> = Vec::new();
+        for (n, (first, second, parents, date)) in commits.iter().enumerate() {
+            let pick = |pick: &u16| usize::from(*pick) % n.max(1);
+            let parents: HashSet<usize> = match (n, parents) {
+                (0, _) | (_, 0) => HashSet::new(),
+                (_, 1 | 2) => HashSet::from([pick(first)]),
+                _ => HashSet::from([pick(first), pick(second)]),
+            };
+            let arguments: Vec<_> = parents.iter().map(|parent| format!("-p $c{parent}")).collect();
+            let arguments = arguments.join(" ");
+            script.push(format!(
+                "c{n}=$(GIT_COMMITTER_DATE='{} +0000' git commit-tree $tree {arguments} -m {n}); echo $c{n}",
+                1_700_000_000 + date
+            ));
+            let mut history: HashSet<usize> = parents.iter().flat_map(|parent| histories[*parent].clone()).collect();
+            history.insert(n);
+            histories.push(history);
+        }
+        let ids: Vec<_> = site.run(&script.join("\n")).lines().map(|line| CommitId::new(line).unwrap()).collect();
+        let repo = site.server();
+        for (a, here) in histories.iter().enumerate() {
+            for (b, there) in histories.iter().enumerate() {
+                let found = repo.relation(&ids[a], &ids[b]).unwrap();
+                let (ahead, behind) = (here.difference(there).count(), there.difference(here).count());
+                let is_right = match found {
+                    Relation::Same => a == b,
+                    Relation::Behind { by } => ahead == 0 && behind > 0 && by >= behind,
+                    Relation::Ahead { by } => behind == 0 && ahead > 0 && by >= ahead,
+                    Relation::Unrelated => here.is_disjoint(there),
+                    Relation::Diverged { .. } => {
+                        found == Relation::Diverged { ahead, behind } && ahead > 0 && behind > 0 && !here.is_disjoint(there)
+                    }
+                };
+                prop_assert!(is_right, "{} {}: {:?}, in truth {} and {}", a, b, found, ahead, behind);
+            }
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The rules of the interface, against real git and against the fake.
+
+mod both;
+mod check_out;
+mod discover;
+mod fetch;
+mod heads;
+mod history;
+mod site;
