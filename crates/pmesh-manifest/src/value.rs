@@ -37,7 +37,10 @@ impl Value {
 
     /// The value of `key` in the map at `path`.
     pub(crate) fn of_key(key: &Key, node: &Node, path: &str) -> Self {
-        let nothing_written = matches!(&node.kind, Kind::Scalar { text, .. } if text.is_empty());
+        let nothing_written = matches!(
+            &node.kind,
+            Kind::Scalar { text, style: ScalarStyle::Plain } if text.is_empty()
+        );
         let place = if nothing_written && node.tag.is_none() { key.place } else { node.place };
         Self { node: node.clone(), path: joined(path, step(&key.text)), place }
     }
@@ -100,6 +103,11 @@ impl Value {
     /// Whether this is a map that has `key`.
     pub(crate) fn has_key(&self, key: &str) -> bool {
         matches!(&self.node.kind, Kind::Map(entries) if entries.iter().any(|(written, _)| &*written.text == key))
+    }
+
+    /// Whether this is a map in which the preprocessor would write keys.
+    pub(crate) fn has_computed_keys(&self) -> bool {
+        matches!(&self.node.kind, Kind::Map(entries) if entries.iter().any(|(key, _)| key.text.starts_with('$')))
     }
 
     /// The text of a scalar as it was written, whatever YAML takes it for.
@@ -173,7 +181,7 @@ impl Value {
         match self.span(report, zero)? {
             Span::For(time) => Some(time),
             Span::Never => {
-                let wanted = "a duration; here `never` is none, write a long one such as `24h`";
+                let wanted = "a duration that ends, such as `24h`";
                 self.expected(report, wanted);
                 None
             }
@@ -363,15 +371,20 @@ impl Table {
         Some(self.entries.remove(index).1)
     }
 
+    /// Whether keys are left that were not taken.
+    pub(crate) fn has_more(&self) -> bool {
+        !self.entries.is_empty()
+    }
+
     /// The keys that were not taken are mistakes.
     pub(crate) fn end(self, report: &mut Report<'_>) {
         for (key, _) in &self.entries {
-            let message = format!(
-                "unknown key {}; expected one of {}{}",
-                quoted(&key.text),
-                self.known.join(", "),
-                did_you_mean(&key.text, self.known.iter().copied())
-            );
+            let expected = match self.known[..] {
+                [] => "no key".to_owned(),
+                _ => format!("one of {}", self.known.join(", ")),
+            };
+            let near = did_you_mean(&key.text, self.known.iter().copied());
+            let message = format!("unknown key {}; expected {expected}{near}", quoted(&key.text));
             report.mistake_at(key.place, &self.path, message);
         }
     }
