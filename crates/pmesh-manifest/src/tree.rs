@@ -8,7 +8,7 @@ use std::{
     rc::Rc,
 };
 
-use granit_parser::{Event, Marker, Parser, ScalarStyle, Tag};
+use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, Tag};
 
 use crate::{mistake::quoted, report::Report};
 
@@ -135,7 +135,10 @@ pub(crate) fn parse(text: &str, report: &mut Report<'_>) -> Option<Node> {
             Ok(next) => next,
             Err(error) => {
                 let path = builder.path();
-                let message = format!("this is not YAML: {}", error.info());
+                let message = match error.kind() {
+                    ErrorKind::RecursionLimitExceeded => too_deep(),
+                    _ => format!("this is not YAML: {}", error.info()),
+                };
                 builder.report.mistake_at(Place::of(error.marker()), &path, message);
                 return None;
             }
@@ -279,7 +282,7 @@ impl Builder<'_, '_> {
     }
 
     fn too_deep(&mut self, place: Place) -> Result<(), Broken> {
-        self.give_up(place, format!("nested deeper than {MAX_DEPTH} levels"))
+        self.give_up(place, too_deep())
     }
 
     fn give_up(&mut self, place: Place, message: String) -> Result<(), Broken> {
@@ -304,6 +307,10 @@ impl Builder<'_, '_> {
         }
         path
     }
+}
+
+fn too_deep() -> String {
+    format!("nested deeper than {MAX_DEPTH} levels")
 }
 
 /// A key as a step of a path in messages: cut where it is long.
