@@ -170,7 +170,7 @@ pub(crate) fn read(
             later(good, Outcome::LeftOut, report)
         }
         LaterRewrite => {
-            let good = matches!(arguments, [expression, _] if regex::Regex::new(expression).is_ok());
+            let good = matches!(arguments, [expression, _] if scalar::regular_expression(expression).is_ok());
             later(good, Outcome::LeftOut, report)
         }
         LaterLimit => later(is_limit(arguments), Outcome::LeftOut, report),
@@ -228,6 +228,9 @@ pub(crate) fn unknown<'a>(
     value: &Value,
     report: &mut Report<'_>,
 ) {
+    if report.is_full() {
+        return;
+    }
     let directives = DIRECTIVES.iter().map(|directive| directive.word);
     let near = did_you_mean(word, services.chain(directives));
     value.mistake(report, format!("{} is neither a service nor a directive{near}", quoted(word)));

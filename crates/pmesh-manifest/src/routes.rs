@@ -134,7 +134,10 @@ impl Router<'_> {
                 Some(pattern)
             }
             Err(error) => {
-                report.mistake_at(key.place, &item.path, error.to_string());
+                // That of a regular expression draws a picture of several lines.
+                let message = error.to_string();
+                let lines = message.lines().map(str::trim).filter(|line| line.contains(|c| c != '^'));
+                report.mistake_at(key.place, &item.path, lines.collect::<Vec<_>>().join(" "));
                 None
             }
         }

@@ -9,7 +9,7 @@ pub(crate) enum Span {
     Never,
 }
 
-/// Why a text is no duration, size or rate; reads on from "expected …".
+/// Why a text is no duration, size, rate or regular expression; reads on from "expected …".
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ScalarError {
     #[error("a duration such as `500ms`, `30s` or `1h30m`")]
@@ -24,6 +24,8 @@ pub(crate) enum ScalarError {
     Size,
     #[error("a rate such as `10/s`, `100/5m` or `1m` (one a minute)")]
     Rate,
+    #[error("a regular expression ({0})")]
+    RegularExpression(String),
 }
 
 /// A duration in Go's grammar (`1h30m`, `1.5s`, `.5s`, `+3s`, plain `0`; units h, m, s, ms, us or
@@ -101,6 +103,21 @@ pub(crate) fn rate(text: &str) -> Result<(), ScalarError> {
         _ => return Err(ScalarError::Rate),
     }
     if per.starts_with(|c: char| c.is_ascii_digit()) { time(per) } else { time(&format!("1{per}")) }
+}
+
+/// Checks a regular expression.
+pub(crate) fn regular_expression(text: &str) -> Result<(), ScalarError> {
+    // Enough for any path; the crate's own limit lets one expression take seconds.
+    const LARGEST: usize = 1 << 20;
+    match regex::RegexBuilder::new(text).size_limit(LARGEST).build() {
+        Ok(_) => Ok(()),
+        // The crate draws a picture of several lines; the last one names the reason.
+        Err(error) => {
+            let picture = error.to_string();
+            let reason = picture.lines().last().unwrap_or_default();
+            Err(ScalarError::RegularExpression(reason.trim_start_matches("error: ").to_owned()))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -137,7 +137,7 @@ pub(crate) fn parse(text: &str, report: &mut Report<'_>) -> Option<Node> {
                 let path = builder.path();
                 let message = match error.kind() {
                     ErrorKind::RecursionLimitExceeded => too_deep(),
-                    _ => format!("this is not YAML: {}", error.info()),
+                    kind => format!("this is not YAML: {}{}", error.info(), remedy(kind)),
                 };
                 builder.report.mistake_at(Place::of(error.marker()), &path, message);
                 return None;
@@ -306,6 +306,20 @@ impl Builder<'_, '_> {
             path.push_str(&next);
         }
         path
+    }
+}
+
+/// What to do about a slip that many make.
+fn remedy(kind: &ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::UnexpectedCharacter { .. } => "; put the text in quotes",
+        ErrorKind::MappingValueNotAllowed => "; a text with `: ` in it needs quotes around all of it",
+        ErrorKind::UnknownAnchor => "; a text that begins with `*` needs quotes",
+        ErrorKind::TabNotAllowed
+        | ErrorKind::TabInBlockIndentation
+        | ErrorKind::TabInIndentation
+        | ErrorKind::TabAtBlockScalarStart => "; indent with spaces",
+        _ => "",
     }
 }
 

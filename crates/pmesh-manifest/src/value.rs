@@ -323,14 +323,9 @@ impl Value {
 
     /// Checks that this is a regular expression.
     pub(crate) fn regular_expression(&self, report: &mut Report<'_>) {
-        // Enough for any path; the crate's own limit lets one expression take seconds.
-        const LARGEST: usize = 1 << 20;
         let Some(text) = self.raw_text(report, "a regular expression") else { return };
-        if let Err(error) = regex::RegexBuilder::new(text).size_limit(LARGEST).build() {
-            // The crate draws a picture of several lines; the last one names the reason.
-            let text = error.to_string();
-            let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-            self.expected(report, &format!("a regular expression ({reason})"));
+        if let Err(error) = scalar::regular_expression(text) {
+            self.expected(report, &error.to_string());
         }
     }
 
@@ -379,6 +374,9 @@ impl Table {
     /// The keys that were not taken are mistakes.
     pub(crate) fn end(self, report: &mut Report<'_>) {
         for (key, _) in &self.entries {
+            if report.is_full() {
+                break;
+            }
             let expected = match self.known[..] {
                 [] => "no key".to_owned(),
                 _ => format!("one of {}", self.known.join(", ")),

@@ -361,12 +361,55 @@ services:
 }
 
 #[test]
-fn what_is_no_yaml() {
+fn a_tab_is_no_indentation() {
     assert_mistakes(
         "
 services:
 	a: !App
 ",
-        &["pm3.yml:2:2: services: this is not YAML: tabs disallowed within this context (block indentation)"],
+        &[
+            "pm3.yml:2:2: services: this is not YAML: tabs disallowed within this context (block indentation); indent with spaces",
+        ],
+    );
+}
+
+#[test]
+fn a_text_that_yaml_takes_for_something_else_needs_quotes() {
+    assert_mistakes(
+        "
+services:
+  a: !App
+    run: @src node
+",
+        &[
+            "pm3.yml:3:10: services.a.run: this is not YAML: unexpected character: `@'; put the text in quotes",
+        ],
+    );
+}
+
+#[test]
+fn a_text_with_a_colon_needs_quotes() {
+    assert_mistakes(
+        r#"
+server:
+  a.local:
+    router:
+      - /x: return 200 "a: b"
+"#,
+        &[
+            "pm3.yml:4:26: server.a.local.router.0: this is not YAML: mapping values are not allowed in this context; a text with `: ` in it needs quotes around all of it",
+        ],
+    );
+}
+
+#[test]
+fn a_text_that_begins_with_a_star_needs_quotes() {
+    assert_mistakes(
+        "
+server: {_: {router: [*.map: web]}}
+",
+        &[
+            "pm3.yml:1:23: server._.router.0: this is not YAML: while parsing node, found unknown anchor; a text that begins with `*` needs quotes",
+        ],
     );
 }
