@@ -148,7 +148,7 @@ impl Router<'_> {
         let Some(site) = &self.host else { return };
         for alternative in alternatives(&key.text) {
             let Some(host) = host_of(alternative) else { continue };
-            let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+            let host = host.to_ascii_lowercase();
             if host == *site || host.strip_suffix(site.as_str()).is_some_and(|rest| rest.ends_with('.')) {
                 continue;
             }
