@@ -14,14 +14,25 @@ use crate::{
 pub(crate) enum CommandError {
     #[error("has no program; write its words, such as `python3 app.py`")]
     NoProgram,
-    #[error("{0}; write one line, a list of commands, or `sh -c '…'`")]
-    Words(#[from] WordsError),
+    #[error("opens a quote and does not close it")]
+    OpenQuote,
+    #[error("has more than one line; write one, or `sh -c '…'`")]
+    ManyLines,
     #[error("has {} in it, which only a shell understands, and none is involved; write `sh -c '…'`", quoted(.0))]
     Shell(String),
     #[error("has a word that begins with `#`, which a shell takes for a comment; put it in quotes")]
     Comment,
     #[error("names no folder behind `@`")]
     NoFolder,
+}
+
+impl From<WordsError> for CommandError {
+    fn from(error: WordsError) -> Self {
+        match error {
+            WordsError::OpenQuote => Self::OpenQuote,
+            WordsError::ManyLines => Self::ManyLines,
+        }
+    }
 }
 
 /// Whether `name` can be the name of an environment variable (POSIX.1, 8.1).

@@ -26,7 +26,7 @@ enum DirectiveKind {
     Return,
     Status,
     Redirect,
-    /// It is known, with so many words behind it.
+    /// It is known, with so many words behind it (any number where the format does not say it yet).
     Later {
         least: usize,
         most: usize,
@@ -57,19 +57,19 @@ pub(crate) const DIRECTIVES: &[Directive] = &[
     directive("log", "log \"text\"", Later { least: 1, most: 1 }),
     directive("warn", "warn \"text\"", Later { least: 1, most: 1 }),
     directive("err", "err \"text\"", Later { least: 1, most: 1 }),
-    directive("proxy-host", "proxy-host [HOST]", Later { least: 0, most: 1 }),
-    directive("path", "path PATH", Later { least: 1, most: 1 }),
-    directive("path-join", "path-join PATH", Later { least: 1, most: 1 }),
-    directive("path-ljoin", "path-ljoin PATH", Later { least: 1, most: 1 }),
-    directive("path-trim", "path-trim PATH", Later { least: 1, most: 1 }),
-    directive("path-ltrim", "path-ltrim PATH", Later { least: 1, most: 1 }),
+    directive("proxy-host", "proxy-host …", Later { least: 0, most: usize::MAX }),
+    directive("path", "path …", Later { least: 0, most: usize::MAX }),
+    directive("path-join", "path-join …", Later { least: 0, most: usize::MAX }),
+    directive("path-ljoin", "path-ljoin …", Later { least: 0, most: usize::MAX }),
+    directive("path-trim", "path-trim …", Later { least: 0, most: usize::MAX }),
+    directive("path-ltrim", "path-ltrim …", Later { least: 0, most: usize::MAX }),
     directive("rewrite", "rewrite RE REPL", LaterRewrite),
-    directive("header", "header NAME VALUE", Later { least: 2, most: 2 }),
-    directive("add-header", "add-header NAME VALUE", Later { least: 2, most: 2 }),
-    directive("del-header", "del-header NAME", Later { least: 1, most: 1 }),
-    directive("proxy-header", "proxy-header NAME VALUE", Later { least: 2, most: 2 }),
-    directive("add-proxy-header", "add-proxy-header NAME VALUE", Later { least: 2, most: 2 }),
-    directive("del-proxy-header", "del-proxy-header NAME", Later { least: 1, most: 1 }),
+    directive("header", "header …", Later { least: 0, most: usize::MAX }),
+    directive("add-header", "add-header …", Later { least: 0, most: usize::MAX }),
+    directive("del-header", "del-header …", Later { least: 0, most: usize::MAX }),
+    directive("proxy-header", "proxy-header …", Later { least: 0, most: usize::MAX }),
+    directive("add-proxy-header", "add-proxy-header …", Later { least: 0, most: usize::MAX }),
+    directive("del-proxy-header", "del-proxy-header …", Later { least: 0, most: usize::MAX }),
     directive("abort", "abort", Guard { least: 0, most: 0 }),
     directive("drop", "drop", Guard { least: 0, most: 0 }),
     directive("internal", "internal", Guard { least: 0, most: 0 }),
@@ -170,7 +170,7 @@ pub(crate) fn read(
             later(good, Outcome::LeftOut, report)
         }
         LaterRewrite => {
-            let good = matches!(arguments, [expression, _] if regex::Regex::new(expression).is_ok());
+            let good = matches!(arguments, [expression, _] if scalar::regular_expression(expression).is_ok());
             later(good, Outcome::LeftOut, report)
         }
         LaterLimit => later(is_limit(arguments), Outcome::LeftOut, report),
@@ -228,6 +228,9 @@ pub(crate) fn unknown<'a>(
     value: &Value,
     report: &mut Report<'_>,
 ) {
+    if report.is_full() {
+        return;
+    }
     let directives = DIRECTIVES.iter().map(|directive| directive.word);
     let near = did_you_mean(word, services.chain(directives));
     value.mistake(report, format!("{} is neither a service nor a directive{near}", quoted(word)));

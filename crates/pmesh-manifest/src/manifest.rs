@@ -14,7 +14,7 @@ use crate::{
     repo::repo,
     report::Report,
     routes::sites,
-    service::{Services, Surroundings, services},
+    service::{Names, Services, Surroundings, services},
     tree::{self, MAX_BYTES, Place},
     value::{Table, Value},
 };
@@ -93,9 +93,8 @@ fn decode(value: &Value, folder: &Path, report: &mut Report<'_>) -> Manifest {
     }
     let repo = table.take("repo").map_or_else(RepoSpec::default, |value| repo(&value, report));
     let around = Surroundings { service_root, env, names: std::collections::BTreeSet::new() };
-    let Services { services, standing } =
-        table.take("services").map_or_else(Services::default, |value| services(&value, around, report));
-    let sites = table.take("server").map_or_else(Vec::new, |value| sites(&value, &standing, report));
+    let written = table.take("services");
+    let server = table.take("server");
     for (key, feature) in [("runners", Feature::Runners), ("jet", Feature::Jet), ("ipinfo", Feature::IpInfo)]
     {
         if let Some(value) = table.take(key)
@@ -104,6 +103,10 @@ fn decode(value: &Value, folder: &Path, report: &mut Report<'_>) -> Manifest {
             value.not_served(report, feature);
         }
     }
+    let nothing =
+        Services { names: Names { incomplete: table.has_more(), ..Names::default() }, ..Services::default() };
+    let Services { services, names } = written.map_or(nothing, |value| services(&value, around, report));
+    let sites = server.map_or_else(Vec::new, |value| sites(&value, &names, report));
     table.end(report);
     Manifest { root, services, sites, repo, warnings: Vec::new() }
 }

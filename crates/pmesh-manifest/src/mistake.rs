@@ -102,7 +102,6 @@ pub(crate) fn one_of<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
 pub(crate) fn did_you_mean<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
     // Longer words are no slips of the finger, and the distance is quadratic in their length.
     const LONGEST: usize = 80;
-    const NEAR: f64 = 0.75;
     if text.len() > LONGEST {
         return String::new();
     }
@@ -110,10 +109,25 @@ pub(crate) fn did_you_mean<'a>(text: &str, candidates: impl IntoIterator<Item = 
     candidates
         .into_iter()
         .filter(|candidate| candidate.len() <= LONGEST)
-        .map(|candidate| (strsim::jaro_winkler(&lower, &candidate.to_lowercase()), candidate))
-        .filter(|(similarity, _)| *similarity >= NEAR)
+        .filter_map(|candidate| Some((nearness(&lower, &candidate.to_lowercase())?, candidate)))
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
         .map_or_else(String::new, |(_, near)| format!("; did you mean \"{near}\"?"))
+}
+
+/// How near two words are, if they are: a few letters missing, wrong or swapped, or one that begins
+/// like the other.
+fn nearness(text: &str, candidate: &str) -> Option<f64> {
+    const ALIKE: f64 = 0.88;
+    let letters = text.chars().count().min(candidate.chars().count());
+    let slips = strsim::damerau_levenshtein(text, candidate);
+    let few = match letters {
+        0..=4 => 1,
+        5..=8 => 2,
+        _ => 3,
+    };
+    let alike = strsim::jaro_winkler(text, candidate);
+    let begins = letters >= 3 && (candidate.starts_with(text) || text.starts_with(candidate));
+    ((slips <= few && slips < letters) || alike >= ALIKE || begins).then_some(alike - slips as f64)
 }
 
 #[cfg(test)]
@@ -125,7 +139,10 @@ mod tests {
         let keys = ["stop_timeout", "ready_timeout", "run", "build"];
         assert_eq!(did_you_mean("stop_timeuot", keys), "; did you mean \"stop_timeout\"?");
         assert_eq!(did_you_mean("Run", keys), "; did you mean \"run\"?");
+        assert_eq!(did_you_mean("urn", keys), "; did you mean \"run\"?");
+        assert_eq!(did_you_mean("stop", keys), "; did you mean \"stop_timeout\"?");
         assert_eq!(did_you_mean("memory", keys), "");
+        assert_eq!(did_you_mean("b", ["a", "c"]), "");
         assert_eq!(did_you_mean(&"run".repeat(100), keys), "");
     }
 

@@ -35,11 +35,16 @@ impl<'a> Report<'a> {
     }
 
     pub(crate) fn mistake_at(&mut self, place: Place, path: &str, message: String) {
-        if self.mistakes.len() < Mistakes::LIMIT
+        if !self.is_full()
             && let Some(mistake) = self.first(place, path, message)
         {
             self.mistakes.push(mistake);
         }
+    }
+
+    /// Whether no more mistakes are kept, and it is no use to look for their near misses.
+    pub(crate) fn is_full(&self) -> bool {
+        self.mistakes.len() >= Mistakes::LIMIT
     }
 
     /// Says that `feature`, which somebody wrote here, is not served yet.

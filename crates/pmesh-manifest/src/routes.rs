@@ -1,6 +1,6 @@
 //! The key `server`: sites, and the routes of each.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use http::StatusCode;
 use pmesh_proxy::{DestinationKey, Handler, Pattern, Route, Site, SiteHost};
@@ -11,7 +11,7 @@ use crate::{
     mistake::{did_you_mean, quoted},
     not_served::Feature,
     report::Report,
-    service::Standing,
+    service::{Names, Standing},
     tree::Key,
     value::{Table, Value},
 };
@@ -27,11 +27,7 @@ const MUXES: &[(&str, Feature)] = &[
     ("Limit", Feature::LimitMap),
 ];
 
-pub(crate) fn sites(
-    value: &Value,
-    services: &BTreeMap<String, Standing>,
-    report: &mut Report<'_>,
-) -> Vec<Site> {
+pub(crate) fn sites(value: &Value, names: &Names, report: &mut Report<'_>) -> Vec<Site> {
     let mut sites = Vec::new();
     let mut lines: HashMap<SiteHost, usize> = HashMap::new();
     for (key, value) in value.entries(report, "a map of host names to sites").unwrap_or_default() {
@@ -45,7 +41,7 @@ pub(crate) fn sites(
         if let Some(value) = table.take("certs") {
             value.not_served(report, Feature::Certs);
         }
-        let reader = Router { services, host: first_name(&key) };
+        let reader = Router { names, host: first_name(&key) };
         let routes = match table.take("router") {
             Some(value) => reader.list(&value, report),
             None if value.is_map_or_null() => {
@@ -97,7 +93,7 @@ fn first_name(key: &Key) -> Option<String> {
 
 /// What the routes of one site are read with.
 struct Router<'s> {
-    services: &'s BTreeMap<String, Standing>,
+    names: &'s Names,
     host: Option<String>,
 }
 
@@ -119,6 +115,9 @@ impl Router<'_> {
                 .extend(self.handler(item, report).map(|handler| Route { pattern: Pattern::any(), handler }));
             return;
         }
+        if item.is_empty() {
+            item.expected(report, ROUTES);
+        }
         for (key, value) in item.entries(report, ROUTES).unwrap_or_default() {
             let pattern = self.pattern(&key, item, report);
             let handler = self.handler(&value, report);
@@ -135,7 +134,10 @@ impl Router<'_> {
                 Some(pattern)
             }
             Err(error) => {
-                report.mistake_at(key.place, &item.path, error.to_string());
+                // That of a regular expression draws a picture of several lines.
+                let message = error.to_string();
+                let lines = message.lines().map(str::trim).filter(|line| line.contains(|c| c != '^'));
+                report.mistake_at(key.place, &item.path, lines.collect::<Vec<_>>().join(" "));
                 None
             }
         }
@@ -146,7 +148,7 @@ impl Router<'_> {
         let Some(site) = &self.host else { return };
         for alternative in alternatives(&key.text) {
             let Some(host) = host_of(alternative) else { continue };
-            let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+            let host = host.to_ascii_lowercase();
             if host == *site || host.strip_suffix(site.as_str()).is_some_and(|rest| rest.ends_with('.')) {
                 continue;
             }
@@ -181,13 +183,19 @@ impl Router<'_> {
             return Some(Handler::Mux(self.list(value, report)));
         }
         let text = value.text(report, "a service, a directive or a list of routes")?;
-        if let Some(standing) = self.services.get(text) {
+        if let Some(standing) = self.names.standing.get(text) {
             return destination(text, *standing, value, report);
         }
         let words = directive::words(value, text, report)?;
         let (word, arguments) = words.split_first()?;
         let Some(directive) = Directive::named(word) else {
-            directive::unknown(word, self.services.keys().map(String::as_str), value, report);
+            if self.names.incomplete && arguments.is_empty() {
+                let message = format!("{} is left out; no service of this name is known", quoted(word));
+                report.left_out(value.place, &value.path, message);
+            } else {
+                let services = self.names.standing.keys().map(String::as_str);
+                directive::unknown(word, services, value, report);
+            }
             return None;
         };
         match directive::read(directive, arguments, value, report) {
@@ -210,10 +218,8 @@ fn destination(name: &str, standing: Standing, value: &Value, report: &mut Repor
         Standing::Background => "it runs in the background",
         Standing::BuildOnly => "it has no `run`",
         Standing::NotServed => {
-            let message = format!(
-                "the route to {} is left out, because the type of that service is not served yet",
-                quoted(name)
-            );
+            let message =
+                format!("the route to {} is left out, because that service is not served yet", quoted(name));
             report.left_out(value.place, &value.path, message);
             return None;
         }

@@ -9,7 +9,7 @@ pub(crate) enum Span {
     Never,
 }
 
-/// Why a text is no duration, size or rate; reads on from "expected …".
+/// Why a text is no duration, size, rate or regular expression; reads on from "expected …".
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ScalarError {
     #[error("a duration such as `500ms`, `30s` or `1h30m`")]
@@ -24,6 +24,8 @@ pub(crate) enum ScalarError {
     Size,
     #[error("a rate such as `10/s`, `100/5m` or `1m` (one a minute)")]
     Rate,
+    #[error("a regular expression ({0})")]
+    RegularExpression(String),
 }
 
 /// A duration in Go's grammar (`1h30m`, `1.5s`, `.5s`, `+3s`, plain `0`; units h, m, s, ms, us or
@@ -101,4 +103,81 @@ pub(crate) fn rate(text: &str) -> Result<(), ScalarError> {
         _ => return Err(ScalarError::Rate),
     }
     if per.starts_with(|c: char| c.is_ascii_digit()) { time(per) } else { time(&format!("1{per}")) }
+}
+
+/// Checks a regular expression.
+pub(crate) fn regular_expression(text: &str) -> Result<(), ScalarError> {
+    // Enough for any path; the crate's own limit lets one expression take seconds.
+    const LARGEST: usize = 1 << 20;
+    match regex::RegexBuilder::new(text).size_limit(LARGEST).build() {
+        Ok(_) => Ok(()),
+        // The crate draws a picture of several lines; the last one names the reason.
+        Err(error) => {
+            let picture = error.to_string();
+            let reason = picture.lines().last().unwrap_or_default();
+            Err(ScalarError::RegularExpression(reason.trim_start_matches("error: ").to_owned()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_those_of_go() {
+        let nanos = |nanos| Ok(Span::For(Duration::from_nanos(nanos)));
+        for (text, expected) in [
+            ("0", nanos(0)),
+            ("0s", nanos(0)),
+            ("500ms", nanos(500_000_000)),
+            ("1h30m", nanos(5_400_000_000_000)),
+            ("1.5s", nanos(1_500_000_000)),
+            (".5s", nanos(500_000_000)),
+            ("1.s", nanos(1_000_000_000)),
+            ("+3s", nanos(3_000_000_000)),
+            ("1us2µs3μs4ns", nanos(6_004)),
+            ("0.0000000001h", nanos(360)),
+            ("2562047h47m16.854775807s", nanos(i64::MAX.unsigned_abs())),
+            ("never", Ok(Span::Never)),
+            ("2562047h47m16.854775808s", Err(ScalarError::TooLong)),
+            ("99999999999999999999999999h", Err(ScalarError::TooLong)),
+            ("-5s", Err(ScalarError::Negative)),
+            ("30", Err(ScalarError::NoUnit("30".to_owned()))),
+            ("1.5", Err(ScalarError::NoUnit("1.5".to_owned()))),
+            ("", Err(ScalarError::Duration)),
+            ("-", Err(ScalarError::Duration)),
+            ("s", Err(ScalarError::Duration)),
+            (".s", Err(ScalarError::Duration)),
+            ("1d", Err(ScalarError::Duration)),
+            ("1 s", Err(ScalarError::Duration)),
+            ("1m30", Err(ScalarError::Duration)),
+            ("1..5s", Err(ScalarError::Duration)),
+            ("1S", Err(ScalarError::Duration)),
+        ] {
+            assert_eq!(duration(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_count_by_1000_or_by_1024_as_they_say() {
+        for (text, bytes) in
+            [("512M", 512_000_000), ("1gb", 1_000_000_000), ("1GiB", 1 << 30), ("16MiB", 16 << 20), ("7", 7)]
+        {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "M", "-1M", "1X", "lots"] {
+            assert_eq!(size(text), Err(ScalarError::Size), "{text}");
+        }
+    }
+
+    #[test]
+    fn rates_are_a_number_in_a_time() {
+        for text in ["10/s", "100/5m", "1m", "1/h", "5/1.5s"] {
+            assert_eq!(rate(text), Ok(()), "{text}");
+        }
+        for text in ["", "10", "0/s", "10/", "/s", "10/0s", "never", "1/never", "x/s", "-1/s"] {
+            assert_eq!(rate(text), Err(ScalarError::Rate), "{text}");
+        }
+    }
 }

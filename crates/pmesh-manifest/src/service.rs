@@ -56,7 +56,7 @@ pub(crate) enum Standing {
     Background,
     /// Nothing, because it is only built.
     BuildOnly,
-    /// It is of a type that is not served yet.
+    /// Nothing, because its type or what it leads to is not served yet.
     NotServed,
 }
 
@@ -64,7 +64,15 @@ pub(crate) enum Standing {
 #[derive(Default)]
 pub(crate) struct Services {
     pub(crate) services: Vec<Service>,
+    pub(crate) names: Names,
+}
+
+/// The names that routes can use.
+#[derive(Default)]
+pub(crate) struct Names {
     pub(crate) standing: BTreeMap<String, Standing>,
+    /// Whether there may be more, which a mistake elsewhere hides: then an unknown one is none.
+    pub(crate) incomplete: bool,
 }
 
 /// The most services of one manifest.
@@ -72,10 +80,12 @@ const MOST_SERVICES: usize = 1000;
 
 pub(crate) fn services(value: &Value, mut around: Surroundings, report: &mut Report<'_>) -> Services {
     let mut found = Services::default();
+    found.names.incomplete = !value.is_map_or_null() || value.has_computed_keys();
     let entries = value.entries(report, "a map of names to services").unwrap_or_default();
     if entries.len() > MOST_SERVICES {
         value.mistake(report, format!("{} services; at most {MOST_SERVICES} can be served", entries.len()));
-        found.standing = entries.iter().map(|(key, _)| (key.text.to_string(), Standing::Serves)).collect();
+        found.names.standing =
+            entries.iter().map(|(key, _)| (key.text.to_string(), Standing::Serves)).collect();
         return found;
     }
     around.names = entries.iter().map(|(key, _)| key.text.to_string()).collect();
@@ -85,7 +95,7 @@ pub(crate) fn services(value: &Value, mut around: Surroundings, report: &mut Rep
             Ok(name) => name,
             Err(error) => {
                 report.mistake_at(key.place, &value.path, error.to_string());
-                found.standing.insert(key.text.to_string(), Standing::Serves);
+                found.names.standing.insert(key.text.to_string(), Standing::Serves);
                 continue;
             }
         };
@@ -107,7 +117,7 @@ pub(crate) fn services(value: &Value, mut around: Surroundings, report: &mut Rep
                 standing
             }
         };
-        found.standing.insert(name.to_string(), standing);
+        found.names.standing.insert(name.to_string(), standing);
     }
     found
 }
@@ -146,6 +156,11 @@ fn read(
         }
         Some("Proxy") => {
             let (spec, balancing) = external(&inner, report);
+            if spec.addresses.is_empty() {
+                let message = "it is left out, because none of its upstreams is served yet".to_owned();
+                report.left_out(value.place, &value.path, message);
+                return Err(Standing::NotServed);
+            }
             (ServiceKind::External(spec), Serves::Upstreams(balancing), None)
         }
         Some(tag) => {

@@ -8,7 +8,7 @@ use std::{
     rc::Rc,
 };
 
-use granit_parser::{Event, Marker, Parser, ScalarStyle, Tag};
+use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, Tag};
 
 use crate::{mistake::quoted, report::Report};
 
@@ -135,7 +135,10 @@ pub(crate) fn parse(text: &str, report: &mut Report<'_>) -> Option<Node> {
             Ok(next) => next,
             Err(error) => {
                 let path = builder.path();
-                let message = format!("this is not YAML: {}", error.info());
+                let message = match error.kind() {
+                    ErrorKind::RecursionLimitExceeded => too_deep(),
+                    kind => format!("this is not YAML: {}{}", error.info(), remedy(kind)),
+                };
                 builder.report.mistake_at(Place::of(error.marker()), &path, message);
                 return None;
             }
@@ -279,7 +282,7 @@ impl Builder<'_, '_> {
     }
 
     fn too_deep(&mut self, place: Place) -> Result<(), Broken> {
-        self.give_up(place, format!("nested deeper than {MAX_DEPTH} levels"))
+        self.give_up(place, too_deep())
     }
 
     fn give_up(&mut self, place: Place, message: String) -> Result<(), Broken> {
@@ -304,6 +307,24 @@ impl Builder<'_, '_> {
         }
         path
     }
+}
+
+/// What to do about a slip that many make.
+fn remedy(kind: &ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::UnexpectedCharacter { .. } => "; put the text in quotes",
+        ErrorKind::MappingValueNotAllowed => "; a text with `: ` in it needs quotes around all of it",
+        ErrorKind::UnknownAnchor => "; a text that begins with `*` needs quotes",
+        ErrorKind::TabNotAllowed
+        | ErrorKind::TabInBlockIndentation
+        | ErrorKind::TabInIndentation
+        | ErrorKind::TabAtBlockScalarStart => "; indent with spaces",
+        _ => "",
+    }
+}
+
+fn too_deep() -> String {
+    format!("nested deeper than {MAX_DEPTH} levels")
 }
 
 /// A key as a step of a path in messages: cut where it is long.

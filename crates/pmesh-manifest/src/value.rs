@@ -37,7 +37,10 @@ impl Value {
 
     /// The value of `key` in the map at `path`.
     pub(crate) fn of_key(key: &Key, node: &Node, path: &str) -> Self {
-        let nothing_written = matches!(&node.kind, Kind::Scalar { text, .. } if text.is_empty());
+        let nothing_written = matches!(
+            &node.kind,
+            Kind::Scalar { text, style: ScalarStyle::Plain } if text.is_empty()
+        );
         let place = if nothing_written && node.tag.is_none() { key.place } else { node.place };
         Self { node: node.clone(), path: joined(path, step(&key.text)), place }
     }
@@ -100,6 +103,11 @@ impl Value {
     /// Whether this is a map that has `key`.
     pub(crate) fn has_key(&self, key: &str) -> bool {
         matches!(&self.node.kind, Kind::Map(entries) if entries.iter().any(|(written, _)| &*written.text == key))
+    }
+
+    /// Whether this is a map in which the preprocessor would write keys.
+    pub(crate) fn has_computed_keys(&self) -> bool {
+        matches!(&self.node.kind, Kind::Map(entries) if entries.iter().any(|(key, _)| key.text.starts_with('$')))
     }
 
     /// The text of a scalar as it was written, whatever YAML takes it for.
@@ -173,7 +181,7 @@ impl Value {
         match self.span(report, zero)? {
             Span::For(time) => Some(time),
             Span::Never => {
-                let wanted = "a duration; here `never` is none, write a long one such as `24h`";
+                let wanted = "a duration that ends, such as `24h`";
                 self.expected(report, wanted);
                 None
             }
@@ -315,14 +323,9 @@ impl Value {
 
     /// Checks that this is a regular expression.
     pub(crate) fn regular_expression(&self, report: &mut Report<'_>) {
-        // Enough for any path; the crate's own limit lets one expression take seconds.
-        const LARGEST: usize = 1 << 20;
         let Some(text) = self.raw_text(report, "a regular expression") else { return };
-        if let Err(error) = regex::RegexBuilder::new(text).size_limit(LARGEST).build() {
-            // The crate draws a picture of several lines; the last one names the reason.
-            let text = error.to_string();
-            let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-            self.expected(report, &format!("a regular expression ({reason})"));
+        if let Err(error) = scalar::regular_expression(text) {
+            self.expected(report, &error.to_string());
         }
     }
 
@@ -363,15 +366,23 @@ impl Table {
         Some(self.entries.remove(index).1)
     }
 
+    /// Whether keys are left that were not taken.
+    pub(crate) fn has_more(&self) -> bool {
+        !self.entries.is_empty()
+    }
+
     /// The keys that were not taken are mistakes.
     pub(crate) fn end(self, report: &mut Report<'_>) {
         for (key, _) in &self.entries {
-            let message = format!(
-                "unknown key {}; expected one of {}{}",
-                quoted(&key.text),
-                self.known.join(", "),
-                did_you_mean(&key.text, self.known.iter().copied())
-            );
+            if report.is_full() {
+                break;
+            }
+            let expected = match self.known[..] {
+                [] => "no key".to_owned(),
+                _ => format!("one of {}", self.known.join(", ")),
+            };
+            let near = did_you_mean(&key.text, self.known.iter().copied());
+            let message = format!("unknown key {}; expected {expected}{near}", quoted(&key.text));
             report.mistake_at(key.place, &self.path, message);
         }
     }

@@ -1,0 +1,71 @@
+//! Finding and reading the file.
+
+use std::{fs, path::Path};
+
+use pmesh_manifest::{ReadError, Unsupported, find, read};
+
+const GOOD: &str = "services: {a: !App {run: x}}\n";
+
+#[test]
+fn a_folder_has_one_manifest_under_either_name() {
+    for name in ["pm3.yml", "pm3.yaml"] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(name);
+        fs::write(&file, GOOD).unwrap();
+        assert_eq!(find(folder.path()).unwrap(), file);
+        assert_eq!(find(&file).unwrap(), file);
+    }
+}
+
+#[test]
+fn two_manifests_or_none_are_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(matches!(find(folder.path()), Err(ReadError::NotFound(at)) if at == folder.path()));
+    fs::write(folder.path().join("pm3.yml"), GOOD).unwrap();
+    fs::write(folder.path().join("pm3.yaml"), GOOD).unwrap();
+    let error = find(folder.path()).unwrap_err();
+    assert!(matches!(error, ReadError::Ambiguous(_)));
+    assert!(error.to_string().starts_with("both pm3.yml and pm3.yaml in "));
+}
+
+#[test]
+fn a_path_that_is_not_there_is_named() {
+    let error = find(Path::new("/nonexistent/x")).unwrap_err();
+    assert_eq!(error.to_string(), "cannot read /nonexistent/x");
+    assert!(matches!(
+        read(Path::new("/nonexistent/pm3.yml"), Unsupported::Refuse),
+        Err(ReadError::Io { .. })
+    ));
+}
+
+#[test]
+fn the_folder_of_the_file_is_the_root_with_links_resolved() {
+    let folder = tempfile::tempdir().unwrap();
+    let real = folder.path().canonicalize().unwrap().join("real");
+    fs::create_dir(&real).unwrap();
+    fs::write(real.join("pm3.yml"), GOOD).unwrap();
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink(&real, &link).unwrap();
+    let manifest = read(&link.join("pm3.yml"), Unsupported::Refuse).unwrap();
+    assert_eq!(manifest.root, real);
+}
+
+#[test]
+fn a_mistake_shows_the_file_as_it_was_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pm3.yml");
+    fs::write(&file, "x: 1\n").unwrap();
+    let error = read(&file, Unsupported::Refuse).unwrap_err();
+    assert!(error.to_string().starts_with(&format!("{}:1:1: unknown key \"x\"", file.display())));
+    assert!(matches!(error, ReadError::Invalid(_)));
+}
+
+#[test]
+fn a_file_above_1_mib_is_not_read_to_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pm3.yml");
+    // A hole of a terabyte: reading it whole would not end.
+    fs::File::create(&file).unwrap().set_len(1 << 40).unwrap();
+    let error = read(&file, Unsupported::Refuse).unwrap_err();
+    assert!(error.to_string().ends_with("the file is larger than 1048576 bytes"));
+}
