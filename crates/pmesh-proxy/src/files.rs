@@ -99,7 +99,7 @@ pub(crate) async fn find(
 /// begins with a dot (`.git`, `.env`) but for `.well-known` (RFC 8615).
 fn inside_folder(path: &str) -> Option<Vec<u8>> {
     let decoded = path::percent_decode(path.strip_prefix('/')?.as_bytes()).ok()?;
-    if decoded.iter().filter(|byte| **byte == b'/').count() != path.matches('/').count() - 1 {
+    if path.to_ascii_lowercase().contains("%2f") {
         return None;
     }
     let mut segments = decoded.split(|byte| *byte == b'/').peekable();

@@ -182,8 +182,11 @@ impl Alternative {
             Self::Exact(Place::HostAndPath(text)) | Self::Prefix(Place::HostAndPath(text)) => {
                 text.split_once('/').map(|(host, _)| host)
             }
-            Self::Exact(Place::Path(_)) | Self::Prefix(Place::Path(_)) => None,
-            Self::Any | Self::Suffix(_) | Self::Regex(_) => None,
+            Self::Exact(Place::Path(_))
+            | Self::Prefix(Place::Path(_))
+            | Self::Any
+            | Self::Suffix(_)
+            | Self::Regex(_) => None,
         }
     }
 }
