@@ -32,8 +32,10 @@ pub(crate) enum Format {
 pub(crate) enum Reason {
     /// The request breaks the protocol or can be read in two ways; the connection closes.
     Malformed(&'static str),
-    /// CONNECT or TRACE, or a file asked for by something else than GET and HEAD.
+    /// A file asked for by something else than GET and HEAD.
     MethodNotAllowed(&'static str),
+    /// CONNECT or TRACE; the connection closes, because what follows is no request.
+    MethodRefused,
     TargetTooLong,
     Blocked,
     UnknownHost,
@@ -55,7 +57,7 @@ impl Reason {
     fn status(self) -> StatusCode {
         match self {
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
-            Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::MethodNotAllowed(_) | Self::MethodRefused => StatusCode::METHOD_NOT_ALLOWED,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::Blocked => StatusCode::FORBIDDEN,
             Self::UnknownHost => StatusCode::MISDIRECTED_REQUEST,
@@ -72,7 +74,7 @@ impl Reason {
     fn code(self) -> &'static str {
         match self {
             Self::Malformed(_) => "bad_request",
-            Self::MethodNotAllowed(_) => "method_not_allowed",
+            Self::MethodNotAllowed(_) | Self::MethodRefused => "method_not_allowed",
             Self::TargetTooLong => "uri_too_long",
             Self::Blocked => "blocked",
             Self::UnknownHost => "unknown_host",
@@ -90,7 +92,7 @@ impl Reason {
     fn sentence(self) -> &'static str {
         match self {
             Self::Malformed(what) => what,
-            Self::MethodNotAllowed(_) => "this cannot be done with that method",
+            Self::MethodNotAllowed(_) | Self::MethodRefused => "this cannot be done with that method",
             Self::TargetTooLong => "the address is too long",
             Self::Blocked => "requests from your address are blocked for a while",
             Self::UnknownHost => "this server does not know that host",
@@ -129,6 +131,11 @@ impl Asked {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         match reason {
             Reason::Malformed(_) => {
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Reason::MethodRefused => {
+                headers
+                    .insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Reason::MethodNotAllowed(allowed) => {

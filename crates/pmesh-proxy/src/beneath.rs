@@ -82,3 +82,42 @@ fn open_by_steps(root: &OwnedFd, folder: &Path, name: &Path) -> Result<OwnedFd, 
     }
     Ok(at)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    #[test]
+    fn without_openat2_the_same_files_are_found_and_no_others() {
+        let outer = tempfile::tempdir().unwrap();
+        let folder = outer.path().join("root");
+        fs::create_dir_all(folder.join("a/b")).unwrap();
+        fs::write(folder.join("a/b/c"), "c").unwrap();
+        fs::write(outer.path().join("secret"), "s").unwrap();
+        symlink("b/c", folder.join("a/inside")).unwrap();
+        symlink("a/b", folder.join("dir")).unwrap();
+        symlink("../../secret", folder.join("a/outside")).unwrap();
+        symlink("..", folder.join("up")).unwrap();
+        symlink("/etc/passwd", folder.join("absolute")).unwrap();
+        let root = open_path(&folder, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        for (name, is_found) in [
+            (".", true),
+            ("a", true),
+            ("a/b/c", true),
+            ("a/inside", true),
+            ("dir/c", true),
+            ("a/outside", false),
+            ("up/secret", false),
+            ("up", false),
+            ("../secret", false),
+            ("absolute", false),
+            ("/etc/passwd", false),
+            ("nothing", false),
+        ] {
+            assert_eq!(open_by_steps(&root, &folder, Path::new(name)).is_ok(), is_found, "{name}");
+            assert_eq!(open_below(&root, &folder, name.as_bytes()).is_ok(), is_found, "{name}");
+        }
+    }
+}

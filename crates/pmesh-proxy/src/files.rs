@@ -99,7 +99,7 @@ pub(crate) async fn find(
 /// begins with a dot (`.git`, `.env`) but for `.well-known` (RFC 8615).
 fn inside_folder(path: &str) -> Option<Vec<u8>> {
     let decoded = path::percent_decode(path.strip_prefix('/')?.as_bytes()).ok()?;
-    if decoded.iter().filter(|byte| **byte == b'/').count() != path.matches('/').count() - 1 {
+    if path.to_ascii_lowercase().contains("%2f") {
         return None;
     }
     let mut segments = decoded.split(|byte| *byte == b'/').peekable();
@@ -325,5 +325,229 @@ impl Body for FileBody {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink, path::Path as StdPath};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A folder with files and links, beside a secret that no path may reach.
+    fn folder() -> (tempfile::TempDir, FilesSpec) {
+        let outer = tempfile::tempdir().unwrap();
+        let root = outer.path().join("root");
+        for inner in ["a/b", ".git", ".well-known", "empty"] {
+            fs::create_dir_all(root.join(inner)).unwrap();
+        }
+        for (name, text) in [
+            ("index.html", "index"),
+            ("a/index.html", "index of a"),
+            ("a/b/c.txt", "c"),
+            ("a b.txt", "space"),
+            (".env", "SECRET"),
+            (".git/config", "SECRET"),
+            (".well-known/x", "known"),
+            ("../secret", "SECRET"),
+        ] {
+            fs::write(root.join(name), text).unwrap();
+        }
+        fs::create_dir(outer.path().join("outside")).unwrap();
+        fs::write(outer.path().join("outside/index.html"), "SECRET").unwrap();
+        symlink("b/c.txt", root.join("a/link.txt")).unwrap();
+        symlink("a", root.join("dir")).unwrap();
+        symlink("../secret", root.join("out.txt")).unwrap();
+        symlink(outer.path().join("secret"), root.join("absolute.txt")).unwrap();
+        symlink("../outside", root.join("outdir")).unwrap();
+        symlink("/proc/self/root", root.join("magic")).unwrap();
+        symlink("loop", root.join("loop")).unwrap();
+        (outer, FilesSpec::of(root))
+    }
+
+    /// What a request for a path gets from the disk.
+    fn content(spec: &FilesSpec, raw: &str) -> Option<String> {
+        let path = Path::read(raw).ok()?;
+        match look(spec, inside_folder(&path.forwarded).as_deref()).unwrap() {
+            Look::File(file) => Some(String::from_utf8(file.content.unwrap().to_vec()).unwrap()),
+            Look::Folder => Some("slash".to_owned()),
+            Look::NotFound(_) | Look::Nothing => None,
+        }
+    }
+
+    #[test]
+    fn a_path_gets_the_file_or_the_index_of_the_folder_and_links_inside_are_followed() {
+        let (_outer, spec) = folder();
+        for (path, expected) in [
+            ("/", Some("index")),
+            ("/index.html", Some("index")),
+            ("/index.html/", None),
+            ("/a", Some("slash")),
+            ("/a/", Some("index of a")),
+            ("/a/b", None),
+            ("/a/b/", None),
+            ("/empty/", None),
+            ("/a/b/c.txt", Some("c")),
+            ("/a/link.txt", Some("c")),
+            ("/dir/b/c.txt", Some("c")),
+            ("/dir", Some("slash")),
+            ("/a%20b.txt", Some("space")),
+            ("/x/../a/", Some("index of a")),
+            ("/.well-known/x", Some("known")),
+            ("/a//b/c.txt", None),
+            ("/a%2fb/c.txt", None),
+            ("/.env", None),
+            ("/%2eenv", None),
+            ("/.git/config", None),
+            ("/out.txt", None),
+            ("/absolute.txt", None),
+            ("/outdir/", None),
+            ("/outdir", None),
+            ("/magic/etc/passwd", None),
+            ("/loop", None),
+            ("/nothing", None),
+            ("/index.html/x", None),
+        ] {
+            assert_eq!(content(&spec, path).as_deref(), expected, "{path}");
+        }
+        assert_eq!(content(&spec, &format!("/{}", "x".repeat(5000))), None);
+    }
+
+    #[test]
+    fn what_is_neither_file_nor_folder_is_no_file_and_does_not_block() {
+        let (_outer, spec) = folder();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            spec.folder.join("pipe"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
+        assert_eq!(content(&spec, "/pipe"), None);
+    }
+
+    #[test]
+    fn a_miss_gets_the_page_that_is_named_for_it() {
+        let (_outer, mut spec) = folder();
+        spec.not_found = NotFound::File("/a/b/c.txt".to_owned());
+        assert!(matches!(look(&spec, Some(b"nothing")).unwrap(), Look::NotFound(_)));
+        assert!(matches!(look(&spec, None).unwrap(), Look::NotFound(_)));
+        spec.not_found = NotFound::File("../secret".to_owned());
+        assert!(matches!(look(&spec, None).unwrap(), Look::Nothing));
+    }
+
+    fn step() -> impl Strategy<Value = &'static str> {
+        prop::sample::select(vec![
+            "a",
+            "b",
+            "c.txt",
+            "dir",
+            "outdir",
+            "out.txt",
+            "absolute.txt",
+            "magic",
+            "root",
+            "etc",
+            "passwd",
+            "secret",
+            "outside",
+            "index.html",
+            "..",
+            ".",
+            "%2e%2e",
+            "%2e",
+            ".%2e",
+            "..%2f",
+            "%2f",
+            "%2f..",
+            "..%5c",
+            "..;",
+            "%00",
+            ".git",
+            "config",
+            ".env",
+            "%2egit",
+            "",
+            "link.txt",
+            "loop",
+            "%252e%252e",
+            "\\..",
+            "%c0%ae%c0%ae",
+            "x",
+        ])
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+        #[test]
+        fn no_path_leaves_the_folder(
+            paths in prop::collection::vec(prop::collection::vec((step(), prop::sample::select(vec!["/", "//", ""])), 1..8), 160)
+        ) {
+            let (outer, spec) = folder();
+            for steps in paths {
+                let raw: String = std::iter::once("/").chain(steps.into_iter().flat_map(|(step, slash)| [step, slash])).collect();
+                let got = content(&spec, &raw);
+                prop_assert_ne!(got.as_deref(), Some("SECRET"), "{}", &raw);
+                // The same, past all checks of the path.
+                let bare = raw.trim_start_matches('/').as_bytes().to_vec();
+                if let Opened::File(file) = beneath::open(&spec.folder, &bare).unwrap() {
+                    let is = fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file))).unwrap();
+                    prop_assert!(is.starts_with(spec.folder.canonicalize().unwrap()), "{} is {:?}", &raw, is);
+                }
+            }
+            drop(outer);
+        }
+    }
+
+    #[test]
+    fn a_range_is_one_of_bytes_or_is_ignored() {
+        let of = |text: &'static str| range_of(&HeaderValue::from_static(text), 10);
+        let part = |first, last| Some(Range::Part { first, last });
+        for (text, expected) in [
+            ("bytes=0-0", part(0, 0)),
+            ("bytes=2-5", part(2, 5)),
+            ("bytes=2-", part(2, 9)),
+            ("bytes=2-99", part(2, 9)),
+            ("bytes=-3", part(7, 9)),
+            ("bytes=-99", part(0, 9)),
+            ("bytes=10-", Some(Range::Beyond)),
+            ("bytes=-0", Some(Range::Beyond)),
+            ("bytes=5-2", None),
+            ("bytes=0-1,3-4", None),
+            ("bytes=+1-2", None),
+            ("bytes=", None),
+            ("lines=1-2", None),
+        ] {
+            assert_eq!(of(text), expected, "{text}");
+        }
+        assert_eq!(range_of(&HeaderValue::from_static("bytes=-5"), 0), Some(Range::Beyond));
+    }
+
+    #[test]
+    fn the_entity_tag_decides_before_the_date() {
+        let modified = OffsetDateTime::from_unix_timestamp(784_111_777).unwrap();
+        let date = modified.format(HTTP_DATE).unwrap();
+        assert_eq!(date, "Sun, 06 Nov 1994 08:49:37 GMT");
+        let asked = |fields: &[(http::HeaderName, &str)]| {
+            let headers = fields.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect();
+            is_unchanged(&headers, "W/\"a-1\"", modified)
+        };
+        assert!(asked(&[(IF_MODIFIED_SINCE, &date)]));
+        assert!(!asked(&[(IF_MODIFIED_SINCE, "Sun, 06 Nov 1994 08:49:36 GMT")]));
+        assert!(!asked(&[(IF_MODIFIED_SINCE, "yesterday")]));
+        assert!(asked(&[(IF_NONE_MATCH, "\"x\", W/\"a-1\"")]));
+        assert!(asked(&[(IF_NONE_MATCH, "*")]));
+        assert!(!asked(&[(IF_NONE_MATCH, "\"x\""), (IF_MODIFIED_SINCE, &date)]));
+        assert!(!asked(&[]));
+    }
+
+    #[test]
+    fn the_folder_itself_may_be_missing() {
+        let spec = FilesSpec::of(StdPath::new("/nonexistent/folder").to_owned());
+        assert_eq!(content(&spec, "/"), None);
     }
 }

@@ -78,7 +78,7 @@ pub(crate) async fn forward(
     let mut waits_since = None;
     let mut tried: Vec<Arc<Live>> = Vec::new();
     let mut pause = balancing.retry.backoff;
-    let mut tries = 0;
+    let mut attempts = 0;
     loop {
         let in_flight = match to.pick(&tried) {
             Picked::Upstream(in_flight) => in_flight,
@@ -92,7 +92,7 @@ pub(crate) async fn forward(
             }
         };
         let live = in_flight.live().clone();
-        tries += 1;
+        attempts += 1;
         let (is_upstreams_fault, back) = match attempt(pool, in_flight, request, &balancing, &upload).await {
             Ok((response, lease)) => {
                 live.count_answer(response.status());
@@ -118,7 +118,7 @@ pub(crate) async fn forward(
         if is_upstreams_fault {
             live.count_error();
         }
-        let Some(back) = back.filter(|_| tries < balancing.retry.attempts) else {
+        let Some(back) = back.filter(|_| attempts < balancing.retry.attempts) else {
             return asked.answer(Reason::BadUpstream);
         };
         request = back;

@@ -97,6 +97,10 @@ impl Front {
     /// # Errors
     ///
     /// Those of the system when a listener cannot be shared or a thread not started; then nothing runs.
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "the threads take clones; what is given belongs to the front"
+    )]
     pub fn serve(
         listeners: Vec<TcpListener>,
         tables: Tables,
@@ -134,7 +138,7 @@ impl Front {
             let run =
                 Run { index, listeners: shared, inbox, context: Arc::new(context), spread: spread.clone() };
             let handle = thread::Builder::new().name(format!("front-{index}")).spawn(move || {
-                run.to_the_end(runtime);
+                run.until_the_end(runtime);
                 drop(ending);
             })?;
             front.threads.push(Thread { handle: Some(handle), ended });
@@ -218,7 +222,7 @@ struct Run {
 }
 
 impl Run {
-    fn to_the_end(self, runtime: Runtime) {
+    fn until_the_end(self, runtime: Runtime) {
         let Self { index, listeners, inbox, context, spread } = self;
         runtime.block_on(async {
             let mut withdrawals = context.tables.register_thread();

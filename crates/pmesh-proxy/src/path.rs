@@ -125,7 +125,10 @@ fn decoded_once<'a>(path: &Cow<'a, str>) -> Cow<'a, str> {
 
 fn push_encoded(text: &mut String, bytes: &[u8]) {
     for byte in bytes {
-        text.push_str(&format!("%{byte:02X}"));
+        text.push('%');
+        for digit in [byte >> 4, byte & 0xf] {
+            text.push(char::from(b"0123456789ABCDEF"[usize::from(digit)]));
+        }
     }
 }
 

@@ -182,8 +182,11 @@ impl Alternative {
             Self::Exact(Place::HostAndPath(text)) | Self::Prefix(Place::HostAndPath(text)) => {
                 text.split_once('/').map(|(host, _)| host)
             }
-            Self::Exact(Place::Path(_)) | Self::Prefix(Place::Path(_)) => None,
-            Self::Any | Self::Suffix(_) | Self::Regex(_) => None,
+            Self::Exact(Place::Path(_))
+            | Self::Prefix(Place::Path(_))
+            | Self::Any
+            | Self::Suffix(_)
+            | Self::Regex(_) => None,
         }
     }
 }
@@ -196,6 +199,116 @@ impl Place {
                 Self::HostAndPath(format!("{}{}", text[..slash].to_ascii_lowercase(), &text[slash..]))
             }
             None => Self::HostAndPath(text.to_ascii_lowercase()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn each_kind_of_pattern_matches_what_its_text_says() {
+        for (pattern, matching, others) in [
+            ("_", &["site.com/", "a.site.com/x"][..], &[][..]),
+            (
+                "site.com/foo/",
+                &["site.com/foo/", "site.com/foo/bar"],
+                &["site.com/foo", "site.com/", "a.site.com/foo/", "site.com/food/"],
+            ),
+            ("site.com/", &["site.com/", "site.com/foo"], &["a.site.com/"]),
+            ("site.com", &["site.com/", "site.com/foo"], &["a.site.com/"]),
+            ("Site.COM/Foo", &["site.com/Foo"], &["site.com/foo", "site.com/Foo/", "site.com/Foo/a"]),
+            (
+                "site.com/foo+",
+                &["site.com/foo", "site.com/food", "site.com/foo/bar"],
+                &["site.com/fo", "a.site.com/foo"],
+            ),
+            ("api.+", &["api.site.com/", "api.site.com/x"], &["site.com/api.", "www.api.site.com/"]),
+            ("/foo/", &["site.com/foo/", "a.site.com/foo/bar"], &["site.com/foo", "site.com/a/foo/"]),
+            ("/foo", &["site.com/foo", "a.site.com/foo"], &["site.com/foo/"]),
+            ("/", &["site.com/", "a.site.com/x"], &[]),
+            ("/foo+", &["site.com/foo", "a.site.com/food"], &["site.com/a/foo"]),
+            ("+.map", &["site.com/a.map", "a.site.com/.map"], &["site.com/a.map/", "site.com/map"]),
+            ("+.com/a", &["site.com/a", "x.site.com/a"], &["site.com/b/a"]),
+            ("~^site\\.com/[0-9]{1,3}$", &["site.com/1", "site.com/123"], &["site.com/1234", "a.site.com/1"]),
+            ("~/x", &["site.com/x", "a.site.com/y/x"], &["site.com/y"]),
+            (
+                "site.com/a, +.map,  /b/",
+                &["site.com/a", "site.com/x.map", "a.site.com/b/"],
+                &["site.com/b", "site.com/c"],
+            ),
+            ("/a,b", &["site.com/a,b"], &["site.com/a"]),
+        ] {
+            let parsed = Pattern::parse(pattern).unwrap();
+            for (texts, expected) in [(matching, true), (others, false)] {
+                for text in texts {
+                    let slash = text.find('/').unwrap();
+                    let (host, path) = text.split_at(slash);
+                    assert_eq!(parsed.matches(host, path), expected, "{pattern} on {text}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_pattern_says_why() {
+        assert_eq!(Pattern::parse(""), Err(PatternError::Empty));
+        assert_eq!(Pattern::parse("/a, , /b"), Err(PatternError::Empty));
+        assert_eq!(Pattern::parse("+"), Err(PatternError::LonePlus));
+        for broken in ["~(", "~a{1000}{1000}{1000}"] {
+            let error = Pattern::parse(broken).unwrap_err();
+            assert!(
+                matches!(&error, PatternError::Regex { regex, .. } if broken.ends_with(regex.as_str())),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn hosts_that_a_site_never_has_are_named() {
+        for (pattern, foreign) in [
+            ("site.com/", &[][..]),
+            ("a.site.com/x", &[]),
+            ("mysite.com/x", &["mysite.com"]),
+            ("com/", &["com"]),
+            ("sit.com, other.com/x+", &["sit.com", "other.com"]),
+            ("/x, +.map, ~x, _, a+", &[]),
+        ] {
+            let parsed = Pattern::parse(pattern).unwrap();
+            assert_eq!(parsed.foreign_hosts("site.com").collect::<Vec<_>>(), foreign, "{pattern}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_pattern_sees_host_and_path_as_one_text(
+            kind in 0..3,
+            text in "[ab.]{0,3}(/[ab.]{0,2}){0,2}",
+            host in "[ab]{1,2}(\\.[ab]{1,2}){0,2}",
+            path in "(/[ab.]{0,2}){1,3}",
+        ) {
+            let whole = format!("{host}{path}");
+            let seen = if text.starts_with('/') && kind != 1 { &path } else { &whole };
+            let (pattern, expected) = match kind {
+                0 => (format!("{text}+"), seen.starts_with(&text)),
+                1 => (format!("+{text}"), seen.ends_with(&text)),
+                _ if text.ends_with('/') => (text.clone(), seen.starts_with(&text)),
+                _ if text.contains('/') => (text.clone(), *seen == text),
+                _ => (text.clone(), seen.starts_with(&format!("{text}/"))),
+            };
+            prop_assume!(!text.is_empty() && pattern != "_");
+            prop_assert_eq!(Pattern::parse(&pattern).unwrap().matches(&host, &path), expected, "{} on {}", pattern, whole);
+        }
+
+        #[test]
+        fn any_text_is_read_without_a_panic(text in ".{0,30}", path in "/.{0,10}") {
+            if let Ok(pattern) = Pattern::parse(&text) {
+                prop_assert_eq!(pattern.as_str(), text.as_str());
+                pattern.matches("site.com", &path);
+            }
         }
     }
 }

@@ -117,10 +117,10 @@ impl Pool {
         }
     }
 
-    /// Closes all idle connections to these upstreams.
+    /// Closes all idle connections to those of these upstreams that are still withdrawn.
     pub(crate) fn drop_idle(&self, lives: &[Arc<Live>]) {
         let mut state = self.0.state.lock();
-        for live in lives {
+        for live in lives.iter().filter(|live| live.is_withdrawn()) {
             state.idle.remove(&key_of(live));
         }
     }

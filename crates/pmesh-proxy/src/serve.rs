@@ -86,11 +86,8 @@ pub(crate) async fn respond(
 
 /// Refuses what hyper lets through and no program should see, and finds the host that a request is for.
 fn check(request: &Request<Incoming>) -> Result<String, Reason> {
-    match *request.method() {
-        Method::CONNECT | Method::TRACE => {
-            return Err(Reason::MethodNotAllowed("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
-        }
-        _ => {}
+    if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
+        return Err(Reason::MethodRefused);
     }
     let target = request.uri();
     if target.path_and_query().map_or(0, |target| target.as_str().len()) > MAX_TARGET {

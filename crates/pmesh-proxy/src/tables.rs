@@ -132,7 +132,7 @@ impl Tables {
         let mut registry = self.0.registry.lock();
         let lives = registry.lives_of(key, upstreams);
         for live in &lives {
-            live.set_withdrawn(false);
+            live.come_back();
         }
         if let Some(DestinationNow::Upstreams(now)) = registry.destinations.get(key) {
             let now = now.clone();
@@ -156,7 +156,8 @@ impl Tables {
     /// thread closes its idle connections to them and keeps no new one. The future resolves when all
     /// threads have said so and no request, websocket or stream to them is in flight; it has no time
     /// limit of its own (see [`cut`](Self::cut)). Without a front it waits for what is in flight alone.
-    /// What is not in the set, or was there before and is still at work, is waited for in the same way.
+    /// What is not in the set, or was there before and is still at work, is waited for in the same way. An
+    /// upstream that is put back meanwhile is not waited for any longer.
     pub fn withdraw(
         &self,
         key: &DestinationKey,
@@ -167,7 +168,7 @@ impl Tables {
             let is_named = |live: &Arc<Live>| live.key == *key && upstream_ids.contains(&live.upstream.id);
             let leaving: Arc<[_]> = registry.lives().filter(is_named).collect();
             for live in leaving.iter() {
-                live.set_withdrawn(true);
+                live.withdraw();
             }
             if let Some(former) = registry.former.get_mut(key) {
                 former.retain(|live| !is_named(live));

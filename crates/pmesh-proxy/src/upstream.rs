@@ -74,11 +74,19 @@ impl Live {
         self.withdrawn.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn set_withdrawn(&self, withdrawn: bool) {
-        self.withdrawn.store(withdrawn, Ordering::SeqCst);
+    /// It leaves its set, and its idle connections are to be closed.
+    pub(crate) fn withdraw(&self) {
+        self.withdrawn.store(true, Ordering::SeqCst);
     }
 
-    /// Returns when nothing is in flight and no connection is open.
+    /// It is in a set again; whoever waits for its end waits for nothing.
+    pub(crate) fn come_back(&self) {
+        if self.withdrawn.swap(false, Ordering::SeqCst) {
+            self.quiet.notify_waiters();
+        }
+    }
+
+    /// Returns when nothing is in flight and no connection is open, or when it has come back.
     ///
     /// Asked after every thread has acknowledged the withdrawal; before that a thread may be about to
     /// begin a request.
@@ -86,7 +94,9 @@ impl Live {
         loop {
             let mut quiet = std::pin::pin!(self.quiet.notified());
             quiet.as_mut().enable();
-            if self.in_flight.load(Ordering::SeqCst) == 0 && self.connections.load(Ordering::SeqCst) == 0 {
+            let is_quiet =
+                || self.in_flight.load(Ordering::SeqCst) == 0 && self.connections.load(Ordering::SeqCst) == 0;
+            if is_quiet() || !self.is_withdrawn() {
                 return;
             }
             quiet.await;

@@ -1,4 +1,12 @@
 //! The front over real loopback sockets, as clients and upstreams see it: byte for byte.
 
-mod balancing;
 mod rig;
+
+mod balancing;
+mod draining;
+mod local_host;
+mod message_fields;
+mod refusals;
+mod static_files;
+mod streaming;
+mod threads;

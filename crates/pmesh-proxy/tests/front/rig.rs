@@ -68,6 +68,10 @@ pub(crate) fn quick() -> LoadBalancing {
     balancing
 }
 
+pub(crate) fn one_thread() -> FrontLimits {
+    FrontLimits { threads: 1, ..FrontLimits::default() }
+}
+
 pub(crate) struct Rig {
     pub(crate) tables: Tables,
     pub(crate) front: Front,
@@ -76,11 +80,21 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) fn new(routing: Routing) -> Self {
-        Self::with(routing, FrontLimits { threads: 1, ..FrontLimits::default() })
+        Self::with(routing, one_thread())
     }
 
     pub(crate) fn with(routing: Routing, limits: FrontLimits) -> Self {
-        let tables = tables();
+        Self::over(tables(), routing, limits)
+    }
+
+    /// A front that trusts no proxy, so that the tests' own connections are those of strangers.
+    pub(crate) fn trusting_nobody(upstreams: Vec<Upstream>) -> Self {
+        let sessions = Arc::new(Sessions::new(&SessionLimits::default()));
+        let routing = to_upstreams(upstreams, WhenEmpty::Wait, quick());
+        Self::over(Tables::new(sessions, TrustedProxies::none()), routing, one_thread())
+    }
+
+    fn over(tables: Tables, routing: Routing, limits: FrontLimits) -> Self {
         tables.set_routing(routing);
         let listener = StdListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -151,7 +165,7 @@ impl Client {
     }
 
     async fn more(&mut self) -> usize {
-        let mut piece = [0; 16 << 10];
+        let mut piece = vec![0; 16 << 10];
         let read = within(self.stream.read(&mut piece)).await.unwrap_or(0);
         self.buffer.extend_from_slice(&piece[..read]);
         read
@@ -179,7 +193,7 @@ impl Client {
         String::from_utf8(std::mem::replace(&mut self.buffer, rest)).unwrap()
     }
 
-    pub(crate) async fn to_end(&mut self) -> String {
+    pub(crate) async fn until_end(&mut self) -> String {
         while self.more().await > 0 {}
         String::from_utf8(std::mem::take(&mut self.buffer)).unwrap()
     }
@@ -209,13 +223,13 @@ impl Client {
         } else if matches!(status, 101 | 204 | 304) {
             String::new()
         } else {
-            self.to_end().await
+            self.until_end().await
         };
         Answer { status, head, body }
     }
 
     pub(crate) async fn is_closed(&mut self) -> bool {
-        self.to_end().await.is_empty()
+        self.until_end().await.is_empty()
     }
 }
 
@@ -279,7 +293,7 @@ impl Client {
                 let rest = self.buffer.split_off(end + 4);
                 return String::from_utf8(std::mem::replace(&mut self.buffer, rest)).unwrap();
             }
-            let mut piece = [0; 16 << 10];
+            let mut piece = vec![0; 16 << 10];
             let read = self.stream.read(&mut piece).await.unwrap_or(0);
             if read == 0 {
                 return String::new();

@@ -1,0 +1,176 @@
+//! How upstreams leave, and how a front ends.
+
+use std::time::Duration;
+
+use futures_util::poll;
+use pmesh_proxy::WhenEmpty;
+use tokio::net::TcpStream;
+
+use crate::rig::{Client, PATIENCE, Rig, Upstreamer, key, quick, tables, to_upstreams, within};
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: site.test\r\n\r\n";
+const POST: &str = "POST / HTTP/1.1\r\nHost: site.test\r\nContent-Length: 4\r\n\r\nbody";
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+/// A request that an upstream works on.
+async fn under_way(rig: &Rig, upstreamer: &Upstreamer, request: &str) -> (Client, Client) {
+    let mut client = rig.connect().await;
+    client.send(request).await;
+    let mut upstream = upstreamer.accept().await;
+    upstream.head().await;
+    (client, upstream)
+}
+
+#[tokio::test]
+async fn a_withdrawn_upstream_loses_its_idle_connections_at_once_and_is_left_when_its_requests_have_ended() {
+    let upstreamer = Upstreamer::new().await;
+    let id = upstreamer.upstream.id;
+    let rig = Rig::of(vec![upstreamer.upstream.clone()]);
+    let (mut first, mut first_up) = under_way(&rig, &upstreamer, GET).await;
+    let (mut second, mut idle) = under_way(&rig, &upstreamer, GET).await;
+    idle.send(OK).await;
+    second.answer().await;
+
+    let mut left = Box::pin(rig.tables.withdraw(&key(), &[id]));
+    // Not polled yet.
+    assert!(idle.is_closed().await);
+    assert_eq!(rig.tables.statistics(&key()), []);
+    assert!(poll!(&mut left).is_pending());
+
+    first_up.send(OK).await;
+    assert_eq!(first.answer().await.body, "ok");
+    within(left).await;
+    assert!(first_up.is_closed().await, "no connection to it is kept");
+}
+
+#[tokio::test]
+async fn what_waits_or_comes_while_an_upstream_is_withdrawn_goes_to_the_next_one() {
+    let old = Upstreamer::new().await;
+    let (new, _seen) = Upstreamer::new().await.serving("new");
+    let rig = Rig::of(vec![old.upstream.clone()]);
+    within(rig.tables.withdraw(&key(), &[old.upstream.id])).await;
+    let mut client = rig.connect().await;
+    client.send(GET).await;
+    rig.tables.set_upstreams(&key(), vec![new], WhenEmpty::Wait);
+    assert_eq!(client.answer().await.body, "new");
+}
+
+#[tokio::test]
+async fn a_withdrawal_goes_on_when_nobody_waits_for_it() {
+    let upstreamer = Upstreamer::new().await;
+    let rig = Rig::of(vec![upstreamer.upstream.clone()]);
+    let (mut client, mut upstream) = under_way(&rig, &upstreamer, GET).await;
+    upstream.send(OK).await;
+    client.answer().await;
+    drop(rig.tables.withdraw(&key(), &[upstreamer.upstream.id]));
+    assert!(upstream.is_closed().await);
+    // Asked again, also when its key is gone, it waits for the same.
+    rig.tables.set_routing(pmesh_proxy::Routing::default());
+    within(rig.tables.withdraw(&key(), &[upstreamer.upstream.id])).await;
+}
+
+#[tokio::test]
+async fn a_withdrawn_upstream_may_come_back() {
+    let upstreamer = Upstreamer::new().await;
+    let upstream = upstreamer.upstream.clone();
+    let rig = Rig::of(vec![upstream.clone()]);
+    let (mut client, mut old) = under_way(&rig, &upstreamer, GET).await;
+    drop(rig.tables.withdraw(&key(), &[upstream.id]));
+    rig.tables.set_upstreams(&key(), vec![upstream.clone()], WhenEmpty::Wait);
+    old.send(OK).await;
+    assert_eq!(client.answer().await.body, "ok");
+    client.send(GET).await;
+    assert!(old.head().await.starts_with("GET"), "its connections are kept again");
+    let mut left = Box::pin(rig.tables.withdraw(&key(), &[upstream.id]));
+    assert!(poll!(&mut left).is_pending());
+    old.send(OK).await;
+    within(left).await;
+}
+
+#[tokio::test]
+async fn without_a_front_a_withdrawal_is_done_at_once() {
+    let tables = tables();
+    let upstreamer = Upstreamer::new().await;
+    tables.set_routing(to_upstreams(vec![upstreamer.upstream.clone()], WhenEmpty::Wait, quick()));
+    within(tables.withdraw(&key(), &[upstreamer.upstream.id])).await;
+    assert_eq!(tables.statistics(&key()), []);
+}
+
+#[tokio::test]
+async fn a_cut_ends_what_the_drain_time_did_not() {
+    let upstreamer = Upstreamer::new().await;
+    let id = upstreamer.upstream.id;
+    let rig = Rig::of(vec![upstreamer.upstream.clone()]);
+    let (mut silent, mut silent_up) = under_way(&rig, &upstreamer, POST).await;
+    let (mut half, mut half_up) = under_way(&rig, &upstreamer, GET).await;
+    half_up.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n").await;
+    half.head().await;
+    let mut left = Box::pin(rig.tables.withdraw(&key(), &[id]));
+    assert!(poll!(&mut left).is_pending());
+    rig.tables.cut(&[id]);
+    within(left).await;
+    assert_eq!(silent.answer().await.status, 502);
+    assert_eq!(half.until_end().await, "4\r\nhalf\r\n", "cut, not ended");
+    silent_up.until_end().await;
+    half_up.until_end().await;
+}
+
+#[tokio::test]
+async fn a_cut_request_that_was_not_answered_goes_to_the_next_upstream_if_that_does_no_harm() {
+    let upstreamer = Upstreamer::new().await;
+    let (new, _seen) = Upstreamer::new().await.serving("new");
+    let rig = Rig::of(vec![upstreamer.upstream.clone()]);
+    let (mut client, _upstream) = under_way(&rig, &upstreamer, GET).await;
+    let left = rig.tables.withdraw(&key(), &[upstreamer.upstream.id]);
+    rig.tables.cut(&[upstreamer.upstream.id]);
+    within(left).await;
+    rig.tables.set_upstreams(&key(), vec![new], WhenEmpty::Wait);
+    assert_eq!(client.answer().await.body, "new");
+}
+
+#[tokio::test]
+async fn an_idle_connection_to_an_upstream_is_closed_after_its_time() {
+    let upstreamer = Upstreamer::new().await;
+    let limits =
+        pmesh_proxy::FrontLimits { pool_idle: Duration::from_millis(30), ..crate::rig::one_thread() };
+    let routing = to_upstreams(vec![upstreamer.upstream.clone()], WhenEmpty::Wait, quick());
+    let rig = Rig::with(routing, limits);
+    for _ in 0..2 {
+        let (mut client, mut upstream) = under_way(&rig, &upstreamer, GET).await;
+        upstream.send(OK).await;
+        client.answer().await;
+        assert!(upstream.is_closed().await);
+    }
+}
+
+#[tokio::test]
+async fn a_front_that_is_shut_down_ends_its_requests_and_nothing_else() {
+    let upstreamer = Upstreamer::new().await;
+    let rig = Rig::of(vec![upstreamer.upstream.clone()]);
+    let (mut client, mut upstream) = under_way(&rig, &upstreamer, GET).await;
+    let (mut idle, mut idle_up) = under_way(&rig, &upstreamer, GET).await;
+    idle_up.send(OK).await;
+    idle.answer().await;
+
+    let address = rig.address;
+    let shutdown = tokio::spawn(rig.front.shutdown(PATIENCE));
+    assert!(idle.is_closed().await, "a client that asks for nothing is let go");
+    // Threads let go of the listener one after the other.
+    within(async { while TcpStream::connect(address).await.is_ok() {} }).await;
+    assert!(!shutdown.is_finished());
+    upstream.send(OK).await;
+    let answer = client.answer().await;
+    assert_eq!((answer.status, answer.field("connection")), (200, Some("close")));
+    assert!(client.is_closed().await);
+    within(shutdown).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_front_whose_grace_is_over_cuts_what_is_left() {
+    let upstreamer = Upstreamer::new().await;
+    let rig = Rig::of(vec![upstreamer.upstream.clone()]);
+    let (mut client, mut upstream) = under_way(&rig, &upstreamer, GET).await;
+    within(rig.front.shutdown(Duration::from_millis(10))).await;
+    assert_eq!(client.until_end().await, "");
+    assert!(upstream.is_closed().await);
+}
