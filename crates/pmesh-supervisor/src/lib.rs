@@ -1,5 +1,6 @@
 //! Being built.
 
+mod build;
 mod log;
 mod name;
 mod os;
@@ -13,6 +14,7 @@ mod sys;
 pub mod testing;
 mod tree;
 
+pub use build::{Build, BuildError, BuildId, Builder, Rebuild};
 pub use log::{LogFolder, LogLimits, ServiceLog, Tail};
 pub use name::{BadServiceName, ServiceId, ServiceName};
 pub use os::OsSpawner;
