@@ -1,7 +1,9 @@
 //! Being built.
 
 mod build;
+mod environment;
 mod log;
+mod metrics;
 mod name;
 mod os;
 mod ports;
@@ -15,7 +17,9 @@ pub mod testing;
 mod tree;
 
 pub use build::{Build, BuildError, BuildId, Builder, Rebuild};
+pub use environment::{ServiceFacts, command_environment, instance_environment};
 pub use log::{LogFolder, LogLimits, ServiceLog, Tail};
+pub use metrics::{InstanceFigures, ProcessFigures, Sampler};
 pub use name::{BadServiceName, ServiceId, ServiceName};
 pub use os::OsSpawner;
 pub use ports::{Port, Ports, PortsExhausted};
