@@ -1,24 +1,25 @@
 //! Being built.
 
-pub mod backoff;
-mod health;
-pub mod lifecycle;
+mod build;
+mod environment;
 mod log;
+mod metrics;
 mod name;
 mod os;
 mod ports;
 mod probe;
 mod proc;
 mod process;
-pub mod rollout;
 mod spec;
 mod sys;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod tree;
 
-pub use health::{HealthReport, Liveness, Status};
+pub use build::{Build, BuildError, BuildId, Builder, Rebuild};
+pub use environment::{ServiceFacts, command_environment, instance_environment};
 pub use log::{LogFolder, LogLimits, ServiceLog, Tail};
+pub use metrics::{InstanceFigures, ProcessFigures, Sampler};
 pub use name::{BadServiceName, ServiceId, ServiceName};
 pub use os::OsSpawner;
 pub use ports::{Port, Ports, PortsExhausted};

@@ -5,7 +5,7 @@ mod pump;
 mod tail;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     fmt, fs, io,
     path::{Path, PathBuf},
     sync::{
@@ -16,16 +16,13 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::{
-    io::AsyncRead,
-    sync::{mpsc, oneshot},
-};
+use tokio::{io::AsyncRead, runtime::Handle, sync::oneshot};
 
 use self::file::{LogFile, Loss};
 pub use self::tail::Tail;
 
-/// How many jobs may wait for the writer. Each output has at most one there, so only a flood of
-/// notes can fill it.
+/// How many jobs may wait for the writer before a note is dropped. Each output has at most one there,
+/// whatever their number.
 const JOBS: usize = 4096;
 
 /// The bounds of one log.
@@ -47,16 +44,28 @@ impl Default for LogLimits {
     }
 }
 
-/// A folder of logs and the one thread that writes them.
+/// A folder of logs and the one writer of all of them: a thread of the runtime's blocking pool for as
+/// long as there is something to write. A disk that hangs holds up that one thread.
 ///
-/// Clones share both. The thread ends when the last clone and the last [`ServiceLog`] are gone and
-/// everything is written.
+/// Clones share both.
 #[derive(Clone)]
 pub struct LogFolder {
     folder: PathBuf,
     limits: LogLimits,
-    jobs: mpsc::Sender<Job>,
+    writer: Arc<Writer>,
     logs: Arc<Mutex<HashMap<String, Weak<Shared>>>>,
+}
+
+struct Writer {
+    runtime: Handle,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    /// Whether a thread takes from it.
+    served: bool,
 }
 
 /// The log of one service. All of its instances write to it; clones are the same log.
@@ -68,13 +77,13 @@ pub struct LogFolder {
 #[derive(Clone)]
 pub struct ServiceLog {
     shared: Arc<Shared>,
-    jobs: mpsc::Sender<Job>,
+    writer: Arc<Writer>,
 }
 
 struct Shared {
     path: PathBuf,
     line: usize,
-    /// Used by the writer's thread alone.
+    /// Used by the writer alone.
     file: Mutex<LogFile>,
     /// What was dropped before it came to the writer.
     lost: Mutex<Loss>,
@@ -98,24 +107,22 @@ struct Written {
 }
 
 impl LogFolder {
-    /// Makes the folder if there is none (mode 0750, the logs are not for everybody) and starts the
-    /// writer.
+    /// Makes the folder if there is none (mode 0750: the logs are not for everybody). Blocks for that.
     ///
     /// # Errors
     ///
-    /// The system's, if the folder cannot be made or the thread not started. That a log cannot be
-    /// opened or written later is no error: its output is dropped and counted.
+    /// The system's, if the folder cannot be made. That a log cannot be opened or written later is no
+    /// error: its output is dropped and counted.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime, whose blocking pool does the writing.
     pub fn open(folder: &Path, limits: LogLimits) -> io::Result<Self> {
         let mut builder = fs::DirBuilder::new();
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o750);
         builder.recursive(true).create(folder)?;
-        let (jobs, mut inbox) = mpsc::channel::<Job>(JOBS);
-        std::thread::Builder::new().name("pmesh-logs".to_owned()).spawn(move || {
-            while let Some(job) = inbox.blocking_recv() {
-                job.run();
-            }
-        })?;
-        Ok(Self { folder: folder.to_owned(), limits, jobs, logs: Arc::default() })
+        let writer = Writer { runtime: Handle::current(), queue: Mutex::default() };
+        Ok(Self { folder: folder.to_owned(), limits, writer: Arc::new(writer), logs: Arc::default() })
     }
 
     /// The log `name`, which must be a plain file name. Who asks for a name twice gets the same log.
@@ -135,7 +142,7 @@ impl LogFolder {
             logs.insert(name.to_owned(), Arc::downgrade(&shared));
             shared
         });
-        ServiceLog { shared, jobs: self.jobs.clone() }
+        ServiceLog { shared, writer: Arc::clone(&self.writer) }
     }
 }
 
@@ -165,8 +172,10 @@ impl ServiceLog {
     /// Writes a line of the supervisor's own, `[pmesh] <text>`, soon. Never waits.
     pub fn note(&self, text: &str) {
         let bytes = format!("[pmesh] {}\n", text.replace('\n', " ")).into_bytes();
-        if let Err(refused) = self.jobs.try_send(self.job(0, bytes).0) {
-            self.lose(&refused.into_inner().bytes, "too many notes at a time");
+        if self.writer.queue.lock().jobs.len() < JOBS {
+            drop(self.give(0, bytes));
+        } else {
+            self.lose(&bytes, "too many notes at a time");
         }
     }
 
@@ -175,17 +184,23 @@ impl ServiceLog {
         self.write(0, Vec::new()).await;
     }
 
-    /// Cancel-safe: the bytes are written also if nobody waits, once they are in the queue.
+    /// Resolves when the writer is done with it, which also happens if nobody waits. With the runtime's
+    /// end the writer is gone, and nothing is owed.
     async fn write(&self, stream: u64, bytes: Vec<u8>) -> Written {
-        let (job, done) = self.job(stream, bytes);
-        let sent = self.jobs.send(job).await;
-        sent.expect("the writer lives as long as a sender does");
-        done.await.expect("the writer answers each job")
+        self.give(stream, bytes).await.unwrap_or(Written { owes_note: false })
     }
 
-    fn job(&self, stream: u64, bytes: Vec<u8>) -> (Job, oneshot::Receiver<Written>) {
+    fn give(&self, stream: u64, bytes: Vec<u8>) -> oneshot::Receiver<Written> {
         let (done, answer) = oneshot::channel();
-        (Job { log: Arc::clone(&self.shared), stream, bytes, done }, answer)
+        let mut queue = self.writer.queue.lock();
+        queue.jobs.push_back(Job { log: Arc::clone(&self.shared), stream, bytes, done });
+        if !queue.served {
+            queue.served = true;
+            let writer = Arc::clone(&self.writer);
+            // Detached: its end is told job by job.
+            drop(self.writer.runtime.spawn_blocking(move || writer.serve()));
+        }
+        answer
     }
 
     fn lose(&self, bytes: &[u8], reason: &str) {
@@ -193,12 +208,22 @@ impl ServiceLog {
     }
 }
 
-impl Job {
-    fn run(self) {
-        let lost = std::mem::take(&mut *self.log.lost.lock());
-        let owes_note = self.log.file.lock().write(self.stream, &self.bytes, lost, Instant::now());
-        // Nobody waits for a note.
-        drop(self.done.send(Written { owes_note }));
+impl Writer {
+    fn serve(&self) {
+        loop {
+            let job = {
+                let mut queue = self.queue.lock();
+                let Some(job) = queue.jobs.pop_front() else {
+                    queue.served = false;
+                    return;
+                };
+                job
+            };
+            let lost = std::mem::take(&mut *job.log.lost.lock());
+            let owes_note = job.log.file.lock().write(job.stream, &job.bytes, lost, Instant::now());
+            // It fails where nobody waits, such as for a note.
+            job.done.send(Written { owes_note }).ok();
+        }
     }
 }
 

@@ -1,0 +1,396 @@
+//! Builds: a service's commands, run once for each content of its folder.
+//!
+//! A build's product lives in `.build-<id>/` in the service's folder from the start, for tools record
+//! absolute paths; so it is never renamed. That it is finished says a file beside it,
+//! `.build-<id>.ok`, made last and removed first.
+
+mod content;
+mod folder;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    ffi::{OsStr, OsString},
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::{sync::Semaphore, time::Instant};
+
+use crate::{
+    AppSpec, BuildCache, Command, Exit, Launch, ProcessTree, ServiceLog, ServiceName, Signal, SpawnError,
+    Spawned, Spawner, Stdin, Tail,
+};
+
+/// The name of a build: a hash of everything that it is made from, in 16 hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BuildId(Arc<str>);
+
+impl BuildId {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for BuildId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// A finished build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Build {
+    id: BuildId,
+    folder: PathBuf,
+}
+
+impl Build {
+    /// What it was made from.
+    pub fn id(&self) -> &BuildId {
+        &self.id
+    }
+
+    /// Where its product is; absolute if the service's folder is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// A word of a `run` command for an instance of this build: what begins with `.run/` is in this
+    /// build's folder, wherever the link `.run` leads by then.
+    pub fn resolve(&self, word: &str) -> OsString {
+        match word.strip_prefix(".run/") {
+            Some(rest) => self.folder.join(rest).into_os_string(),
+            None => word.into(),
+        }
+    }
+
+    /// Lets the service's link `.run` lead to this build, in one atomic step. Going back is the same
+    /// call for the build before, or [`Build::deactivate`] where there was none. Blocks for a few
+    /// system calls.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::Files`].
+    pub fn activate(&self) -> Result<(), BuildError> {
+        folder::link(&self.folder, folder::RUN)
+    }
+
+    /// Removes the link `.run` of a service's folder, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::Files`].
+    pub fn deactivate(folder: &Path) -> Result<(), BuildError> {
+        folder::unlink(&folder.join(folder::RUN))
+    }
+
+    /// The finished build that `.run` leads to in a service's folder.
+    pub fn active(folder: &Path) -> Option<Self> {
+        folder::active(folder)
+    }
+}
+
+/// Whether a build is made although it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rebuild {
+    /// Only if nothing was built from the same content.
+    IfChanged,
+    /// Yes. The one that is there stays as it is, for those that run from it.
+    Always,
+}
+
+/// Why there is no build. What was there before is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A command failed.
+    #[error("build step `{step}` ended with {exit}{}", Lines(lines))]
+    Failed {
+        /// The command.
+        step: String,
+        /// How it ended.
+        exit: Exit,
+        /// The end of its output.
+        lines: Vec<String>,
+    },
+    /// A command could not be started.
+    #[error("build step `{step}` cannot be started")]
+    Spawn {
+        /// The command.
+        step: String,
+        /// The system's reason.
+        source: SpawnError,
+    },
+    /// The commands took too long together.
+    #[error(
+        "build step `{step}` was ended: the build took longer than `build_timeout`, {limit:?}{}",
+        Lines(lines)
+    )]
+    Timeout {
+        /// The command that ran then.
+        step: String,
+        /// The limit.
+        limit: Duration,
+        /// The end of its output.
+        lines: Vec<String>,
+    },
+    /// The caller did not want it any more.
+    #[error("the build was cancelled")]
+    Cancelled,
+    /// Something in the service's folder cannot be read or made.
+    #[error("cannot {action} {}", path.display())]
+    Files {
+        /// What was tried, as a verb: `read`, `link`…
+        action: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+/// The last lines of an output, behind a text.
+struct Lines<'a>(&'a [String]);
+
+impl fmt::Display for Lines<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, "; its last lines:\n{}", self.0.join("\n")) }
+    }
+}
+
+/// Makes builds. Clones share the limit and the turns.
+///
+/// Builds of one folder never overlap, whatever service they are for: they share the link `.build`.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    at_a_time: Arc<Semaphore>,
+    folders: Arc<Mutex<HashMap<PathBuf, Weak<Semaphore>>>>,
+}
+
+/// How long output is waited for when the processes of a step are gone: only a stranger that was
+/// handed the pipe can hold it then.
+const OUTPUT_GRACE: Duration = Duration::from_secs(1);
+
+/// "Never", for a limit that no clock reaches.
+const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+
+impl Builder {
+    /// A builder that runs at most so many builds at a time, and at least one.
+    pub fn new(at_a_time: usize) -> Self {
+        Self { at_a_time: Arc::new(Semaphore::new(at_a_time.max(1))), folders: Arc::default() }
+    }
+
+    /// The build of a service: one that is there, or a new one. `None` where the service has no
+    /// commands for it.
+    ///
+    /// The commands run in the service's folder with `env`, and in it also `PM3_OUT` (the product's
+    /// folder, absolute), `PM3_BUILD` and `PM3_BUILDING=1`; `.build` is a link to the product's folder
+    /// while they run. What they leave running is ended (SIGTERM, after `stop_timeout` SIGKILL), also
+    /// when `cancel` resolves or the time is up. Their output goes into `log`.
+    ///
+    /// Not to be dropped early: then what runs is killed at once, and an unfinished product stays
+    /// until the next build or [`Builder::prune`].
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`]; the product is removed then.
+    #[expect(clippy::too_many_arguments, reason = "all of it is the caller's, and none belongs together")]
+    pub async fn build(
+        &self,
+        service: &ServiceName,
+        spec: &AppSpec,
+        env: &BTreeMap<OsString, OsString>,
+        rebuild: Rebuild,
+        spawner: &dyn Spawner,
+        log: &ServiceLog,
+        cancel: impl Future<Output = ()> + Send,
+    ) -> Result<Option<Build>, BuildError> {
+        if spec.build.is_empty() {
+            return Ok(None);
+        }
+        let turn = self.turn(&spec.folder);
+        let mut cancel = std::pin::pin!(cancel);
+        let permits = async {
+            // Of the folder first: who waits for that takes no place among the running ones.
+            let folder = turn.acquire().await.expect("never closed");
+            (folder, self.at_a_time.acquire().await.expect("never closed"))
+        };
+        let _permits = tokio::select! {
+            permits = permits => permits,
+            () = &mut cancel => return Err(BuildError::Cancelled),
+        };
+        let build = Attempt { service, spec, env, spawner, log };
+        let id = build.content().await?;
+        let reuse = rebuild == Rebuild::IfChanged && spec.build_cache == BuildCache::ByContent;
+        if let Some(found) = folder::finished(&spec.folder, &id).pop()
+            && reuse
+        {
+            return Ok(Some(found));
+        }
+        let product = folder::begin(&spec.folder, &id)?;
+        match build.run(&product, cancel).await.and_then(|()| folder::finish(&product, service)) {
+            Ok(()) => Ok(Some(product)),
+            Err(error) => {
+                blocking(move || folder::remove(&product)).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Removes builds of a service from its folder: all but the two that were made last, the one that
+    /// `.run` leads to, and those in `keep`; also what unfinished ones have left. Builds of other
+    /// services in the same folder stay.
+    pub async fn prune(&self, service: &ServiceName, folder: &Path, keep: &[Build]) {
+        let turn = self.turn(folder);
+        let _permit = turn.acquire().await.expect("never closed");
+        let (service, folder, keep) = (service.clone(), folder.to_owned(), keep.to_vec());
+        blocking(move || folder::prune(&service, &folder, &keep)).await;
+    }
+
+    fn turn(&self, folder: &Path) -> Arc<Semaphore> {
+        let mut folders = self.folders.lock();
+        folders.retain(|_, turn| turn.strong_count() > 0);
+        if let Some(turn) = folders.get(folder).and_then(Weak::upgrade) {
+            return turn;
+        }
+        let turn = Arc::new(Semaphore::new(1));
+        folders.insert(folder.to_owned(), Arc::downgrade(&turn));
+        turn
+    }
+}
+
+/// One build under way.
+struct Attempt<'a> {
+    service: &'a ServiceName,
+    spec: &'a AppSpec,
+    env: &'a BTreeMap<OsString, OsString>,
+    spawner: &'a dyn Spawner,
+    log: &'a ServiceLog,
+}
+
+/// How a step came to its end.
+enum End {
+    Exit(Exit),
+    Cancelled,
+    Timeout,
+}
+
+impl Attempt<'_> {
+    async fn content(&self) -> Result<BuildId, BuildError> {
+        let (service, spec) = (self.service.clone(), self.spec.clone());
+        let log = self.log.path().to_owned();
+        blocking(move || content::identify(&service, &spec, &log)).await
+    }
+
+    async fn run(
+        &self,
+        product: &Build,
+        mut cancel: std::pin::Pin<&mut (impl Future<Output = ()> + Send)>,
+    ) -> Result<(), BuildError> {
+        folder::link(&product.folder, folder::BUILD)?;
+        let begin = Instant::now();
+        let limit = self.spec.build_timeout;
+        let deadline = begin.checked_add(limit).unwrap_or(begin + FAR);
+        for command in &self.spec.build {
+            let step = command.to_string();
+            self.log.note(&format!("build {}: {step}", product.id));
+            let tail = Tail::new();
+            let end = self.step(command, product, &tail, deadline, &mut cancel).await?;
+            let lines = tail.lines();
+            let error = match end {
+                End::Exit(Exit::Code(0)) => continue,
+                End::Exit(exit) => BuildError::Failed { step, exit, lines },
+                End::Cancelled => BuildError::Cancelled,
+                End::Timeout => BuildError::Timeout { step, limit, lines },
+            };
+            self.log.note(&format!("build {} failed", product.id));
+            return Err(error);
+        }
+        self.log.note(&format!("build {} done in {:.1} s", product.id, begin.elapsed().as_secs_f64()));
+        Ok(())
+    }
+
+    async fn step(
+        &self,
+        command: &Command,
+        product: &Build,
+        tail: &Tail,
+        deadline: Instant,
+        cancel: &mut (impl Future<Output = ()> + Send + Unpin),
+    ) -> Result<End, BuildError> {
+        let launch = self.launch(command, product);
+        let spawned = self.spawner.spawn(&launch);
+        let Spawned { tree, exit, output } =
+            spawned.map_err(|source| BuildError::Spawn { step: command.to_string(), source })?;
+        let tree = KillOnDrop(tree);
+        let ends = async {
+            let end = tokio::select! {
+                exit = exit => End::Exit(exit),
+                () = cancel => End::Cancelled,
+                () = tokio::time::sleep_until(deadline) => End::Timeout,
+            };
+            end_tree(&*tree.0, self.spec.stop_timeout).await;
+            end
+        };
+        // Beside it, for a process can only end when somebody takes its output.
+        let mut pump = std::pin::pin!(self.log.pump(output, tail.clone()));
+        let mut ends = std::pin::pin!(ends);
+        Ok(tokio::select! {
+            end = &mut ends => {
+                // Late output is worth a moment, not more.
+                drop(tokio::time::timeout(OUTPUT_GRACE, pump).await);
+                end
+            }
+            () = &mut pump => ends.await,
+        })
+    }
+
+    fn launch(&self, command: &Command, product: &Build) -> Launch {
+        let mut env = self.env.clone();
+        env.insert("PM3_BUILDING".into(), "1".into());
+        env.insert("PM3_BUILD".into(), product.id.as_str().into());
+        env.insert("PM3_OUT".into(), product.folder.clone().into_os_string());
+        env.extend(command.env.iter().map(|(name, value)| (name.into(), value.into())));
+        Launch {
+            program: OsStr::new(&command.program).to_owned(),
+            arguments: command.arguments.iter().map(OsString::from).collect(),
+            folder: match &command.folder {
+                Some(folder) => self.spec.folder.join(folder),
+                None => self.spec.folder.clone(),
+            },
+            env,
+            nofile: Some(self.spec.nofile),
+            stdin: Stdin::Null,
+        }
+    }
+}
+
+/// SIGTERM, and after `grace` SIGKILL, to what is left of a tree; returns when that is nothing.
+async fn end_tree(tree: &dyn ProcessTree, grace: Duration) {
+    if !tree.pids().is_empty() {
+        tree.signal(Signal::Terminate);
+        if tokio::time::timeout(grace, tree.ended()).await.is_err() {
+            tree.signal(Signal::Kill);
+        }
+    }
+    tree.ended().await;
+}
+
+struct KillOnDrop(Box<dyn ProcessTree>);
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        self.0.signal(Signal::Kill);
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.expect("the work does not panic, and the runtime lives")
+}
+
+fn files(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BuildError {
+    move |source| BuildError::Files { action, path: path.to_owned(), source }
+}

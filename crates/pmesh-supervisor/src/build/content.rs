@@ -1,0 +1,300 @@
+//! What a build is made from, as a hash.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    fs::{self, File},
+    io::{self, Read},
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
+    path::Path,
+};
+
+use blake3::Hasher;
+use ignore::{DirEntry, WalkBuilder};
+
+use super::{BuildError, BuildId, files};
+use crate::{AppSpec, Command, ServiceName};
+
+/// Hashes the service's folder (paths, modes, contents, targets of links; git's ignore rules apply,
+/// and what pmesh puts there is left out), its build commands, its declared environment, its name and
+/// the folder's own path, which products record. Blocks for the reading of all of it.
+pub(super) fn identify(service: &ServiceName, spec: &AppSpec, log: &Path) -> Result<BuildId, BuildError> {
+    let mut hasher = Hasher::new();
+    text(&mut hasher, b"pmesh build 1");
+    text(&mut hasher, service.as_str().as_bytes());
+    text(&mut hasher, spec.folder.as_os_str().as_bytes());
+    list(&mut hasher, &spec.build, command);
+    environment(&mut hasher, &spec.env);
+    folder(&mut hasher, &spec.folder, log)?;
+    Ok(BuildId(hasher.finalize().to_hex()[..16].into()))
+}
+
+/// With its length before it, so that no two sequences of texts give the same bytes.
+fn text(hasher: &mut Hasher, text: &[u8]) {
+    hasher.update(&(text.len() as u64).to_le_bytes());
+    hasher.update(text);
+}
+
+fn list<T>(hasher: &mut Hasher, items: &[T], each: impl Fn(&mut Hasher, &T)) {
+    hasher.update(&(items.len() as u64).to_le_bytes());
+    items.iter().for_each(|item| each(hasher, item));
+}
+
+fn command(hasher: &mut Hasher, command: &Command) {
+    let folder = command.folder.as_deref().unwrap_or(Path::new(""));
+    text(hasher, folder.as_os_str().as_bytes());
+    text(hasher, command.program.as_bytes());
+    list(hasher, &command.arguments, |hasher, word| text(hasher, word.as_bytes()));
+    environment(hasher, &command.env);
+}
+
+fn environment(hasher: &mut Hasher, env: &BTreeMap<String, String>) {
+    hasher.update(&(env.len() as u64).to_le_bytes());
+    for (name, value) in env {
+        text(hasher, name.as_bytes());
+        text(hasher, value.as_bytes());
+    }
+}
+
+fn folder(hasher: &mut Hasher, folder: &Path, log: &Path) -> Result<(), BuildError> {
+    let mut found = walk(folder, log)?;
+    found.sort_by(|a, b| a.path().cmp(b.path()));
+    let mut buffer = vec![0; 256 * 1024];
+    for entry in &found {
+        let path = entry.path();
+        match file(hasher, folder, path, &mut buffer) {
+            // Removed since.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => result.map_err(files("read", path))?,
+        }
+    }
+    Ok(())
+}
+
+/// The files and links below a folder that count.
+fn walk(folder: &Path, log: &Path) -> Result<Vec<DirEntry>, BuildError> {
+    let (logs, root) = (log.parent().map(Path::to_owned), folder.to_owned());
+    let walk = WalkBuilder::new(folder)
+        .standard_filters(false)
+        .git_ignore(true)
+        .git_exclude(true)
+        .require_git(false)
+        .parents(true)
+        .filter_entry(move |entry| entry.depth() == 0 || counts(entry, &root, logs.as_deref()))
+        .build();
+    let mut found = Vec::new();
+    for entry in walk {
+        match entry {
+            Ok(entry) if entry.file_type().is_some_and(|kind| !kind.is_dir()) => found.push(entry),
+            Ok(_) => {}
+            Err(error) => match error.into_io_error() {
+                Some(gone) if gone.kind() == io::ErrorKind::NotFound && folder.is_dir() => {}
+                Some(source) => return Err(files("read", folder)(source)),
+                // A line of an ignore file that is no pattern: git leaves it out too.
+                None => {}
+            },
+        }
+    }
+    Ok(found)
+}
+
+/// Whether an entry is the service's own: not git's, not pmesh's, and no log.
+fn counts(entry: &DirEntry, root: &Path, logs: Option<&Path>) -> bool {
+    let name = entry.file_name().as_bytes();
+    if name == b".git" || name == b".run" || name.starts_with(b".build") {
+        return false;
+    }
+    match logs {
+        Some(logs) if logs == root => entry.depth() != 1 || !is_log(entry.file_name()),
+        Some(logs) => entry.path() != logs,
+        None => true,
+    }
+}
+
+/// `x.log` and `x.log.1`.
+fn is_log(name: &OsStr) -> bool {
+    let name = name.as_bytes();
+    let digits = name.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    let name = if digits > 0 { name[..name.len() - digits].strip_suffix(b".") } else { Some(name) };
+    name.is_some_and(|name| name.ends_with(b".log"))
+}
+
+fn file(hasher: &mut Hasher, folder: &Path, path: &Path, buffer: &mut [u8]) -> io::Result<()> {
+    let metadata = fs::symlink_metadata(path)?;
+    let name = path.strip_prefix(folder).unwrap_or(path).as_os_str().as_bytes();
+    if metadata.is_symlink() {
+        let target = fs::read_link(path)?;
+        text(hasher, name);
+        text(hasher, b"link");
+        text(hasher, target.as_os_str().as_bytes());
+    } else if metadata.is_file() {
+        match File::open(path) {
+            Ok(mut file) => {
+                text(hasher, name);
+                text(hasher, b"file");
+                hasher.update(&(metadata.mode() & 0o777).to_le_bytes());
+                contents(hasher, &mut file, buffer)?;
+            }
+            // A build that runs as the server cannot read it either, but may depend on its being
+            // there.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                text(hasher, name);
+                text(hasher, b"unreadable");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    // Sockets, pipes and devices are not content.
+    Ok(())
+}
+
+fn contents(hasher: &mut Hasher, file: &mut File, buffer: &mut [u8]) -> io::Result<()> {
+    let mut length = 0_u64;
+    loop {
+        match file.read(buffer) {
+            Ok(0) => break,
+            Ok(count) => {
+                hasher.update(&buffer[..count]);
+                length += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    // Behind the bytes, for a file can grow while it is read.
+    hasher.update(&length.to_le_bytes());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::fs::PermissionsExt, path::PathBuf};
+
+    use super::*;
+
+    /// A project with a service in `web`, and what the id of its build is.
+    struct Project(tempfile::TempDir, AppSpec);
+
+    fn project() -> Project {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("web/src")).unwrap();
+        let spec = AppSpec::new(&"web".parse().unwrap(), folder.path().join("web"));
+        let project = Project(folder, spec);
+        project.write("web/src/a.js", "a");
+        project
+    }
+
+    impl Project {
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.path().join(name)
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            fs::write(self.path(name), text).unwrap();
+        }
+
+        fn id(&self) -> BuildId {
+            self.id_with_log("logs/web.log")
+        }
+
+        fn id_with_log(&self, log: &str) -> BuildId {
+            identify(&"web".parse().unwrap(), &self.1, &self.path(log)).unwrap()
+        }
+
+        /// Whether a change of the project changes the id.
+        fn changes(&mut self, change: impl FnOnce(&mut Self)) -> bool {
+            let before = self.id();
+            change(self);
+            self.id() != before
+        }
+    }
+
+    #[test]
+    fn an_id_is_16_hexadecimal_digits_and_stays() {
+        let project = project();
+        let id = project.id();
+        assert!(id.as_str().len() == 16 && id.as_str().bytes().all(|byte| byte.is_ascii_hexdigit()));
+        assert_eq!(project.id(), id);
+    }
+
+    #[test]
+    fn every_part_of_the_content_counts() {
+        let mut project = project();
+        assert!(project.changes(|project| project.write("web/src/a.js", "b")));
+        assert!(project.changes(|project| project.write("web/.hidden", "")));
+        assert!(project.changes(|project| {
+            fs::rename(project.path("web/src/a.js"), project.path("web/src/b.js")).unwrap();
+        }));
+        assert!(project.changes(|project| {
+            let mode = fs::Permissions::from_mode(0o755);
+            fs::set_permissions(project.path("web/src/b.js"), mode).unwrap();
+        }));
+        let link = |target: &'static str| {
+            move |project: &mut Project| {
+                drop(fs::remove_file(project.path("web/link")));
+                std::os::unix::fs::symlink(target, project.path("web/link")).unwrap();
+            }
+        };
+        assert!(project.changes(link("src")));
+        assert!(project.changes(link("nowhere")));
+    }
+
+    #[test]
+    fn the_commands_and_the_declared_environment_count() {
+        let mut project = project();
+        let step = |words: &[&str]| Command {
+            program: words[0].to_owned(),
+            arguments: words[1..].iter().map(|&word| word.to_owned()).collect(),
+            ..Command::default()
+        };
+        assert!(project.changes(|project| project.1.build = vec![step(&["make", "a b"])]));
+        assert!(project.changes(|project| project.1.build = vec![step(&["make", "a", "b"])]));
+        assert!(project.changes(|project| project.1.build = vec![step(&["make"]), step(&["a", "b"])]));
+        assert!(project.changes(|project| project.1.build[0].folder = Some("sub".into())));
+        let name = |env: &mut BTreeMap<String, String>| env.insert("A".to_owned(), "1".to_owned());
+        assert!(project.changes(|project| drop(name(&mut project.1.build[0].env))));
+        assert!(project.changes(|project| drop(name(&mut project.1.env))));
+        assert!(!project.changes(|project| project.1.instances = 7));
+    }
+
+    #[test]
+    fn what_is_ignored_what_is_outside_and_what_pmesh_makes_does_not_count() {
+        let mut project = project();
+        fs::create_dir(project.path(".git")).unwrap();
+        project.write(".gitignore", "node_modules/\n");
+        project.write("web/.gitignore", "*.tmp\n");
+        for name in ["web/node_modules", "web/.build-0123456789abcdef", "web/.git", "other"] {
+            fs::create_dir(project.path(name)).unwrap();
+        }
+        for name in [
+            "web/node_modules/x",
+            "web/src/x.tmp",
+            "web/.build-0123456789abcdef/x",
+            "web/.build-0123456789abcdef.ok",
+            "web/.git/HEAD",
+            "other/x",
+        ] {
+            assert!(!project.changes(|project| project.write(name, "x")), "{name}");
+        }
+        assert!(!project.changes(|project| {
+            std::os::unix::fs::symlink(".build-0123456789abcdef", project.path("web/.run")).unwrap();
+        }));
+        assert!(project.changes(|project| project.write("web/.ignore", "src\n")), "only git's rules");
+    }
+
+    #[test]
+    fn logs_in_the_folder_do_not_count() {
+        let project = project();
+        fs::create_dir(project.path("web/logs")).unwrap();
+        let below = project.id_with_log("web/logs/web.log");
+        project.write("web/logs/other.log", "x");
+        assert_eq!(project.id_with_log("web/logs/web.log"), below);
+        let beside = project.id_with_log("web/web.log");
+        for name in ["web/web.log", "web/web.log.12", "web/other.log"] {
+            project.write(name, "x");
+        }
+        assert_eq!(project.id_with_log("web/web.log"), beside);
+        project.write("web/src/a.log", "x");
+        assert_ne!(project.id_with_log("web/web.log"), beside);
+    }
+}

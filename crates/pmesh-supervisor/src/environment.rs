@@ -1,0 +1,221 @@
+//! What the processes of a service find in their environment. Pure: the server's own is an argument.
+
+use std::{
+    collections::BTreeMap,
+    ffi::{OsStr, OsString},
+    os::unix::ffi::OsStrExt,
+    path::Path,
+};
+
+use crate::{AppSpec, BuildId, ServiceName};
+
+/// Where every instance is told to listen.
+const HOST: &str = "127.0.0.1";
+
+/// What a service's processes are told of themselves.
+#[derive(Clone, Copy, Debug)]
+pub struct ServiceFacts<'a> {
+    /// The service: `PM3_SERVICE`.
+    pub service: &'a ServiceName,
+    /// The commit that is checked out: `PM3_COMMIT`.
+    pub commit: Option<&'a str>,
+    /// Its branch: `PM3_BRANCH`.
+    pub branch: Option<&'a str>,
+    /// The project's folder: `PM3_ROOT`.
+    pub root: &'a Path,
+    /// The build that they run from: `PM3_BUILD`.
+    pub build: Option<&'a BuildId>,
+}
+
+/// The environment of a service's commands: those of its build, and `shutdown`.
+///
+/// From weak to strong: what the server has, but for what is the server's own affair (`PMESH_*`, what
+/// a service manager told it, and what another pmesh told it); defaults for production; the
+/// service's `env`; the facts. The caller puts the command's own on top ([`Builder`](crate::Builder)
+/// does, and adds what a build has beside).
+pub fn command_environment(
+    server: &BTreeMap<OsString, OsString>,
+    spec: &AppSpec,
+    facts: &ServiceFacts<'_>,
+) -> BTreeMap<OsString, OsString> {
+    let inherited = server.iter().filter(|(name, _)| is_inherited(name));
+    let mut env: BTreeMap<OsString, OsString> =
+        inherited.map(|(name, value)| (name.clone(), value.clone())).collect();
+    for (name, value) in [("NODE_ENV", "production"), ("FLASK_DEBUG", "0")] {
+        env.insert(name.into(), value.into());
+    }
+    env.extend(spec.env.iter().map(|(name, value)| (name.into(), value.into())));
+    env.extend(fact_variables(facts));
+    env
+}
+
+/// The environment of an instance: that of the service's commands, the `run` command's own, and where
+/// to listen, which nothing can override: the port is the instance's own. No port: a background
+/// service, which is told nothing of it.
+pub fn instance_environment(
+    server: &BTreeMap<OsString, OsString>,
+    spec: &AppSpec,
+    facts: &ServiceFacts<'_>,
+    instance: u32,
+    port: Option<u16>,
+) -> BTreeMap<OsString, OsString> {
+    let mut env = command_environment(server, spec, facts);
+    let own = spec.run.iter().flat_map(|run| &run.env);
+    env.extend(own.map(|(name, value)| (name.into(), value.into())));
+    env.extend(fact_variables(facts));
+    env.insert("PM3_INSTANCE".into(), instance.to_string().into());
+    if let Some(port) = port {
+        env.insert(OsString::from(&spec.host_variable), HOST.into());
+        env.insert(OsString::from(&spec.port_variable), port.to_string().into());
+        env.insert(OsString::from(&spec.listen_variable), format!("{HOST}:{port}").into());
+    }
+    env
+}
+
+fn fact_variables(facts: &ServiceFacts<'_>) -> impl Iterator<Item = (OsString, OsString)> {
+    let variables: [(&str, Option<&OsStr>); 6] = [
+        ("PM3", Some(OsStr::new("1"))),
+        ("PM3_SERVICE", Some(OsStr::new(facts.service.as_str()))),
+        ("PM3_COMMIT", facts.commit.map(OsStr::new)),
+        ("PM3_BRANCH", facts.branch.map(OsStr::new)),
+        ("PM3_ROOT", Some(facts.root.as_os_str())),
+        ("PM3_BUILD", facts.build.map(|build| OsStr::new(build.as_str()))),
+    ];
+    variables.map(|(name, value)| value.map(|value| (name.into(), value.to_owned()))).into_iter().flatten()
+}
+
+fn is_inherited(name: &OsStr) -> bool {
+    let name = name.as_bytes();
+    let own = ["PMESH_", "PM3_", "WATCHDOG_", "LISTEN_"].iter().any(|own| name.starts_with(own.as_bytes()));
+    !own && name != b"NOTIFY_SOCKET" && name != b"PM3"
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::Command;
+
+    fn map(pairs: &[(&str, &str)]) -> BTreeMap<OsString, OsString> {
+        pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
+    }
+
+    fn strings(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
+    fn instance(server: &[(&str, &str)], change: impl FnOnce(&mut AppSpec)) -> BTreeMap<OsString, OsString> {
+        let service = "web".parse().unwrap();
+        let mut spec = AppSpec::new(&service, PathBuf::from("/p/web"));
+        change(&mut spec);
+        let facts = ServiceFacts {
+            service: &service,
+            commit: Some("c0ffee"),
+            branch: Some("main"),
+            root: Path::new("/p"),
+            build: None,
+        };
+        let port = (!spec.background).then_some(20001);
+        instance_environment(&map(server), &spec, &facts, 2, port)
+    }
+
+    const FACTS: [(&str, &str); 8] = [
+        ("FLASK_DEBUG", "0"),
+        ("NODE_ENV", "production"),
+        ("PM3", "1"),
+        ("PM3_BRANCH", "main"),
+        ("PM3_COMMIT", "c0ffee"),
+        ("PM3_INSTANCE", "2"),
+        ("PM3_ROOT", "/p"),
+        ("PM3_SERVICE", "web"),
+    ];
+
+    #[test]
+    fn an_instance_is_told_where_to_listen_and_who_it_is() {
+        let mut wanted = map(&FACTS);
+        wanted.extend(map(&[("HOST", "127.0.0.1"), ("PORT", "20001"), ("LISTEN", "127.0.0.1:20001")]));
+        assert_eq!(instance(&[], |_| ()), wanted);
+    }
+
+    #[test]
+    fn a_background_service_is_not_told_of_a_port() {
+        assert_eq!(instance(&[], |spec| spec.background = true), map(&FACTS));
+    }
+
+    #[test]
+    fn the_servers_environment_is_handed_on_without_its_own_affairs() {
+        let server = [
+            ("PATH", "/bin"),
+            ("NODE_ENV", "development"),
+            ("LISTENER", "x"),
+            ("PMESH_API_TOKEN", "x"),
+            ("NOTIFY_SOCKET", "/run/x"),
+            ("WATCHDOG_USEC", "1"),
+            ("LISTEN_FDS", "1"),
+            ("PM3_BUILDING", "1"),
+            ("PM3_BUILD", "of another pmesh"),
+        ];
+        let mut wanted = map(&FACTS);
+        wanted.extend(map(&[("PATH", "/bin"), ("LISTENER", "x")]));
+        assert_eq!(instance(&server, |spec| spec.background = true), wanted);
+    }
+
+    #[test]
+    fn the_more_special_place_wins_but_for_the_facts() {
+        let env = instance(&[("A", "server"), ("B", "server"), ("C", "server")], |spec| {
+            spec.env = strings(&[("B", "service"), ("C", "service"), ("NODE_ENV", "test"), ("PORT", "80")]);
+            let env = strings(&[("C", "command"), ("HOST", "0.0.0.0"), ("PM3", "0")]);
+            spec.run = Some(Command { env, ..Command::default() });
+        });
+        for (name, value) in [
+            ("A", "server"),
+            ("B", "service"),
+            ("C", "command"),
+            ("NODE_ENV", "test"),
+            ("FLASK_DEBUG", "0"),
+            ("HOST", "127.0.0.1"),
+            ("PORT", "20001"),
+            ("PM3", "1"),
+        ] {
+            assert_eq!(env[OsStr::new(name)], value, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_variables_of_the_address_can_have_other_names() {
+        let env = instance(&[("PORT", "1")], |spec| {
+            spec.host_variable = "BIND".to_owned();
+            spec.port_variable = "APP_PORT".to_owned();
+            spec.listen_variable = "ADDRESS".to_owned();
+        });
+        for (name, value) in
+            [("BIND", "127.0.0.1"), ("APP_PORT", "20001"), ("ADDRESS", "127.0.0.1:20001"), ("PORT", "1")]
+        {
+            assert_eq!(env[OsStr::new(name)], value, "{name}");
+        }
+        assert!(!env.contains_key(OsStr::new("HOST")) && !env.contains_key(OsStr::new("LISTEN")));
+    }
+
+    #[test]
+    fn other_commands_are_told_the_same_but_for_the_instance() {
+        let service = "web".parse().unwrap();
+        let spec = AppSpec::new(&service, PathBuf::from("/p/web"));
+        let facts = ServiceFacts {
+            service: &service,
+            commit: None,
+            branch: None,
+            root: Path::new("/p"),
+            build: None,
+        };
+        let env = command_environment(&BTreeMap::new(), &spec, &facts);
+        let wanted = [
+            ("FLASK_DEBUG", "0"),
+            ("NODE_ENV", "production"),
+            ("PM3", "1"),
+            ("PM3_ROOT", "/p"),
+            ("PM3_SERVICE", "web"),
+        ];
+        assert_eq!(env, map(&wanted));
+    }
+}

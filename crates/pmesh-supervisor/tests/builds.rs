@@ -1,0 +1,312 @@
+//! Builds, with real commands and with scripted ones.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fs, future,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use pmesh_supervisor::{
+    AppSpec, Build, BuildError, Builder, Command, Exit, LogFolder, LogLimits, OsSpawner, Rebuild, ServiceLog,
+    ServiceName, Signal, Spawner, testing::FakeSpawner,
+};
+
+struct Project {
+    _folder: tempfile::TempDir,
+    name: ServiceName,
+    spec: AppSpec,
+    log: ServiceLog,
+    builder: Builder,
+}
+
+/// A service whose build is these shell scripts.
+fn project(steps: &[&str]) -> Project {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().canonicalize().unwrap();
+    fs::create_dir(root.join("web")).unwrap();
+    let name: ServiceName = "web".parse().unwrap();
+    let mut spec = AppSpec::new(&name, root.join("web"));
+    spec.build = steps.iter().map(|step| shell(step)).collect();
+    let log = LogFolder::open(&root.join("logs"), LogLimits::default()).unwrap().log("web.log");
+    Project { _folder: folder, name, spec, log, builder: Builder::new(2) }
+}
+
+fn shell(script: &str) -> Command {
+    let arguments = vec!["-c".to_owned(), script.to_owned()];
+    Command { program: "sh".to_owned(), arguments, ..Command::default() }
+}
+
+impl Project {
+    async fn build_by(&self, spawner: &dyn Spawner, rebuild: Rebuild) -> Result<Build, BuildError> {
+        let never = future::pending();
+        self.build_until(spawner, rebuild, never).await
+    }
+
+    async fn build_until(
+        &self,
+        spawner: &dyn Spawner,
+        rebuild: Rebuild,
+        cancel: impl Future<Output = ()> + Send,
+    ) -> Result<Build, BuildError> {
+        let env = BTreeMap::from([(OsString::from("PATH"), std::env::var_os("PATH").unwrap())]);
+        let (name, spec, log) = (&self.name, &self.spec, &self.log);
+        self.builder
+            .build(name, spec, &env, rebuild, spawner, log, cancel)
+            .await
+            .map(|build| build.expect("there are build steps"))
+    }
+
+    async fn build(&self) -> Result<Build, BuildError> {
+        self.build_by(&OsSpawner::new(), Rebuild::IfChanged).await
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.spec.folder.join(name)
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    fn change(&self, text: &str) {
+        fs::write(self.path("source"), text).unwrap();
+    }
+
+    /// What of builds is in the folder.
+    fn leftovers(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.spec.folder).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<_> = names.filter(|name| name.starts_with('.')).collect();
+        names.sort();
+        names
+    }
+
+    async fn log(&self) -> String {
+        self.log.flush().await;
+        fs::read_to_string(self.log.path()).unwrap()
+    }
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap().to_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn the_product_is_where_the_steps_put_it_by_the_variable_or_by_the_link() {
+    let project = project(&[
+        "echo \"$PM3_OUT $PM3_BUILD $PM3_BUILDING\" > $PM3_OUT/a",
+        "pwd > .build/b; readlink .build > .build/c; echo to the log; echo error >&2",
+    ]);
+    let build = project.build().await.unwrap();
+    let folder = build.folder().to_str().unwrap();
+    assert_eq!(build.folder(), project.path(&format!(".build-{}", build.id())));
+    let read = |file: &str| fs::read_to_string(build.folder().join(file)).unwrap();
+    assert_eq!(read("a"), format!("{folder} {} 1\n", build.id()));
+    assert_eq!(read("b"), format!("{}\n", project.spec.folder.display()));
+    assert_eq!(read("c"), format!(".build-{}\n", build.id()));
+    assert_eq!(project.leftovers(), [name(build.folder()), format!(".build-{}.ok", build.id())]);
+    let log = project.log().await;
+    assert!(log.contains("\nto the log\nerror\n"), "{log}");
+    assert!(log.starts_with(&format!("[pmesh] build {}: sh -c 'echo", build.id())), "{log}");
+}
+
+#[tokio::test]
+async fn the_same_content_is_built_once() {
+    let project = project(&["echo run >> ../runs"]);
+    let first = project.build().await.unwrap();
+    assert_eq!(project.build().await.unwrap(), first);
+    assert_eq!(project.read("../runs"), "run\n");
+    project.change("x");
+    assert_ne!(project.build().await.unwrap().id(), first.id());
+    assert_eq!(project.read("../runs"), "run\nrun\n");
+}
+
+#[tokio::test]
+async fn a_service_without_steps_has_no_build() {
+    let project = project(&[]);
+    let spawner = FakeSpawner::new();
+    let env = BTreeMap::new();
+    let (name, spec, log) = (&project.name, &project.spec, &project.log);
+    let cancel = future::pending();
+    let build = project.builder.build(name, spec, &env, Rebuild::Always, &spawner, log, cancel).await;
+    assert_eq!(build.unwrap(), None);
+    assert_eq!(spawner.launches(), []);
+}
+
+#[tokio::test]
+async fn a_forced_build_leaves_the_files_of_the_one_that_runs_alone() {
+    let project = project(&["echo $$ > .build/pid"]);
+    let first = project.build().await.unwrap();
+    let pid = fs::read_to_string(first.folder().join("pid")).unwrap();
+    let second = project.build_by(&OsSpawner::new(), Rebuild::Always).await.unwrap();
+    assert_eq!(second.id(), first.id());
+    assert_eq!(name(second.folder()), format!(".build-{}-2", first.id()));
+    assert_eq!(fs::read_to_string(first.folder().join("pid")).unwrap(), pid);
+    assert_eq!(project.build().await.unwrap(), second, "the newer one is taken from now on");
+}
+
+#[tokio::test]
+async fn a_failed_step_is_named_with_its_exit_and_last_lines_and_leaves_nothing() {
+    let project =
+        project(&["echo fine", "echo half > .build/x; echo 'no such module' >&2; exit 3", "exit 0"]);
+    let error = project.build().await.unwrap_err();
+    let step = project.spec.build[1].to_string();
+    let wanted = format!("build step `{step}` ended with exit code 3; its last lines:\nno such module");
+    assert_eq!(error.to_string(), wanted);
+    assert_eq!(project.leftovers(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_command_that_is_not_there_is_an_error_with_the_reason() {
+    let mut project = project(&["exit 0"]);
+    project.spec.build[0].program = "no-such-tool".to_owned();
+    let error = project.build().await.unwrap_err();
+    assert!(error.to_string().starts_with("build step `no-such-tool -c"), "{error}");
+    assert!(matches!(error, BuildError::Spawn { source, .. } if source.source.raw_os_error() == Some(2)));
+}
+
+#[tokio::test]
+async fn a_build_that_takes_too_long_ends_with_all_its_processes() {
+    let mut project = project(&["sleep 1000 & echo $! > ../pid; echo waiting; wait"]);
+    project.spec.build_timeout = Duration::from_millis(300);
+    let error = project.build().await.unwrap_err();
+    let BuildError::Timeout { limit, lines, .. } = &error else { panic!("{error}") };
+    assert_eq!((*limit, &lines[..]), (Duration::from_millis(300), &["waiting".to_owned()][..]));
+    assert!(!Path::new("/proc").join(project.read("../pid").trim()).join("fd/0").exists());
+    assert_eq!(project.leftovers(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_step_that_leaves_processes_behind_does_not_keep_the_build_waiting() {
+    let project = project(&["sleep 1000 & echo $! > ../pid"]);
+    project.build().await.unwrap();
+    assert!(!Path::new("/proc").join(project.read("../pid").trim()).join("fd/0").exists());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_build_is_ended_and_by_sigkill_when_it_must_be() {
+    let project = project(&["a build"]);
+    let spawner = FakeSpawner::new();
+    spawner.ignore_terminate(true);
+    let cancel = spawner.wait_for_launches(1);
+    let error = project.build_until(&spawner, Rebuild::IfChanged, cancel).await.unwrap_err();
+    assert!(matches!(error, BuildError::Cancelled));
+    assert_eq!(spawner.signals(0), [Signal::Terminate, Signal::Kill]);
+    assert_eq!(project.leftovers(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_unfinished_product_is_not_taken_for_a_build() {
+    let project = project(&["test ! -e .build/torn; echo whole > .build/x"]);
+    let id = project.build().await.unwrap().id().clone();
+    let product = project.path(&format!(".build-{id}"));
+    // As kill -9 in the middle leaves it.
+    fs::remove_file(project.path(&format!(".build-{id}.ok"))).unwrap();
+    fs::write(product.join("torn"), "").unwrap();
+    let build = project.build().await.unwrap();
+    assert_eq!(build.folder(), product);
+    assert!(!product.join("torn").exists() && product.join("x").exists());
+}
+
+#[tokio::test]
+async fn a_step_may_make_a_folder_in_the_place_of_the_link() {
+    let project = project(&["rm -rf .build; mkdir .build; echo new > .build/x"]);
+    let build = project.build().await.unwrap();
+    assert_eq!(fs::read_to_string(build.folder().join("x")).unwrap(), "new\n");
+    assert!(!project.path(".build").exists());
+}
+
+#[tokio::test]
+async fn the_run_link_moves_in_one_step_and_back() {
+    let project = project(&["true"]);
+    let folder = &project.spec.folder;
+    assert_eq!(Build::active(folder), None);
+    let first = project.build().await.unwrap();
+    first.activate().unwrap();
+    project.change("x");
+    let second = project.build().await.unwrap();
+    assert_eq!(Build::active(folder).as_ref(), Some(&first));
+    second.activate().unwrap();
+    assert_eq!(fs::read_link(project.path(".run")).unwrap(), Path::new(&name(second.folder())));
+    first.activate().unwrap();
+    assert_eq!(Build::active(folder), Some(first));
+    Build::deactivate(folder).unwrap();
+    Build::deactivate(folder).unwrap();
+    assert_eq!(Build::active(folder), None);
+    assert!(project.leftovers().iter().all(|name| name.starts_with(".build-")));
+}
+
+#[tokio::test]
+async fn a_folder_in_the_place_of_the_run_link_is_left_and_named() {
+    let project = project(&["true"]);
+    let build = project.build().await.unwrap();
+    fs::create_dir(project.path(".run")).unwrap();
+    let error = build.activate().unwrap_err();
+    let wanted = format!("cannot put a link in the place of {}", project.path(".run").display());
+    assert_eq!(error.to_string(), wanted);
+}
+
+#[tokio::test]
+async fn an_instance_runs_from_its_own_build_after_the_link_moved_on() {
+    let project = project(&["true"]);
+    let build = project.build().await.unwrap();
+    assert_eq!(build.resolve(".run/server"), build.folder().join("server"));
+    for other in ["server", "a.run/x", ".running/x", "--dir=.run/x"] {
+        assert_eq!(build.resolve(other), other);
+    }
+}
+
+#[tokio::test]
+async fn the_last_two_builds_the_active_one_and_those_in_use_are_kept() {
+    let project = project(&["true"]);
+    let mut builds = Vec::new();
+    for text in ["1", "2", "3", "4", "5"] {
+        project.change(text);
+        let build = project.build().await.unwrap();
+        // Files made within one tick of the clock have one time.
+        let mark = fs::File::open(build.folder().with_extension("ok")).or_else(|_| {
+            let mut mark = build.folder().as_os_str().to_owned();
+            mark.push(".ok");
+            fs::File::open(mark)
+        });
+        let age = Duration::from_secs(1000 - 10 * builds.len() as u64);
+        mark.unwrap().set_modified(std::time::SystemTime::now() - age).unwrap();
+        builds.push(build);
+    }
+    builds[0].activate().unwrap();
+    fs::create_dir(project.path(".build-00000000000000aa")).unwrap();
+    fs::create_dir(project.path(".build-00000000000000bb")).unwrap();
+    fs::write(project.path(".build-00000000000000bb.ok"), "other\n").unwrap();
+    fs::create_dir(project.path(".buildkite")).unwrap();
+    project.builder.prune(&project.name, &project.spec.folder, &builds[1..2]).await;
+    let there = |nth: usize| builds[nth].folder().exists();
+    assert_eq!([there(0), there(1), there(2), there(3), there(4)], [true, true, false, true, true]);
+    let left = project.leftovers();
+    assert!(!left.iter().any(|name| name.contains("00aa")), "unfinished: {left:?}");
+    assert!(left.iter().any(|name| name.contains("00bb")), "another service's: {left:?}");
+    assert!(left.contains(&".buildkite".to_owned()), "not a build: {left:?}");
+}
+
+#[tokio::test]
+async fn builds_in_one_folder_take_turns() {
+    let project = project(&["one"]);
+    let mut other = project.spec.clone();
+    other.build[0].arguments[1] = "two".to_owned();
+    let spawner = FakeSpawner::new();
+    let env = BTreeMap::new();
+    let build = |spec| {
+        let (spawner, log) = (&spawner, &project.log);
+        project.builder.build(&project.name, spec, &env, Rebuild::IfChanged, spawner, log, future::pending())
+    };
+    let script = async {
+        for nth in 0..2 {
+            spawner.wait_for_launches(nth + 1).await;
+            assert_eq!(spawner.running(), [nth]);
+            spawner.crash(nth, Exit::Code(0));
+        }
+    };
+    let (first, second, ()) = tokio::join!(build(&project.spec), build(&other), script);
+    assert_ne!(first.unwrap(), second.unwrap());
+}
