@@ -1,1 +1,34 @@
-//! Being built.
+//! The running node: a git work tree with a manifest, the services it declares, and the changes of
+//! both as operations.
+//!
+//! A [`Node`] is a handle: its reads answer with what was published last and never wait for a change
+//! in progress; [`Node::submit`] queues a change, which runs to its end whoever hangs up. The driver
+//! that [`Node::new`] returns beside it does the work, one operation at a time.
+//!
+//! It puts together `pmesh-vcs`, `pmesh-supervisor`, `pmesh-proxy` and `pmesh-sessions`; it opens no
+//! socket, speaks no HTTP and knows no JSON.
+//!
+//! # Limits
+//!
+//! [`QUEUE_LIMIT`] operations wait at most, [`HISTORY_LIMIT`] are remembered, each with
+//! [`Operation::MAX_STEPS`] steps.
+
+mod bridge;
+mod driver;
+mod history;
+mod ids;
+mod node;
+mod operation;
+mod rolling;
+mod state;
+mod update;
+mod view;
+
+pub use history::{HISTORY_LIMIT, QUEUE_LIMIT};
+pub use node::{FETCH_LIMIT, Node, NodeParts, SubmitError};
+pub use operation::{
+    Failure, Operation, OperationId, OperationKind, OperationState, Outcome, Rebuild, Request,
+    RolloutFailure, Scope, Step, StepName, StepState, Update,
+};
+pub use state::{StateError, StateFolder};
+pub use view::{Metrics, Repository, ServiceType};

@@ -268,7 +268,9 @@ pub enum Failure {
     #[error(transparent)]
     Vcs(#[from] VcsError),
     /// The manifest says `repo: {update: false}`.
-    #[error("this manifest does not allow updates (`repo: {{update: false}}`); update the work tree by other means, then reload")]
+    #[error(
+        "this manifest does not allow updates (`repo: {{update: false}}`); update the work tree by other means, then reload"
+    )]
     UpdateDisabled,
     /// The manifest that the operation was to follow has mistakes.
     #[error("the manifest has mistakes; mend them and try again:\n{0}")]
@@ -276,6 +278,14 @@ pub enum Failure {
     /// The manifest could not be read.
     #[error(transparent)]
     ManifestUnreadable(ReadError),
+    /// The commit that the operation was to follow has no manifest.
+    #[error("commit {commit} has no {}; nothing was changed", .file.display())]
+    ManifestMissing {
+        /// The manifest's file.
+        file: std::path::PathBuf,
+        /// The commit.
+        commit: pmesh_vcs::CommitId,
+    },
     /// Services did not become ready.
     #[error("{}", .0.sentence())]
     Rollout(RolloutFailure),

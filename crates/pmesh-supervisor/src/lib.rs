@@ -1,7 +1,70 @@
-//! Being built.
+//! Keeps services running: builds them, starts their instances, probes them, replaces them without a
+//! gap, drains and stops them, measures them.
+//!
+//! A [`Supervisor`] owns services by name. [`Supervisor::roll_out`] brings any number of them to a new
+//! spec, in the order that [`rollout`] decides; each [`Service`] is a handle whose reads never wait.
+//! What decides is plain: [`lifecycle`] for an instance, [`backoff`] for its pauses, [`Liveness`] for
+//! its probes. What acts is behind seams: [`Spawner`] starts process trees, [`Prober`] asks them,
+//! [`Balancer`] learns who takes traffic. Git, HTTP and the manifest are other crates' business.
+//!
+//! ```
+//! use std::{collections::BTreeMap, sync::Arc};
+//! use pmesh_supervisor::{
+//!     AppSpec, Command, LogFolder, LogLimits, NoBalancer, Rebuild, RevisionFacts, RolloutPlan, ServiceId,
+//!     ServiceKind, ServiceName, ServiceSpec, Status, Supervisor, SupervisorSettings, Turn,
+//!     rollout::{Limits, Unity}, testing::{FakeProber, FakeSpawner},
+//! };
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(async {
+//! let folder = tempfile::tempdir().unwrap();
+//! let settings = SupervisorSettings {
+//!     root: folder.path().to_owned(),
+//!     logs: LogFolder::open(folder.path(), LogLimits::default()).unwrap(),
+//!     env: BTreeMap::new(),
+//!     limits: Limits::default(),
+//! };
+//! let (spawner, prober) = (FakeSpawner::new(), FakeProber::new());
+//! let (supervisor, task) =
+//!     Supervisor::new(settings, Arc::new(spawner.clone()), Arc::new(prober), Arc::new(NoBalancer));
+//! tokio::spawn(task);
+//!
+//! let name: ServiceName = "job".parse().unwrap();
+//! let mut app = AppSpec::new(&name, folder.path().to_owned());
+//! app.run = Some(Command { program: "work".into(), ..Command::default() });
+//! app.background = true;
+//! let spec = ServiceSpec { name: name.clone(), kind: ServiceKind::App(Box::new(app)) };
+//! let plan = RolloutPlan {
+//!     turns: vec![Turn { id: ServiceId(1), spec }],
+//!     unity: Unity::Regardless,
+//!     rebuild: Rebuild::IfChanged,
+//!     revision: RevisionFacts::default(),
+//! };
+//! let never = tokio::sync::watch::channel(false).1;
+//! supervisor.roll_out(&plan, never, &|_, _, _| {}).await;
+//! let service = supervisor.service(&name).unwrap();
+//! assert_eq!(service.state().health(std::time::Instant::now()).status, Status::Ok);
+//! assert!(service.stop().await);
+//! assert_eq!(spawner.running(), 0);
+//! # });
+//! ```
+//!
+//! # Limits
+//!
+//! Linux only. Ports 20000 to 29999 are for instances. At most 4 × cores services are between spawn and
+//! ready at a time, and one build per core runs.
 
+#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+compile_error!("pmesh supervises processes of Linux 5.10 and later on x86-64 and aarch64 only");
+
+pub mod backoff;
+mod balancer;
 mod build;
+mod command;
+mod driver;
 mod environment;
+mod generation;
+mod health;
+pub mod lifecycle;
 mod log;
 mod metrics;
 mod name;
@@ -10,14 +73,21 @@ mod ports;
 mod probe;
 mod proc;
 mod process;
+pub mod rollout;
+mod service;
+mod shutdown;
+mod slot;
 mod spec;
+mod supervisor;
 mod sys;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod tree;
 
+pub use balancer::{Balancer, Expected, ListenAddress, NoBalancer, ServiceUpstream};
 pub use build::{Build, BuildError, BuildId, Builder, Rebuild};
 pub use environment::{ServiceFacts, command_environment, instance_environment};
+pub use health::{HealthReport, Liveness, Status};
 pub use log::{LogFolder, LogLimits, ServiceLog, Tail};
 pub use metrics::{InstanceFigures, ProcessFigures, Sampler};
 pub use name::{BadServiceName, ServiceId, ServiceName};
@@ -25,7 +95,14 @@ pub use os::OsSpawner;
 pub use ports::{Port, Ports, PortsExhausted};
 pub use probe::{Holder, NetProber, ProbeFailure, Prober, Target};
 pub use process::{Exit, Launch, ProcessTree, Signal, SpawnError, Spawned, Spawner};
+pub use service::{
+    AddressView, Failure, InstanceView, Plan, Preparation, Prepared, RevisionFacts, Service, ServiceState,
+    Switch,
+};
 pub use spec::{
     AppSpec, BuildCache, Check, Command, ExternalAddress, ExternalSpec, Monitor, NamedCheck, Overlap,
     PortOwner, ServiceKind, ServiceSpec, StartOrder, Stdin,
+};
+pub use supervisor::{
+    Reporter, RolloutEnd, RolloutPlan, RolloutStep, StepReport, Supervisor, SupervisorSettings, Turn,
 };

@@ -479,7 +479,7 @@ mod tests {
             let actions = instance.on_event(Event::Stop, now);
             apply(actions, &mut alive, &mut leader, &mut joined);
             for _ in 0..4 {
-                now += Duration::from_secs(60);
+                now += Duration::from_mins(1);
                 let actions = instance.on_event(Event::Tick, now);
                 apply(actions, &mut alive, &mut leader, &mut joined);
             }

@@ -1,0 +1,357 @@
+//! `run`: puts the parts together, and takes them apart again in the reverse order.
+
+use std::{
+    collections::BTreeMap,
+    fmt, io,
+    io::Write,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    pin::pin,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use pmesh_api::{Api, ApiSettings, Listener, Token};
+use pmesh_manifest::{Manifest, Unsupported};
+use pmesh_node::{Node, NodeParts, Rebuild, Request, StateError, StateFolder};
+use pmesh_proxy::{ConnectionInfo, Front, FrontLimits, LocalBody, LocalHandler, Tables};
+use pmesh_sessions::{SessionLimits, Sessions, TrustedProxies};
+use pmesh_supervisor::{LogFolder, LogLimits, NetProber, OsSpawner, SupervisorSettings, rollout::Limits};
+use pmesh_vcs::{Vcs, VcsError, git::GitRepo};
+use tokio::{
+    net::UnixListener,
+    runtime::Runtime,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+    task::JoinSet,
+};
+use tracing::{error, info, warn};
+
+use crate::{
+    VERSION,
+    arguments::RunArguments,
+    bind::{self, BindError},
+    log, notify, place,
+};
+
+/// How long answers that are under way at the API may take at the server's end, after everything
+/// else has ended: they are those of the operations that ended with it.
+const API_GRACE: Duration = Duration::from_secs(2);
+
+/// Why the server cannot start.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error(transparent)]
+    Manifest(#[from] pmesh_manifest::ReadError),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error(transparent)]
+    Token(#[from] pmesh_api::TokenError),
+    #[error(
+        "the API must not listen on {0}, which others can reach, without a token; give one with --api-token-file"
+    )]
+    OpenApi(SocketAddr),
+    #[error("cannot {what}")]
+    System { what: &'static str, source: io::Error },
+}
+
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
+    move |source| StartError::System { what, source }
+}
+
+/// Serves a manifest until a signal or the API ends it.
+pub(crate) fn run(arguments: &RunArguments) -> ExitCode {
+    log::start(arguments.log_format, arguments.log_level);
+    match start(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            crate::terminal::say(&with_causes(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// Everything that can fail before the first service starts, in the order in which it undoes itself.
+fn start(arguments: &RunArguments) -> Result<(), StartError> {
+    let file = pmesh_manifest::find(arguments.path.as_deref().unwrap_or(Path::new(".")))?;
+    let file = std::path::absolute(&file).map_err(system("find the current folder"))?;
+    let unsupported = if arguments.ignore_unsupported { Unsupported::Warn } else { Unsupported::Refuse };
+    let manifest = pmesh_manifest::read(&file, unsupported)?;
+    for warning in &manifest.warnings {
+        warn!("{warning}");
+    }
+    let token = arguments.api_token_file.as_deref().map(Token::read).transpose()?;
+    let state_path = arguments.state_dir.clone().unwrap_or_else(|| place::state_folder(&file));
+    let state = StateFolder::open(&state_path)?;
+    raise_descriptor_limit();
+
+    let front = bind::all(&arguments.http, "front")?;
+    let api = bind::all(&arguments.api, "API")?;
+    if token.is_none()
+        && let Some(open) = api.iter().find(|listener| !listener.address.ip().to_canonical().is_loopback())
+    {
+        return Err(StartError::OpenApi(open.address));
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .map_err(system("start threads"))?;
+    let socket = if arguments.no_socket {
+        None
+    } else {
+        let path = place::socket_path(state.path());
+        let guard = runtime.enter();
+        let socket = bind::unix(&path)?;
+        drop(guard);
+        Some((path, socket))
+    };
+    let logs = LogFolder::open(&state.logs(), LogLimits::default()).map_err(system("open the log folder"))?;
+    let parts = Parts { file, manifest, unsupported, token, front, api, socket, logs };
+    serve(&runtime, arguments, parts)?;
+    // What blocking threads still do (a look-up of a name, say) is nobody's any more.
+    runtime.shutdown_background();
+    drop(state);
+    Ok(())
+}
+
+/// The soft limit of open descriptors becomes the hard one: each client and each instance takes some.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        warn!(%error, "the limit of open descriptors stays as it is");
+    }
+}
+
+struct Parts {
+    file: PathBuf,
+    manifest: Manifest,
+    unsupported: Unsupported,
+    token: Option<Token>,
+    front: Vec<bind::Bound>,
+    api: Vec<bind::Bound>,
+    socket: Option<(PathBuf, UnixListener)>,
+    logs: LogFolder,
+}
+
+fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<(), StartError> {
+    let trusted = if arguments.trusted_proxy.is_empty() {
+        TrustedProxies::default()
+    } else {
+        arguments.trusted_proxy.join(",").parse().expect("the arguments were parsed by the same rules")
+    };
+    let sessions = Arc::new(Sessions::new(SessionLimits::default()));
+    let tables = Tables::new(sessions, trusted);
+    let (node, driver) = {
+        let _in_runtime = runtime.enter();
+        Node::new(NodeParts {
+            vcs: repository(&parts.file),
+            supervisor: SupervisorSettings {
+                root: parts.manifest.root.clone(),
+                logs: parts.logs,
+                env: std::env::vars_os().collect::<BTreeMap<_, _>>(),
+                limits: Limits::default(),
+            },
+            file: parts.file,
+            manifest: parts.manifest,
+            unsupported: parts.unsupported,
+            spawner: Arc::new(OsSpawner::new()),
+            prober: Arc::new(NetProber),
+            tables: tables.clone(),
+        })
+    };
+    let settings =
+        ApiSettings { version: VERSION.to_owned(), host_names: arguments.api_host.clone(), token: parts.token };
+    let api = Api::new(node.clone(), settings);
+    let local: Option<(Arc<dyn LocalHandler>, _)> = (!arguments.no_pm3_host && api.serves_front_host())
+        .then(|| (Arc::new(Pm3Host(api.clone())) as Arc<dyn LocalHandler>, runtime.handle().clone()));
+
+    let mut lines = String::new();
+    for bound in &parts.front {
+        lines.push_str(&format!("front   http://{}\n", bound.address));
+    }
+    for bound in &parts.api {
+        lines.push_str(&format!("api     http://{}\n", bound.address));
+    }
+    if let Some((path, _)) = &parts.socket {
+        lines.push_str(&format!("api     unix:{}\n", path.display()));
+    }
+    let listeners: Vec<TcpListener> = parts.front.into_iter().map(|bound| bound.listener).collect();
+    let front = Front::serve(listeners, tables, FrontLimits::default(), local).map_err(system("start the front"))?;
+    runtime.block_on(async {
+        let signals = Signals::new().map_err(system("wait for signals"))?;
+        let driving = tokio::spawn(driver);
+        let ended = watch::Sender::new(false);
+        let mut apis = JoinSet::new();
+        for bound in parts.api {
+            let listener = tokio::net::TcpListener::from_std(bound.listener).map_err(system("serve the API"))?;
+            apis.spawn(pmesh_api::serve_tcp(listener, api.clone(), is_true(ended.subscribe())));
+        }
+        let socket_path = parts.socket.as_ref().map(|(path, _)| path.clone());
+        if let Some((_, listener)) = parts.socket {
+            apis.spawn(pmesh_api::serve_unix(listener, api.clone(), is_true(ended.subscribe())));
+        }
+        print(&lines);
+        notify::tell(notify::State::Ready);
+        obey(&node, signals, front, driving).await;
+        ended.send_replace(true);
+        let answered = tokio::time::timeout(API_GRACE, async { while apis.join_next().await.is_some() {} });
+        if answered.await.is_err() {
+            info!("clients of the API were still being answered");
+        }
+        if let Some(path) = socket_path
+            && let Err(error) = std::fs::remove_file(&path)
+        {
+            warn!(%error, path = %path.display(), "the socket stays behind");
+        }
+        Ok(())
+    })
+}
+
+/// Prints the listeners; somebody who does not listen is no reason not to serve.
+fn print(lines: &str) {
+    let mut out = io::stdout().lock();
+    if let Err(error) = out.write_all(lines.as_bytes()).and_then(|()| out.flush()) {
+        info!(%error, "nobody reads the standard output");
+    }
+}
+
+/// The repository that tracks the manifest. Without one the server serves all the same.
+fn repository(file: &Path) -> Option<Arc<dyn Vcs>> {
+    match GitRepo::discover(file) {
+        Ok(repository) => Some(Arc::new(repository)),
+        Err(VcsError::NotFound(_)) => {
+            info!("no repository tracks the manifest: /repo and updates are not there");
+            None
+        }
+        Err(error) => {
+            warn!(error = with_causes(&error), "the repository cannot be used: /repo and updates are not there");
+            None
+        }
+    }
+}
+
+/// Does what signals and the API ask for, until everything has ended.
+async fn obey(node: &Node, mut signals: Signals, front: Front, driving: tokio::task::JoinHandle<()>) {
+    loop {
+        tokio::select! {
+            () = node.ending() => break,
+            asked = signals.next() => match asked {
+                Asked::Stop => break,
+                Asked::Reload => {
+                    notify::tell(notify::State::Reloading);
+                    reload(node).await;
+                    notify::tell(notify::State::Ready);
+                }
+            },
+        }
+    }
+    info!("ending: nothing is accepted any more");
+    notify::tell(notify::State::Stopping);
+    node.shut_down();
+    let grace = node.drain_limit();
+    let mut ending = pin!(async {
+        front.shutdown(grace).await;
+        node.close();
+        driving.await
+    });
+    loop {
+        tokio::select! {
+            ended = &mut ending => {
+                if let Err(error) = ended {
+                    error!(%error, "the node's task ended early");
+                }
+                return;
+            }
+            Asked::Stop = signals.next() => {
+                warn!("asked again: nothing more is waited for");
+                node.hurry();
+                // What is left of the front ends with the process.
+                break;
+            }
+        }
+    }
+    node.closed_by_force(ending).await;
+}
+
+async fn reload(node: &Node) {
+    match node.submit(Request::Reload(Rebuild::Changed)) {
+        Ok(id) => drop(node.operation_ended(id).await),
+        Err(error) => warn!(%error, "no reload"),
+    }
+}
+
+async fn is_true(mut value: watch::Receiver<bool>) {
+    // Without the sender there is nothing to wait for either.
+    drop(value.wait_for(|&value| value).await);
+}
+
+/// What a signal asks for.
+enum Asked {
+    Stop,
+    Reload,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+    /// Whether SIGHUP means that somebody's terminal has gone.
+    has_terminal: bool,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+            has_terminal: io::IsTerminal::is_terminal(&io::stdin()),
+        })
+    }
+
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.terminate.recv() => Asked::Stop,
+            _ = self.interrupt.recv() => Asked::Stop,
+            _ = self.hang_up.recv() => if self.has_terminal { Asked::Stop } else { Asked::Reload },
+        }
+    }
+}
+
+/// The API as the virtual host `pm3` of the front.
+struct Pm3Host(Api);
+
+impl fmt::Debug for Pm3Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pm3Host")
+    }
+}
+
+impl LocalHandler for Pm3Host {
+    fn handle(
+        &self,
+        request: http::Request<hyper::body::Incoming>,
+        connection: ConnectionInfo,
+    ) -> futures_util::future::BoxFuture<'static, http::Response<LocalBody>> {
+        let api = self.0.clone();
+        let listener = Listener::FrontHost { local: connection.local, peer: connection.peer };
+        Box::pin(async move { api.handle(request, listener).await.map(pmesh_proxy::local_body) })
+    }
+}

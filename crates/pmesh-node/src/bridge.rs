@@ -1,0 +1,100 @@
+//! Between the supervisor, which knows services, and the front, which knows destinations.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use pmesh_manifest::{Manifest, Serves};
+use pmesh_proxy::{
+    Destination, DestinationKey, LoadBalancing, Routing, Tables, Upstream, UpstreamAddress, UpstreamSet,
+    WhenEmpty,
+};
+use pmesh_supervisor::{Balancer, Expected, ListenAddress, ServiceName, ServiceUpstream};
+
+/// The destination that routes to this service lead to.
+pub(crate) fn key_of(service: &ServiceName) -> DestinationKey {
+    DestinationKey::new(service.as_str())
+}
+
+/// Tells the front's tables what the supervisor tells a balancer, and which services lead where.
+pub(crate) struct Bridge {
+    tables: Tables,
+    /// What is known of the upstreams of each service. The lock is held while the tables are told,
+    /// so that a routing and a set of upstreams that change together cannot pass each other.
+    known: Mutex<BTreeMap<ServiceName, Known>>,
+}
+
+struct Known {
+    upstreams: Vec<Upstream>,
+    when_empty: WhenEmpty,
+}
+
+impl Bridge {
+    pub(crate) fn new(tables: Tables) -> Arc<Self> {
+        Arc::new(Self { tables, known: Mutex::default() })
+    }
+
+    pub(crate) fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// Puts the sites and routes of a manifest in force. Services that it lacks are forgotten.
+    pub(crate) fn route(&self, manifest: &Manifest) {
+        let mut known = self.known.lock();
+        known.retain(|name, _| manifest.services.iter().any(|service| service.spec.name == *name));
+        let destination = |service: &pmesh_manifest::Service| {
+            let known = known.get(&service.spec.name);
+            let when_empty = known.map_or(WhenEmpty::Wait, |known| known.when_empty);
+            let upstreams = || known.map(|known| known.upstreams.clone()).unwrap_or_default();
+            match &service.serves {
+                Serves::Upstreams(balancing) => Some(Destination::Upstreams(UpstreamSet {
+                    upstreams: upstreams(),
+                    when_empty,
+                    balancing: balancing.clone(),
+                })),
+                Serves::Files(_) if when_empty == WhenEmpty::Refuse => {
+                    Some(Destination::Upstreams(UpstreamSet {
+                        upstreams: Vec::new(),
+                        when_empty,
+                        balancing: LoadBalancing::default(),
+                    }))
+                }
+                Serves::Files(files) => Some(Destination::Files(files.clone())),
+                Serves::Nothing => None,
+            }
+        };
+        let destinations = manifest
+            .services
+            .iter()
+            .filter_map(|service| Some((key_of(&service.spec.name), destination(service)?)))
+            .collect();
+        self.tables.set_routing(Routing { sites: manifest.sites.clone(), destinations });
+    }
+}
+
+impl Balancer for Bridge {
+    fn set_upstreams(&self, service: &ServiceName, upstreams: Vec<ServiceUpstream>, when_empty: Expected) {
+        let address = |address| match address {
+            ListenAddress::Instance(address) => UpstreamAddress::Socket(address),
+            ListenAddress::External(address) => match address.host.parse::<IpAddr>() {
+                Ok(ip) => UpstreamAddress::Socket((ip, address.port).into()),
+                Err(_) => UpstreamAddress::Name(address.host.into(), address.port),
+            },
+        };
+        let upstreams: Vec<Upstream> = upstreams
+            .into_iter()
+            .map(|upstream| Upstream { id: upstream.id, address: address(upstream.address) })
+            .collect();
+        let when_empty = match when_empty {
+            Expected::Back => WhenEmpty::Wait,
+            Expected::Nothing => WhenEmpty::Refuse,
+        };
+        let mut known = self.known.lock();
+        self.tables.set_upstreams(&key_of(service), upstreams.clone(), when_empty);
+        known.insert(service.clone(), Known { upstreams, when_empty });
+    }
+
+    fn withdraw(&self, service: &ServiceName, ids: &[u64]) -> BoxFuture<'static, ()> {
+        Box::pin(self.tables.withdraw(&key_of(service), ids))
+    }
+}

@@ -1,0 +1,164 @@
+//! The task that changes the node: one operation at a time, and stops beside a rollout.
+
+use std::{collections::BTreeSet, pin::pin, sync::Arc};
+
+use pmesh_supervisor::{Service, ServiceName};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::{
+    Failure, OperationId, OperationKind, Outcome, Request, Scope,
+    node::{Shared, raised},
+    rolling::Rolling,
+    update,
+};
+
+/// Owns the changes of a node.
+pub(crate) struct Driver {
+    shared: Arc<Shared>,
+    start: OperationId,
+    shutdown: OperationId,
+    /// Becomes true when the server is asked to end.
+    ending: watch::Receiver<bool>,
+    /// What an update has to remember of the one before it.
+    memory: update::Memory,
+}
+
+impl Driver {
+    pub(crate) fn new(shared: Arc<Shared>, start: OperationId, shutdown: OperationId) -> Self {
+        let ending = shared.ending.subscribe();
+        Self { shared, start, shutdown, ending, memory: update::Memory::default() }
+    }
+
+    /// Starts the services, then does what is asked until the server ends.
+    pub(crate) async fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let mut next = Some((self.start, Work::Start));
+        loop {
+            let (id, work) = match next.take() {
+                Some(work) => work,
+                None => {
+                    let mut ending = self.ending.clone();
+                    tokio::select! {
+                        biased;
+                        () = raised(&mut ending) => break,
+                        (id, request) = shared.next(|_| true) => (id, Work::Asked(request)),
+                    }
+                }
+            };
+            if *self.ending.borrow() {
+                shared.operations.end(id, Err(Arc::new(Failure::ShuttingDown)));
+                break;
+            }
+            let is_stop = matches!(work, Work::Asked(Request::Stop(_)));
+            let mut running = pin!(self.work(id, work));
+            loop {
+                tokio::select! {
+                    () = &mut running => break,
+                    // A stop ends its services' part of the rollout that runs: it cannot wait for it.
+                    (id, request) = shared.next(|request| matches!(request, Request::Stop(_))), if !is_stop => {
+                        if let Request::Stop(scope) = request {
+                            stop(&shared, id, &scope).await;
+                        }
+                    }
+                }
+            }
+        }
+        self.shut_down().await;
+    }
+
+    async fn work(&mut self, id: OperationId, work: Work) {
+        let shared = Arc::clone(&self.shared);
+        shared.operations.begin(id);
+        let rolling = Rolling::new(Arc::clone(&shared), id, self.ending.clone());
+        let outcome = match work {
+            Work::Start => rolling.start().await,
+            Work::Asked(Request::Reload(rebuild)) => rolling.reload(rebuild).await,
+            Work::Asked(Request::Restart(scope, rebuild)) => rolling.restart(&scope, rebuild).await,
+            Work::Asked(Request::Update(rebuild)) => update::run(&rolling, &mut self.memory, rebuild).await,
+            Work::Asked(Request::Stop(scope)) => return stop(&shared, id, &scope).await,
+        };
+        finish(&shared, id, outcome);
+    }
+
+    /// Ends what waits, and every service.
+    async fn shut_down(self) {
+        let shared = self.shared;
+        while let Some((id, _)) = shared.operations.take(|_| true) {
+            shared.operations.end(id, Err(Arc::new(Failure::ShuttingDown)));
+        }
+        shared.closed().await;
+        shared.operations.begin(self.shutdown);
+        let services = shared.supervisor.services();
+        info!(services = services.len(), "stopping every service");
+        let mut hurrying = shared.hurrying.subscribe();
+        let mut stopping = pin!(shared.supervisor.stop(&services));
+        tokio::select! {
+            _ = &mut stopping => {}
+            () = raised(&mut hurrying) => {
+                warn!("ending every process at once");
+                for service in &services {
+                    service.kill().await;
+                }
+                stopping.await;
+            }
+        }
+        finish(&shared, self.shutdown, Ok(Outcome::ShutDown));
+        let names: Vec<ServiceName> = services.iter().map(|service| service.name().clone()).collect();
+        shared.supervisor.remove(&names).await;
+    }
+}
+
+/// What there is to do for an operation.
+enum Work {
+    Start,
+    Asked(Request),
+}
+
+impl Shared {
+    /// The next request that `may_run`. Cancel-safe.
+    async fn next(&self, may_run: impl Fn(&Request) -> bool) -> (OperationId, Request) {
+        loop {
+            let mut told = pin!(self.requests.notified());
+            told.as_mut().enable();
+            if let Some(request) = self.operations.take(&may_run) {
+                return request;
+            }
+            told.await;
+        }
+    }
+}
+
+/// Stops services, and says so in the operation's record.
+async fn stop(shared: &Shared, id: OperationId, scope: &Scope) {
+    shared.operations.begin(id);
+    let wanted: BTreeSet<&ServiceName> = match scope {
+        Scope::All => BTreeSet::new(),
+        Scope::One(name) => BTreeSet::from([name]),
+    };
+    let services: Vec<Service> = shared
+        .supervisor
+        .services()
+        .into_iter()
+        .filter(|service| matches!(scope, Scope::All) || wanted.contains(service.name()))
+        .collect();
+    if let (Scope::One(name), true) = (scope, services.is_empty()) {
+        return finish(shared, id, Err(Failure::UnknownService(name.clone())));
+    }
+    let step = shared.operations.begin_step(id, crate::StepName::Stop, None);
+    let count = shared.supervisor.stop(&services).await;
+    // Files are served by the front itself: it learns here that it must not.
+    shared.bridge.route(&shared.in_force());
+    shared.operations.end_step(id, step, crate::StepState::Done, None);
+    finish(shared, id, Ok(Outcome::Stopped { count }));
+}
+
+fn finish(shared: &Shared, id: OperationId, outcome: Result<Outcome, Failure>) {
+    let kind =
+        shared.operations.one(id).map_or("operation", |operation| OperationKind::as_str(operation.kind));
+    match &outcome {
+        Ok(_) => info!(operation = %id, kind, "done"),
+        Err(failure) => warn!(operation = %id, kind, %failure, "failed"),
+    }
+    shared.operations.end(id, outcome.map_err(Arc::new));
+}

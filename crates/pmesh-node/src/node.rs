@@ -1,0 +1,393 @@
+//! The handle to a running node: reads the published state, asks for changes.
+
+use std::{
+    fmt,
+    future::Future,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use parking_lot::Mutex;
+use pmesh_manifest::{Manifest, Unsupported};
+use pmesh_proxy::Tables;
+use pmesh_sessions::Sessions;
+use pmesh_supervisor::{
+    HealthReport, Prober, Sampler, Service, ServiceId, ServiceKind, ServiceName, Spawner, Supervisor,
+    SupervisorSettings,
+};
+use pmesh_vcs::{Cancel, Vcs, VcsError};
+use tokio::sync::{Notify, watch};
+
+use crate::{
+    Metrics, Operation, OperationId, OperationKind, Repository, Request, Scope, ServiceType,
+    bridge::{Bridge, key_of},
+    driver::Driver,
+    history::Operations,
+    ids::Ids,
+};
+
+/// How long a fetch may take.
+pub const FETCH_LIMIT: Duration = Duration::from_mins(1);
+
+/// What a node is made from.
+pub struct NodeParts {
+    /// The manifest's file; absolute. A reload reads it again.
+    pub file: PathBuf,
+    /// What it says now.
+    pub manifest: Manifest,
+    /// What becomes of features that this server does not serve.
+    pub unsupported: Unsupported,
+    /// The repository that tracks the manifest; none if there is none.
+    pub vcs: Option<Arc<dyn Vcs>>,
+    /// What the supervisor is made from.
+    pub supervisor: SupervisorSettings,
+    /// Starts processes.
+    pub spawner: Arc<dyn Spawner>,
+    /// Probes them.
+    pub prober: Arc<dyn Prober>,
+    /// The tables of the front that the node fills.
+    pub tables: Tables,
+}
+
+impl fmt::Debug for NodeParts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeParts").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+/// Why a request was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// The queue is full.
+    #[error("{limit} operations wait already; try again when some have ended", limit = crate::QUEUE_LIMIT)]
+    Busy,
+    /// The server is about to end.
+    #[error("the server is shutting down")]
+    ShuttingDown,
+    /// No service of this name.
+    #[error("no service {0:?} in the manifest")]
+    UnknownService(ServiceName),
+}
+
+/// A handle to a running node; clones are of the same one.
+#[derive(Clone)]
+pub struct Node(pub(crate) Arc<Shared>);
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("file", &self.0.file).finish_non_exhaustive()
+    }
+}
+
+/// What the handle and the driver share.
+pub(crate) struct Shared {
+    pub(crate) file: PathBuf,
+    pub(crate) unsupported: Unsupported,
+    pub(crate) vcs: Option<Arc<dyn Vcs>>,
+    pub(crate) supervisor: Supervisor,
+    pub(crate) bridge: Arc<Bridge>,
+    pub(crate) operations: Operations,
+    /// Wakes the driver for a new request.
+    pub(crate) requests: Notify,
+    /// The manifest in force.
+    pub(crate) manifest: Mutex<Arc<Manifest>>,
+    pub(crate) ids: Mutex<Ids>,
+    /// One fetch at a time.
+    pub(crate) fetching: tokio::sync::Mutex<()>,
+    sampler: Sampler,
+    /// True when the server is asked to end.
+    pub(crate) ending: watch::Sender<bool>,
+    /// True when no request comes any more.
+    closed: watch::Sender<bool>,
+    /// True when nothing more is waited for.
+    pub(crate) hurrying: watch::Sender<bool>,
+    shutdown: OperationId,
+}
+
+impl Node {
+    /// Returns the node and the task that drives it. The task's first operation is `start`; it ends
+    /// after [`shut_down`](Self::shut_down) and [`close`](Self::close), when every process has ended.
+    pub fn new(parts: NodeParts) -> (Self, impl Future<Output = ()> + Send) {
+        let bridge = Bridge::new(parts.tables);
+        let balancer: Arc<Bridge> = Arc::clone(&bridge);
+        let (supervisor, supervising) =
+            Supervisor::new(parts.supervisor, parts.spawner, parts.prober, balancer);
+        let mut ids = Ids::new(std::process::id());
+        let mut new_id = || OperationId(ids.next(SystemTime::now()));
+        let (start, shutdown) = (new_id(), new_id());
+        let shared = Arc::new(Shared {
+            file: parts.file,
+            unsupported: parts.unsupported,
+            vcs: parts.vcs,
+            supervisor,
+            bridge,
+            operations: Operations::new(),
+            requests: Notify::new(),
+            manifest: Mutex::new(Arc::new(parts.manifest)),
+            ids: Mutex::new(ids),
+            fetching: tokio::sync::Mutex::default(),
+            sampler: Sampler::new(),
+            ending: watch::Sender::new(false),
+            closed: watch::Sender::new(false),
+            hurrying: watch::Sender::new(false),
+            shutdown,
+        });
+        shared.operations.record(start, OperationKind::Start);
+        let driver = Driver::new(Arc::clone(&shared), start, shutdown);
+        let task = async move {
+            tokio::join!(driver.run(), supervising);
+        };
+        (Self(shared), task)
+    }
+
+    /// The manifest's file that is served; absolute.
+    pub fn manifest(&self) -> &Path {
+        &self.0.file
+    }
+
+    /// The services and the ids of their runs, but for the stopped ones; in the manifest's order.
+    pub fn services(&self) -> Vec<(ServiceName, ServiceId)> {
+        self.0
+            .in_order()
+            .into_iter()
+            .filter_map(|(name, service)| {
+                let state = service.state();
+                (!state.stopped).then_some((name, state.id))
+            })
+            .collect()
+    }
+
+    /// The health of every service, in the manifest's order.
+    pub fn health(&self) -> Vec<(ServiceName, HealthReport)> {
+        let now = tokio::time::Instant::now().into_std();
+        self.0.in_order().into_iter().map(|(name, service)| (name, service.state().health(now))).collect()
+    }
+
+    /// The health of one service; none if there is no such service.
+    pub fn health_of(&self, name: &ServiceName) -> Option<HealthReport> {
+        let now = tokio::time::Instant::now().into_std();
+        Some(self.0.supervisor.service(name)?.state().health(now))
+    }
+
+    /// The metrics of every service, in the manifest's order. The first call takes 100 ms.
+    pub async fn metrics(&self) -> Vec<(ServiceName, Metrics)> {
+        let services = self.0.in_order();
+        let states: Vec<_> = services.iter().map(|(_, service)| service.state()).collect();
+        let trees =
+            states.iter().flat_map(|state| &state.instances).map(|instance| instance.tree.pids()).collect();
+        let mut figures = self.0.sampler.measure(trees).await.into_iter();
+        let now = tokio::time::Instant::now().into_std();
+        services
+            .into_iter()
+            .zip(states)
+            .map(|((name, _), state)| {
+                let healthy: Vec<u64> = state
+                    .instances
+                    .iter()
+                    .filter(|instance| instance.healthy)
+                    .map(|instance| instance.upstream)
+                    .chain(
+                        state
+                            .addresses
+                            .iter()
+                            .filter(|address| address.healthy)
+                            .map(|address| address.upstream),
+                    )
+                    .collect();
+                let upstreams = self.0.bridge.tables().statistics(&key_of(&name));
+                let metrics = Metrics {
+                    id: state.id,
+                    kind: self.0.type_of(&name),
+                    upstreams: upstreams
+                        .into_iter()
+                        .map(|upstream| {
+                            let is_healthy = healthy.contains(&upstream.id);
+                            (upstream, is_healthy)
+                        })
+                        .collect(),
+                    instances: figures.by_ref().take(state.instances.len()).collect(),
+                    health: state.health(now),
+                };
+                (name, metrics)
+            })
+            .collect()
+    }
+
+    /// The metrics of one service; none if there is no such service.
+    pub async fn metrics_of(&self, name: &ServiceName) -> Option<Metrics> {
+        self.0.supervisor.service(name)?;
+        self.metrics().await.into_iter().find(|(other, _)| other == name).map(|(_, metrics)| metrics)
+    }
+
+    /// The repository as it is on disk now. Never goes to the network.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Vcs`]; [`VcsError::NotFound`] where no repository tracks the manifest.
+    pub async fn repository(&self) -> Result<Repository, VcsError> {
+        self.0
+            .with_vcs(|vcs| {
+                Ok(Repository {
+                    system: vcs.system(),
+                    head: vcs.head()?,
+                    remote: vcs.remote_head()?,
+                    url: vcs.remote_url()?,
+                })
+            })
+            .await
+    }
+
+    /// Fetches what the remote has, within [`FETCH_LIMIT`]; changes nothing but the remote head.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Vcs::fetch`].
+    pub async fn fetch(&self) -> Result<(), VcsError> {
+        let _one_at_a_time = self.0.fetching.lock().await;
+        self.0.with_vcs(|vcs| vcs.fetch(FETCH_LIMIT, &Cancel::new())).await
+    }
+
+    /// The table of client sessions.
+    pub fn sessions(&self) -> &Arc<Sessions> {
+        self.0.bridge.tables().sessions()
+    }
+
+    /// The last 100 operations, newest first.
+    pub fn operations(&self) -> Vec<Operation> {
+        self.0.operations.all()
+    }
+
+    /// One operation, as it stands.
+    pub fn operation(&self, id: OperationId) -> Option<Operation> {
+        self.0.operations.one(id)
+    }
+
+    /// Waits for the end of an operation; none if there is none of this id. Cancel-safe: the
+    /// operation goes on whoever waits.
+    pub async fn operation_ended(&self, id: OperationId) -> Option<Operation> {
+        let mut changes = self.0.operations.subscribe();
+        loop {
+            let operation = self.operation(id)?;
+            if operation.state.has_ended() {
+                return Some(operation);
+            }
+            changes.changed().await.ok()?;
+        }
+    }
+
+    /// Puts a request in the queue, or joins an equal one that still waits there. It runs when those
+    /// before it have ended, whoever hangs up; a stop does not wait for the rollout that it ends.
+    ///
+    /// # Errors
+    ///
+    /// [`SubmitError`]; nothing is queued then.
+    pub fn submit(&self, request: Request) -> Result<OperationId, SubmitError> {
+        if *self.0.ending.borrow() {
+            return Err(SubmitError::ShuttingDown);
+        }
+        if let Request::Restart(Scope::One(name), _) | Request::Stop(Scope::One(name)) = &request
+            && !self.0.manifest.lock().services.iter().any(|service| service.spec.name == *name)
+        {
+            return Err(SubmitError::UnknownService(name.clone()));
+        }
+        let new_id = || OperationId(self.0.new_id());
+        let id = self.0.operations.enqueue(request, new_id).ok_or(SubmitError::Busy)?;
+        self.0.requests.notify_one();
+        Ok(id)
+    }
+
+    /// Asks the server to end: nothing more is queued, and the running operation goes back at its
+    /// next step. Who owns the listeners waits for [`ending`](Self::ending), closes them, and calls
+    /// [`close`](Self::close).
+    pub fn shut_down(&self) -> OperationId {
+        self.0.operations.record_once(self.0.shutdown, OperationKind::Shutdown);
+        self.0.ending.send_replace(true);
+        self.0.shutdown
+    }
+
+    /// Resolves when the server has been asked to end. Cancel-safe.
+    pub async fn ending(&self) {
+        let mut ending = self.0.ending.subscribe();
+        raised(&mut ending).await;
+    }
+
+    /// No request comes any more: the services may stop now. The driver's task ends when they have.
+    pub fn close(&self) {
+        self.shut_down();
+        self.0.closed.send_replace(true);
+    }
+
+    /// Ends every process at once, without grace: somebody is in a hurry.
+    pub fn hurry(&self) {
+        self.close();
+        self.0.hurrying.send_replace(true);
+    }
+
+    /// The longest time that requests in flight may take at the server's end: the longest
+    /// `drain_timeout` of its services.
+    pub fn drain_limit(&self) -> Duration {
+        let manifest = Arc::clone(&self.0.manifest.lock());
+        let drains = manifest.services.iter().filter_map(|service| match &service.spec.kind {
+            ServiceKind::App(app) => Some(app.drain_timeout),
+            ServiceKind::External(_) | ServiceKind::Files => None,
+        });
+        drains.max().unwrap_or(Duration::from_secs(30))
+    }
+}
+
+impl Shared {
+    pub(crate) fn new_id(&self) -> u64 {
+        self.ids.lock().next(SystemTime::now())
+    }
+
+    /// Resolves when no request comes any more.
+    pub(crate) async fn closed(&self) {
+        let mut closed = self.closed.subscribe();
+        raised(&mut closed).await;
+    }
+
+    pub(crate) fn in_force(&self) -> Arc<Manifest> {
+        Arc::clone(&self.manifest.lock())
+    }
+
+    /// The services, in the manifest's order; those that are not in it (any more) behind.
+    pub(crate) fn in_order(&self) -> Vec<(ServiceName, Service)> {
+        let manifest = self.in_force();
+        let place = |name: &ServiceName| {
+            manifest.services.iter().position(|service| service.spec.name == *name).unwrap_or(usize::MAX)
+        };
+        let mut services: Vec<_> =
+            self.supervisor.services().into_iter().map(|service| (service.name().clone(), service)).collect();
+        services.sort_by_key(|(name, _)| place(name));
+        services
+    }
+
+    fn type_of(&self, name: &ServiceName) -> ServiceType {
+        let manifest = self.in_force();
+        let service = manifest.services.iter().find(|service| service.spec.name == *name);
+        match service.map(|service| &service.spec.kind) {
+            Some(ServiceKind::External(_)) => ServiceType::Proxy,
+            Some(ServiceKind::Files) => ServiceType::Files,
+            Some(ServiceKind::App(_)) | None => ServiceType::App,
+        }
+    }
+
+    /// Runs something of the repository on a thread that may block.
+    pub(crate) async fn with_vcs<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&dyn Vcs) -> Result<T, VcsError> + Send + 'static,
+    ) -> Result<T, VcsError> {
+        let vcs = self.vcs.clone().ok_or_else(|| VcsError::NotFound(self.file.clone()))?;
+        let blocking = tokio::task::spawn_blocking(move || call(&*vcs));
+        blocking.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+    }
+}
+
+/// Resolves when the flag is true; never if it is lowered for good. Cancel-safe.
+pub(crate) async fn raised(flag: &mut watch::Receiver<bool>) {
+    let is_raised = flag.wait_for(|&raised| raised).await.is_ok();
+    if !is_raised {
+        std::future::pending().await
+    }
+}

@@ -1,0 +1,238 @@
+//! The operations that roll services over: start, reload, restart; and what they share with update.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use pmesh_manifest::{Manifest, ReadError};
+use pmesh_supervisor::{
+    RevisionFacts, RolloutEnd, RolloutPlan, RolloutStep, ServiceId, ServiceName, StepReport, Turn,
+    rollout::Unity,
+};
+use tokio::sync::watch;
+use tracing::warn;
+
+use crate::{
+    Failure, OperationId, Outcome, Rebuild, RolloutFailure, Scope, StepName, StepState, history::StepKey,
+    node::Shared,
+};
+
+/// One operation under way.
+pub(crate) struct Rolling {
+    pub(crate) shared: Arc<Shared>,
+    id: OperationId,
+    /// Becomes true when the operation is to go back.
+    pub(crate) cancelled: watch::Receiver<bool>,
+}
+
+impl Rolling {
+    pub(crate) fn new(shared: Arc<Shared>, id: OperationId, cancelled: watch::Receiver<bool>) -> Self {
+        Self { shared, id, cancelled }
+    }
+
+    pub(crate) fn begin_step(&self, name: StepName) -> StepKey {
+        self.shared.operations.begin_step(self.id, name, None)
+    }
+
+    pub(crate) fn end_step(&self, key: StepKey, state: StepState, detail: Option<String>) {
+        self.shared.operations.end_step(self.id, key, state, detail);
+    }
+
+    /// The server's start: everything is started, and nothing goes back.
+    pub(crate) async fn start(&self) -> Result<Outcome, Failure> {
+        let manifest = self.shared.in_force();
+        // Requests that come before their service is ready wait for it.
+        self.shared.bridge.route(&manifest);
+        let end = self.roll_out(&manifest, |_| true, Unity::Regardless, Rebuild::Changed, &|| {}).await;
+        Ok(Outcome::Started { failed: end.failed })
+    }
+
+    pub(crate) async fn restart(&self, scope: &Scope, rebuild: Rebuild) -> Result<Outcome, Failure> {
+        let manifest = self.shared.in_force();
+        if let Scope::One(name) = scope
+            && !manifest.services.iter().any(|service| service.spec.name == *name)
+        {
+            return Err(Failure::UnknownService(name.clone()));
+        }
+        let wanted = |name: &ServiceName| match scope {
+            Scope::All => true,
+            Scope::One(one) => one == name,
+        };
+        let end = self.roll_out(&manifest, wanted, Unity::Each, rebuild, &|| {}).await;
+        // A file service that was stopped is served again.
+        self.shared.bridge.route(&manifest);
+        if self.is_cancelled() {
+            return Err(Failure::ShuttingDown);
+        }
+        let count = end.switched.len();
+        if end.failed.is_empty() {
+            return Ok(Outcome::Restarted { count });
+        }
+        Err(Failure::Rollout(RolloutFailure {
+            services: end.failed,
+            restarted: Some(count),
+            revisions: None,
+            rolled_back: false,
+        }))
+    }
+
+    pub(crate) async fn reload(&self, rebuild: Rebuild) -> Result<Outcome, Failure> {
+        let step = self.begin_step(StepName::Check);
+        let manifest = match self.read_manifest().await {
+            Ok(manifest) => Arc::new(manifest),
+            Err(failure) => {
+                self.end_step(step, StepState::Failed, None);
+                return Err(failure);
+            }
+        };
+        self.end_step(step, StepState::Done, None);
+        let end = self.replace_manifest(&manifest, rebuild).await;
+        if !end.gave_up {
+            return Ok(Outcome::Reloaded { failed: end.failed });
+        }
+        self.shared.supervisor.revive(self.names()).await;
+        self.forget_all_but(&self.shared.in_force()).await;
+        if self.is_cancelled() {
+            return Err(Failure::ShuttingDown);
+        }
+        Err(Failure::Rollout(RolloutFailure {
+            services: end.failed,
+            restarted: None,
+            revisions: None,
+            rolled_back: true,
+        }))
+    }
+
+    /// The manifest as it is on disk.
+    async fn read_manifest(&self) -> Result<Manifest, Failure> {
+        let (file, unsupported) = (self.shared.file.clone(), self.shared.unsupported);
+        let read = tokio::task::spawn_blocking(move || pmesh_manifest::read(&file, unsupported));
+        match read.await {
+            Ok(Ok(manifest)) => Ok(manifest),
+            Ok(Err(ReadError::Invalid(mistakes))) => Err(Failure::ManifestInvalid(mistakes)),
+            Ok(Err(error)) => Err(Failure::ManifestUnreadable(error)),
+            Err(panic) => Err(Failure::Internal(format!("reading the manifest ended early: {panic}"))),
+        }
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        *self.cancelled.borrow()
+    }
+
+    fn names(&self) -> Vec<ServiceName> {
+        self.shared.supervisor.services().iter().map(|service| service.name().clone()).collect()
+    }
+
+    /// Rolls all services over to `manifest`, and puts it in force if that succeeds. If it gave up,
+    /// the caller puts back its files and revives.
+    pub(crate) async fn replace_manifest(&self, manifest: &Arc<Manifest>, rebuild: Rebuild) -> RolloutEnd {
+        let is_in_force = AtomicBool::new(false);
+        let put_in_force = || {
+            if !is_in_force.swap(true, Ordering::Relaxed) {
+                *self.shared.manifest.lock() = Arc::clone(manifest);
+                self.shared.bridge.route(manifest);
+            }
+        };
+        let end = self.roll_out(manifest, |_| true, Unity::Together, rebuild, &put_in_force).await;
+        if !end.gave_up {
+            put_in_force();
+            self.forget_all_but(manifest).await;
+        }
+        end
+    }
+
+    /// Stops and forgets the services that `manifest` lacks.
+    pub(crate) async fn forget_all_but(&self, manifest: &Manifest) {
+        let declared =
+            |name: &ServiceName| manifest.services.iter().any(|service| service.spec.name == *name);
+        let gone: Vec<ServiceName> = self.names().into_iter().filter(|name| !declared(name)).collect();
+        self.shared.supervisor.remove(&gone).await;
+    }
+
+    async fn roll_out(
+        &self,
+        manifest: &Manifest,
+        wanted: impl Fn(&ServiceName) -> bool,
+        unity: Unity,
+        rebuild: Rebuild,
+        before_first_switch: &(dyn Fn() + Send + Sync),
+    ) -> RolloutEnd {
+        let turns = manifest
+            .services
+            .iter()
+            .filter(|service| wanted(&service.spec.name))
+            .map(|service| Turn { id: ServiceId(self.shared.new_id()), spec: service.spec.clone() })
+            .collect();
+        let plan = RolloutPlan {
+            turns,
+            unity,
+            rebuild: match rebuild {
+                Rebuild::Changed => pmesh_supervisor::Rebuild::IfChanged,
+                Rebuild::Everything => pmesh_supervisor::Rebuild::Always,
+            },
+            revision: self.revision().await,
+        };
+        let report = |service: &ServiceName, step: RolloutStep, report: StepReport| {
+            if (step, &report) == (RolloutStep::Switch, &StepReport::Begun) {
+                before_first_switch();
+            }
+            self.record(service, step, report);
+        };
+        self.shared.supervisor.roll_out(&plan, self.cancelled.clone(), &report).await
+    }
+
+    fn record(&self, service: &ServiceName, step: RolloutStep, report: StepReport) {
+        let name = match step {
+            RolloutStep::Build => StepName::Build,
+            RolloutStep::Start => StepName::Start,
+            RolloutStep::Ready => StepName::Ready,
+            RolloutStep::Switch => StepName::Switch,
+            RolloutStep::Drain => StepName::Drain,
+            RolloutStep::Stop => StepName::Stop,
+            RolloutStep::GoBack => StepName::RollBack,
+        };
+        let operations = &self.shared.operations;
+        match report {
+            StepReport::Begun => drop(operations.begin_step(self.id, name, Some(service))),
+            StepReport::Done(detail) => {
+                operations.end_step_of(self.id, name, service, StepState::Done, detail)
+            }
+            StepReport::Failed(reason) => {
+                operations.end_step_of(self.id, name, service, StepState::Failed, Some(reason));
+            }
+        }
+    }
+
+    /// What instances are told of the work tree: nothing where there is no repository.
+    async fn revision(&self) -> RevisionFacts {
+        match self.shared.with_vcs(|vcs| vcs.head()).await {
+            Ok(head) => RevisionFacts {
+                commit: head.commit.map(|commit| commit.to_string()),
+                branch: Some(head.branch.to_string()),
+            },
+            Err(pmesh_vcs::VcsError::NotFound(_)) => RevisionFacts::default(),
+            Err(error) => {
+                warn!(%error, "the services are not told of the revision");
+                RevisionFacts::default()
+            }
+        }
+    }
+
+    /// The failure for a rollout of an update.
+    pub(crate) fn failed(
+        services: BTreeMap<ServiceName, String>,
+        revisions: (pmesh_vcs::Revision, pmesh_vcs::Revision),
+        rolled_back: bool,
+    ) -> Failure {
+        Failure::Rollout(RolloutFailure {
+            services,
+            restarted: None,
+            revisions: Some(revisions),
+            rolled_back,
+        })
+    }
+}

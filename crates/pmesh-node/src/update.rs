@@ -1,0 +1,190 @@
+//! Update: fetch, look at the new commit's manifest, check out, roll over; or go back.
+
+use std::sync::Arc;
+
+use pmesh_manifest::{Manifest, Source};
+use pmesh_vcs::{Cancel, CommitId, Relation, Revision, VcsError};
+use tracing::{error, info};
+
+use crate::{
+    Failure, Outcome, Rebuild, StepName, StepState, Update,
+    node::{FETCH_LIMIT, raised},
+    rolling::Rolling,
+};
+
+/// What is remembered from one update to the next.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    /// A commit that is checked out although not every service became ready on it: an update that
+    /// finds nothing new tries it again.
+    unfinished: Option<CommitId>,
+}
+
+/// Runs an update.
+///
+/// # Errors
+///
+/// [`Failure`]; the work tree and the services are then as before, unless it says otherwise.
+pub(crate) async fn run(
+    rolling: &Rolling,
+    memory: &mut Memory,
+    rebuild: Rebuild,
+) -> Result<Outcome, Failure> {
+    let old = rolling.shared.in_force();
+    if rolling.shared.vcs.is_some() && !old.repo.update {
+        return Err(Failure::UpdateDisabled);
+    }
+    let (from, to, relation) = step(rolling, StepName::Fetch, fetch(rolling)).await?;
+    let same = |ahead, failed| Outcome::Updated(Update { from: from.clone(), to: to.clone(), ahead, failed });
+    let target = match relation {
+        Relation::Same => {
+            let unfinished = memory.unfinished.is_some() && memory.unfinished == to.commit;
+            if rebuild == Rebuild::Changed && !unfinished {
+                return Ok(same(None, Default::default()));
+            }
+            None
+        }
+        Relation::Ahead { by } => {
+            let stays = Revision { branch: to.branch.clone(), ..from.clone() };
+            return Ok(Outcome::Updated(Update {
+                from,
+                to: stays,
+                ahead: Some(by),
+                failed: Default::default(),
+            }));
+        }
+        Relation::Behind { .. } => to.commit.clone(),
+        Relation::Diverged { ahead, behind } => return Err(VcsError::Diverged { ahead, behind }.into()),
+        // Without a common commit, all of ours are only here.
+        Relation::Unrelated => return Err(VcsError::Diverged { ahead: 1, behind: 1 }.into()),
+    };
+    let manifest = match &target {
+        Some(commit) => Arc::new(step(rolling, StepName::Check, manifest_of(rolling, commit)).await?),
+        None => Arc::clone(&old),
+    };
+    if rolling.is_cancelled() {
+        return Err(Failure::ShuttingDown);
+    }
+
+    let held = rolling.shared.supervisor.services();
+    if let Some(commit) = &target {
+        for service in &held {
+            service.hold().await;
+        }
+        let commit = commit.clone();
+        let moved = rolling.shared.with_vcs(move |vcs| vcs.check_out(&commit));
+        if let Err(failure) = step(rolling, StepName::CheckOut, async { Ok(moved.await?) }).await {
+            release(&held).await;
+            return Err(failure);
+        }
+    }
+    let end = rolling.replace_manifest(&manifest, rebuild).await;
+    if !end.gave_up {
+        release(&held).await;
+        memory.unfinished = if end.failed.is_empty() { None } else { to.commit.clone() };
+        return Ok(same(None, end.failed));
+    }
+
+    let mut services = end.failed;
+    let mut rolled_back = true;
+    if let (Some(_), Some(before)) = (&target, from.commit.clone()) {
+        info!(to = %before, "the rollout failed: the work tree goes back");
+        let back = rolling.shared.with_vcs(move |vcs| vcs.check_out(&before));
+        if let Err(failure) = step(rolling, StepName::RollBack, async { Ok(back.await?) }).await {
+            error!(%failure, "the work tree could not go back");
+            rolled_back = false;
+            for reason in services.values_mut() {
+                reason.push_str(&format!("; and the work tree could not go back: {failure}"));
+            }
+        }
+    }
+    release(&held).await;
+    rolling.shared.supervisor.revive(held.iter().map(|service| service.name().clone())).await;
+    rolling.forget_all_but(&old).await;
+    if rolling.is_cancelled() {
+        return Err(Failure::ShuttingDown);
+    }
+    Err(Rolling::failed(services, (from, to), rolled_back))
+}
+
+async fn release(held: &[pmesh_supervisor::Service]) {
+    for service in held {
+        service.release().await;
+    }
+}
+
+/// Runs a step and records how it ends.
+async fn step<T>(
+    rolling: &Rolling,
+    name: StepName,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let key = rolling.begin_step(name);
+    let result = work.await;
+    match &result {
+        Ok(_) => rolling.end_step(key, StepState::Done, None),
+        Err(failure) => rolling.end_step(key, StepState::Failed, Some(failure.to_string())),
+    }
+    result
+}
+
+/// Asks the remote; answers with the head, the remote head and how they stand to each other.
+async fn fetch(rolling: &Rolling) -> Result<(Revision, Revision, Relation), Failure> {
+    let cancel = Cancel::new();
+    let mut cancelled = rolling.cancelled.clone();
+    let call = {
+        let cancel = cancel.clone();
+        rolling.shared.with_vcs(move |vcs| {
+            let tree = vcs.work_tree()?;
+            if let Some(operation) = tree.in_progress {
+                return Err(VcsError::InProgress { operation });
+            }
+            if let Some(lock) = tree.lock {
+                return Err(VcsError::Locked { path: lock.path, age: lock.age });
+            }
+            let head = vcs.head()?;
+            vcs.fetch(FETCH_LIMIT, &cancel)?;
+            let remote = vcs.remote_head()?;
+            let remote = remote.ok_or_else(|| VcsError::NoRemote { branch: head.branch.clone() })?;
+            let (Some(here), Some(there)) = (&head.commit, &remote.commit) else {
+                return Err(VcsError::Unborn { branch: head.branch });
+            };
+            let relation = vcs.relation(here, there)?;
+            if matches!(relation, Relation::Behind { .. }) && !tree.changed.is_empty() {
+                return Err(VcsError::Dirty { paths: tree.changed });
+            }
+            Ok((head, remote, relation))
+        })
+    };
+    let _one_at_a_time = rolling.shared.fetching.lock().await;
+    let mut call = std::pin::pin!(call);
+    tokio::select! {
+        result = &mut call => return Ok(result?),
+        () = raised(&mut cancelled) => cancel.cancel(),
+    }
+    match call.await {
+        Err(VcsError::Cancelled) => Err(Failure::ShuttingDown),
+        result => Ok(result?),
+    }
+}
+
+/// Reads and validates the manifest of a commit, out of the object database.
+async fn manifest_of(rolling: &Rolling, commit: &CommitId) -> Result<Manifest, Failure> {
+    let (file, unsupported) = (rolling.shared.file.clone(), rolling.shared.unsupported);
+    let commit = commit.clone();
+    let found = rolling
+        .shared
+        .with_vcs(move |vcs| {
+            let inside = file.strip_prefix(vcs.root()).unwrap_or(&file).to_owned();
+            Ok((vcs.file(&commit, &inside)?, file, commit))
+        })
+        .await?;
+    let (Some(text), file, _) = found else {
+        let (_, file, commit) = found;
+        return Err(Failure::ManifestMissing { file, commit });
+    };
+    let folder = file.parent().unwrap_or(&file);
+    let shown = file.file_name().map_or(file.as_path(), std::path::Path::new);
+    let source = Source { text: &text, file: shown, folder };
+    pmesh_manifest::parse(&source, unsupported).map_err(Failure::ManifestInvalid)
+}

@@ -1,0 +1,365 @@
+//! One run of a service: its instances (or external addresses), from the same plan.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tracing::{info, warn};
+
+use crate::{
+    AddressView, AppSpec, Exit, ExternalAddress, Failure, InstanceView, ListenAddress, Liveness, LogFolder,
+    Monitor, Plan, Ports, ServiceLog, ServiceName, ServiceUpstream, StartOrder,
+    driver::{Context, Pending},
+    lifecycle::{self, Phase},
+    probe::{ProbeFailure, Target},
+    shutdown,
+    slot::Slot,
+    spec::ServiceKind,
+};
+
+/// Tries of an instance that may end before it was ready, until its run counts as failed. More than
+/// one, because a port can be lost to somebody else between its choice and its use.
+const START_TRIES: u32 = 3;
+
+/// What the instances of a supervisor are put into.
+#[derive(Debug)]
+pub(crate) struct Surroundings {
+    /// The server's own environment.
+    pub(crate) env: BTreeMap<OsString, OsString>,
+    /// The project's root (`PM3_ROOT`).
+    pub(crate) root: PathBuf,
+    pub(crate) logs: LogFolder,
+    pub(crate) ports: Ports,
+}
+
+/// What happens to a process, an address or a run.
+#[derive(Debug)]
+pub(crate) enum Happening {
+    /// The leader has ended.
+    Exited(Exit),
+    /// No process of the tree lives.
+    TreeEnded,
+    /// A probe has a result.
+    Probed(Result<(), ProbeFailure>),
+    /// An instance without probe has lived long enough to count as ready.
+    Lived,
+    /// Nothing is under way to it any more.
+    Drained,
+    /// Its output has ended.
+    OutputEnded,
+    /// The commands before the stop of the run have ended.
+    ShutdownCommandsEnded,
+}
+
+/// An address of somebody else's.
+struct External {
+    upstream: u64,
+    address: ExternalAddress,
+    liveness: Liveness,
+    probing: bool,
+    failure: Option<ProbeFailure>,
+}
+
+/// A run.
+pub(crate) struct Generation {
+    pub(crate) plan: Plan,
+    key: u64,
+    log: Option<ServiceLog>,
+    slots: Vec<Slot>,
+    externals: Vec<External>,
+    began: Instant,
+    shutting_down: bool,
+}
+
+impl Generation {
+    /// A run of which nothing is started yet.
+    pub(crate) fn new(plan: Plan, name: &ServiceName, context: &Context) -> Self {
+        let now = now();
+        let (mut slots, mut externals, mut log) = (Vec::new(), Vec::new(), None);
+        match &plan.spec.kind {
+            ServiceKind::App(spec) if spec.run.is_some() => {
+                log = Some(context.surroundings.logs.log(&spec.log));
+                slots.extend((1..=spec.instances).map(|number| Slot::new(number, name.clone(), spec)));
+            }
+            ServiceKind::App(_) | ServiceKind::Files => {}
+            ServiceKind::External(spec) => {
+                externals.extend(spec.addresses.iter().map(|address| External {
+                    upstream: context.new_upstream(),
+                    address: address.clone(),
+                    liveness: Liveness::starting(now),
+                    probing: false,
+                    failure: None,
+                }));
+            }
+        }
+        Self { plan, key: context.new_upstream(), log, slots, externals, began: now, shutting_down: false }
+    }
+
+    fn app(&self) -> Option<&AppSpec> {
+        match &self.plan.spec.kind {
+            ServiceKind::App(spec) => Some(spec),
+            ServiceKind::External(_) | ServiceKind::Files => None,
+        }
+    }
+
+    fn external_monitor(&self) -> Option<&Monitor> {
+        match &self.plan.spec.kind {
+            ServiceKind::External(spec) => Some(&spec.monitor),
+            ServiceKind::App(_) | ServiceKind::Files => None,
+        }
+    }
+
+    pub(crate) fn owns(&self, upstream: u64) -> bool {
+        self.key == upstream
+            || self.slots.iter().any(|slot| slot.upstream() == upstream)
+            || self.externals.iter().any(|external| external.upstream == upstream)
+    }
+
+    /// Starts the instances whose turn it is.
+    pub(crate) fn start_next(&mut self, context: &Arc<Context>, pending: &mut Pending) {
+        let one_by_one = self.app().is_some_and(|spec| spec.start == StartOrder::OneByOne);
+        for index in 0..self.slots.len() {
+            if one_by_one && index > 0 && !self.slots[index - 1].has_been_ready() {
+                break;
+            }
+            if !self.slots[index].has_been_started() {
+                self.tell(index, lifecycle::Event::Start, context, pending);
+            }
+        }
+    }
+
+    /// Whether every instance has been spawned once.
+    pub(crate) fn all_spawned(&self) -> bool {
+        self.slots.iter().all(Slot::has_been_spawned)
+    }
+
+    /// Whether every instance is ready. What others keep running is not ours to wait for.
+    pub(crate) fn all_ready(&self) -> bool {
+        self.slots.iter().all(Slot::is_ready)
+    }
+
+    /// Why not every instance has become ready in its time, once that is so.
+    pub(crate) fn failure_of_start(&self) -> Option<String> {
+        let spec = self.app()?;
+        let now = now();
+        let late = now >= self.began + spec.ready_timeout;
+        self.slots.iter().filter(|slot| !slot.is_ready() && slot.failed_starts() > 0).find_map(|slot| {
+            let clearing = matches!(slot.phase(), Phase::Stopping { .. } | Phase::Killing { .. });
+            if clearing || !(late || slot.failed_starts() >= START_TRIES) {
+                return None;
+            }
+            let failure = slot.failure(spec)?;
+            Some(Failure { retry_at: None, ..failure }.sentence(now))
+        })
+    }
+
+    /// Tells every instance.
+    pub(crate) fn tell_all(
+        &mut self,
+        event: lifecycle::Event,
+        context: &Arc<Context>,
+        pending: &mut Pending,
+    ) {
+        for index in 0..self.slots.len() {
+            self.tell(index, event, context, pending);
+        }
+    }
+
+    fn tell(&mut self, index: usize, event: lifecycle::Event, context: &Arc<Context>, pending: &mut Pending) {
+        let Self { plan, log, slots, .. } = self;
+        let (ServiceKind::App(spec), Some(log)) = (&plan.spec.kind, log) else { return };
+        slots[index].tell(event, &Run { plan, spec, log, context }, pending);
+    }
+
+    /// Runs the commands before the stop of a run that has served; answers whether there are any.
+    pub(crate) fn run_shutdown_commands(
+        &mut self,
+        name: &ServiceName,
+        context: &Arc<Context>,
+        pending: &mut Pending,
+    ) -> bool {
+        let (Some(spec), Some(log)) = (self.app(), &self.log) else { return false };
+        if spec.shutdown.is_empty() || !self.slots.iter().any(Slot::has_been_ready) {
+            return false;
+        }
+        let commands = shutdown::run(name, spec, &self.plan, log.clone(), Arc::clone(context));
+        let key = self.key;
+        pending.push(Box::pin(async move {
+            commands.await;
+            (key, Happening::ShutdownCommandsEnded)
+        }));
+        self.shutting_down = true;
+        true
+    }
+
+    /// Whether the commands before the stop are under way.
+    pub(crate) fn is_shutting_down(&self) -> bool {
+        self.shutting_down
+    }
+
+    /// Whether nothing is under way to any instance.
+    pub(crate) fn has_drained(&self) -> bool {
+        !self.slots.iter().any(|slot| matches!(slot.phase(), Phase::Ready { .. } | Phase::Draining { .. }))
+    }
+
+    /// Whether no process lives and none will be started.
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.slots.iter().all(Slot::is_stopped)
+    }
+
+    pub(crate) fn on_happening(
+        &mut self,
+        upstream: u64,
+        happening: Happening,
+        context: &Arc<Context>,
+        pending: &mut Pending,
+    ) {
+        if upstream == self.key {
+            self.shutting_down = false;
+            return;
+        }
+        if let Some(index) = self.slots.iter().position(|slot| slot.upstream() == upstream) {
+            let Self { plan, log, slots, .. } = self;
+            if let (ServiceKind::App(spec), Some(log)) = (&plan.spec.kind, log) {
+                slots[index].on_happening(happening, &Run { plan, spec, log, context }, pending);
+            }
+            return;
+        }
+        if let Happening::Probed(result) = happening {
+            self.on_external_probed(upstream, result);
+        }
+    }
+
+    fn on_external_probed(&mut self, upstream: u64, result: Result<(), ProbeFailure>) {
+        let now = now();
+        let ServiceKind::External(spec) = &self.plan.spec.kind else { return };
+        let Some(external) = self.externals.iter_mut().find(|external| external.upstream == upstream) else {
+            return;
+        };
+        external.probing = false;
+        if external.liveness.on_result(result.is_ok(), &spec.monitor, now) {
+            let (service, address) = (&self.plan.spec.name, &external.address);
+            match &result {
+                Ok(()) => info!(%service, %address, "it is healthy"),
+                Err(failure) => warn!(%service, %address, %failure, "it is unhealthy"),
+            }
+        }
+        external.failure = result.err();
+    }
+
+    /// Lets time do its work: deadlines, probes that are due.
+    pub(crate) fn tick(&mut self, context: &Arc<Context>, pending: &mut Pending) {
+        self.tell_all(lifecycle::Event::Tick, context, pending);
+        let now = now();
+        let Some(monitor) = self.external_monitor().cloned() else { return };
+        for external in &mut self.externals {
+            if !external.probing && external.liveness.next_probe() <= now {
+                external.probing = true;
+                let upstream = external.upstream;
+                let target = Target {
+                    service: self.plan.spec.name.clone(),
+                    address: external.address.clone(),
+                    tree: None,
+                    prove_owner: false,
+                };
+                let probe = context.prober.probe(&target, &monitor);
+                pending.push(Box::pin(async move { (upstream, Happening::Probed(probe.await)) }));
+            }
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let probes = self
+            .externals
+            .iter()
+            .filter(|external| !external.probing)
+            .map(|external| external.liveness.next_probe());
+        self.slots.iter().filter_map(Slot::deadline).chain(probes).min()
+    }
+
+    /// How many instances or addresses are wanted.
+    pub(crate) fn wanted(&self) -> u32 {
+        count(self.slots.len() + self.externals.len())
+    }
+
+    /// How many are healthy.
+    pub(crate) fn healthy(&self) -> u32 {
+        let slots = self.slots.iter().filter(|slot| slot.is_healthy()).count();
+        let externals = self.externals.iter().filter(|external| external.liveness.is_healthy()).count();
+        count(slots + externals)
+    }
+
+    /// The latest failure that has not healed.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        if let Some(spec) = self.app() {
+            return self.slots.iter().filter(|slot| !slot.is_healthy()).find_map(|slot| slot.failure(spec));
+        }
+        let sick = self.externals.iter().find(|external| external.failure.is_some())?;
+        let failure = sick.failure.as_ref()?;
+        Some(Failure {
+            what: format!("{}: {failure}", sick.address),
+            retry_at: (!sick.probing).then(|| sick.liveness.next_probe()),
+            last_lines: Vec::new(),
+        })
+    }
+
+    /// What takes traffic: what is healthy. The last one is never taken out by probes alone: a
+    /// service that answers something is better than one that answers nothing.
+    pub(crate) fn upstreams(&self) -> Vec<ServiceUpstream> {
+        let ready: Vec<&Slot> =
+            self.slots.iter().filter(|slot| slot.is_ready() && slot.address().is_some()).collect();
+        let healthy: Vec<&&Slot> = ready.iter().filter(|slot| slot.is_healthy()).collect();
+        let chosen: Vec<&Slot> =
+            if healthy.is_empty() { ready } else { healthy.into_iter().copied().collect() };
+        let instances = chosen.into_iter().filter_map(|slot| {
+            let address = ListenAddress::Instance(slot.address()?);
+            Some(ServiceUpstream { id: slot.upstream(), address })
+        });
+        let some_healthy = self.externals.iter().any(|external| external.liveness.is_healthy());
+        let externals =
+            self.externals.iter().filter(|external| !some_healthy || external.liveness.is_healthy()).map(
+                |external| ServiceUpstream {
+                    id: external.upstream,
+                    address: ListenAddress::External(external.address.clone()),
+                },
+            );
+        instances.chain(externals).collect()
+    }
+
+    pub(crate) fn instances(&self) -> Vec<InstanceView> {
+        self.slots.iter().filter_map(Slot::view).collect()
+    }
+
+    pub(crate) fn addresses(&self) -> Vec<AddressView> {
+        let view = |external: &External| AddressView {
+            upstream: external.upstream,
+            address: external.address.clone(),
+            healthy: external.liveness.is_healthy(),
+        };
+        self.externals.iter().map(view).collect()
+    }
+}
+
+/// What a slot needs to know of its run.
+pub(crate) struct Run<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) spec: &'a AppSpec,
+    pub(crate) log: &'a ServiceLog,
+    pub(crate) context: &'a Arc<Context>,
+}
+
+fn count(things: usize) -> u32 {
+    u32::try_from(things).unwrap_or(u32::MAX)
+}
+
+/// The present, on tokio's clock, which tests pause.
+pub(crate) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// An instance without a probe is ready when it has lived so long.
+pub(crate) const READY_AFTER: Duration = Duration::from_secs(1);

@@ -1,0 +1,341 @@
+//! A handle to one supervised service, and what it publishes of itself.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{
+    Build, ExternalAddress, HealthReport, ProcessTree, ServiceFacts, ServiceId, ServiceKind, ServiceName,
+    ServiceSpec,
+};
+
+/// What a run of a service is started from.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The id of the run.
+    pub id: ServiceId,
+    /// What it was declared as.
+    pub spec: ServiceSpec,
+    /// The build that its instances run from; none for a service without build commands.
+    pub build: Option<Build>,
+    /// What its instances are told of the work tree.
+    pub revision: RevisionFacts,
+}
+
+impl Plan {
+    /// What its processes are told of themselves, in the project at `root`.
+    pub(crate) fn facts<'a>(&'a self, root: &'a Path) -> ServiceFacts<'a> {
+        ServiceFacts {
+            service: &self.spec.name,
+            commit: self.revision.commit.as_deref(),
+            branch: self.revision.branch.as_deref(),
+            root,
+            build: self.build.as_ref().map(Build::id),
+        }
+    }
+
+    /// Whether the old run serves until this one is ready.
+    pub(crate) fn overlaps(&self) -> bool {
+        match &self.spec.kind {
+            ServiceKind::App(spec) => spec.overlaps(),
+            // Nothing of ours runs: the switch is all there is.
+            ServiceKind::External(_) | ServiceKind::Files => true,
+        }
+    }
+}
+
+/// What instances are told of the work tree that they run from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RevisionFacts {
+    /// The commit in full.
+    pub commit: Option<String>,
+    /// The branch.
+    pub branch: Option<String>,
+}
+
+/// How the preparation of a new run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Prepared {
+    /// All its instances are ready.
+    Ready,
+    /// Not all of them are, and why. They go on trying until the run is abandoned.
+    Failed(String),
+    /// The service was stopped meanwhile.
+    Left,
+}
+
+/// The two moments of a preparation.
+#[derive(Debug)]
+pub struct Preparation {
+    pub(crate) spawned: oneshot::Receiver<()>,
+    pub(crate) ended: oneshot::Receiver<Prepared>,
+}
+
+impl Preparation {
+    /// Resolves when all instances have been spawned for the first time, or when that will not
+    /// come about any more. Cancel-safe.
+    pub async fn spawned(&mut self) {
+        // An error is the driver's way of saying that it will not come: `ended` says why.
+        drop((&mut self.spawned).await);
+    }
+
+    /// How the preparation ended.
+    pub async fn ended(self) -> Prepared {
+        self.ended.await.unwrap_or(Prepared::Left)
+    }
+}
+
+/// The three moments of a switch.
+#[derive(Debug)]
+pub struct Switch {
+    pub(crate) switched: oneshot::Receiver<()>,
+    pub(crate) drained: oneshot::Receiver<()>,
+    pub(crate) stopped: oneshot::Receiver<()>,
+}
+
+impl Switch {
+    /// Resolves when the new instances take all new requests. Cancel-safe.
+    pub async fn switched(&mut self) {
+        drop((&mut self.switched).await);
+    }
+
+    /// Resolves when nothing is under way to the old instances any more. Cancel-safe.
+    pub async fn drained(&mut self) {
+        drop((&mut self.drained).await);
+    }
+
+    /// Resolves when no process of the old instances lives.
+    pub async fn stopped(self) {
+        drop(self.stopped.await);
+    }
+}
+
+/// What is asked of a driver.
+#[derive(Debug)]
+pub(crate) enum Request {
+    Prepare { plan: Box<Plan>, spawned: oneshot::Sender<()>, ended: oneshot::Sender<Prepared> },
+    Commit { switched: oneshot::Sender<()>, drained: oneshot::Sender<()>, stopped: oneshot::Sender<()> },
+    Abandon { done: oneshot::Sender<()> },
+    Revive { ended: oneshot::Sender<Prepared> },
+    Stop { done: oneshot::Sender<bool> },
+    Kill,
+    Hold,
+    Release,
+}
+
+/// A handle to one supervised service; clones control the same service.
+///
+/// Dropping the last handle stops the service, with its grace period.
+#[derive(Clone, Debug)]
+pub struct Service {
+    pub(crate) name: ServiceName,
+    pub(crate) requests: mpsc::Sender<Request>,
+    pub(crate) state: watch::Receiver<ServiceState>,
+}
+
+impl Service {
+    /// Its name.
+    pub fn name(&self) -> &ServiceName {
+        &self.name
+    }
+
+    /// What it published last. Never waits for a change in progress.
+    pub fn state(&self) -> ServiceState {
+        self.state.borrow().clone()
+    }
+
+    /// Resolves when something new has been published, or the service is gone. Cancel-safe.
+    pub async fn changed(&mut self) {
+        drop(self.state.changed().await);
+    }
+
+    /// Starts a new run beside the present one, or in its place where the two may not overlap or
+    /// nothing of the present one is ready. The new instances take no traffic from those that have
+    /// it before [`commit`](Self::commit).
+    ///
+    /// Must be followed by `commit` or [`abandon`](Self::abandon).
+    pub async fn prepare(&self, plan: Plan) -> Preparation {
+        let (spawned, spawned_rx) = oneshot::channel();
+        let (ended, ended_rx) = oneshot::channel();
+        self.ask(Request::Prepare { plan: Box::new(plan), spawned, ended }).await;
+        Preparation { spawned: spawned_rx, ended: ended_rx }
+    }
+
+    /// The prepared run, ready or not, is the service from now on; the old one drains and stops.
+    pub async fn commit(&self) -> Switch {
+        let (switched, switched_rx) = oneshot::channel();
+        let (drained, drained_rx) = oneshot::channel();
+        let (stopped, stopped_rx) = oneshot::channel();
+        self.ask(Request::Commit { switched, drained, stopped }).await;
+        Switch { switched: switched_rx, drained: drained_rx, stopped: stopped_rx }
+    }
+
+    /// The prepared run ends; returns when no process of it lives. What runs beside it goes on; what
+    /// was stopped for it is started by [`revive`](Self::revive).
+    pub async fn abandon(&self) {
+        let (done, ended) = oneshot::channel();
+        self.ask(Request::Abandon { done }).await;
+        drop(ended.await);
+    }
+
+    /// Starts the run again that was stopped for an abandoned one, from its own plan; returns when
+    /// it is ready or has failed to be. At once if none was stopped.
+    pub async fn revive(&self) -> Prepared {
+        let (ended, end) = oneshot::channel();
+        self.ask(Request::Revive { ended }).await;
+        end.await.unwrap_or(Prepared::Left)
+    }
+
+    /// Stops the service, whatever it was at; returns when no process of it lives, and whether it
+    /// had not been stopped before.
+    ///
+    /// Cancel-safe: dropped before the request is queued, nothing happens; after, the stop goes on.
+    pub async fn stop(&self) -> bool {
+        let (done, ended) = oneshot::channel();
+        self.ask(Request::Stop { done }).await;
+        ended.await.unwrap_or(false)
+    }
+
+    /// Ends every process of the service at once, without grace. Follow it with
+    /// [`stop`](Self::stop) to learn of the end.
+    pub async fn kill(&self) {
+        self.ask(Request::Kill).await;
+    }
+
+    /// From now on an instance that dies is not started again, unless it runs from a build of its
+    /// own: the files in the work tree are about to become another revision's.
+    pub async fn hold(&self) {
+        self.ask(Request::Hold).await;
+    }
+
+    /// Ends [`hold`](Self::hold).
+    pub async fn release(&self) {
+        self.ask(Request::Release).await;
+    }
+
+    async fn ask(&self, request: Request) {
+        // The driver ends only after the last handle; an error means that its task was aborted, and
+        // then whoever waits for an answer gets the end of its channel.
+        drop(self.requests.send(request).await);
+    }
+}
+
+/// What a service publishes of itself.
+#[derive(Clone, Debug)]
+pub struct ServiceState {
+    /// The id of the run.
+    pub id: ServiceId,
+    /// Whether it was stopped on request (or never started).
+    pub stopped: bool,
+    /// How often it was stopped on request.
+    pub stops: u64,
+    /// How many instances or addresses are wanted.
+    pub wanted: u32,
+    /// How many of them are healthy.
+    pub healthy: u32,
+    /// The latest failure that has not healed.
+    pub failure: Option<Failure>,
+    /// Its instances that live, the old ones of a switch not among them.
+    pub instances: Vec<InstanceView>,
+    /// Its external addresses.
+    pub addresses: Vec<AddressView>,
+    /// The builds that any instance runs from, the old ones of a switch too.
+    pub builds: Vec<Build>,
+}
+
+impl ServiceState {
+    /// A service that was never started.
+    pub(crate) fn new() -> Self {
+        Self {
+            id: ServiceId(0),
+            stopped: true,
+            stops: 0,
+            wanted: 0,
+            healthy: 0,
+            failure: None,
+            instances: Vec::new(),
+            addresses: Vec::new(),
+            builds: Vec::new(),
+        }
+    }
+
+    /// Its health, in words for the moment `now`.
+    pub fn health(&self, now: Instant) -> HealthReport {
+        if self.stopped {
+            return HealthReport::stopped();
+        }
+        let reason = self.failure.as_ref().map(|failure| failure.sentence(now));
+        HealthReport::of(self.healthy, self.wanted, reason)
+    }
+}
+
+/// Why something is not healthy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What happened: an exit, a failed check.
+    pub what: String,
+    /// When the next try is, if one is planned.
+    pub retry_at: Option<Instant>,
+    /// The last lines of the instance's output.
+    pub last_lines: Vec<String>,
+}
+
+impl Failure {
+    /// All of it in words, for the moment `now`.
+    pub fn sentence(&self, now: Instant) -> String {
+        let mut text = self.what.clone();
+        match self.retry_at.map(|at| at.saturating_duration_since(now)) {
+            Some(Duration::ZERO) => text.push_str("; the next try is due now"),
+            Some(wait) => text.push_str(&format!("; the next try is in {:.1} s", wait.as_secs_f64())),
+            None => {}
+        }
+        if !self.last_lines.is_empty() {
+            text.push_str("; its last lines: ");
+            text.push_str(&self.last_lines.join(" | "));
+        }
+        text
+    }
+}
+
+/// An instance as it is published.
+#[derive(Clone)]
+pub struct InstanceView {
+    /// Its number in the service, from 1.
+    pub number: u32,
+    /// The id that balancers know it by.
+    pub upstream: u64,
+    /// Where it listens; none for a background service.
+    pub address: Option<SocketAddr>,
+    /// Whether it is ready and its probes pass.
+    pub healthy: bool,
+    /// Its processes.
+    pub tree: Arc<dyn ProcessTree>,
+}
+
+impl fmt::Debug for InstanceView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InstanceView")
+            .field("number", &self.number)
+            .field("leader", &self.tree.leader())
+            .field("address", &self.address)
+            .field("healthy", &self.healthy)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An external address as it is published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddressView {
+    /// The id that balancers know it by.
+    pub upstream: u64,
+    /// The address.
+    pub address: ExternalAddress,
+    /// Whether its probes pass.
+    pub healthy: bool,
+}
