@@ -178,7 +178,8 @@ pub enum Strategy {
 pub struct Retry {
     /// Tries in all, the first one included.
     pub attempts: u32,
-    /// The pause before the second try; it doubles with each further one.
+    /// The pause before the second try; it doubles with each further one. There is none while an upstream is
+    /// left that this request was not sent to, and after an idle connection that turned out to be closed.
     pub backoff: Duration,
     /// No try begins later than this after the first.
     pub timeout: Duration,

@@ -1,0 +1,62 @@
+//! A process without a descriptor left. Alone in its binary, because the limit is the process's.
+
+use std::{
+    fs::File,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    sync::Arc,
+    time::Duration,
+};
+
+use pmesh_proxy::{Front, FrontLimits, Handler, Pattern, Route, Routing, Site, SiteHost, Tables};
+use pmesh_sessions::{SessionLimits, Sessions, TrustedProxies};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+fn answer(client: &mut TcpStream) -> String {
+    client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: site.test\r\nConnection: close\r\n\r\n";
+
+#[test]
+fn accepting_pauses_while_no_descriptor_is_left_and_goes_on_when_there_is_one() {
+    let hard = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: Some(128), maximum: hard }).unwrap();
+    let tables = Tables::new(Arc::new(Sessions::new(&SessionLimits::default())), TrustedProxies::default());
+    let handler = Handler::Return { status: http::StatusCode::OK, text: "hello".to_owned() };
+    tables.set_routing(Routing {
+        sites: vec![Site {
+            hosts: vec![SiteHost::Name("site.test".to_owned())],
+            routes: vec![Route { pattern: Pattern::any(), handler }],
+        }],
+        ..Routing::default()
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let limits = FrontLimits { threads: 2, ..FrontLimits::default() };
+    let front = Front::serve(vec![listener], tables, limits, None).unwrap();
+    let mut client = TcpStream::connect(address).unwrap();
+    client.write_all(GET).unwrap();
+    assert!(answer(&mut client).ends_with("hello"));
+    drop(client);
+    // Its descriptor on the front's side is closed a moment later.
+    while front.connections_per_thread() != [0, 0] {
+        std::thread::yield_now();
+    }
+
+    let mut all = Vec::new();
+    while let Ok(file) = File::open("/dev/null") {
+        all.push(file);
+    }
+    // One is left, and the client takes it.
+    all.pop();
+    let mut client = TcpStream::connect(address).unwrap();
+    client.write_all(GET).unwrap();
+    client.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    assert!(client.read(&mut [0]).is_err(), "nobody can have accepted this");
+    all.clear();
+    assert!(answer(&mut client).ends_with("hello"));
+}
