@@ -1,3 +1,42 @@
 //! The project's own tools.
+//!
+//! ```text
+//! cargo xtask check    the rules of docs/ARCHITECTURE.md that a program can verify
+//! cargo xtask ci       everything that has to hold before a change is taken; what `.ci/run` runs
+//! ```
 
-fn main() {}
+mod check;
+mod ci;
+mod workspace;
+
+use std::process::ExitCode;
+
+use workspace::Workspace;
+
+const USAGE: &str = "\
+usage: cargo xtask <command>
+
+  check    layers, sources, tracked files, documents, and that every crate checks alone
+  ci       format, clippy, docs, check, tests: what .ci/run runs
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let workspace = Workspace::of_this_package();
+    let outcome = match words.as_slice() {
+        ["check"] => check::run(&workspace),
+        ["ci"] => ci::run(&workspace),
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

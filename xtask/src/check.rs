@@ -1,0 +1,60 @@
+//! `cargo xtask check`: the rules of docs/ARCHITECTURE.md that a program can verify.
+//!
+//! Each rule answers with findings: the place, what is wrong there and what to do about it.
+
+mod alone;
+mod documents;
+mod layers;
+mod rust_text;
+mod sources;
+mod tracked;
+
+use std::fmt;
+
+use anyhow::{Result, bail};
+
+use crate::workspace::Workspace;
+
+/// A rule that is broken at one place.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Finding {
+    /// `path` or `path:line`, relative to the workspace's root.
+    place: String,
+    problem: String,
+    remedy: String,
+}
+
+impl Finding {
+    fn new(place: impl Into<String>, problem: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { place: place.into(), problem: problem.into(), remedy: remedy.into() }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}; {}", self.place, self.problem, self.remedy)
+    }
+}
+
+/// Verifies every rule and prints every finding, one a line, on standard error.
+pub(crate) fn run(workspace: &Workspace) -> Result<()> {
+    let packages = workspace.packages()?;
+    let files = workspace.files()?;
+    let root_manifest = workspace.read("Cargo.toml")?;
+
+    let mut findings = layers::findings(&packages, &root_manifest);
+    findings.extend(sources::findings(workspace, &files)?);
+    findings.extend(tracked::findings(workspace, &files)?);
+    findings.extend(documents::findings(workspace, &root_manifest));
+    // Last, because it takes minutes on an empty target and the others take milliseconds.
+    findings.extend(alone::findings(workspace, &packages)?);
+
+    for finding in &findings {
+        eprintln!("{finding}");
+    }
+    match findings.len() {
+        0 => Ok(()),
+        1 => bail!("1 finding"),
+        more => bail!("{more} findings"),
+    }
+}
