@@ -1,1 +1,35 @@
-//! Being built.
+//! The HTTP API of a node: what it answers, to whom, and in which form.
+//!
+//! [`Api`] turns a request into an answer, whoever reads it from a connection: [`serve_tcp`] and
+//! [`serve_unix`] do, and so can any other hyper server. [`ROUTES`] is the whole API as data,
+//! [`wire`] has the bodies, [`Code`] the errors, [`client`] is for those who call. What an
+//! action does is the business of `pmesh-node`; no other crate knows the wire format.
+//!
+//! # Limits
+//!
+//! A body has at most [`Api::MAX_BODY_LEN`] bytes, a listener at most [`serve::MAX_CONNECTIONS`]
+//! connections. HTTP/1.1 only, without TLS: the API is for the machine that it runs on. Who a
+//! loopback peer is, is not asked.
+
+mod access;
+mod api;
+mod calls;
+pub mod client;
+mod error;
+mod near_miss;
+mod parameters;
+mod percent;
+mod routes;
+pub mod serve;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod token;
+pub mod wire;
+
+pub use access::Listener;
+pub use api::{Api, ApiSettings};
+pub use error::Code;
+pub use parameters::{Parameter, ParameterType};
+pub use routes::{Kind, ROUTES, Route};
+pub use serve::{serve_tcp, serve_unix};
+pub use token::{Token, TokenError};

@@ -61,5 +61,6 @@ pub use manifest::{Manifest, Source, parse};
 pub use mistake::{Mistake, Mistakes};
 pub use repo::{RepoSpec, Rollout};
 pub use report::Unsupported;
+pub use scalar::parse_duration;
 pub use service::{Serves, Service};
 pub use summary::Summary;

@@ -28,6 +28,14 @@ pub(crate) enum ScalarError {
     RegularExpression(String),
 }
 
+/// A duration as the manifest writes it (`500ms`, `1h30m`); none for anything else, `never` included.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    match duration(text) {
+        Ok(Span::For(duration)) => Some(duration),
+        Ok(Span::Never) | Err(_) => None,
+    }
+}
+
 /// A duration in Go's grammar (`1h30m`, `1.5s`, `.5s`, `+3s`, plain `0`; units h, m, s, ms, us or
 /// µs, ns), or `never`.
 ///
@@ -36,8 +44,12 @@ pub(crate) fn duration(text: &str) -> Result<Span, ScalarError> {
     if text == "never" {
         return Ok(Span::Never);
     }
-    if text.starts_with('-') && text.len() > 1 {
-        return duration(&text[1..]).and(Err(ScalarError::Negative));
+    // Only one sign: a text of nothing but signs must not recurse for each of them.
+    if let Some(positive) = text.strip_prefix('-')
+        && !positive.is_empty()
+        && !positive.starts_with('-')
+    {
+        return duration(positive).and(Err(ScalarError::Negative));
     }
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     if rest == "0" {

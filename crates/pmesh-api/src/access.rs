@@ -1,0 +1,408 @@
+//! Keeping others out: which names the API answers to, and what a browser may not do.
+//!
+//! DNS rebinding: a page of the attacker whose name resolves to this machine sends its own name as
+//! `Host`. Cross-site requests: a page anywhere can make a browser send requests here, but not without
+//! the headers that say so.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::{HeaderMap, HeaderValue, Uri, header, request};
+
+use crate::{
+    error::{ApiError, Code},
+    near_miss::quoted,
+    token::Token,
+};
+
+/// Where a request came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listener {
+    /// The API's own TCP listener.
+    Tcp {
+        /// The address that was connected to.
+        local: SocketAddr,
+        /// The address of the caller.
+        peer: SocketAddr,
+    },
+    /// The API's own Unix socket: the file system decided who may connect.
+    Unix,
+    /// The virtual host `pm3` on the HTTP front.
+    FrontHost {
+        /// The address that was connected to.
+        local: SocketAddr,
+        /// The address of the caller.
+        peer: SocketAddr,
+    },
+}
+
+/// Headers by which another proxy tells that it stands between the caller and us.
+const FORWARDING: [&str; 5] = ["x-forwarded-for", "forwarded", "x-real-ip", "via", "cf-connecting-ip"];
+
+/// The access rules of one API.
+#[derive(Debug)]
+pub(crate) struct AccessRules {
+    /// Further names that the API answers to, in lower case, without port.
+    host_names: Vec<String>,
+    token: Option<Token>,
+}
+
+impl AccessRules {
+    pub(crate) fn new(host_names: &[String], token: Option<Token>) -> Self {
+        Self { host_names: host_names.iter().map(|name| normal_name(name)).collect(), token }
+    }
+
+    /// Whether the `pm3` host is on: not while a token is asked for.
+    pub(crate) fn serve_front_host(&self) -> bool {
+        self.token.is_none()
+    }
+
+    /// Checks what does not depend on the route.
+    pub(crate) fn check(&self, head: &request::Parts, listener: &Listener) -> Result<(), ApiError> {
+        if let Listener::FrontHost { local, peer } = listener {
+            self.check_is_internal(*local, *peer, &head.headers)?;
+        }
+        let host = host_of(head)?;
+        match listener {
+            Listener::Tcp { .. } | Listener::FrontHost { .. } => self.check_host(&head.uri, host)?,
+            Listener::Unix => {}
+        }
+        check_site(&head.headers, host)?;
+        match (listener, &self.token) {
+            (Listener::Tcp { .. }, Some(token)) => check_token(&head.headers, token),
+            (Listener::Tcp { .. } | Listener::Unix | Listener::FrontHost { .. }, _) => Ok(()),
+        }
+    }
+
+    fn check_is_internal(
+        &self,
+        local: SocketAddr,
+        peer: SocketAddr,
+        headers: &HeaderMap,
+    ) -> Result<(), ApiError> {
+        let refused = |why: &str| {
+            let remedy = "use the API's own listener on this machine";
+            Err(ApiError::new(Code::NotInternal, format!("the API is not served here, {why}; {remedy}")))
+        };
+        if !self.serve_front_host() {
+            return refused("because a token is asked for");
+        }
+        if !is_loopback(peer.ip()) || !is_loopback(local.ip()) {
+            return refused("only to callers over the loopback interface");
+        }
+        match FORWARDING.iter().find(|name| headers.contains_key(**name)) {
+            Some(name) => refused(&format!("not through another proxy ({name})")),
+            None => Ok(()),
+        }
+    }
+
+    /// `Host` and, in an absolute request target, its authority: each that is there must be ours.
+    fn check_host(&self, uri: &Uri, host: Option<&str>) -> Result<(), ApiError> {
+        let refused = |message: String| Err(ApiError::new(Code::HostNotAllowed, message));
+        let names: Vec<&str> = uri.authority().map(|authority| authority.as_str()).into_iter().chain(host).collect();
+        if names.is_empty() {
+            return refused("the request has no Host header; the API answers only to its own names".to_owned());
+        }
+        match names.into_iter().find(|name| !self.is_own(name)) {
+            Some(name) => refused(format!(
+                "the API does not answer to the host {}; use localhost, or allow the name with --api-host",
+                quoted(name)
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn is_own(&self, authority: &str) -> bool {
+        let Some((name, _)) = name_and_port(authority) else { return false };
+        name == "pm3"
+            || name == "localhost"
+            || name.parse::<IpAddr>().is_ok_and(is_loopback)
+            || self.host_names.contains(&name)
+    }
+}
+
+/// Refuses an action by GET of which anything says that a browser sends it: a link or an image on any
+/// page does that, and browsers send no `Sec-Fetch-*` to plain-HTTP names such as `pm3`.
+pub(crate) fn check_no_browser(headers: &HeaderMap) -> Result<(), ApiError> {
+    let is_browser_header = |name: &str| {
+        name.starts_with("sec-fetch-")
+            || ["origin", "referer", "accept-language", "upgrade-insecure-requests"].contains(&name)
+    };
+    let is_browser_agent = |value: &HeaderValue| {
+        value.as_bytes().get(..8).is_some_and(|start| start.eq_ignore_ascii_case(b"mozilla/"))
+    };
+    let named = headers.keys().map(http::HeaderName::as_str).find(|name| is_browser_header(name));
+    let agent = headers.get_all(header::USER_AGENT).iter().any(is_browser_agent);
+    match named.or(agent.then_some("user-agent")) {
+        Some(name) => Err(ApiError::new(
+            Code::CrossSite,
+            format!("an action by GET is not taken from a browser (its {name} header says that it is one); use POST"),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// The value of `Host`; more than one is malformed (RFC 9112, 3.2).
+fn host_of(head: &request::Parts) -> Result<Option<&str>, ApiError> {
+    let malformed = |why: &str| ApiError::new(Code::BadRequest, format!("the request {why}"));
+    let mut values = head.headers.get_all(header::HOST).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(host), None) => {
+            host.to_str().map(|host| Some(host.trim())).map_err(|_| malformed("has a Host that is not ASCII"))
+        }
+        (Some(_), Some(_)) => Err(malformed("has more than one Host")),
+    }
+}
+
+/// Refuses what a page of another site sends. The listener's own origin is the name that the request
+/// itself was sent to.
+fn check_site(headers: &HeaderMap, host: Option<&str>) -> Result<(), ApiError> {
+    let refused = |message: String| Err(ApiError::new(Code::CrossSite, message));
+    for site in headers.get_all("sec-fetch-site") {
+        let site = site.as_bytes().trim_ascii();
+        if [&b"cross-site"[..], b"same-site"].iter().any(|other| site.eq_ignore_ascii_case(other)) {
+            return refused("a page of another site sent this request (its Sec-Fetch-Site header says so)".to_owned());
+        }
+    }
+    let own = host.and_then(name_and_port);
+    for origin in headers.get_all(header::ORIGIN) {
+        let text = origin.to_str().unwrap_or_default().trim();
+        let origin = text.strip_prefix("http://").and_then(name_and_port);
+        if origin.is_none() || origin != own {
+            let shown = quoted(text);
+            return refused(format!("a page of another origin ({shown}) sent this request"));
+        }
+    }
+    Ok(())
+}
+
+fn check_token(headers: &HeaderMap, token: &Token) -> Result<(), ApiError> {
+    let refused = |code, message: &str, challenge| {
+        let challenge = HeaderValue::from_static(challenge);
+        Err(ApiError::new(code, message).with_header(header::WWW_AUTHENTICATE, challenge))
+    };
+    let shown = headers.get(header::AUTHORIZATION).and_then(|value| {
+        let value = value.as_bytes();
+        let (scheme, token) = value.split_at_checked(7)?;
+        scheme.eq_ignore_ascii_case(b"bearer ").then_some(token.trim_ascii())
+    });
+    match shown {
+        None => refused(
+            Code::TokenRequired,
+            "this API asks for a token; send `Authorization: Bearer <token>`",
+            "Bearer",
+        ),
+        Some(shown) if token.is(shown) => Ok(()),
+        Some(_) => refused(
+            Code::TokenWrong,
+            "the token is not the one in the server's token file",
+            "Bearer error=\"invalid_token\"",
+        ),
+    }
+}
+
+/// Whether an address is this machine's loopback, also an IPv4 one in IPv6 clothes.
+fn is_loopback(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
+}
+
+/// A host's name for comparing: in lower case, without brackets and the dot of the root.
+fn normal_name(name: &str) -> String {
+    let name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
+}
+
+/// `name`, `name:port`, `[v6]` or `[v6]:port` (RFC 3986, 3.2), taken apart; none if it is no such thing.
+fn name_and_port(authority: &str) -> Option<(String, u16)> {
+    /// What an `http` origin without a port means.
+    const DEFAULT: u16 = 80;
+    let (name, port) = match authority.rfind(']') {
+        Some(end) => authority.split_at(end + 1),
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+    };
+    let port = match port {
+        "" | ":" => DEFAULT,
+        port => {
+            let digits = port.strip_prefix(':')?;
+            if !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+                return None;
+            }
+            digits.parse().ok()?
+        }
+    };
+    let is_literal = name.starts_with('[');
+    let name = normal_name(name);
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    let good = if is_literal {
+        matches!(name.parse(), Ok(IpAddr::V6(_)))
+    } else {
+        !name.is_empty() && name.bytes().all(is_name)
+    };
+    good.then_some((name, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+
+    use http::{Request, request};
+
+    use super::{AccessRules, Code, Listener, check_no_browser};
+    use crate::token::Token;
+
+    fn tcp() -> Listener {
+        Listener::Tcp { local: "127.0.0.1:9870".parse().unwrap(), peer: "127.0.0.1:5000".parse().unwrap() }
+    }
+
+    fn front(local: &str, peer: &str) -> Listener {
+        Listener::FrontHost { local: local.parse().unwrap(), peer: peer.parse().unwrap() }
+    }
+
+    fn head(target: &str, headers: &[(&str, &str)]) -> request::Parts {
+        let mut request = Request::builder().uri(target);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn check(rules: &AccessRules, listener: Listener, headers: &[(&str, &str)]) -> Option<Code> {
+        rules.check(&head("/repo", headers), &listener).err().map(|error| error.code)
+    }
+
+    fn open() -> AccessRules {
+        AccessRules::new(&["Node7.example".to_owned(), "2001:db8::7".to_owned()], None)
+    }
+
+    #[test]
+    fn over_tcp_the_host_must_be_a_name_of_the_api() {
+        for host in ["pm3", "PM3", "pm3:9870", "localhost", "localhost.", "LocalHost:1", "127.0.0.1", "127.8.9.1:80",
+            "[::1]", "[::1]:9870", "[::ffff:127.0.0.1]:1", "node7.example:9870", "[2001:DB8::7]:9870", "localhost:"]
+        {
+            assert_eq!(check(&open(), tcp(), &[("host", host)]), None, "{host}");
+        }
+        for host in ["", "evil.example", "pm3.evil.example", "evil.pm3", "localhost.evil.example", "127.0.0.1.evil.example",
+            "10.0.0.1", "[2001:db8::8]", "0.0.0.0", "[::]", "localhost:x", "localhost:99999", "user@localhost",
+            "localhost/", "[::1", "::1", "[localhost]", "localhost localhost", "localhost..", "2130706433", "127.1"]
+        {
+            assert_eq!(check(&open(), tcp(), &[("host", host)]), Some(Code::HostNotAllowed), "{host}");
+        }
+        assert_eq!(check(&open(), tcp(), &[]), Some(Code::HostNotAllowed));
+    }
+
+    #[test]
+    fn an_absolute_target_must_name_the_api_as_well() {
+        let refused = |target, headers: &[(&str, &str)]| {
+            open().check(&head(target, headers), &tcp()).err().map(|error| error.code)
+        };
+        assert_eq!(refused("http://pm3/repo", &[]), None);
+        assert_eq!(refused("http://pm3/repo", &[("host", "localhost")]), None);
+        assert_eq!(refused("http://evil.example/repo", &[("host", "pm3")]), Some(Code::HostNotAllowed));
+        assert_eq!(refused("http://pm3/repo", &[("host", "evil.example")]), Some(Code::HostNotAllowed));
+    }
+
+    #[test]
+    fn two_hosts_are_malformed() {
+        let headers = [("host", "pm3"), ("host", "pm3")];
+        assert_eq!(check(&open(), tcp(), &headers), Some(Code::BadRequest));
+        assert_eq!(check(&open(), Listener::Unix, &headers), Some(Code::BadRequest));
+    }
+
+    #[test]
+    fn over_the_unix_socket_any_host_will_do() {
+        for headers in [&[][..], &[("host", "evil.example")], &[("host", "")]] {
+            assert_eq!(check(&open(), Listener::Unix, headers), None, "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn the_front_host_is_for_loopback_and_not_for_other_proxies() {
+        let headers = [("host", "pm3")];
+        for (local, peer) in
+            [("127.0.0.1:80", "127.0.0.1:5"), ("[::1]:80", "[::1]:5"), ("[::ffff:127.0.0.1]:80", "[::ffff:127.0.0.2]:5")]
+        {
+            assert_eq!(check(&open(), front(local, peer), &headers), None, "{local} {peer}");
+        }
+        for (local, peer) in [("127.0.0.1:80", "10.0.0.9:5"), ("10.0.0.1:80", "127.0.0.1:5"), ("[::]:80", "[::1]:5")] {
+            assert_eq!(check(&open(), front(local, peer), &headers), Some(Code::NotInternal), "{local} {peer}");
+        }
+        for name in ["X-Forwarded-For", "Forwarded", "X-Real-IP", "Via", "CF-Connecting-IP"] {
+            let headers = [("host", "pm3"), (name, "127.0.0.1")];
+            let internal = front("127.0.0.1:80", "127.0.0.1:5");
+            assert_eq!(check(&open(), internal, &headers), Some(Code::NotInternal), "{name}");
+            assert_eq!(check(&open(), tcp(), &headers), None, "{name} means nothing to the API's own listener");
+        }
+    }
+
+    #[test]
+    fn a_request_of_another_site_is_refused_on_every_listener() {
+        for listener in [tcp(), Listener::Unix, front("127.0.0.1:80", "127.0.0.1:5")] {
+            for other in [
+                ("origin", "http://evil.example"),
+                ("origin", "https://pm3:9870"),
+                ("origin", "http://pm3:9871"),
+                ("origin", "http://pm3"),
+                ("origin", "http://localhost:9870"),
+                ("origin", "null"),
+                ("origin", ""),
+                ("sec-fetch-site", "cross-site"),
+                ("sec-fetch-site", "same-site"),
+                ("sec-fetch-site", "Same-Site"),
+            ] {
+                let headers = [("host", "pm3:9870"), other];
+                assert_eq!(check(&open(), listener, &headers), Some(Code::CrossSite), "{listener:?} {other:?}");
+            }
+            for own in [("origin", "http://pm3:9870"), ("sec-fetch-site", "same-origin"), ("sec-fetch-site", "none")] {
+                assert_eq!(check(&open(), listener, &[("host", "pm3:9870"), own]), None, "{own:?}");
+            }
+            let default_port = [("host", "pm3"), ("origin", "http://pm3:80")];
+            assert_eq!(check(&open(), listener, &default_port), None);
+        }
+    }
+
+    #[test]
+    fn an_action_by_get_is_not_taken_from_a_browser() {
+        for sign in [
+            ("origin", "http://pm3"),
+            ("referer", "http://pm3/"),
+            ("sec-fetch-mode", "navigate"),
+            ("sec-fetch-site", "none"),
+            ("accept-language", "en"),
+            ("upgrade-insecure-requests", "1"),
+            ("user-agent", "Mozilla/5.0 (X11)"),
+        ] {
+            let refused = check_no_browser(&head("/reload", &[sign]).headers).unwrap_err();
+            assert_eq!(refused.code, Code::CrossSite, "{sign:?}");
+        }
+        for harmless in [("user-agent", "curl/8.5"), ("accept", "*/*"), ("user-agent", "NotMozilla/5.0")] {
+            assert_eq!(check_no_browser(&head("/reload", &[harmless]).headers), Ok(()), "{harmless:?}");
+        }
+    }
+
+    #[test]
+    fn with_a_token_tcp_asks_for_it_and_the_front_host_is_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        fs::write(&path, "0123456789abcdef\n").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let rules = AccessRules::new(&[], Some(Token::read(&path).unwrap()));
+        let with = |value: &str| {
+            rules.check(&head("/repo", &[("host", "pm3"), ("authorization", value)]), &tcp()).map_err(|error| error.code)
+        };
+        assert_eq!(with("Bearer 0123456789abcdef"), Ok(()));
+        assert_eq!(with("bearer  0123456789abcdef "), Ok(()));
+        for wrong in ["Bearer 0123456789abcdeF", "Bearer ", "Bearer 0123456789abcdef0"] {
+            assert_eq!(with(wrong), Err(Code::TokenWrong), "{wrong}");
+        }
+        for none in ["", "Basic 0123456789abcdef", "0123456789abcdef", "Bearer"] {
+            assert_eq!(with(none), Err(Code::TokenRequired), "{none}");
+        }
+        let refused = rules.check(&head("/repo", &[("host", "pm3")]), &tcp()).unwrap_err();
+        assert_eq!(refused.code, Code::TokenRequired);
+        assert_eq!(refused.headers[0].0, "www-authenticate");
+        assert_eq!(check(&rules, Listener::Unix, &[]), None);
+        assert!(!rules.serve_front_host());
+        let front = front("127.0.0.1:80", "127.0.0.1:5");
+        assert_eq!(check(&rules, front, &[("host", "pm3")]), Some(Code::NotInternal));
+    }
+}

@@ -1,0 +1,249 @@
+//! One request in, one answer out.
+
+use std::{any::Any, fmt, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
+
+use bytes::{Buf as _, Bytes};
+use futures_util::FutureExt as _;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Body;
+use pmesh_node::Node;
+use tokio::time::timeout;
+
+use crate::{
+    access::{AccessRules, Listener, check_no_browser},
+    calls::{Call, Reply, Style},
+    error::{ApiError, Code},
+    parameters::{Parameters, asks_for_pretty},
+    routes::{self, Kind},
+    token::Token,
+};
+
+/// What an [`Api`] is told beside the node.
+#[derive(Clone, Debug)]
+pub struct ApiSettings {
+    /// What `/version` answers: `v<semver>-<commit>`.
+    pub version: String,
+    /// Names that a `Host` may have beside `pm3`, `localhost` and loopback literals (`--api-host`).
+    pub host_names: Vec<String>,
+    /// What callers over TCP must show; with it the `pm3` host is off.
+    pub token: Option<Token>,
+}
+
+impl Default for ApiSettings {
+    /// The version of this crate, no further name, no token.
+    fn default() -> Self {
+        Self { version: concat!("v", env!("CARGO_PKG_VERSION")).to_owned(), host_names: Vec::new(), token: None }
+    }
+}
+
+/// The HTTP API of a node; clones are the same API.
+#[derive(Clone)]
+pub struct Api(Arc<Shared>);
+
+struct Shared {
+    node: Node,
+    version: String,
+    access: AccessRules,
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Api").field("version", &self.0.version).finish_non_exhaustive()
+    }
+}
+
+impl Api {
+    /// The largest body that is read, in bytes.
+    pub const MAX_BODY_LEN: usize = 64 * 1024;
+
+    /// How long a body may take to arrive.
+    pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+    /// How much of a body that is too large is taken off the connection all the same, so that a
+    /// caller who sends first and listens later reads the refusal instead of a reset.
+    const MAX_DISCARDED_LEN: usize = 1024 * 1024;
+
+    /// How long that may take.
+    const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
+
+    /// The API of `node`.
+    pub fn new(node: Node, settings: ApiSettings) -> Self {
+        let ApiSettings { version, host_names, token } = settings;
+        Self(Arc::new(Shared { node, version, access: AccessRules::new(&host_names, token) }))
+    }
+
+    /// Whether the virtual host `pm3` of the HTTP front is this API: not while a token is asked for.
+    pub fn serves_front_host(&self) -> bool {
+        self.0.access.serve_front_host()
+    }
+
+    pub(crate) fn node(&self) -> &Node {
+        &self.0.node
+    }
+
+    pub(crate) fn version(&self) -> &str {
+        &self.0.version
+    }
+
+    /// Answers a request that came in at `listener`.
+    ///
+    /// Everything that can be refused is refused before anything is changed. A panic is logged and
+    /// answered with 500. At most [`MAX_BODY_LEN`](Self::MAX_BODY_LEN) bytes of the body are kept, for
+    /// at most [`BODY_TIMEOUT`](Self::BODY_TIMEOUT). The answer to an action takes as long as the
+    /// operation, unless the request says otherwise.
+    ///
+    /// Cancel-safe: dropped before an action is queued, nothing happens; after, the operation goes
+    /// on without a listener.
+    pub async fn handle<B>(&self, request: Request<B>, listener: Listener) -> Response<Full<Bytes>>
+    where
+        B: Body,
+        B::Error: fmt::Display,
+    {
+        let (head, body) = request.into_parts();
+        let style = Style::of(asks_for_pretty(head.uri.query()));
+        // Shared state is only read here, or changed by the node in a task of its own: a panic leaves
+        // nothing half done.
+        let answer = AssertUnwindSafe(self.answer(&head, body, &listener)).catch_unwind().await;
+        let answer = answer.unwrap_or_else(|panic| {
+            let (method, path) = (&head.method, head.uri.path());
+            tracing::error!(%method, path, panic = what(&*panic), "a request's handler panicked");
+            Err(ApiError::new(Code::Internal, "something went wrong inside the server; its log has more"))
+        });
+        respond(answer, &head.method, style)
+    }
+
+    async fn answer<B>(&self, head: &request::Parts, body: B, listener: &Listener) -> Result<Reply, ApiError>
+    where
+        B: Body,
+        B::Error: fmt::Display,
+    {
+        self.0.access.check(head, listener)?;
+        let (route, open) = routes::find(head.uri.path())?;
+        if !route.kind.answers(&head.method) {
+            let methods = route.kind.methods();
+            let message = format!("{} answers {methods} only", route.pattern);
+            return Err(ApiError::new(Code::MethodNotAllowed, message)
+                .with_header(header::ALLOW, HeaderValue::from_static(methods)));
+        }
+        if route.kind != Kind::Read && head.method == Method::GET {
+            check_no_browser(&head.headers)?;
+        }
+        let body = read(head, body).await?;
+        let is_json = has_word(&head.headers, &header::CONTENT_TYPE, "json");
+        let parameters = Parameters::read(route.parameters, head.uri.query(), &body, is_json)?;
+        let call = Call {
+            open,
+            prefers_async: has_word(&head.headers, &PREFER, "respond-async"),
+            style: Style::of(parameters.pretty == Some(true)),
+            parameters,
+        };
+        (route.run)(self.clone(), call).await
+    }
+}
+
+/// RFC 7240.
+const PREFER: header::HeaderName = header::HeaderName::from_static("prefer");
+
+/// Whether a header has a word, in whatever case and between whatever separators.
+fn has_word(headers: &HeaderMap, name: &header::HeaderName, word: &str) -> bool {
+    let is_separator = |c: char| !c.is_ascii_alphanumeric() && c != '-';
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.split(is_separator).any(|found| found.eq_ignore_ascii_case(word)))
+}
+
+/// What a panic said.
+fn what(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+/// The whole body, if it is not too large and not too slow.
+async fn read<B>(head: &request::Parts, body: B) -> Result<Vec<u8>, ApiError>
+where
+    B: Body,
+    B::Error: fmt::Display,
+{
+    let mut body = pin!(body);
+    let too_large = || {
+        let message = format!("the body is larger than {} KiB", Api::MAX_BODY_LEN / 1024);
+        ApiError::new(Code::BodyTooLarge, message)
+    };
+    let declared = body.size_hint().lower();
+    if declared > Api::MAX_BODY_LEN as u64 {
+        // Who waits for `100 Continue` has sent nothing; to read on would ask for it.
+        let waits = head.headers.contains_key(header::EXPECT);
+        if !waits && declared <= Api::MAX_DISCARDED_LEN as u64 {
+            discard(body, Api::MAX_DISCARDED_LEN).await;
+        }
+        return Err(too_large());
+    }
+    let whole = async {
+        let mut whole = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| {
+                ApiError::new(Code::BadRequest, format!("the body ended too early: {error}"))
+            })?;
+            if let Ok(mut data) = frame.into_data() {
+                if whole.len() + data.remaining() > Api::MAX_BODY_LEN {
+                    discard(body, Api::MAX_DISCARDED_LEN).await;
+                    return Err(too_large());
+                }
+                while data.has_remaining() {
+                    let chunk = data.chunk();
+                    whole.extend_from_slice(chunk);
+                    data.advance(chunk.len());
+                }
+            }
+        }
+        Ok(whole)
+    };
+    timeout(Api::BODY_TIMEOUT, whole).await.unwrap_or_else(|_| {
+        let message = format!("the body took longer than {} s to arrive", Api::BODY_TIMEOUT.as_secs());
+        Err(ApiError::new(Code::BadRequest, message))
+    })
+}
+
+/// Takes up to `limit` bytes off the body, for a moment at most. Errors do not matter: it is over.
+async fn discard<B: Body>(mut body: std::pin::Pin<&mut B>, limit: usize) {
+    let reading = async {
+        let mut left = limit;
+        while let Some(Ok(frame)) = body.frame().await {
+            let length = frame.data_ref().map_or(0, bytes::Buf::remaining);
+            if length >= left {
+                break;
+            }
+            left -= length;
+        }
+    };
+    timeout(Api::DISCARD_TIMEOUT, reading).await.unwrap_or_default();
+}
+
+fn respond(answer: Result<Reply, ApiError>, method: &Method, style: Style) -> Response<Full<Bytes>> {
+    let (status, body, headers) = match answer {
+        Ok(Reply { status, body, headers }) => (status, body, headers),
+        Err(error) => {
+            let status = error.code.status();
+            if status == StatusCode::INTERNAL_SERVER_ERROR {
+                tracing::warn!(code = %error.code, error = error.message, "a request failed");
+            }
+            let body = style.write(&error.body());
+            (status, body, error.headers)
+        }
+    };
+    let length = body.len();
+    let body = if method == Method::HEAD { Bytes::new() } else { body };
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    let fixed = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8")),
+        (header::CONTENT_LENGTH, length.into()),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    ];
+    response.headers_mut().extend(fixed.into_iter().chain(headers));
+    response
+}

@@ -1,0 +1,143 @@
+//! What answers a call: one function a route, which asks the node and presents what it says.
+
+pub(crate) mod operation;
+pub(crate) mod repo;
+pub(crate) mod server;
+pub(crate) mod service;
+pub(crate) mod session;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use pmesh_node::{Operation, OperationId, Rebuild, Request};
+use serde::Serialize;
+use tokio::time::timeout;
+
+use crate::{
+    Api,
+    error::{ApiError, Code},
+    parameters::{Parameters, Wait},
+    wire,
+};
+
+/// A request that passed all checks that do not need the node.
+#[derive(Debug)]
+pub(crate) struct Call {
+    /// What stands where the pattern of the route is open.
+    pub(crate) open: Option<String>,
+    pub(crate) parameters: Parameters,
+    /// `Prefer: respond-async` (RFC 7240, 4.1).
+    pub(crate) prefers_async: bool,
+    pub(crate) style: Style,
+}
+
+/// How JSON is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Style {
+    Compact,
+    /// Indented by two spaces.
+    Pretty,
+}
+
+impl Style {
+    pub(crate) fn of(pretty: bool) -> Self {
+        if pretty { Self::Pretty } else { Self::Compact }
+    }
+
+    /// The text of a body; a newline ends it, so that a terminal's prompt begins a line of its own.
+    pub(crate) fn write(self, body: &impl Serialize) -> Bytes {
+        let mut text = match self {
+            Self::Compact => serde_json::to_vec(body),
+            Self::Pretty => serde_json::to_vec_pretty(body),
+        }
+        .expect("the types of `wire` are JSON");
+        text.push(b'\n');
+        text.into()
+    }
+}
+
+/// An answer that is no error.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Bytes,
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Reply {
+    fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+}
+
+/// The header that names the operation an action was.
+pub(crate) const OPERATION_ID: HeaderName = HeaderName::from_static("operation-id");
+
+/// An id in a header.
+fn id_header(id: OperationId) -> HeaderValue {
+    id.0.into()
+}
+
+impl Call {
+    /// 200 with this body.
+    fn reply(&self, body: &impl Serialize) -> Reply {
+        Reply { status: StatusCode::OK, body: self.style.write(body), headers: Vec::new() }
+    }
+
+    /// 202: the operation goes on.
+    fn accepted(&self, id: OperationId) -> Reply {
+        let location = HeaderValue::try_from(format!("/operation/{id}")).expect("digits are good in a header");
+        let body = wire::Accepted { operation: id.to_string() };
+        Reply { status: StatusCode::ACCEPTED, ..self.reply(&body) }
+            .with_header(header::LOCATION, location)
+            .with_header(OPERATION_ID, id_header(id))
+    }
+
+    /// How long an action's answer may take: `wait` wins over `Prefer`.
+    fn wait(&self) -> Wait {
+        let default = if self.prefers_async { Wait::NotAtAll } else { Wait::ToTheEnd };
+        self.parameters.wait.unwrap_or(default)
+    }
+}
+
+/// What `invalidate` means to the node.
+fn rebuild(call: &Call) -> Rebuild {
+    if call.parameters.invalidate == Some(true) { Rebuild::Everything } else { Rebuild::Changed }
+}
+
+/// Asks the node for a change and answers with its outcome, or with 202 if that takes too long.
+///
+/// Dropped, it leaves the operation running: it is the node's, not the request's.
+async fn act(api: &Api, call: &Call, request: Request) -> Result<Reply, ApiError> {
+    let id = api.node().submit(request)?;
+    let wait = call.wait();
+    if wait == Wait::NotAtAll {
+        return Ok(call.accepted(id));
+    }
+    let Some(operation) = ended(api, id, wait).await? else { return Ok(call.accepted(id)) };
+    let error = match operation.outcome {
+        Some(Ok(outcome)) => {
+            return Ok(call.reply(&wire::result(&outcome)).with_header(OPERATION_ID, id_header(id)));
+        }
+        Some(Err(failure)) => ApiError::from(&*failure),
+        None => ApiError::new(Code::Cancelled, "the operation was cancelled"),
+    };
+    Err(error.with_header(OPERATION_ID, id_header(id)).of_operation(id))
+}
+
+/// The operation when it has ended; none if it has not within `wait`.
+async fn ended(api: &Api, id: OperationId, wait: Wait) -> Result<Option<Operation>, ApiError> {
+    let end = api.node().operation_ended(id);
+    let operation = match wait {
+        Wait::ToTheEnd => end.await,
+        Wait::NotAtAll => return Ok(None),
+        Wait::For(limit) => match timeout(limit, end).await {
+            Ok(operation) => operation,
+            Err(_) => return Ok(None),
+        },
+    };
+    operation.map(Some).ok_or_else(|| {
+        let message = format!("no operation {id}; the last 100 are kept, /operation lists them");
+        ApiError::new(Code::OperationNotFound, message)
+    })
+}

@@ -1,0 +1,73 @@
+//! `/operation`.
+
+use pmesh_node::{Operation, OperationId};
+use tokio::time::timeout;
+
+use super::{Call, Reply, ended};
+use crate::{
+    Api,
+    error::{ApiError, Code},
+    near_miss::quoted,
+    parameters::Wait,
+    wire,
+};
+
+/// The last operations, newest first; with `wait`, when all that are there now have ended.
+pub(crate) async fn list(api: Api, call: Call) -> Result<Reply, ApiError> {
+    let unfinished: Vec<OperationId> = api
+        .node()
+        .operations()
+        .into_iter()
+        .filter(|operation| !operation.state.has_ended())
+        .map(|operation| operation.id)
+        .collect();
+    let all_ended = async {
+        for id in unfinished {
+            api.node().operation_ended(id).await;
+        }
+    };
+    match call.parameters.wait {
+        None | Some(Wait::NotAtAll) => {}
+        Some(Wait::ToTheEnd) => all_ended.await,
+        Some(Wait::For(limit)) => timeout(limit, all_ended).await.unwrap_or_default(),
+    }
+    let operations: Vec<_> = api.node().operations().iter().map(present).collect();
+    Ok(call.reply(&operations))
+}
+
+/// One operation; with `wait`, when it has ended or the time is up.
+pub(crate) async fn show(api: Api, call: Call) -> Result<Reply, ApiError> {
+    let text = call.open.as_deref().unwrap_or_default();
+    let unknown = || {
+        let message = format!("no operation {}; the last 100 are kept, /operation lists them", quoted(text));
+        ApiError::new(Code::OperationNotFound, message)
+    };
+    let id = text.parse::<OperationId>().map_err(|_| unknown())?;
+    let operation = match api.node().operation(id).ok_or_else(unknown)? {
+        running if !running.state.has_ended() => {
+            ended(&api, id, call.parameters.wait.unwrap_or(Wait::NotAtAll)).await?
+        }
+        ended => Some(ended),
+    };
+    // Asked again, because its steps went on while we waited.
+    let operation = operation.or_else(|| api.node().operation(id)).ok_or_else(unknown)?;
+    Ok(call.reply(&present(&operation)))
+}
+
+fn present(operation: &Operation) -> wire::Operation {
+    let (result, error) = match &operation.outcome {
+        None => (None, None),
+        Some(Ok(outcome)) => (Some(wire::result(outcome)), None),
+        Some(Err(failure)) => (None, Some(ApiError::from(&**failure).of_operation(operation.id).body())),
+    };
+    wire::Operation {
+        id: operation.id.to_string(),
+        kind: operation.kind.as_str().to_owned(),
+        state: operation.state.as_str().to_owned(),
+        started: wire::timestamp(operation.started),
+        ended: wire::timestamp(operation.ended),
+        steps: operation.steps.iter().map(wire::Step::from).collect(),
+        result,
+        error,
+    }
+}

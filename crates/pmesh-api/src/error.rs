@@ -1,0 +1,260 @@
+//! What goes wrong, for a person, for a program and as a status: each given once, here.
+
+use std::{error::Error, fmt};
+
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use pmesh_manifest::ReadError;
+use pmesh_node::{Failure, OperationId, RolloutFailure, SubmitError};
+use pmesh_vcs::VcsError;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::wire;
+
+macro_rules! codes {
+    ($($status:literal: $($(#[doc = $doc:literal])+ $name:ident $text:literal,)+)+) => {
+        /// The `code` of an error's body: what a program goes by.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Code {
+            $($($(#[doc = $doc])+ $name,)+)+
+        }
+
+        impl Code {
+            /// All of them, by status.
+            pub const ALL: &[Self] = &[$($(Self::$name,)+)+];
+
+            /// The code as it stands in the body.
+            pub fn as_str(self) -> &'static str {
+                match self { $($(Self::$name => $text,)+)+ }
+            }
+
+            /// The status of the answer that has it.
+            pub fn status(self) -> StatusCode {
+                let status = match self { $($(Self::$name => $status,)+)+ };
+                StatusCode::from_u16(status).expect("the table below has statuses between 400 and 504")
+            }
+        }
+    };
+}
+
+codes! {
+    400:
+        /// A malformed path, header, JSON, form or percent-encoding.
+        BadRequest "bad_request",
+        /// A parameter that the route does not have.
+        UnknownParameter "unknown_parameter",
+        /// A value of the wrong type, or two values for one parameter.
+        BadParameter "bad_parameter",
+        /// `/service/stop/` or `/service/restart/` without a name after the slash.
+        ServiceNameMissing "service_name_missing",
+    401:
+        /// A token is asked for, and none was sent.
+        TokenRequired "token_required",
+        /// It is not this one.
+        TokenWrong "token_wrong",
+    403:
+        /// The `pm3` host was asked from elsewhere, or through another proxy.
+        NotInternal "not_internal",
+        /// The `Host` is not a name of the API.
+        HostNotAllowed "host_not_allowed",
+        /// A page of another site asks, or a browser acts by GET.
+        CrossSite "cross_site",
+    404:
+        /// No such path.
+        RouteNotFound "route_not_found",
+        /// No such service.
+        ServiceNotFound "service_not_found",
+        /// No such operation, or one that is no longer kept.
+        OperationNotFound "operation_not_found",
+        /// The manifest is in no repository.
+        RepositoryNotFound "repository_not_found",
+    405:
+        /// Not by this method; `Allow` says by which.
+        MethodNotAllowed "method_not_allowed",
+    409:
+        /// The branch follows no remote.
+        NoRemote "no_remote",
+        /// The remote has no such branch.
+        NoRemoteBranch "no_remote_branch",
+        /// No branch is checked out.
+        DetachedHead "detached_head",
+        /// The branch has no commit yet.
+        UnbornBranch "unborn_branch",
+        /// A merge, rebase, cherry-pick or bisect has begun.
+        MergeInProgress "merge_in_progress",
+        /// Another git is at work.
+        RepositoryLocked "repository_locked",
+        /// The manifest does not allow updates.
+        UpdateDisabled "update_disabled",
+        /// Local changes would be lost.
+        WorkTreeDirty "work_tree_dirty",
+        /// Local commits would be lost.
+        HistoryDiverged "history_diverged",
+        /// It ended early and went back.
+        Cancelled "cancelled",
+    413:
+        /// The body is above 64 KiB.
+        BodyTooLarge "body_too_large",
+    422:
+        /// The manifest has mistakes.
+        ManifestInvalid "manifest_invalid",
+    500:
+        /// Services did not become ready.
+        RolloutFailed "rollout_failed",
+        /// The repository cannot be read.
+        RepositoryDamaged "repository_damaged",
+        /// Something that should not happen; the log has more.
+        Internal "internal",
+    502:
+        /// The remote could not be reached, or refused.
+        FetchFailed "fetch_failed",
+    503:
+        /// Too many operations wait.
+        Busy "busy",
+        /// The server is about to end.
+        ShuttingDown "shutting_down",
+    504:
+        /// The remote did not answer in time.
+        FetchTimeout "fetch_timeout",
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Seconds after which a caller may try again when the queue is full: an operation that is in the
+/// way takes about as long as a service needs to start.
+const RETRY_AFTER: &str = "5";
+
+/// An answer that is an error.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ApiError {
+    pub(crate) code: Code,
+    pub(crate) message: String,
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    /// What follows `error` and `code` in the body.
+    fields: Map<String, Value>,
+}
+
+impl ApiError {
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), headers: Vec::new(), fields: Map::new() }
+    }
+
+    pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    pub(crate) fn with_field(mut self, name: &str, value: impl Serialize) -> Self {
+        let value = serde_json::to_value(value).expect("the types of `wire` are JSON");
+        self.fields.insert(name.to_owned(), value);
+        self
+    }
+
+    /// The error of an action that was begun: its id is the last field of the body.
+    pub(crate) fn of_operation(self, id: OperationId) -> Self {
+        self.with_field("operation", id.to_string())
+    }
+
+    /// `{"error", "code", …}`.
+    pub(crate) fn body(&self) -> Value {
+        let mut body = Map::new();
+        body.insert("error".to_owned(), json!(self.message));
+        body.insert("code".to_owned(), json!(self.code.as_str()));
+        body.extend(self.fields.clone());
+        Value::Object(body)
+    }
+}
+
+/// An error and its causes in one sentence: our texts leave the cause to `source`.
+fn sentence(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+impl From<&VcsError> for ApiError {
+    fn from(error: &VcsError) -> Self {
+        // No `_` arm: a new failure is given its code before the workspace compiles again.
+        let code = match error {
+            VcsError::NotFound(_) => Code::RepositoryNotFound,
+            VcsError::Damaged { .. } => Code::RepositoryDamaged,
+            VcsError::NoRemote { .. } => Code::NoRemote,
+            VcsError::NoRemoteBranch { .. } => Code::NoRemoteBranch,
+            VcsError::Detached { .. } => Code::DetachedHead,
+            VcsError::Unborn { .. } => Code::UnbornBranch,
+            VcsError::InProgress { .. } => Code::MergeInProgress,
+            VcsError::Locked { .. } => Code::RepositoryLocked,
+            VcsError::Dirty { .. } => Code::WorkTreeDirty,
+            VcsError::Diverged { .. } => Code::HistoryDiverged,
+            VcsError::Fetch { .. } => Code::FetchFailed,
+            VcsError::FetchTimeout { .. } => Code::FetchTimeout,
+            VcsError::Cancelled => Code::Cancelled,
+            VcsError::UnknownCommit(_)
+            | VcsError::TooLarge { .. }
+            | VcsError::Io { .. }
+            | VcsError::Program { .. }
+            | VcsError::Git { .. } => Code::Internal,
+        };
+        Self::new(code, sentence(error))
+    }
+}
+
+impl From<&Failure> for ApiError {
+    fn from(failure: &Failure) -> Self {
+        // No `_` arm, as above.
+        let code = match failure {
+            Failure::Vcs(error) => return error.into(),
+            Failure::Rollout(rollout) => return rollout_failed(rollout, failure),
+            Failure::ManifestInvalid(mistakes)
+            | Failure::ManifestUnreadable(ReadError::Invalid(mistakes)) => {
+                let mistakes: Vec<_> = mistakes.iter().map(wire::Mistake::from).collect();
+                return Self::new(Code::ManifestInvalid, sentence(failure)).with_field("mistakes", mistakes);
+            }
+            Failure::UpdateDisabled => Code::UpdateDisabled,
+            Failure::ManifestMissing { .. }
+            | Failure::ManifestUnreadable(
+                ReadError::Io { .. } | ReadError::NotFound(_) | ReadError::Ambiguous(_),
+            ) => Code::ManifestInvalid,
+            Failure::UnknownService(_) => Code::ServiceNotFound,
+            Failure::ShuttingDown => Code::ShuttingDown,
+            Failure::Internal(_) => Code::Internal,
+        };
+        Self::new(code, sentence(failure))
+    }
+}
+
+fn rollout_failed(rollout: &RolloutFailure, failure: &Failure) -> ApiError {
+    let mut error = ApiError::new(Code::RolloutFailed, sentence(failure));
+    if let Some((from, to)) = &rollout.revisions {
+        error = error
+            .with_field("from", wire::Revision::from(from))
+            .with_field("to", wire::Revision::from(to));
+    }
+    error = match rollout.restarted {
+        Some(count) => error.with_field("count", count),
+        None => error.with_field("rolled_back", rollout.rolled_back),
+    };
+    error.with_field("services", wire::reasons(&rollout.services))
+}
+
+impl From<SubmitError> for ApiError {
+    fn from(error: SubmitError) -> Self {
+        let refused = |code| Self::new(code, sentence(&error));
+        match &error {
+            SubmitError::Busy => refused(Code::Busy).with_header(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER)),
+            SubmitError::ShuttingDown => refused(Code::ShuttingDown),
+            SubmitError::UnknownService(_) => refused(Code::ServiceNotFound),
+        }
+    }
+}

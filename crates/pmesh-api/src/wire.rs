@@ -1,0 +1,515 @@
+//! What the bodies look like: the types of answers, as JSON and back.
+//!
+//! Names, types and the order of the fields are the contract; `docs/api.md` explains each.
+
+use std::{collections::BTreeMap, fmt, marker::PhantomData, time::SystemTime};
+
+use pmesh_node::{Outcome, Repository};
+use pmesh_supervisor::{HealthReport, InstanceFigures, ProcessFigures, ServiceName, Status};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde_json::Value;
+use time::{OffsetDateTime, macros::format_description};
+
+/// "No time" in the documented form.
+pub const NO_TIME: &str = "0001-01-01T00:00:00Z";
+
+/// A time as RFC 3339 in UTC with milliseconds, or [`NO_TIME`].
+pub fn timestamp(time: Option<SystemTime>) -> String {
+    const FORMAT: &[time::format_description::BorrowedFormatItem<'_>] =
+        format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+    time.and_then(|time| {
+        // Before 1970 there is nothing that we could have seen.
+        let nanos = time.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_nanos();
+        OffsetDateTime::from_unix_timestamp_nanos(i128::try_from(nanos).ok()?).ok()
+    })
+    .and_then(|time| time.format(FORMAT).ok())
+    .unwrap_or_else(|| NO_TIME.to_owned())
+}
+
+/// An object with names of ours as keys, in an order of ours.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Named<T>(pub Vec<(String, T)>);
+
+impl<T> Named<T> {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<T> Default for Named<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<K: fmt::Display, T> FromIterator<(K, T)> for Named<T> {
+    fn from_iter<I: IntoIterator<Item = (K, T)>>(members: I) -> Self {
+        Self(members.into_iter().map(|(name, value)| (name.to_string(), value)).collect())
+    }
+}
+
+impl<T: Serialize> Serialize for Named<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> de::Visitor<'de> for Members<T> {
+            type Value = Named<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Named<T>, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Named(members))
+            }
+        }
+
+        deserializer.deserialize_map(Members(PhantomData))
+    }
+}
+
+/// The reasons of services that failed, by their names.
+pub(crate) fn reasons(failed: &BTreeMap<ServiceName, String>) -> Named<String> {
+    failed.iter().map(|(name, reason)| (name, reason.clone())).collect()
+}
+
+/// The body of an error; more fields may follow.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// A sentence for a person.
+    pub error: String,
+    /// A word for a program.
+    pub code: String,
+    /// The operation that failed, if one was begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<String>,
+}
+
+/// A mistake in a manifest, and its place.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Mistake {
+    /// The file.
+    pub file: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// The column in characters, from 1.
+    pub column: usize,
+    /// What was found and what was expected.
+    pub message: String,
+}
+
+impl From<&pmesh_manifest::Mistake> for Mistake {
+    fn from(mistake: &pmesh_manifest::Mistake) -> Self {
+        let message = match mistake.path.as_str() {
+            "" => mistake.message.clone(),
+            path => format!("{path}: {}", mistake.message),
+        };
+        let file = mistake.file.display().to_string();
+        Self { file, line: mistake.line, column: mistake.column, message }
+    }
+}
+
+/// A branch and its newest commit.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Revision {
+    /// `main`, `origin/main`, or `HEAD` when none is checked out.
+    pub branch: String,
+    /// The commit, in full.
+    pub hash: String,
+    /// Its author, as `Name <email>`.
+    pub author: String,
+    /// Its whole message, without trailing newlines.
+    pub message: String,
+}
+
+impl From<&pmesh_vcs::Revision> for Revision {
+    fn from(revision: &pmesh_vcs::Revision) -> Self {
+        Self {
+            branch: revision.branch.to_string(),
+            hash: revision.commit.as_ref().map(ToString::to_string).unwrap_or_default(),
+            author: revision.author.clone(),
+            message: revision.message.clone(),
+        }
+    }
+}
+
+/// `/repo`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Repo {
+    /// The version control system.
+    pub sys: String,
+    /// What is checked out.
+    #[serde(rename = "ref")]
+    pub head: Revision,
+    /// What the remote offers; all fields empty without one.
+    pub remote: Revision,
+    /// The remote's address, or nothing.
+    pub url: String,
+}
+
+impl From<Repository> for Repo {
+    fn from(repository: Repository) -> Self {
+        Self {
+            sys: repository.system.to_owned(),
+            head: (&repository.head).into(),
+            remote: repository.remote.as_ref().map(Revision::from).unwrap_or_default(),
+            url: repository.url.unwrap_or_default(),
+        }
+    }
+}
+
+/// `/repo/update`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Updated {
+    /// What was checked out before.
+    pub from: Revision,
+    /// What the remote offers.
+    pub to: Revision,
+    /// Commits that only this machine has, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ahead: Option<usize>,
+    /// Services that had no ready instance before and have none now, and why.
+    #[serde(default, skip_serializing_if = "Named::is_empty")]
+    pub services: Named<String>,
+}
+
+/// `/reload`, and the start in `/operation`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Services that had no ready instance before and have none now, and why.
+    #[serde(default, skip_serializing_if = "Named::is_empty")]
+    pub services: Named<String>,
+}
+
+/// `/service/restart`, `/service/stop`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// How many services.
+    pub count: usize,
+}
+
+/// Nothing to tell but that it is done: `{}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {}
+
+/// An operation that goes on: the body of a 202.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// Its id, for `/operation/{id}`.
+    pub operation: String,
+}
+
+/// The documented body of an action's answer.
+pub(crate) fn result(outcome: &Outcome) -> Value {
+    let body = match outcome {
+        Outcome::Started { failed } | Outcome::Reloaded { failed } => {
+            serde_json::to_value(Reloaded { services: reasons(failed) })
+        }
+        Outcome::Updated(update) => serde_json::to_value(Updated {
+            from: (&update.from).into(),
+            to: (&update.to).into(),
+            ahead: update.ahead,
+            services: reasons(&update.failed),
+        }),
+        Outcome::Restarted { count } | Outcome::Stopped { count } => {
+            serde_json::to_value(Counted { count: *count })
+        }
+        Outcome::ShutDown => serde_json::to_value(Done {}),
+    };
+    body.expect("these types are JSON")
+}
+
+/// `/service/health`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Health {
+    /// `OK`, `Degraded`, `Starting`, `Down` or `Stopped`.
+    pub status: String,
+    /// Instances (or addresses) that are healthy.
+    pub healthy: u32,
+    /// Instances that are wanted.
+    pub total: u32,
+    /// What is wrong, if anything is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub err: Option<String>,
+}
+
+impl From<HealthReport> for Health {
+    fn from(report: HealthReport) -> Self {
+        let status = match report.status {
+            Status::Ok => "OK",
+            Status::Degraded => "Degraded",
+            Status::Starting => "Starting",
+            Status::Down => "Down",
+            Status::Stopped => "Stopped",
+        };
+        let HealthReport { status: _, healthy, total, error: err } = report;
+        Self { status: status.to_owned(), healthy, total, err }
+    }
+}
+
+/// `/service/metrics`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Metrics {
+    /// The id of the service's run.
+    pub id: String,
+    /// `app`, `file` or `proxy`.
+    #[serde(rename = "type")]
+    pub service_type: String,
+    /// Its upstreams.
+    pub server: Server,
+    /// Its instances.
+    pub processes: Vec<Process>,
+    /// Its health at the same time.
+    #[serde(flatten)]
+    pub health: Health,
+}
+
+/// The upstreams of a service: `{}` where there are none.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Server {
+    /// One for each address that takes traffic.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub upstreams: Vec<Upstream>,
+}
+
+/// An address that takes traffic for a service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Upstream {
+    /// Where it listens.
+    pub address: String,
+    /// Whether it is healthy.
+    pub healthy: bool,
+    /// Requests in flight.
+    pub load_factor: u64,
+    /// Requests so far.
+    pub request_count: u64,
+    /// Those without an answer.
+    pub error_count: u64,
+    /// Those with a status from 500.
+    pub server_error_count: u64,
+    /// Those with a status from 400 to 499.
+    pub client_error_count: u64,
+}
+
+/// An instance: the sums over its process tree, and the tree.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Process {
+    /// Its first process and the sums.
+    #[serde(flatten)]
+    pub figures: Figures,
+    /// Every process of the tree by its pid, the instance's own among them.
+    pub tree: Named<Figures>,
+}
+
+/// What is measured of a process: bytes, but for `cpu`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Figures {
+    /// Its number.
+    pub pid: u32,
+    /// When it was started.
+    pub create_time: String,
+    /// Its command line.
+    pub cmd: String,
+    /// The share of one core over the last sample.
+    pub cpu: f64,
+    /// Resident memory.
+    pub rss: u64,
+    /// Virtual memory.
+    pub vms: u64,
+    /// The most resident memory so far.
+    pub hwm: u64,
+    /// Memory for data.
+    pub data: u64,
+    /// Memory for stacks.
+    pub stack: u64,
+    /// Memory that cannot be swapped out.
+    pub locked: u64,
+    /// Memory that is swapped out.
+    pub swap: u64,
+    /// Read from disks.
+    pub io_read: u64,
+    /// Written to disks.
+    pub io_write: u64,
+}
+
+impl From<pmesh_node::Metrics> for Metrics {
+    fn from(metrics: pmesh_node::Metrics) -> Self {
+        let pmesh_node::Metrics { id, kind, upstreams, instances, health } = metrics;
+        let upstreams = upstreams.into_iter().map(|(upstream, healthy)| Upstream {
+            address: upstream.address.to_string(),
+            healthy,
+            load_factor: upstream.in_flight as u64,
+            request_count: upstream.request_count,
+            error_count: upstream.error_count,
+            server_error_count: upstream.server_error_count,
+            client_error_count: upstream.client_error_count,
+        });
+        Self {
+            id: id.to_string(),
+            service_type: kind.as_str().to_owned(),
+            server: Server { upstreams: upstreams.collect() },
+            processes: instances.into_iter().map(Process::from).collect(),
+            health: health.into(),
+        }
+    }
+}
+
+impl From<InstanceFigures> for Process {
+    fn from(instance: InstanceFigures) -> Self {
+        let tree = instance.tree.iter().map(|(pid, process)| (pid, process.into())).collect();
+        Self { figures: (&instance.figures).into(), tree }
+    }
+}
+
+impl From<&ProcessFigures> for Figures {
+    fn from(process: &ProcessFigures) -> Self {
+        Self {
+            pid: process.pid,
+            create_time: timestamp(Some(process.create_time)),
+            cmd: process.cmd.clone(),
+            cpu: process.cpu,
+            rss: process.rss,
+            vms: process.vms,
+            hwm: process.hwm,
+            data: process.data,
+            stack: process.stack,
+            locked: process.locked,
+            swap: process.swap,
+            io_read: process.io_read,
+            io_write: process.io_write,
+        }
+    }
+}
+
+/// `/session`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sessions {
+    /// How many clients there are, also those that `limit` leaves out.
+    pub num_clients: usize,
+    /// The clients by their addresses.
+    pub sessions: Named<ClientSession>,
+}
+
+/// One client and its recent traffic.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClientSession {
+    /// Requests per second between the first and the last; 0 with one.
+    pub avg_rps: f64,
+    /// Requests since the first.
+    pub num_reqs: u64,
+    /// When the first came.
+    pub first_seen: String,
+    /// When its block ends, or [`NO_TIME`].
+    pub blocked_until: String,
+}
+
+impl From<pmesh_sessions::Snapshot> for Sessions {
+    fn from(snapshot: pmesh_sessions::Snapshot) -> Self {
+        let session = |client: pmesh_sessions::ClientSession| {
+            let session = ClientSession {
+                avg_rps: client.avg_rps,
+                num_reqs: client.num_reqs,
+                first_seen: timestamp(Some(client.first_seen)),
+                blocked_until: timestamp(client.blocked_until),
+            };
+            (client.client, session)
+        };
+        Self {
+            num_clients: snapshot.num_clients,
+            sessions: snapshot.clients.into_iter().map(session).collect(),
+        }
+    }
+}
+
+/// `/operation/{id}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Operation {
+    /// Its id.
+    pub id: String,
+    /// `start`, `update`, `reload`, `restart`, `stop` or `shutdown`.
+    pub kind: String,
+    /// `queued`, `running`, `done`, `failed` or `cancelled`.
+    pub state: String,
+    /// When its turn came, or [`NO_TIME`].
+    pub started: String,
+    /// When it ended, or [`NO_TIME`].
+    pub ended: String,
+    /// What it did, in order.
+    pub steps: Vec<Step>,
+    /// The documented body of the action's answer, once it has ended well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<Value>,
+    /// The error's body, once it has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Value>,
+}
+
+/// One step of an operation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// What it does.
+    pub name: String,
+    /// The service that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// `running`, `done` or `failed`.
+    pub state: String,
+    /// When it began.
+    pub started: String,
+    /// When it ended, or [`NO_TIME`].
+    pub ended: String,
+    /// What a person may want to know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+impl From<&pmesh_node::Step> for Step {
+    fn from(step: &pmesh_node::Step) -> Self {
+        Self {
+            name: step.name.as_str().to_owned(),
+            service: step.service.as_ref().map(ToString::to_string),
+            state: step.state.as_str().to_owned(),
+            started: timestamp(Some(step.started)),
+            ended: timestamp(step.ended),
+            detail: step.detail.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::{NO_TIME, Named, timestamp};
+
+    #[test]
+    fn a_time_is_utc_with_milliseconds() {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_nanos(1_709_949_772_662_999_999);
+        assert_eq!(timestamp(Some(time)), "2024-03-09T02:02:52.662Z");
+        assert_eq!(timestamp(Some(SystemTime::UNIX_EPOCH)), "1970-01-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn no_time_is_the_zero_time() {
+        assert_eq!(timestamp(None), NO_TIME);
+        assert_eq!(timestamp(Some(SystemTime::UNIX_EPOCH - Duration::from_secs(1))), NO_TIME);
+    }
+
+    #[test]
+    fn names_keep_their_order_both_ways() {
+        let named: Named<u32> = [("web", 1), ("api", 2)].into_iter().collect();
+        let json = serde_json::to_string(&named).unwrap();
+        assert_eq!(json, r#"{"web":1,"api":2}"#);
+        assert_eq!(serde_json::from_str::<Named<u32>>(&json).unwrap(), named);
+    }
+}

@@ -1,0 +1,212 @@
+//! The API on real sockets, and the client that asks it.
+
+use std::{future::pending, io, time::Duration};
+
+use pmesh_api::{
+    Api, ApiSettings, Token,
+    client::{Client, ClientError, Endpoint, service_path},
+    serve_tcp, serve_unix,
+    wire::{Counted, Named},
+};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream, UnixListener},
+    sync::oneshot,
+    task::JoinHandle,
+    time::timeout,
+};
+
+use crate::{api_of, node};
+
+/// A server on a port of its own, its end, and the task that it runs in.
+async fn over_tcp(api: Api) -> (Endpoint, oneshot::Sender<()>, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (end, ended) = oneshot::channel();
+    let server = tokio::spawn(serve_tcp(listener, api, async {
+        ended.await.unwrap_or_default();
+    }));
+    (Endpoint::Http { host: address.ip().to_string(), port: address.port() }, end, server)
+}
+
+fn port(endpoint: &Endpoint) -> u16 {
+    match endpoint {
+        Endpoint::Http { port, .. } => *port,
+        Endpoint::Unix(path) => panic!("{} has no port", path.display()),
+    }
+}
+
+/// Sends bytes and reads all that comes back until the server closes.
+async fn raw(endpoint: &Endpoint, request: &[u8]) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port(endpoint))).await.unwrap();
+    stream.write_all(request).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn tcp_and_unix_socket_give_the_same_bytes() {
+    let node = node().await;
+    let (endpoint, _end, _server) = over_tcp(api_of(&node)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("api.sock");
+    let server = serve_unix(UnixListener::bind(&path).unwrap(), api_of(&node), pending());
+    let server = tokio::spawn(server);
+    for path_and_query in ["/repo?pretty", "/service", "/service/health", "/nope"] {
+        let tcp = Client::new(endpoint.clone(), None).get(path_and_query).await.unwrap();
+        let unix = Client::new(Endpoint::Unix(path.clone()), None).get(path_and_query).await.unwrap();
+        assert_eq!((tcp.status, tcp.body), (unix.status, unix.body), "{path_and_query}");
+    }
+    server.abort();
+}
+
+#[tokio::test]
+async fn the_client_acts_and_reads_typed_answers() {
+    let node = node().await;
+    let (endpoint, _end, _server) = over_tcp(api_of(&node)).await;
+    let client = Client::new(endpoint, None);
+    let before: Named<String> = client.get("/service").await.unwrap().json().unwrap();
+
+    let path = service_path("restart", Some("web"));
+    let answer = client.post(&path, json!({"invalidate": true})).await.unwrap();
+    assert_eq!(answer.json::<Counted>().unwrap(), Counted { count: 1 });
+    assert!(answer.headers.contains_key("operation-id"));
+
+    let after: Named<String> = client.get("/service").await.unwrap().json().unwrap();
+    assert_ne!(before, after);
+    assert_eq!(client.manifest().await.unwrap().as_deref(), Some(node.manifest()));
+}
+
+#[tokio::test]
+async fn the_client_reads_errors() {
+    let node = node().await;
+    let (endpoint, _end, _server) = over_tcp(api_of(&node)).await;
+    let client = Client::new(endpoint, None);
+    for (service, code) in [("a/b", "service_not_found"), ("", "service_name_missing"), ("é", "service_not_found")] {
+        let answer = client.post(&service_path("stop", Some(service)), json!({})).await.unwrap();
+        assert_eq!(answer.error().unwrap().unwrap().code, code, "{service:?}");
+    }
+    assert!(client.get("/ping").await.unwrap().error().unwrap().is_none());
+    assert!(matches!(client.get("no path").await, Err(ClientError::BadPath { .. })));
+    assert!(matches!(client.get("ping").await, Err(ClientError::BadPath { .. })));
+}
+
+#[tokio::test]
+async fn the_client_tells_no_server_from_a_bad_one() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = Endpoint::Http { host: "127.0.0.1".into(), port: listener.local_addr().unwrap().port() };
+    let client = Client::new(endpoint, None);
+
+    let rubbish = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.read_u8().await.unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhtml").await.unwrap();
+        stream.shutdown().await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(client.get("/ping"), rubbish);
+    assert!(matches!(answer.unwrap().json::<Value>(), Err(ClientError::NotOurs { .. })));
+
+    let broken_off = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.read_u8().await.unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nht").await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(client.get("/ping"), broken_off);
+    assert!(matches!(answer, Err(ClientError::BrokenOff { .. })), "{answer:?}");
+
+    drop(listener);
+    assert!(matches!(client.get("/ping").await, Err(ClientError::Unreachable { .. })));
+    let nowhere = Client::new(Endpoint::Unix("/nonexistent/api.sock".into()), None).get("/ping").await;
+    assert!(matches!(
+        nowhere, Err(ClientError::Unreachable { source, .. }) if source.kind() == io::ErrorKind::NotFound
+    ));
+}
+
+#[tokio::test]
+async fn a_client_with_the_token_is_let_in_over_tcp() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    std::fs::write(&path, "a-token-of-32-characters-0123456").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let token = Token::read(&path).unwrap();
+
+    let node = node().await;
+    let api = Api::new((*node).clone(), ApiSettings { token: Some(token.clone()), ..ApiSettings::default() });
+    let (endpoint, _end, _server) = over_tcp(api).await;
+    let without = Client::new(endpoint.clone(), None).get("/ping").await.unwrap();
+    assert_eq!((without.status.as_u16(), &without.headers["www-authenticate"]), (401, &"Bearer".parse().unwrap()));
+    let with = Client::new(endpoint, Some(token)).get("/ping").await.unwrap();
+    assert_eq!(with.status.as_u16(), 200);
+}
+
+#[tokio::test]
+async fn a_head_has_the_length_of_the_body_and_no_body() {
+    let node = node().await;
+    let (endpoint, _end, _server) = over_tcp(api_of(&node)).await;
+    let request = "GET /service HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let get = raw(&endpoint, request.as_bytes()).await;
+    let head = raw(&endpoint, request.replace("GET", "HEAD").as_bytes()).await;
+    let (get_head, body) = get.split_once("\r\n\r\n").unwrap();
+    let without_date = |head: &str| -> Vec<String> {
+        head.lines().filter(|line| !line.starts_with("date:")).map(str::to_owned).collect()
+    };
+    let (head, nothing) = head.split_once("\r\n\r\n").unwrap();
+    assert_eq!((without_date(head), nothing), (without_date(get_head), ""));
+    assert!(head.contains(&format!("content-length: {}", body.len())), "{head}");
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_is_refused_with_an_answer_that_arrives() {
+    let node = node().await;
+    let (endpoint, _end, _server) = over_tcp(api_of(&node)).await;
+    for length in [Api::MAX_BODY_LEN + 1, 10 * Api::MAX_BODY_LEN] {
+        let head = format!("POST /reload HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
+        let answer = raw(&endpoint, &[head.as_bytes(), &vec![b' '; length]].concat()).await;
+        assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+        assert!(answer.contains("body_too_large"), "{answer}");
+    }
+    let chunk = format!("{:x}\r\n{}\r\n", 40_000, "x".repeat(40_000));
+    let head = "POST /reload HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let answer = raw(&endpoint, format!("{head}{chunk}{chunk}0\r\n\r\n").as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+}
+
+#[tokio::test]
+async fn who_asks_before_sending_too_much_is_told_not_to() {
+    let node = node().await;
+    let (endpoint, _end, _server) = over_tcp(api_of(&node)).await;
+    let head = "POST /reload HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 100000\r\n\r\n";
+    let answer = raw(&endpoint, head.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+}
+
+#[tokio::test]
+async fn at_the_end_idle_connections_are_closed_and_requests_in_flight_are_answered() {
+    let node = node().await;
+    let (endpoint, end, server) = over_tcp(api_of(&node)).await;
+    let mut idle = TcpStream::connect(("127.0.0.1", port(&endpoint))).await.unwrap();
+    idle.write_all(b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    assert_eq!(idle.read_u8().await.unwrap(), b'H');
+    let silent = TcpStream::connect(("127.0.0.1", port(&endpoint))).await.unwrap();
+    // Its body is not there yet, so the request is in flight.
+    let mut in_flight = TcpStream::connect(("127.0.0.1", port(&endpoint))).await.unwrap();
+    let head = "POST /reload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n";
+    in_flight.write_all(head.as_bytes()).await.unwrap();
+    let mut go_on = [0; 25];
+    in_flight.read_exact(&mut go_on).await.unwrap();
+
+    end.send(()).unwrap();
+    let mut rest = Vec::new();
+    idle.read_to_end(&mut rest).await.unwrap();
+    assert!(!server.is_finished());
+    in_flight.write_all(b"{}").await.unwrap();
+    let mut answer = String::new();
+    in_flight.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    timeout(Duration::from_secs(5), server).await.expect("the server ends when its requests have").unwrap();
+    assert!(TcpStream::connect(("127.0.0.1", port(&endpoint))).await.is_err());
+    drop(silent);
+}
