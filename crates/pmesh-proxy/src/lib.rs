@@ -1,6 +1,76 @@
-//! Being built.
+//! The HTTP front: listeners, virtual hosts, routes, load balancing, static files.
+//!
+//! [`Tables`] says where requests go and is filled with plain values ([`Routing`], [`Upstream`]) by
+//! whoever owns the services; [`Front`] serves listeners by it, on threads of its own. Services, probing
+//! and the manifest are other crates' business: an upstream is an address that somebody vouches for.
+//!
+//! ```
+//! use std::{io::{Read, Write}, net::{TcpListener, TcpStream}, sync::Arc, time::Duration};
+//! use pmesh_proxy::{Front, FrontLimits, Handler, Pattern, Route, Routing, Site, SiteHost, Tables};
+//! use pmesh_sessions::{SessionLimits, Sessions, TrustedProxies};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> std::io::Result<()> {
+//! let tables = Tables::new(Arc::new(Sessions::new(&SessionLimits::default())), TrustedProxies::default());
+//! let hello = Handler::Return { status: http::StatusCode::OK, text: "hello".to_owned() };
+//! tables.set_routing(Routing {
+//!     sites: vec![Site {
+//!         hosts: vec![SiteHost::Name("site.local".to_owned())],
+//!         routes: vec![Route { pattern: Pattern::parse("/hello/").unwrap(), handler: hello }],
+//!     }],
+//!     ..Routing::default()
+//! });
+//!
+//! let listener = TcpListener::bind("127.0.0.1:0")?;
+//! let address = listener.local_addr()?;
+//! let front = Front::serve(vec![listener], tables, FrontLimits::default(), None)?;
+//! let mut client = TcpStream::connect(address)?;
+//! client.write_all(b"GET /hello/ HTTP/1.1\r\nHost: www.site.local\r\nConnection: close\r\n\r\n")?;
+//! let mut answer = String::new();
+//! client.read_to_string(&mut answer)?;
+//! assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("hello"), "{answer}");
+//! front.shutdown(Duration::from_secs(1)).await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Limits
+//!
+//! HTTP/1.1 (and 1.0) without TLS. Of a request, the target may have 16 KiB (414), the head 32 KiB and
+//! 100 fields (431). Times and pools: [`FrontLimits`]; tries, timeouts and the queue of a destination:
+//! [`LoadBalancing`]. Per connection, 64 KiB are buffered each way; bodies are never collected. What is
+//! under way is bounded by the descriptors of the process: where they end, accepting pauses.
 
+mod answer;
+mod beneath;
+mod body;
+mod connection;
+mod content_type;
+mod destination;
+mod dial;
+mod files;
+mod forward;
+mod front;
+mod header;
+mod host;
+mod path;
 mod pattern;
+mod pool;
+mod request_id;
+mod routing;
+mod serve;
 mod spec;
+mod tables;
+mod tunnel;
+mod upstream;
 
-pub use spec::*;
+pub use body::{BoxError, LocalBody};
+pub use connection::ConnectionInfo;
+pub use front::{Front, FrontLimits};
+pub use serve::LocalHandler;
+pub use spec::{
+    Destination, DestinationKey, FilesSpec, Handler, LoadBalancing, NotFound, Pattern, PatternError, Queue,
+    Retry, Route, Routing, Site, SiteHost, Strategy, Upstream, UpstreamAddress, UpstreamSet, WhenEmpty,
+};
+pub use tables::Tables;
+pub use upstream::UpstreamStatistics;

@@ -383,7 +383,11 @@ mod tests {
         let (sessions, start) = table(100);
         std::thread::scope(|scope| {
             for _ in 0..4 {
-                scope.spawn(|| (0..10_000).for_each(|_| drop(sessions.record(client(1), start))));
+                scope.spawn(|| {
+                    for _ in 0..10_000 {
+                        assert_eq!(sessions.record(client(1), start), Verdict::Allow);
+                    }
+                });
             }
         });
         assert_eq!(only(&sessions, start).num_reqs, 40_000);

@@ -3,6 +3,7 @@
 pub mod backoff;
 mod health;
 pub mod lifecycle;
+mod log;
 mod name;
 mod os;
 mod ports;
@@ -17,6 +18,7 @@ pub mod testing;
 mod tree;
 
 pub use health::{HealthReport, Liveness, Status};
+pub use log::{LogFolder, LogLimits, ServiceLog, Tail};
 pub use name::{BadServiceName, ServiceId, ServiceName};
 pub use os::OsSpawner;
 pub use ports::{Port, Ports, PortsExhausted};

@@ -29,22 +29,30 @@ impl FakeProber {
 
     /// From now on probes of this service fail.
     pub fn fail(&self, service: &ServiceName) {
-        self.change(|state| drop(state.failing_services.insert(service.clone())));
+        self.change(|state| {
+            state.failing_services.insert(service.clone());
+        });
     }
 
     /// From now on probes of this service pass.
     pub fn pass(&self, service: &ServiceName) {
-        self.change(|state| drop(state.failing_services.remove(service)));
+        self.change(|state| {
+            state.failing_services.remove(service);
+        });
     }
 
     /// From now on probes of this port fail.
     pub fn fail_port(&self, port: u16) {
-        self.change(|state| drop(state.failing_ports.insert(port)));
+        self.change(|state| {
+            state.failing_ports.insert(port);
+        });
     }
 
     /// From now on probes of this port pass.
     pub fn pass_port(&self, port: u16) {
-        self.change(|state| drop(state.failing_ports.remove(&port)));
+        self.change(|state| {
+            state.failing_ports.remove(&port);
+        });
     }
 
     /// Whether probes, also those under way, get no answer. They are answered by what is said when

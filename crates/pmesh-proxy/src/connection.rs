@@ -1,0 +1,289 @@
+//! One client's connection: its time limits and its end.
+
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::Request;
+use hyper::{
+    body::{Body, Frame, Incoming, SizeHint},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use pmesh_sessions::ClientKey;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
+
+use crate::{
+    body::{AnswerBody, BoxError},
+    front::Stage,
+    serve::{self, ThreadContext},
+};
+
+/// The buffer of a connection, in bytes.
+const MAX_BUFFER: usize = 64 << 10;
+/// The most that the head of a request may have, in bytes; beyond it 431.
+const MAX_HEAD: usize = 32 << 10;
+
+/// A front thread has one connection more for as long as this or a clone of it lives.
+#[derive(Clone, Debug)]
+pub(crate) struct Occupied {
+    _shared: Arc<OccupiedOnce>,
+}
+
+#[derive(Debug)]
+struct OccupiedOnce(Arc<Occupancy>);
+
+/// How many connections a thread has.
+#[derive(Debug, Default)]
+pub(crate) struct Occupancy {
+    connections: AtomicUsize,
+    /// Told when the last one has ended.
+    empty: Notify,
+}
+
+impl Occupancy {
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn occupy(self: &Arc<Self>) -> Occupied {
+        self.connections.fetch_add(1, Ordering::SeqCst);
+        Occupied { _shared: Arc::new(OccupiedOnce(self.clone())) }
+    }
+
+    /// Returns when no connection is left.
+    pub(crate) async fn empty(&self) {
+        loop {
+            let mut empty = pin!(self.empty.notified());
+            empty.as_mut().enable();
+            if self.connections() == 0 {
+                return;
+            }
+            empty.await;
+        }
+    }
+}
+
+impl Drop for OccupiedOnce {
+    fn drop(&mut self) {
+        if self.0.connections.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.empty.notify_waiters();
+        }
+    }
+}
+
+/// Whom a request comes from, and where it came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionInfo {
+    /// The other end.
+    pub peer: SocketAddr,
+    /// Our end.
+    pub local: SocketAddr,
+}
+
+/// What a connection is waiting for, and until when.
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    /// The first byte of a request.
+    Idle { until: Instant },
+    /// The rest of a head.
+    Head { until: Instant },
+    /// The front: no limit here.
+    Working,
+}
+
+/// The phase of a connection, told by its stream, its service and the bodies of its answers.
+#[derive(Debug)]
+struct PhaseCell(Mutex<Phase>);
+
+impl PhaseCell {
+    fn deadline(&self) -> Option<Instant> {
+        match *self.0.lock() {
+            Phase::Idle { until } | Phase::Head { until } => Some(until),
+            Phase::Working => None,
+        }
+    }
+}
+
+/// Serves a connection to its end.
+pub(crate) async fn serve(
+    thread: Arc<ThreadContext>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    occupied: Occupied,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::trace!(%error, "a client left before it was served");
+        return;
+    }
+    let Ok(local) = stream.local_addr() else { return };
+    let info = ConnectionInfo { peer, local };
+    let limits = thread.limits.clone();
+    // A connection that says nothing at all gets the time of a head, not that between two requests.
+    let first = Phase::Head { until: Instant::now() + limits.header_timeout };
+    let phase = Arc::new(PhaseCell(Mutex::new(first)));
+    let io = TokioIo::new(ClientIo { stream, phase: phase.clone(), header_timeout: limits.header_timeout });
+    let service = service_fn(|request: Request<Incoming>| {
+        *phase.0.lock() = Phase::Working;
+        let answered = Answered { phase: phase.clone(), idle: limits.idle_timeout };
+        let answer = serve::respond(thread.clone(), info, request, occupied.clone());
+        async move { Ok::<_, Infallible>(answer.await.map(|body| ClientBody { body, _answered: answered })) }
+    });
+    let connection = http1::Builder::new()
+        .header_read_timeout(None)
+        .max_buf_size(MAX_BUFFER)
+        .max_header_size(MAX_HEAD)
+        .serve_connection(io, service)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    let mut alarm = pin!(sleep_until(Instant::now() + limits.header_timeout));
+    let mut stage = thread.stage.clone();
+    let mut is_closing = false;
+    let served = loop {
+        let is_draining = !is_closing && matches!(*stage.borrow_and_update(), Stage::Draining { .. });
+        if is_draining {
+            is_closing = true;
+            connection.as_mut().graceful_shutdown();
+        }
+        let next = poll_fn(|cx| {
+            if let Poll::Ready(served) = connection.as_mut().poll(cx) {
+                return Poll::Ready(Some(served));
+            }
+            // The alarm is set anew only where it would come too late: it may come too early, once.
+            while let Some(deadline) = phase.deadline() {
+                if deadline < alarm.deadline() {
+                    alarm.as_mut().reset(deadline);
+                }
+                if alarm.as_mut().poll(cx).is_pending() {
+                    break;
+                }
+                if deadline <= Instant::now() {
+                    return Poll::Ready(None);
+                }
+                alarm.as_mut().reset(deadline);
+            }
+            Poll::Pending
+        });
+        tokio::select! {
+            served = next => break served,
+            changed = stage.changed(), if !is_closing => if changed.is_err() { return },
+        }
+    };
+    match served {
+        None => tracing::debug!(%peer, "a client was silent for too long"),
+        Some(Ok(())) => {}
+        Some(Err(error)) => {
+            // Such a request was answered without the front being asked, and counts all the same.
+            if error.is_parse() {
+                let sessions = thread.tables.sessions();
+                sessions.record(ClientKey::from(peer.ip()), std::time::Instant::now());
+            }
+            tracing::debug!(%error, %peer, "a client's connection ended");
+        }
+    }
+}
+
+/// A client's stream; the first byte of a head starts its time.
+struct ClientIo {
+    stream: TcpStream,
+    phase: Arc<PhaseCell>,
+    header_timeout: std::time::Duration,
+}
+
+impl AsyncRead for ClientIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            let mut phase = self.phase.0.lock();
+            if matches!(*phase, Phase::Idle { .. }) {
+                *phase = Phase::Head { until: Instant::now() + self.header_timeout };
+            }
+        }
+        read
+    }
+}
+
+impl AsyncWrite for ClientIo {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// An answer's body; when it goes, the connection is idle.
+struct ClientBody {
+    body: AnswerBody,
+    _answered: Answered,
+}
+
+struct Answered {
+    phase: Arc<PhaseCell>,
+    idle: std::time::Duration,
+}
+
+impl Drop for Answered {
+    fn drop(&mut self) {
+        *self.phase.0.lock() = Phase::Idle { until: Instant::now() + self.idle };
+    }
+}
+
+impl Body for ClientBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,152 @@
+//! The upstreams of a destination: which takes the next request, and what waits while there is none.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout, timeout_at},
+};
+
+use crate::{
+    spec::{LoadBalancing, Queue, Strategy, WhenEmpty},
+    upstream::{InFlight, Live},
+};
+
+/// The present state of an upstream set; shared by the routes that lead there.
+#[derive(Debug)]
+pub(crate) struct UpstreamsNow {
+    pub(crate) set: ArcSwap<SetNow>,
+    pub(crate) balancing: ArcSwap<LoadBalancing>,
+    /// Told after each swap of `set`.
+    changed: Notify,
+    turn: AtomicUsize,
+    waiting: AtomicUsize,
+    waiting_bytes: AtomicU64,
+}
+
+#[derive(Debug)]
+pub(crate) struct SetNow {
+    pub(crate) lives: Vec<Arc<Live>>,
+    pub(crate) when_empty: WhenEmpty,
+}
+
+/// What [`UpstreamsNow::pick`] found.
+#[derive(Debug)]
+pub(crate) enum Picked {
+    /// This one takes the request; it counts from here.
+    Upstream(InFlight),
+    Empty(WhenEmpty),
+}
+
+/// The queue is full, or it took too long.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct NoUpstream;
+
+impl UpstreamsNow {
+    pub(crate) fn new(set: SetNow, balancing: LoadBalancing) -> Arc<Self> {
+        Arc::new(Self {
+            set: ArcSwap::from_pointee(set),
+            balancing: ArcSwap::from_pointee(balancing),
+            changed: Notify::new(),
+            turn: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            waiting_bytes: AtomicU64::new(0),
+        })
+    }
+
+    pub(crate) fn swap(&self, set: SetNow) {
+        self.set.store(Arc::new(set));
+        self.changed.notify_waiters();
+    }
+
+    /// The upstream for the next try: one that is not in `tried`, unless all are.
+    pub(crate) fn pick(&self, tried: &[Arc<Live>]) -> Picked {
+        let set = self.set.load();
+        let strategy = self.balancing.load().strategy;
+        let is_new = |live: &&Arc<Live>| !tried.iter().any(|tried| Arc::ptr_eq(tried, live));
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let in_turn = || {
+            let start = turn.checked_rem(set.lives.len()).unwrap_or(0);
+            let (before, from) = set.lives.split_at(start);
+            from.iter().chain(before)
+        };
+        let chosen = choose(strategy, in_turn().filter(is_new)).or_else(|| choose(strategy, in_turn()));
+        match chosen {
+            Some(live) => Picked::Upstream(InFlight::begin(live.clone())),
+            None => Picked::Empty(set.when_empty),
+        }
+    }
+
+    /// Whether an upstream is there that is not in `tried`.
+    pub(crate) fn has_other_than(&self, tried: &[Arc<Live>]) -> bool {
+        let set = self.set.load();
+        set.lives.iter().any(|live| !tried.iter().any(|tried| Arc::ptr_eq(tried, live)))
+    }
+
+    /// Waits `pause`, or until the set is swapped.
+    pub(crate) async fn changed_within(&self, pause: Duration) {
+        let mut changed = std::pin::pin!(self.changed.notified());
+        changed.as_mut().enable();
+        // Either way the next try looks at what is there then.
+        if timeout(pause, changed).await.is_err() {
+            tracing::trace!("no other upstream came up during the pause");
+        }
+    }
+
+    /// Waits until the set has an upstream or refuses; `bytes` is what the request holds meanwhile, and
+    /// `since` when it began to wait for the first time.
+    ///
+    /// Cancel-safe: dropped, the place in the queue is free again.
+    pub(crate) async fn wait_for_one(&self, bytes: u64, since: Instant) -> Result<(), NoUpstream> {
+        let queue = self.balancing.load().queue.clone();
+        let _place = self.enter(&queue, bytes)?;
+        let came = async {
+            loop {
+                let mut changed = std::pin::pin!(self.changed.notified());
+                changed.as_mut().enable();
+                {
+                    let set = self.set.load();
+                    if !set.lives.is_empty() || set.when_empty == WhenEmpty::Refuse {
+                        return;
+                    }
+                }
+                changed.await;
+            }
+        };
+        timeout_at(since + queue.wait, came).await.map_err(|_| NoUpstream)
+    }
+
+    fn enter(&self, queue: &Queue, bytes: u64) -> Result<Place<'_>, NoUpstream> {
+        let requests = self.waiting.fetch_add(1, Ordering::SeqCst) + 1;
+        let all_bytes = self.waiting_bytes.fetch_add(bytes, Ordering::SeqCst) + bytes;
+        let place = Place { of: self, bytes };
+        if requests > queue.requests || all_bytes > queue.bytes { Err(NoUpstream) } else { Ok(place) }
+    }
+}
+
+/// The first with the fewest in flight, or the first.
+fn choose<'a>(strategy: Strategy, mut in_turn: impl Iterator<Item = &'a Arc<Live>>) -> Option<&'a Arc<Live>> {
+    match strategy {
+        Strategy::Least => in_turn.min_by_key(|live| live.in_flight()),
+        Strategy::RoundRobin => in_turn.next(),
+    }
+}
+
+struct Place<'a> {
+    of: &'a UpstreamsNow,
+    bytes: u64,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.of.waiting.fetch_sub(1, Ordering::SeqCst);
+        self.of.waiting_bytes.fetch_sub(self.bytes, Ordering::SeqCst);
+    }
+}

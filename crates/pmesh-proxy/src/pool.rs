@@ -1,0 +1,173 @@
+//! The idle connections of one front thread.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use hyper::client::conn::http1::SendRequest;
+use parking_lot::Mutex;
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
+
+use crate::{
+    body::RequestBody,
+    upstream::{InFlight, Live},
+};
+
+/// A connection to an upstream that is made and not at work.
+pub(crate) struct Connection {
+    pub(crate) sender: SendRequest<RequestBody>,
+    /// Set when a byte comes in.
+    pub(crate) received: Arc<AtomicBool>,
+    /// Whether an answer came over it before.
+    pub(crate) is_reused: bool,
+}
+
+impl Connection {
+    /// Whether a byte came back since [`Connection::listen`].
+    pub(crate) fn has_received(&self) -> bool {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// A request begins.
+    pub(crate) fn listen(&self) {
+        self.received.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Idle connections, the last one used first.
+///
+/// At most `cap` per upstream, none longer than `idle`: an app closes its side after a time that nobody
+/// tells, 5 s for Node, and a request that is then on its way is lost.
+#[derive(Clone)]
+pub(crate) struct Pool(Arc<Shared>);
+
+struct Shared {
+    state: Mutex<State>,
+    cap: usize,
+    time: Duration,
+    /// Told when something becomes idle while the reaper waits for that.
+    filled: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// By the address of the upstream's live state, which each entry keeps alive.
+    idle: HashMap<usize, Vec<Idle>>,
+    reaper_waits: bool,
+}
+
+struct Idle {
+    connection: Connection,
+    until: Instant,
+    /// Keeps the address under which this entry is found.
+    _live: Arc<Live>,
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").finish_non_exhaustive()
+    }
+}
+
+fn key_of(live: &Arc<Live>) -> usize {
+    Arc::as_ptr(live).addr()
+}
+
+impl Pool {
+    pub(crate) fn new(cap: usize, time: Duration) -> Self {
+        Self(Arc::new(Shared { state: Mutex::default(), cap, time, filled: Notify::new() }))
+    }
+
+    pub(crate) fn take(&self, live: &Arc<Live>) -> Option<Connection> {
+        let mut state = self.0.state.lock();
+        let idle = state.idle.get_mut(&key_of(live))?;
+        let now = Instant::now();
+        while let Some(last) = idle.pop() {
+            if last.until <= now {
+                // The others are older.
+                idle.clear();
+            } else if last.connection.sender.is_ready() {
+                return Some(last.connection);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection, or closes it where its upstream is withdrawn or has enough of them.
+    fn put(&self, connection: Connection, live: Arc<Live>) {
+        if live.is_withdrawn() {
+            return;
+        }
+        let mut state = self.0.state.lock();
+        let idle = state.idle.entry(key_of(&live)).or_default();
+        if idle.len() < self.0.cap {
+            idle.push(Idle { connection, until: Instant::now() + self.0.time, _live: live });
+            if std::mem::take(&mut state.reaper_waits) {
+                self.0.filled.notify_one();
+            }
+        }
+    }
+
+    /// Closes all idle connections to these upstreams.
+    pub(crate) fn drop_idle(&self, lives: &[Arc<Live>]) {
+        let mut state = self.0.state.lock();
+        for live in lives {
+            state.idle.remove(&key_of(live));
+        }
+    }
+
+    /// Closes what has been idle for too long. Sleeps without a timer while nothing is idle.
+    pub(crate) async fn reap(&self) {
+        loop {
+            let oldest = {
+                let mut state = self.0.state.lock();
+                let oldest = state.idle.values().filter_map(|idle| idle.first()).map(|idle| idle.until).min();
+                state.reaper_waits = oldest.is_none();
+                oldest
+            };
+            match oldest {
+                Some(until) => sleep_until(until).await,
+                None => self.0.filled.notified().await,
+            }
+            let now = Instant::now();
+            self.0.state.lock().idle.retain(|_, idle| {
+                idle.retain(|one| one.until > now && !one.connection.sender.is_closed());
+                !idle.is_empty()
+            });
+        }
+    }
+}
+
+/// A connection at work: goes back to the pool when its answer has ended, and is closed if it is dropped.
+pub(crate) struct Lease {
+    pub(crate) connection: Connection,
+    pub(crate) pool: Pool,
+    pub(crate) in_flight: InFlight,
+}
+
+impl Lease {
+    pub(crate) fn give_back(self) {
+        let Self { mut connection, pool, in_flight } = self;
+        connection.is_reused = true;
+        if connection.sender.is_ready() {
+            pool.put(connection, in_flight.live().clone());
+        } else {
+            // The rest of an upload is on its way, or the connection has yet to notice its end. It is the
+            // upstream's work as long as that takes.
+            tokio::spawn(async move {
+                if connection.sender.ready().await.is_ok() {
+                    pool.put(connection, in_flight.live().clone());
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Virtual hosts and routes, as requests look them up.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use http::StatusCode;
+
+use crate::{
+    destination::UpstreamsNow,
+    host,
+    spec::{DestinationKey, FilesSpec, Handler, Pattern, Route, Site, SiteHost},
+};
+
+/// All sites; swapped whole.
+#[derive(Debug, Default)]
+pub(crate) struct RoutingNow {
+    by_name: HashMap<String, Arc<SiteNow>>,
+    any: Option<Arc<SiteNow>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct SiteNow {
+    /// The name that patterns see; `None` where that is the request's own.
+    first_name: Option<String>,
+    routes: Vec<RouteNow>,
+}
+
+#[derive(Debug)]
+struct RouteNow {
+    pattern: Pattern,
+    handler: HandlerNow,
+}
+
+#[derive(Debug)]
+enum HandlerNow {
+    End(End),
+    Mux(Vec<RouteNow>),
+}
+
+/// What a route does that is no list of routes.
+#[derive(Clone, Debug)]
+pub(crate) enum End {
+    Upstreams(Arc<UpstreamsNow>),
+    Files(Arc<FilesSpec>),
+    /// A key that leads nowhere.
+    Nowhere,
+    Return {
+        status: StatusCode,
+        text: String,
+    },
+    Status(StatusCode),
+    Redirect(String),
+}
+
+/// What the keys in routes lead to.
+#[derive(Clone, Debug)]
+pub(crate) enum DestinationNow {
+    Upstreams(Arc<UpstreamsNow>),
+    Files(Arc<FilesSpec>),
+}
+
+impl RoutingNow {
+    pub(crate) fn new(sites: Vec<Site>, destinations: &BTreeMap<DestinationKey, DestinationNow>) -> Self {
+        let mut routing = Self::default();
+        for site in sites {
+            let first_name = match site.hosts.first() {
+                Some(SiteHost::Name(name)) => Some(host::site_name(name)),
+                Some(SiteHost::Any) | None => None,
+            };
+            let routes = compiled(site.routes, destinations);
+            let now = Arc::new(SiteNow { first_name, routes });
+            for name in site.hosts {
+                match name {
+                    SiteHost::Name(name) => drop(routing.by_name.insert(host::site_name(&name), now.clone())),
+                    SiteHost::Any => routing.any = Some(now.clone()),
+                }
+            }
+        }
+        routing
+    }
+
+    /// The site that a host belongs to, and the host as the site's patterns see it.
+    pub(crate) fn site<'a>(&'a self, name: &str) -> Option<(&'a Arc<SiteNow>, String)> {
+        for parent in host::with_parents(name) {
+            if let Some(site) = self.by_name.get(parent) {
+                let subdomain = &name[..name.len() - parent.len()];
+                let seen = format!("{subdomain}{}", site.first_name.as_deref().unwrap_or(parent));
+                return Some((site, seen));
+            }
+        }
+        let any = self.any.as_ref()?;
+        Some((any, any.first_name.clone().unwrap_or_else(|| name.to_owned())))
+    }
+}
+
+fn compiled(routes: Vec<Route>, destinations: &BTreeMap<DestinationKey, DestinationNow>) -> Vec<RouteNow> {
+    let compiled_handler = |handler| match handler {
+        Handler::Destination(key) => HandlerNow::End(match destinations.get(&key) {
+            Some(DestinationNow::Upstreams(upstreams)) => End::Upstreams(upstreams.clone()),
+            Some(DestinationNow::Files(files)) => End::Files(files.clone()),
+            None => End::Nowhere,
+        }),
+        Handler::Return { status, text } => HandlerNow::End(End::Return { status, text }),
+        Handler::Status(status) => HandlerNow::End(End::Status(status)),
+        Handler::Redirect(to) => HandlerNow::End(End::Redirect(to)),
+        Handler::Mux(routes) => HandlerNow::Mux(compiled(routes, destinations)),
+    };
+    routes
+        .into_iter()
+        .map(|route| RouteNow { pattern: route.pattern, handler: compiled_handler(route.handler) })
+        .collect()
+}
+
+impl SiteNow {
+    /// The ends of the routes that match, in order; nested lists are walked into.
+    pub(crate) fn ends<'a>(&'a self, host: &'a str, path: &'a str) -> impl Iterator<Item = &'a End> {
+        let mut open = vec![self.routes.iter()];
+        std::iter::from_fn(move || {
+            while let Some(routes) = open.last_mut() {
+                match routes.next() {
+                    Some(route) if !route.pattern.matches(host, path) => {}
+                    Some(RouteNow { handler: HandlerNow::End(end), .. }) => return Some(end),
+                    Some(RouteNow { handler: HandlerNow::Mux(inner), .. }) => open.push(inner.iter()),
+                    None => drop(open.pop()),
+                }
+            }
+            None
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> SiteHost {
+        SiteHost::Name(text.to_owned())
+    }
+
+    fn status(pattern: &str, code: u16) -> Route {
+        Route {
+            pattern: Pattern::parse(pattern).unwrap(),
+            handler: Handler::Status(StatusCode::from_u16(code).unwrap()),
+        }
+    }
+
+    /// The statuses of the routes that a request would meet.
+    fn met(routing: &RoutingNow, host: &str, path: &str) -> Option<Vec<u16>> {
+        let (site, seen) = routing.site(host)?;
+        let statuses = site.ends(&seen, path).map(|end| match end {
+            End::Status(status) => status.as_u16(),
+            other => panic!("no other route is in this table: {other:?}"),
+        });
+        Some(statuses.collect())
+    }
+
+    fn routing(sites: Vec<Site>) -> RoutingNow {
+        RoutingNow::new(sites, &BTreeMap::new())
+    }
+
+    #[test]
+    fn a_site_answers_to_its_names_and_their_subdomains_and_the_more_specific_name_wins() {
+        let routing = routing(vec![
+            Site { hosts: vec![name("Site.com"), name("site.local")], routes: vec![status("_", 201)] },
+            Site { hosts: vec![name("api.site.com.")], routes: vec![status("_", 202)] },
+            Site { hosts: vec![name("::1")], routes: vec![status("_", 203)] },
+        ]);
+        for (host, expected) in [
+            ("site.com", Some(201)),
+            ("www.site.com", Some(201)),
+            ("a.b.site.local", Some(201)),
+            ("api.site.com", Some(202)),
+            ("v1.api.site.com", Some(202)),
+            ("api.site.local", Some(201)),
+            ("[::1]", Some(203)),
+            ("com", None),
+            ("mysite.com", None),
+        ] {
+            assert_eq!(met(&routing, host, "/"), expected.map(|code| vec![code]), "{host}");
+        }
+    }
+
+    #[test]
+    fn patterns_see_the_first_name_in_place_of_an_alias() {
+        let routes = vec![status("api.site.com/", 201), status("site.com/", 202), status("/x", 203)];
+        let routing = routing(vec![Site { hosts: vec![name("site.com"), name("site.local")], routes }]);
+        assert_eq!(met(&routing, "site.local", "/"), Some(vec![202]));
+        assert_eq!(met(&routing, "api.site.local", "/"), Some(vec![201]));
+        assert_eq!(met(&routing, "api.site.com", "/x"), Some(vec![201, 203]));
+        assert_eq!(met(&routing, "other.site.com", "/"), Some(vec![]));
+    }
+
+    #[test]
+    fn the_site_of_all_other_hosts_sees_them_as_they_are() {
+        let routes = vec![status("other.net/", 201), status("/", 202)];
+        let routing = routing(vec![
+            Site { hosts: vec![SiteHost::Any], routes },
+            Site { hosts: vec![name("site.com")], routes: vec![] },
+        ]);
+        assert_eq!(met(&routing, "other.net", "/"), Some(vec![201, 202]));
+        assert_eq!(met(&routing, "third.net", "/"), Some(vec![202]));
+        assert_eq!(met(&routing, "site.com", "/"), Some(vec![]));
+    }
+
+    #[test]
+    fn routes_are_met_in_order_and_a_list_goes_on_behind_itself() {
+        let inner = Handler::Mux(vec![status("/a/b", 202), status("/a/", 203)]);
+        let routes = vec![
+            status("/a/", 201),
+            Route { pattern: Pattern::parse("/a/").unwrap(), handler: inner },
+            status("_", 204),
+        ];
+        let routing = routing(vec![Site { hosts: vec![name("site.com")], routes }]);
+        assert_eq!(met(&routing, "site.com", "/a/b"), Some(vec![201, 202, 203, 204]));
+        assert_eq!(met(&routing, "site.com", "/a/c"), Some(vec![201, 203, 204]));
+        assert_eq!(met(&routing, "site.com", "/b"), Some(vec![204]));
+    }
+}

@@ -1,0 +1,363 @@
+//! One log on the disk: appending, rotation, a file that was moved away, a disk that refuses.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use super::LogLimits;
+
+/// How long a disk that refused is left alone, and how often a file is looked for at its name.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What was dropped, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Loss {
+    pub(super) bytes: u64,
+    pub(super) lines: u64,
+    reason: String,
+}
+
+impl Loss {
+    pub(super) fn add(&mut self, bytes: &[u8], reason: &str) {
+        self.bytes += bytes.len() as u64;
+        self.lines += bytes.iter().filter(|&&byte| byte == b'\n').count() as u64;
+        if self.reason != reason {
+            reason.clone_into(&mut self.reason);
+        }
+    }
+
+    fn join(&mut self, other: Self) {
+        if other.bytes > 0 {
+            self.bytes += other.bytes;
+            self.lines += other.lines;
+            self.reason = other.reason;
+        }
+    }
+}
+
+/// A log's file. Blocks; all calls come from one thread.
+#[derive(Debug)]
+pub(super) struct LogFile {
+    path: PathBuf,
+    limits: LogLimits,
+    open: Option<Open>,
+    lost: Loss,
+    /// The disk refused: not before then again.
+    try_again: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Open {
+    file: File,
+    size: u64,
+    /// Device and inode.
+    identity: (u64, u64),
+    /// When the name was last seen to lead to this file.
+    checked: Instant,
+    /// Whose line is not ended; [`UNKNOWN`] for one of an earlier run.
+    open_line: Option<u64>,
+}
+
+const UNKNOWN: u64 = u64::MAX;
+
+/// A write that failed, and how many of its bytes were written before.
+struct Failed {
+    error: io::Error,
+    written: usize,
+}
+
+impl LogFile {
+    pub(super) fn new(path: PathBuf, limits: LogLimits) -> Self {
+        Self { path, limits, open: None, lost: Loss::default(), try_again: None }
+    }
+
+    /// Appends bytes of an output, behind a note of what was lost before them. What cannot be
+    /// written is dropped and counted. Whether a note is owed still.
+    pub(super) fn write(&mut self, stream: u64, bytes: &[u8], lost: Loss, now: Instant) -> bool {
+        self.lost.join(lost);
+        if self.try_again.is_some_and(|at| now < at) {
+            let reason = self.lost.reason.clone();
+            self.lost.add(bytes, &reason);
+            return true;
+        }
+        match self.try_write(stream, bytes, now) {
+            Ok(()) => self.try_again = None,
+            Err(Failed { error, written }) => {
+                self.lost.add(&bytes[written..], &error.to_string());
+                self.try_again = Some(now + SECOND);
+                // Whatever is wrong with it, a new one may be better.
+                self.open = None;
+            }
+        }
+        self.lost.bytes > 0
+    }
+
+    fn try_write(&mut self, stream: u64, bytes: &[u8], now: Instant) -> Result<(), Failed> {
+        let nothing = |error| Failed { error, written: 0 };
+        if bytes.is_empty() && self.lost.bytes == 0 {
+            return Ok(());
+        }
+        self.open(now).map_err(nothing)?;
+        self.write_note().map_err(nothing)?;
+        let mut written = 0;
+        while written < bytes.len() {
+            let rest = &bytes[written..];
+            let failed = |error| Failed { error, written };
+            let open = self.open.as_mut().expect("opened above, and again by each rotation");
+            if open.open_line.is_some_and(|other| other != stream) {
+                open.append(b"\n").map_err(|(error, _)| failed(error))?;
+                open.open_line = None;
+            }
+            let room = usize::try_from(self.limits.bytes.saturating_sub(open.size)).unwrap_or(usize::MAX);
+            let end = match part(rest, room, open.open_line.is_some() || open.size == 0) {
+                Some(end) => end,
+                None => {
+                    self.rotate(now).map_err(failed)?;
+                    continue;
+                }
+            };
+            open.append(&rest[..end]).map_err(|(error, some)| Failed { error, written: written + some })?;
+            open.open_line = (rest[end - 1] != b'\n').then_some(stream);
+            written += end;
+        }
+        Ok(())
+    }
+
+    /// Opens the file if it is not, or no longer the one that has its name.
+    fn open(&mut self, now: Instant) -> io::Result<()> {
+        if let Some(open) = &mut self.open
+            && now.duration_since(open.checked) >= SECOND
+        {
+            open.checked = now;
+            let same = fs::metadata(&self.path).is_ok_and(|found| identity(&found) == open.identity);
+            if !same {
+                self.open = None;
+            }
+        }
+        if self.open.is_none() {
+            // 0640: an app's output can hold what only its operators may see.
+            let mut options = OpenOptions::new();
+            let mut file = options.read(true).append(true).create(true).mode(0o640).open(&self.path)?;
+            let metadata = file.metadata()?;
+            let size = if metadata.is_file() { metadata.len() } else { 0 };
+            let mut open_line = None;
+            if size > 0 {
+                let mut last = [0];
+                file.seek(SeekFrom::End(-1))?;
+                file.read_exact(&mut last)?;
+                open_line = (last != *b"\n").then_some(UNKNOWN);
+            }
+            self.open = Some(Open { file, size, identity: identity(&metadata), checked: now, open_line });
+        }
+        Ok(())
+    }
+
+    fn write_note(&mut self) -> io::Result<()> {
+        if self.lost.bytes == 0 {
+            return Ok(());
+        }
+        let Loss { bytes, lines, reason } = &self.lost;
+        let open = self.open.as_mut().expect("opened by the caller");
+        let before = if open.open_line.is_some() { "\n" } else { "" };
+        let note = format!("{before}[pmesh] {bytes} bytes, {lines} lines were dropped: {reason}\n");
+        let size = open.size;
+        if let Err((error, _)) = open.append(note.as_bytes()) {
+            // Half a note would count the same loss twice later. The file is ours alone.
+            open.file.set_len(size)?;
+            return Err(error);
+        }
+        open.open_line = None;
+        self.lost = Loss::default();
+        Ok(())
+    }
+
+    /// `x.log` becomes `x.log.1`, and so on; the oldest goes.
+    fn rotate(&mut self, now: Instant) -> io::Result<()> {
+        let old = |number: u32| {
+            let mut path = self.path.clone().into_os_string();
+            path.push(format!(".{number}"));
+            PathBuf::from(path)
+        };
+        let last = self.limits.files.saturating_sub(1);
+        if last == 0 {
+            fs::remove_file(&self.path)?;
+        }
+        for number in (1..last).rev() {
+            match fs::rename(old(number), old(number + 1)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        if last > 0 {
+            match fs::rename(&self.path, old(1)) {
+                // Somebody moved it away before us; a new one is made all the same.
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        self.open = None;
+        self.open(now)
+    }
+}
+
+impl Open {
+    /// Appends all, or says how much was appended before the error.
+    fn append(&mut self, bytes: &[u8]) -> Result<(), (io::Error, usize)> {
+        let mut written = 0;
+        while written < bytes.len() {
+            match self.file.write(&bytes[written..]) {
+                Ok(0) => return Err((io::ErrorKind::WriteZero.into(), written)),
+                Ok(count) => {
+                    written += count;
+                    self.size += count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err((error, written)),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn identity(metadata: &fs::Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+/// How much of `rest` goes into a file with `room` bytes left, up to the end of a line; none: nothing,
+/// the file is full. Where the file `must` take something (a line is open, or it is empty), it is the
+/// rest of one line at least.
+fn part(rest: &[u8], room: usize, must: bool) -> Option<usize> {
+    if rest.len() <= room {
+        return Some(rest.len());
+    }
+    let line_end = |bytes: &[u8]| bytes.iter().position(|&byte| byte == b'\n').map(|at| at + 1);
+    let within = rest[..room].iter().rposition(|&byte| byte == b'\n').map(|at| at + 1);
+    within.or_else(|| must.then(|| line_end(rest).unwrap_or(rest.len())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Fixture {
+        folder: tempfile::TempDir,
+        file: LogFile,
+        now: Instant,
+    }
+
+    fn log(bytes: u64, files: u32) -> Fixture {
+        let folder = tempfile::tempdir().unwrap();
+        let file = LogFile::new(folder.path().join("x.log"), LogLimits { bytes, files, line: 1000 });
+        Fixture { folder, file, now: Instant::now() }
+    }
+
+    impl Fixture {
+        fn write(&mut self, stream: u64, text: &str) -> bool {
+            self.file.write(stream, text.as_bytes(), Loss::default(), self.now)
+        }
+
+        fn read(&self, name: &str) -> String {
+            fs::read_to_string(self.folder.path().join(name)).unwrap_or_default()
+        }
+
+        fn names(&self) -> Vec<String> {
+            let entries = fs::read_dir(self.folder.path()).unwrap();
+            let mut names: Vec<_> =
+                entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        }
+    }
+
+    #[test]
+    fn a_full_file_is_moved_on_at_a_line_border_and_the_oldest_goes() {
+        let mut log = log(10, 3);
+        log.write(1, "aaaa\nbbbb\ncc");
+        assert_eq!((log.read("x.log.1").as_str(), log.read("x.log").as_str()), ("aaaa\nbbbb\n", "cc"));
+        log.write(1, "ccccccccccc\nd\n");
+        assert_eq!(log.read("x.log.1"), "ccccccccccccc\n", "a line is not cut");
+        assert_eq!((log.read("x.log.2").as_str(), log.read("x.log").as_str()), ("aaaa\nbbbb\n", "d\n"));
+        log.write(1, "eeeeeeeee\nfffffffff\n");
+        assert_eq!(log.read("x.log.1"), "eeeeeeeee\n");
+        assert_eq!(log.names(), ["x.log", "x.log.1", "x.log.2"]);
+    }
+
+    #[test]
+    fn one_file_begins_anew_when_it_is_full() {
+        let mut log = log(10, 1);
+        log.write(1, "aaaaaaaa\nbbbb\n");
+        assert_eq!((log.read("x.log").as_str(), log.names().len()), ("bbbb\n", 1));
+    }
+
+    #[test]
+    fn a_line_that_one_output_left_open_is_closed_before_another_goes_on() {
+        let mut log = log(1000, 2);
+        log.write(1, "one ");
+        log.write(1, "more ");
+        log.write(2, "two\n");
+        log.write(1, "rest\n");
+        assert_eq!(log.read("x.log"), "one more \ntwo\nrest\n");
+    }
+
+    #[test]
+    fn an_older_log_is_continued_on_a_line_of_its_own() {
+        let mut log = log(1000, 2);
+        fs::write(log.folder.path().join("x.log"), "torn").unwrap();
+        log.write(1, "new\n");
+        assert_eq!(log.read("x.log"), "torn\nnew\n");
+    }
+
+    #[test]
+    fn a_file_that_was_moved_or_deleted_is_made_again_within_a_second() {
+        let mut log = log(1000, 2);
+        log.write(1, "a\n");
+        fs::rename(log.folder.path().join("x.log"), log.folder.path().join("moved")).unwrap();
+        log.write(1, "b\n");
+        assert_eq!(log.read("moved"), "a\nb\n");
+        log.now += SECOND;
+        log.write(1, "c\n");
+        assert_eq!((log.read("x.log").as_str(), log.read("moved").as_str()), ("c\n", "a\nb\n"));
+    }
+
+    #[test]
+    fn what_the_disk_refuses_is_counted_and_written_down_when_it_takes_again() {
+        let mut log = log(1000, 2);
+        // A folder in the place of the file: every open fails.
+        fs::create_dir(log.folder.path().join("x.log")).unwrap();
+        assert!(log.write(1, "a\nb\n"));
+        fs::remove_dir(log.folder.path().join("x.log")).unwrap();
+        assert!(log.write(1, "c\n"), "not tried again at once");
+        assert_eq!(log.names(), Vec::<String>::new());
+        log.now += SECOND;
+        assert!(!log.write(1, "d\n"));
+        let note = "[pmesh] 6 bytes, 3 lines were dropped: Is a directory (os error 21)\nd\n";
+        assert_eq!(log.read("x.log"), note);
+    }
+
+    #[test]
+    fn a_loss_before_the_writer_is_noted_also_without_more_output() {
+        let mut log = log(1000, 2);
+        let mut lost = Loss::default();
+        lost.add(b"12\n4", "slow");
+        assert!(!log.file.write(1, b"", lost, log.now));
+        assert_eq!(log.read("x.log"), "[pmesh] 4 bytes, 1 lines were dropped: slow\n");
+    }
+
+    #[test]
+    fn a_full_disk_loses_exactly_what_is_counted() {
+        // /dev/full refuses every write with ENOSPC (full(4)).
+        let mut log = log(1000, 2);
+        let path = log.folder.path().join("x.log");
+        std::os::unix::fs::symlink("/dev/full", &path).unwrap();
+        assert!(log.write(1, "a\nb"));
+        fs::remove_file(&path).unwrap();
+        log.now += SECOND;
+        assert!(!log.write(1, "c\n"));
+        let note = "[pmesh] 3 bytes, 1 lines were dropped: No space left on device (os error 28)\nc\n";
+        assert_eq!(log.read("x.log"), note);
+    }
+}

@@ -1,0 +1,312 @@
+//! From an output to the writer, in bounded memory.
+
+use std::time::Duration;
+
+use futures_util::{FutureExt, future::BoxFuture};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    time::Instant,
+};
+
+use super::{ServiceLog, Tail, Written};
+
+/// Read in one go, and given to the writer in one go, at most; a line can add its length.
+const CHUNK: usize = 64 * 1024;
+/// Read in one go from an output that says little.
+const SIP: usize = 2 * 1024;
+/// An open line is written after so long without more of it.
+const OPEN_LINE: Duration = Duration::from_millis(100);
+/// How long a disk may keep an output waiting.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often a disk that refused is asked again when there is no output.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// With nothing due.
+const IDLE: Duration = Duration::from_hours(1);
+
+const TOO_SLOW: &str = "the disk took nothing for 5 s";
+const CONTINUED: &[u8] = b" [pmesh] line goes on\n";
+
+/// Splits an output into chunks of whole lines.
+struct Chunker {
+    limit: usize,
+    /// What was read and not yet given away.
+    pending: Vec<u8>,
+    /// Up to where `pending` consists of whole lines.
+    whole: usize,
+    /// The length of the open line, also of a part of it that was given away.
+    column: usize,
+}
+
+impl Chunker {
+    fn new(limit: usize) -> Self {
+        Self { limit, pending: Vec::new(), whole: 0, column: 0 }
+    }
+
+    /// Takes note of what was appended to `pending` from `from` on, and splits lines that are too
+    /// long.
+    fn appended(&mut self, from: usize) {
+        let mut at = from;
+        while at < self.pending.len() {
+            let rest = &self.pending[at..];
+            // A line's end within what the line may still have; else the line is too long or open.
+            let reach = rest.len().min(self.limit - self.column + 1);
+            if let Some(last) = rest[..reach].iter().rposition(|&byte| byte == b'\n') {
+                at += last + 1;
+                self.whole = at;
+                self.column = 0;
+            } else if reach <= self.limit - self.column {
+                self.column += rest.len();
+                at = self.pending.len();
+            } else {
+                at += reach - 1;
+                self.pending.splice(at..at, CONTINUED.iter().copied());
+                at += CONTINUED.len();
+                self.whole = at;
+                self.column = 0;
+            }
+        }
+    }
+
+    fn take_lines(&mut self) -> Vec<u8> {
+        let rest = self.pending.split_off(self.whole);
+        self.whole = 0;
+        std::mem::replace(&mut self.pending, rest)
+    }
+
+    fn take_all(&mut self) -> Vec<u8> {
+        self.whole = 0;
+        std::mem::take(&mut self.pending)
+    }
+}
+
+pub(super) async fn run(log: ServiceLog, stream: u64, mut output: impl AsyncRead + Send + Unpin, tail: Tail) {
+    let mut chunker = Chunker::new(log.shared.line);
+    let mut writing: Option<(BoxFuture<'static, Written>, Instant)> = None;
+    let mut owes_note = false;
+    let mut last_read = Instant::now();
+    let mut appetite = SIP;
+    let mut ended = false;
+    let mut dropped = Vec::new();
+
+    loop {
+        let now = Instant::now();
+        let open_line_due = last_read + OPEN_LINE;
+        if writing.is_none() {
+            let full = chunker.pending.len() >= CHUNK && chunker.whole == 0;
+            let all = ended || full || now >= open_line_due;
+            let chunk = if all { chunker.take_all() } else { chunker.take_lines() };
+            if !chunk.is_empty() {
+                writing = Some((write(&log, stream, chunk), now));
+            } else if ended {
+                return;
+            }
+        }
+        let full = chunker.pending.len() >= CHUNK;
+        let out_of_patience = writing.as_ref().is_some_and(|(_, since)| now >= *since + PATIENCE);
+        if ended && out_of_patience {
+            // What is under way is the writer's, or was never accepted.
+            log.lose(&chunker.take_all(), TOO_SLOW);
+            return;
+        }
+        let dropping = full && out_of_patience;
+        let due = match &writing {
+            Some((_, since)) if full || ended => *since + PATIENCE,
+            None if !chunker.pending.is_empty() => open_line_due,
+            None if owes_note => now + RETRY,
+            Some(_) | None => now + IDLE,
+        };
+        let into = if dropping { &mut dropped } else { &mut chunker.pending };
+        into.reserve(if full && !dropping { 0 } else { appetite });
+        tokio::select! {
+            written = async { (&mut writing.as_mut().expect("the branch's condition").0).await },
+                if writing.is_some() =>
+            {
+                writing = None;
+                owes_note = written.owes_note;
+            }
+            read = output.read_buf(into), if !ended && (!full || dropping) => match read {
+                Ok(count) if count > 0 && dropping => {
+                    tail.push(&dropped);
+                    log.lose(&dropped, TOO_SLOW);
+                    dropped.clear();
+                }
+                Ok(count) if count > 0 => {
+                    last_read = Instant::now();
+                    let from = chunker.pending.len() - count;
+                    tail.push(&chunker.pending[from..]);
+                    chunker.appended(from);
+                    appetite = if count >= appetite { CHUNK } else { SIP };
+                }
+                // The end, or an output that cannot be read: either way there is no more of it.
+                _ => ended = true,
+            },
+            () = tokio::time::sleep_until(due), if !dropping => {
+                if writing.is_none() && owes_note && chunker.pending.is_empty() {
+                    writing = Some((write(&log, stream, Vec::new()), Instant::now()));
+                }
+            }
+        }
+    }
+}
+
+fn write(log: &ServiceLog, stream: u64, chunk: Vec<u8>) -> BoxFuture<'static, Written> {
+    let log = log.clone();
+    async move { log.write(stream, chunk).await }.boxed()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+    use crate::{LogFolder, LogLimits};
+
+    fn chunks(limit: usize, reads: &[&str]) -> String {
+        let mut chunker = Chunker::new(limit);
+        let mut out = String::new();
+        for read in reads {
+            let from = chunker.pending.len();
+            chunker.pending.extend_from_slice(read.as_bytes());
+            chunker.appended(from);
+            out.push_str(&String::from_utf8(chunker.take_lines()).unwrap());
+            out.push('|');
+        }
+        out + &String::from_utf8(chunker.take_all()).unwrap()
+    }
+
+    #[test]
+    fn chunks_end_with_a_line() {
+        assert_eq!(chunks(100, &["a\nb", "c\n", "d", "e"]), "a\n|bc\n|||de");
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_split_and_marked() {
+        let mark = " [pmesh] line goes on\n";
+        assert_eq!(chunks(4, &["abcd\n"]), "abcd\n|", "as long as allowed");
+        assert_eq!(chunks(4, &["abcde\n"]), format!("abcd{mark}e\n|"));
+        assert_eq!(chunks(4, &["ab", "cdef", "ghijkl\nm\n"]), format!("|abcd{mark}|efgh{mark}ijkl\nm\n|"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn without_the_marks_nothing_is_changed(
+            limit in 1_usize..20,
+            reads in proptest::collection::vec("[ab\n]{0,30}", 0..10),
+        ) {
+            let reads: Vec<&str> = reads.iter().map(String::as_str).collect();
+            let out = chunks(limit, &reads).replace('|', "");
+            let mark = std::str::from_utf8(CONTINUED).unwrap();
+            proptest::prop_assert_eq!(out.replace(mark, ""), reads.concat());
+            let pieces = out.replace(mark, "\n");
+            proptest::prop_assert!(pieces.lines().all(|line| line.len() <= limit));
+        }
+    }
+
+    fn log(folder: &Path) -> ServiceLog {
+        LogFolder::open(folder, LogLimits::default()).unwrap().log("x.log")
+    }
+
+    fn read(log: &ServiceLog) -> String {
+        fs::read_to_string(log.path()).unwrap_or_default()
+    }
+
+    #[tokio::test]
+    async fn output_goes_into_the_file_and_its_end_into_the_tail() {
+        let folder = tempfile::tempdir().unwrap();
+        let (log, tail) = (log(folder.path()), Tail::new());
+        let (mut app, output) = tokio::io::duplex(1024);
+        let pump = tokio::spawn(log.pump(output, tail.clone()));
+        app.write_all(b"\xff\x00 bytes\nas they come").await.unwrap();
+        drop(app);
+        pump.await.unwrap();
+        log.note("two\nlines");
+        log.flush().await;
+        let wanted = b"\xff\x00 bytes\nas they come\n[pmesh] two lines\n";
+        assert_eq!(fs::read(log.path()).unwrap(), wanted);
+        assert_eq!(tail.lines(), ["\u{fffd} bytes", "as they come"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_open_line_is_written_after_a_while_and_can_go_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = log(folder.path());
+        let (mut app, output) = tokio::io::duplex(1024);
+        let pump = tokio::spawn(log.pump(output, Tail::new()));
+        app.write_all(b"Password: ").await.unwrap();
+        while read(&log) != "Password: " {
+            tokio::time::sleep(OPEN_LINE).await;
+        }
+        app.write_all(b"given\n").await.unwrap();
+        drop(app);
+        pump.await.unwrap();
+        assert_eq!(read(&log), "Password: given\n");
+    }
+
+    #[tokio::test]
+    async fn the_lines_of_two_instances_do_not_mix() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = log(folder.path());
+        let mut pumps = Vec::new();
+        for name in ["a", "b"] {
+            let (mut app, output) = tokio::io::duplex(100);
+            pumps.push(tokio::spawn(log.pump(output, Tail::new())));
+            pumps.push(tokio::spawn(async move {
+                for number in 0..2000 {
+                    app.write_all(format!("{name} {number}\n").as_bytes()).await.unwrap();
+                }
+            }));
+        }
+        for pump in pumps {
+            pump.await.unwrap();
+        }
+        let text = read(&log);
+        for name in ["a ", "b "] {
+            let numbers = text.lines().filter_map(|line| line.strip_prefix(name));
+            let wanted = (0..2000).map(|number: u32| number.to_string());
+            assert!(numbers.eq(wanted), "{name}");
+        }
+        assert_eq!(text.lines().count(), 4000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_that_hangs_stops_the_app_for_5_s_and_then_costs_what_is_counted() {
+        const LINES: u64 = 100_000;
+        let folder = tempfile::tempdir().unwrap();
+        let log = log(folder.path());
+        // A FIFO that nobody reads takes 64 KiB and then lets its writer wait.
+        rustix::fs::mkfifoat(rustix::fs::CWD, log.path(), rustix::fs::Mode::RWXU).unwrap();
+        let (mut app, output) = tokio::io::duplex(1024);
+        let pump = tokio::spawn(log.pump(output, Tail::new()));
+        let begin = Instant::now();
+        for number in 0..LINES {
+            app.write_all(format!("{number:09}\n").as_bytes()).await.unwrap();
+        }
+        let waited = begin.elapsed();
+        assert!(waited >= PATIENCE && waited < 2 * PATIENCE, "{waited:?}");
+        drop(app);
+        pump.await.unwrap();
+        // The disk comes to life.
+        let fifo = fs::File::open(log.path()).unwrap();
+        let reader = tokio::task::spawn_blocking(move || {
+            let (mut lines, mut dropped) = (0, 0);
+            for line in std::io::BufRead::lines(std::io::BufReader::new(fifo)) {
+                let line = line.unwrap();
+                match line.strip_prefix("[pmesh] ").and_then(|note| note.split(' ').nth(2)) {
+                    Some(count) => dropped += count.parse::<u64>().unwrap(),
+                    None => lines += 1,
+                }
+                if lines + dropped == LINES {
+                    break;
+                }
+            }
+            (lines, dropped)
+        });
+        log.flush().await;
+        let (lines, dropped) = reader.await.unwrap();
+        assert_eq!(lines + dropped, LINES);
+        assert!(dropped > 0);
+    }
+}
