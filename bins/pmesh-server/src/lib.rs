@@ -1,6 +1,60 @@
-//! Being built.
+//! The command line of pmesh: `pmesh-server`, as a library so that tests can build the same binary.
+//!
+//! [`main`] reads the arguments and does what they ask: `run` serves a manifest, `check` reads one,
+//! and the other commands are calls of the API of a server that runs. `docs/cli.md` has every flag.
+//!
+//! # Limits
+//!
+//! No decision about services, traffic or repositories is made here; the crates of the workspace do.
 
-/// Runs the command line and returns its exit code.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+mod arguments;
+mod check;
+mod listen_address;
+mod near_miss;
+mod run;
+mod terminal;
+
+use std::{error::Error, path::Path, process::ExitCode};
+
+use arguments::Command;
+use clap::error::ErrorKind;
+
+/// What this server is: `v<semver>-<commit>`.
+pub const VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"), "-", env!("PMESH_COMMIT"));
+
+/// Runs the command line and returns its exit code: 0 done, 1 the action failed, 2 the command line is
+/// wrong, 3 no server reached.
+pub fn main() -> ExitCode {
+    match arguments::parse(std::env::args_os().collect(), Path::exists) {
+        Ok(Command::Run(arguments)) => run::run(*arguments),
+        Ok(Command::Check(arguments)) => check::check(&arguments),
+        Ok(command) => {
+            terminal::say(&format!("pmesh-server: not wired: {command:?}\n"));
+            ExitCode::FAILURE
+        }
+        Err(answer) => not_a_command(&answer),
+    }
+}
+
+/// What clap has to say instead of a command: help, the version, or what is wrong.
+fn not_a_command(answer: &clap::Error) -> ExitCode {
+    match answer.kind() {
+        ErrorKind::DisplayVersion => terminal::print(&format!("{VERSION}\n")),
+        ErrorKind::DisplayHelp => answer.print().map_or_else(|_| terminal::print(""), |()| ExitCode::SUCCESS),
+        _ => {
+            answer.print().unwrap_or_default();
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// An error and its causes in one sentence: our texts leave the cause to `source`.
+fn sentence(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }

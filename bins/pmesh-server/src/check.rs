@@ -1,0 +1,39 @@
+//! `check`: what a manifest would run, or what is wrong with it.
+
+use std::{path::Path, process::ExitCode};
+
+use pmesh_manifest::{Manifest, ReadError, Unsupported};
+
+use crate::{
+    arguments::CheckArguments,
+    terminal::{print, say},
+};
+
+/// Reads the manifest that `arguments` name and prints what would run, or each mistake at its place.
+pub(crate) fn check(arguments: &CheckArguments) -> ExitCode {
+    let path = arguments.path.as_deref().unwrap_or(Path::new("."));
+    let unsupported = if arguments.ignore_unsupported { Unsupported::Warn } else { Unsupported::Refuse };
+    match read(path, unsupported) {
+        Ok(manifest) => {
+            for warning in &manifest.warnings {
+                say(&format!("{warning}\n"));
+            }
+            print(&manifest.summary().to_string())
+        }
+        Err(ReadError::Invalid(mistakes)) => {
+            say(&format!("{mistakes}\n"));
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            say(&format!("pmesh-server: {}\n", crate::sentence(&error)));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn read(path: &Path, unsupported: Unsupported) -> Result<Manifest, ReadError> {
+    let file = pmesh_manifest::find(path)?;
+    // As a person would write it.
+    let file = file.strip_prefix(".").unwrap_or(&file);
+    pmesh_manifest::read(file, unsupported)
+}
