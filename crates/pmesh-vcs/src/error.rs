@@ -11,7 +11,6 @@ use crate::{BranchName, CommitId, InProgress};
 /// Why a version control operation failed. Every text can be shown: what could be a password or a token is
 /// taken out of it.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum VcsError {
     /// The path is in no repository, or only in one that does not track it.
     #[error("no repository tracks {}; run `git init` in its folder, or clone the project", .0.display())]
