@@ -136,7 +136,12 @@ impl Node {
         shared.operations.record(start, OperationKind::Start);
         let driver = Driver::new(Arc::clone(&shared), start, shutdown);
         let task = async move {
-            tokio::join!(driver.run(), supervising);
+            // The driver ends when every service has stopped; the supervisor's task would wait for
+            // the last handle, and whoever answers reads may hold one.
+            tokio::select! {
+                () = driver.run() => {}
+                () = supervising => {}
+            }
         };
         (Self(shared), task)
     }
