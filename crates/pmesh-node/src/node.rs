@@ -393,6 +393,6 @@ impl Shared {
 pub(crate) async fn raised(flag: &mut watch::Receiver<bool>) {
     let is_raised = flag.wait_for(|&raised| raised).await.is_ok();
     if !is_raised {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
