@@ -8,9 +8,13 @@
 //! No decision about services, traffic or repositories is made here; the crates of the workspace do.
 
 mod arguments;
+mod bind;
 mod check;
 mod listen_address;
+mod log;
 mod near_miss;
+mod notify;
+mod place;
 mod run;
 mod terminal;
 
@@ -26,7 +30,7 @@ pub const VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"), "-", env!("PME
 /// wrong, 3 no server reached.
 pub fn main() -> ExitCode {
     match arguments::parse(std::env::args_os().collect(), Path::exists) {
-        Ok(Command::Run(arguments)) => run::run(*arguments),
+        Ok(Command::Run(arguments)) => run::run(&arguments),
         Ok(Command::Check(arguments)) => check::check(&arguments),
         Ok(command) => {
             terminal::say(&format!("pmesh-server: not wired: {command:?}\n"));

@@ -16,9 +16,7 @@ pub(crate) fn start(format: Option<LogFormat>, level: tracing::Level) {
             let colour = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
             tracing::subscriber::set_global_default(log.with_ansi(colour).finish())
         }
-        LogFormat::Json => {
-            tracing::subscriber::set_global_default(log.json().flatten_event(true).finish())
-        }
+        LogFormat::Json => tracing::subscriber::set_global_default(log.json().flatten_event(true).finish()),
     };
     if started.is_err() {
         tracing::debug!("somebody logs already");

@@ -2,7 +2,11 @@
 
 use std::{
     env, io,
-    os::{linux::net::SocketAddrExt, unix::ffi::OsStrExt, unix::net::{SocketAddr, UnixDatagram}},
+    os::{
+        linux::net::SocketAddrExt,
+        unix::ffi::OsStrExt,
+        unix::net::{SocketAddr, UnixDatagram},
+    },
 };
 
 use rustix::time::{ClockId, clock_gettime};

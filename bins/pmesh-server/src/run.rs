@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use http_body_util::BodyExt;
 use pmesh_api::{Api, ApiSettings, Listener, Token};
 use pmesh_manifest::{Manifest, Unsupported};
 use pmesh_node::{Node, NodeParts, Rebuild, Request, StateError, StateFolder};
@@ -32,7 +33,7 @@ use crate::{
     VERSION,
     arguments::RunArguments,
     bind::{self, BindError},
-    log, notify, place,
+    log, notify, place, sentence,
 };
 
 /// How long answers that are under way at the API may take at the server's end, after everything
@@ -68,21 +69,10 @@ pub(crate) fn run(arguments: &RunArguments) -> ExitCode {
     match start(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            crate::terminal::say(&with_causes(&error));
+            crate::terminal::say(&format!("pmesh-server: {}\n", sentence(&error)));
             ExitCode::FAILURE
         }
     }
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// Everything that can fail before the first service starts, in the order in which it undoes itself.
@@ -116,12 +106,14 @@ fn start(arguments: &RunArguments) -> Result<(), StartError> {
         None
     } else {
         let path = place::socket_path(state.path());
-        let guard = runtime.enter();
+        let _in_runtime = runtime.enter();
         let socket = bind::unix(&path)?;
-        drop(guard);
         Some((path, socket))
     };
-    let logs = LogFolder::open(&state.logs(), LogLimits::default()).map_err(system("open the log folder"))?;
+    let logs = {
+        let _in_runtime = runtime.enter();
+        LogFolder::open(&state.logs(), LogLimits::default()).map_err(system("open the log folder"))?
+    };
     let parts = Parts { file, manifest, unsupported, token, front, api, socket, logs };
     serve(&runtime, arguments, parts)?;
     // What blocking threads still do (a look-up of a name, say) is nobody's any more.
@@ -134,7 +126,8 @@ fn start(arguments: &RunArguments) -> Result<(), StartError> {
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+    {
         warn!(%error, "the limit of open descriptors stays as it is");
     }
 }
@@ -154,9 +147,10 @@ fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<()
     let trusted = if arguments.trusted_proxy.is_empty() {
         TrustedProxies::default()
     } else {
-        arguments.trusted_proxy.join(",").parse().expect("the arguments were parsed by the same rules")
+        let networks = arguments.trusted_proxy.iter().map(String::as_str);
+        TrustedProxies::parse(networks).expect("the arguments were parsed by the same rules")
     };
-    let sessions = Arc::new(Sessions::new(SessionLimits::default()));
+    let sessions = Arc::new(Sessions::new(&SessionLimits::default()));
     let tables = Tables::new(sessions, trusted);
     let (node, driver) = {
         let _in_runtime = runtime.enter();
@@ -176,8 +170,11 @@ fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<()
             tables: tables.clone(),
         })
     };
-    let settings =
-        ApiSettings { version: VERSION.to_owned(), host_names: arguments.api_host.clone(), token: parts.token };
+    let settings = ApiSettings {
+        version: VERSION.to_owned(),
+        host_names: arguments.api_host.clone(),
+        token: parts.token,
+    };
     let api = Api::new(node.clone(), settings);
     let local: Option<(Arc<dyn LocalHandler>, _)> = (!arguments.no_pm3_host && api.serves_front_host())
         .then(|| (Arc::new(Pm3Host(api.clone())) as Arc<dyn LocalHandler>, runtime.handle().clone()));
@@ -193,14 +190,16 @@ fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<()
         lines.push_str(&format!("api     unix:{}\n", path.display()));
     }
     let listeners: Vec<TcpListener> = parts.front.into_iter().map(|bound| bound.listener).collect();
-    let front = Front::serve(listeners, tables, FrontLimits::default(), local).map_err(system("start the front"))?;
+    let front =
+        Front::serve(listeners, tables, FrontLimits::default(), local).map_err(system("start the front"))?;
     runtime.block_on(async {
         let signals = Signals::new().map_err(system("wait for signals"))?;
         let driving = tokio::spawn(driver);
         let ended = watch::Sender::new(false);
         let mut apis = JoinSet::new();
         for bound in parts.api {
-            let listener = tokio::net::TcpListener::from_std(bound.listener).map_err(system("serve the API"))?;
+            let listener =
+                tokio::net::TcpListener::from_std(bound.listener).map_err(system("serve the API"))?;
             apis.spawn(pmesh_api::serve_tcp(listener, api.clone(), is_true(ended.subscribe())));
         }
         let socket_path = parts.socket.as_ref().map(|(path, _)| path.clone());
@@ -241,7 +240,7 @@ fn repository(file: &Path) -> Option<Arc<dyn Vcs>> {
             None
         }
         Err(error) => {
-            warn!(error = with_causes(&error), "the repository cannot be used: /repo and updates are not there");
+            warn!(error = sentence(&error), "the repository cannot be used: /repo and updates are not there");
             None
         }
     }
@@ -266,8 +265,13 @@ async fn obey(node: &Node, mut signals: Signals, front: Front, driving: tokio::t
     notify::tell(notify::State::Stopping);
     node.shut_down();
     let grace = node.drain_limit();
+    let hurried = watch::Sender::new(false);
     let mut ending = pin!(async {
-        front.shutdown(grace).await;
+        tokio::select! {
+            () = front.shutdown(grace) => {}
+            // Dropped, the front cuts what is left.
+            () = is_true(hurried.subscribe()) => {}
+        }
         node.close();
         driving.await
     });
@@ -279,15 +283,13 @@ async fn obey(node: &Node, mut signals: Signals, front: Front, driving: tokio::t
                 }
                 return;
             }
-            Asked::Stop = signals.next() => {
+            asked = signals.next() => if let Asked::Stop = asked {
                 warn!("asked again: nothing more is waited for");
+                hurried.send_replace(true);
                 node.hurry();
-                // What is left of the front ends with the process.
-                break;
-            }
+            },
         }
     }
-    node.closed_by_force(ending).await;
 }
 
 async fn reload(node: &Node) {
@@ -352,6 +354,10 @@ impl LocalHandler for Pm3Host {
     ) -> futures_util::future::BoxFuture<'static, http::Response<LocalBody>> {
         let api = self.0.clone();
         let listener = Listener::FrontHost { local: connection.local, peer: connection.peer };
-        Box::pin(async move { api.handle(request, listener).await.map(pmesh_proxy::local_body) })
+        Box::pin(async move {
+            api.handle(request, listener)
+                .await
+                .map(|body| LocalBody::new(body.map_err(|never| match never {})))
+        })
     }
 }

@@ -98,9 +98,12 @@ impl AccessRules {
     /// `Host` and, in an absolute request target, its authority: each that is there must be ours.
     fn check_host(&self, uri: &Uri, host: Option<&str>) -> Result<(), ApiError> {
         let refused = |message: String| Err(ApiError::new(Code::HostNotAllowed, message));
-        let names: Vec<&str> = uri.authority().map(|authority| authority.as_str()).into_iter().chain(host).collect();
+        let names: Vec<&str> =
+            uri.authority().map(|authority| authority.as_str()).into_iter().chain(host).collect();
         if names.is_empty() {
-            return refused("the request has no Host header; the API answers only to its own names".to_owned());
+            return refused(
+                "the request has no Host header; the API answers only to its own names".to_owned(),
+            );
         }
         match names.into_iter().find(|name| !self.is_own(name)) {
             Some(name) => refused(format!(
@@ -135,7 +138,9 @@ pub(crate) fn check_no_browser(headers: &HeaderMap) -> Result<(), ApiError> {
     match named.or(agent.then_some("user-agent")) {
         Some(name) => Err(ApiError::new(
             Code::CrossSite,
-            format!("an action by GET is not taken from a browser (its {name} header says that it is one); use POST"),
+            format!(
+                "an action by GET is not taken from a browser (its {name} header says that it is one); use POST"
+            ),
         )),
         None => Ok(()),
     }
@@ -161,7 +166,9 @@ fn check_site(headers: &HeaderMap, host: Option<&str>) -> Result<(), ApiError> {
     for site in headers.get_all("sec-fetch-site") {
         let site = site.as_bytes().trim_ascii();
         if [&b"cross-site"[..], b"same-site"].iter().any(|other| site.eq_ignore_ascii_case(other)) {
-            return refused("a page of another site sent this request (its Sec-Fetch-Site header says so)".to_owned());
+            return refused(
+                "a page of another site sent this request (its Sec-Fetch-Site header says so)".to_owned(),
+            );
         }
     }
     let own = host.and_then(name_and_port);
@@ -276,15 +283,47 @@ mod tests {
 
     #[test]
     fn over_tcp_the_host_must_be_a_name_of_the_api() {
-        for host in ["pm3", "PM3", "pm3:9870", "localhost", "localhost.", "LocalHost:1", "127.0.0.1", "127.8.9.1:80",
-            "[::1]", "[::1]:9870", "[::ffff:127.0.0.1]:1", "node7.example:9870", "[2001:DB8::7]:9870", "localhost:"]
-        {
+        for host in [
+            "pm3",
+            "PM3",
+            "pm3:9870",
+            "localhost",
+            "localhost.",
+            "LocalHost:1",
+            "127.0.0.1",
+            "127.8.9.1:80",
+            "[::1]",
+            "[::1]:9870",
+            "[::ffff:127.0.0.1]:1",
+            "node7.example:9870",
+            "[2001:DB8::7]:9870",
+            "localhost:",
+        ] {
             assert_eq!(check(&open(), tcp(), &[("host", host)]), None, "{host}");
         }
-        for host in ["", "evil.example", "pm3.evil.example", "evil.pm3", "localhost.evil.example", "127.0.0.1.evil.example",
-            "10.0.0.1", "[2001:db8::8]", "0.0.0.0", "[::]", "localhost:x", "localhost:99999", "user@localhost",
-            "localhost/", "[::1", "::1", "[localhost]", "localhost localhost", "localhost..", "2130706433", "127.1"]
-        {
+        for host in [
+            "",
+            "evil.example",
+            "pm3.evil.example",
+            "evil.pm3",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "10.0.0.1",
+            "[2001:db8::8]",
+            "0.0.0.0",
+            "[::]",
+            "localhost:x",
+            "localhost:99999",
+            "user@localhost",
+            "localhost/",
+            "[::1",
+            "::1",
+            "[localhost]",
+            "localhost localhost",
+            "localhost..",
+            "2130706433",
+            "127.1",
+        ] {
             assert_eq!(check(&open(), tcp(), &[("host", host)]), Some(Code::HostNotAllowed), "{host}");
         }
         assert_eq!(check(&open(), tcp(), &[]), Some(Code::HostNotAllowed));
@@ -318,19 +357,31 @@ mod tests {
     #[test]
     fn the_front_host_is_for_loopback_and_not_for_other_proxies() {
         let headers = [("host", "pm3")];
-        for (local, peer) in
-            [("127.0.0.1:80", "127.0.0.1:5"), ("[::1]:80", "[::1]:5"), ("[::ffff:127.0.0.1]:80", "[::ffff:127.0.0.2]:5")]
-        {
+        for (local, peer) in [
+            ("127.0.0.1:80", "127.0.0.1:5"),
+            ("[::1]:80", "[::1]:5"),
+            ("[::ffff:127.0.0.1]:80", "[::ffff:127.0.0.2]:5"),
+        ] {
             assert_eq!(check(&open(), front(local, peer), &headers), None, "{local} {peer}");
         }
-        for (local, peer) in [("127.0.0.1:80", "10.0.0.9:5"), ("10.0.0.1:80", "127.0.0.1:5"), ("[::]:80", "[::1]:5")] {
-            assert_eq!(check(&open(), front(local, peer), &headers), Some(Code::NotInternal), "{local} {peer}");
+        for (local, peer) in
+            [("127.0.0.1:80", "10.0.0.9:5"), ("10.0.0.1:80", "127.0.0.1:5"), ("[::]:80", "[::1]:5")]
+        {
+            assert_eq!(
+                check(&open(), front(local, peer), &headers),
+                Some(Code::NotInternal),
+                "{local} {peer}"
+            );
         }
         for name in ["X-Forwarded-For", "Forwarded", "X-Real-IP", "Via", "CF-Connecting-IP"] {
             let headers = [("host", "pm3"), (name, "127.0.0.1")];
             let internal = front("127.0.0.1:80", "127.0.0.1:5");
             assert_eq!(check(&open(), internal, &headers), Some(Code::NotInternal), "{name}");
-            assert_eq!(check(&open(), tcp(), &headers), None, "{name} means nothing to the API's own listener");
+            assert_eq!(
+                check(&open(), tcp(), &headers),
+                None,
+                "{name} means nothing to the API's own listener"
+            );
         }
     }
 
@@ -350,9 +401,15 @@ mod tests {
                 ("sec-fetch-site", "Same-Site"),
             ] {
                 let headers = [("host", "pm3:9870"), other];
-                assert_eq!(check(&open(), listener, &headers), Some(Code::CrossSite), "{listener:?} {other:?}");
+                assert_eq!(
+                    check(&open(), listener, &headers),
+                    Some(Code::CrossSite),
+                    "{listener:?} {other:?}"
+                );
             }
-            for own in [("origin", "http://pm3:9870"), ("sec-fetch-site", "same-origin"), ("sec-fetch-site", "none")] {
+            for own in
+                [("origin", "http://pm3:9870"), ("sec-fetch-site", "same-origin"), ("sec-fetch-site", "none")]
+            {
                 assert_eq!(check(&open(), listener, &[("host", "pm3:9870"), own]), None, "{own:?}");
             }
             let default_port = [("host", "pm3"), ("origin", "http://pm3:80")];
@@ -387,7 +444,9 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         let rules = AccessRules::new(&[], Some(Token::read(&path).unwrap()));
         let with = |value: &str| {
-            rules.check(&head("/repo", &[("host", "pm3"), ("authorization", value)]), &tcp()).map_err(|error| error.code)
+            rules
+                .check(&head("/repo", &[("host", "pm3"), ("authorization", value)]), &tcp())
+                .map_err(|error| error.code)
         };
         assert_eq!(with("Bearer 0123456789abcdef"), Ok(()));
         assert_eq!(with("bearer  0123456789abcdef "), Ok(()));

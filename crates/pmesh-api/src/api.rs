@@ -33,7 +33,11 @@ pub struct ApiSettings {
 impl Default for ApiSettings {
     /// The version of this crate, no further name, no token.
     fn default() -> Self {
-        Self { version: concat!("v", env!("CARGO_PKG_VERSION")).to_owned(), host_names: Vec::new(), token: None }
+        Self {
+            version: concat!("v", env!("CARGO_PKG_VERSION")).to_owned(),
+            host_names: Vec::new(),
+            token: None,
+        }
     }
 }
 

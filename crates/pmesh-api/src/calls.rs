@@ -86,7 +86,8 @@ impl Call {
 
     /// 202: the operation goes on.
     fn accepted(&self, id: OperationId) -> Reply {
-        let location = HeaderValue::try_from(format!("/operation/{id}")).expect("digits are good in a header");
+        let location =
+            HeaderValue::try_from(format!("/operation/{id}")).expect("digits are good in a header");
         let body = wire::Accepted { operation: id.to_string() };
         Reply { status: StatusCode::ACCEPTED, ..self.reply(&body) }
             .with_header(header::LOCATION, location)

@@ -2,14 +2,7 @@
 //!
 //! One connection a call: calls are rare and the server is on this machine.
 
-use std::{
-    fmt, io,
-    os::unix::ffi::OsStringExt as _,
-    path::PathBuf,
-    pin::pin,
-    str::FromStr,
-    time::Duration,
-};
+use std::{fmt, io, os::unix::ffi::OsStringExt as _, path::PathBuf, pin::pin, str::FromStr, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header, uri::PathAndQuery};
@@ -55,7 +48,8 @@ impl FromStr for Endpoint {
         }
         let rest = text.get(..7).filter(|scheme| scheme.eq_ignore_ascii_case("http://")).and(text.get(7..));
         let rest = rest.ok_or_else(bad)?;
-        let authority: http::uri::Authority = rest.strip_suffix('/').unwrap_or(rest).parse().map_err(|_| bad())?;
+        let authority: http::uri::Authority =
+            rest.strip_suffix('/').unwrap_or(rest).parse().map_err(|_| bad())?;
         let host = authority.host();
         // Whatever else the authority has – a user, a port that is none – is not dropped in silence.
         let port = match authority.as_str().strip_prefix(host).ok_or_else(bad)? {
@@ -206,7 +200,8 @@ impl Client {
     /// See [`call`](Self::call).
     pub async fn manifest(&self) -> Result<Option<PathBuf>, ClientError> {
         let answer = self.get("/ping").await?;
-        let path = answer.headers.get(MANIFEST).and_then(|path| percent::decode_bytes(path.to_str().ok()?).ok());
+        let path =
+            answer.headers.get(MANIFEST).and_then(|path| percent::decode_bytes(path.to_str().ok()?).ok());
         Ok(path.map(|path| std::ffi::OsString::from_vec(path).into()))
     }
 
@@ -258,7 +253,8 @@ impl Client {
             Endpoint::Http { .. } => self.endpoint.to_string().split_off("http://".len()),
             Endpoint::Unix(_) => "pm3".to_owned(),
         };
-        let mut request = Request::builder().method(method).uri(http::Uri::from(target)).header(header::HOST, host);
+        let mut request =
+            Request::builder().method(method).uri(http::Uri::from(target)).header(header::HOST, host);
         if let Some(token) = &self.token {
             let mut value = HeaderValue::try_from(format!("Bearer {}", token.reveal()))
                 .expect("a token has only characters that a header can carry");
@@ -283,15 +279,16 @@ impl Client {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken_off)?;
         let answering = async {
             let (head, body) = sender.send_request(request).await.map_err(broken_off)?.into_parts();
-            let body = Limited::new(body, Self::MAX_ANSWER_LEN).collect().await.map_err(|error| {
-                match error.downcast::<hyper::Error>() {
+            let body =
+                Limited::new(body, Self::MAX_ANSWER_LEN).collect().await.map_err(|error| match error
+                    .downcast::<hyper::Error>(
+                ) {
                     Ok(source) => broken_off(*source),
                     Err(other) => {
                         debug_assert!(other.is::<LengthLimitError>(), "{other}");
                         ClientError::TooLarge { endpoint: self.endpoint.clone() }
                     }
-                }
-            })?;
+                })?;
             let endpoint = self.endpoint.clone();
             Ok(Answer { endpoint, status: head.status, headers: head.headers, body: body.to_bytes() })
         };
@@ -339,9 +336,21 @@ mod tests {
         assert_eq!("HTTP://[::1]:9870".parse(), http("::1", 9870));
         assert_eq!("unix:/run/api.sock".parse(), Ok(Endpoint::Unix("/run/api.sock".into())));
         assert_eq!("unix:api.sock".parse(), Ok(Endpoint::Unix("api.sock".into())));
-        for bad in ["", "pm3", "https://pm3", "http://", "http:///", "http://pm3/x", "http://u@pm3", "unix:", "ftp://pm3",
-            "http://pm3:", "http://pm3:x", "http://pm3:99999", "é://x"]
-        {
+        for bad in [
+            "",
+            "pm3",
+            "https://pm3",
+            "http://",
+            "http:///",
+            "http://pm3/x",
+            "http://u@pm3",
+            "unix:",
+            "ftp://pm3",
+            "http://pm3:",
+            "http://pm3:x",
+            "http://pm3:99999",
+            "é://x",
+        ] {
             assert!(bad.parse::<Endpoint>().is_err(), "{bad}");
         }
     }

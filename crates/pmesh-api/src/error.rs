@@ -237,9 +237,8 @@ impl From<&Failure> for ApiError {
 fn rollout_failed(rollout: &RolloutFailure, failure: &Failure) -> ApiError {
     let mut error = ApiError::new(Code::RolloutFailed, sentence(failure));
     if let Some((from, to)) = &rollout.revisions {
-        error = error
-            .with_field("from", wire::Revision::from(from))
-            .with_field("to", wire::Revision::from(to));
+        error =
+            error.with_field("from", wire::Revision::from(from)).with_field("to", wire::Revision::from(to));
     }
     error = match rollout.restarted {
         Some(count) => error.with_field("count", count),
@@ -252,7 +251,9 @@ impl From<SubmitError> for ApiError {
     fn from(error: SubmitError) -> Self {
         let refused = |code| Self::new(code, sentence(&error));
         match &error {
-            SubmitError::Busy => refused(Code::Busy).with_header(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER)),
+            SubmitError::Busy => {
+                refused(Code::Busy).with_header(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER))
+            }
             SubmitError::ShuttingDown => refused(Code::ShuttingDown),
             SubmitError::UnknownService(_) => refused(Code::ServiceNotFound),
         }

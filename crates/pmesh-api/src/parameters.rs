@@ -124,7 +124,8 @@ impl Parameters {
             Some(b'{' | b'[' | b'"') => parameters.take_json(known, body)?,
             Some(_) if body_is_json => parameters.take_json(known, body)?,
             Some(_) => {
-                let form = str::from_utf8(body).map_err(|_| bad_request("the body is not UTF-8".to_owned()))?;
+                let form =
+                    str::from_utf8(body).map_err(|_| bad_request("the body is not UTF-8".to_owned()))?;
                 for (name, value) in decoded("form", form)? {
                     parameters.take(known, &name, Given::Text(value))?;
                 }
@@ -318,19 +319,40 @@ mod tests {
 
     #[test]
     fn a_value_of_the_wrong_type_is_named_with_what_is_expected() {
-        for text in ["invalidate=yes", "invalidate=", "invalidate=TRUE", "limit", "limit=-1", "limit=+1",
-            "limit=1.5", "limit=99999999999999999999999", "sort=name", "sort", "wait=", "wait=30", "wait=never",
-            "wait=-1s", "wait=soon", "pretty=banana"]
-        {
+        for text in [
+            "invalidate=yes",
+            "invalidate=",
+            "invalidate=TRUE",
+            "limit",
+            "limit=-1",
+            "limit=+1",
+            "limit=1.5",
+            "limit=99999999999999999999999",
+            "sort=name",
+            "sort",
+            "wait=",
+            "wait=30",
+            "wait=never",
+            "wait=-1s",
+            "wait=soon",
+            "pretty=banana",
+        ] {
             let (code, message) = query(text).unwrap_err();
             let name = text.split('=').next().unwrap();
             assert_eq!(code, Code::BadParameter, "{text}");
             assert!(message.contains(name), "{message}");
         }
-        for text in [r#"{"invalidate": 1}"#, r#"{"invalidate": "true"}"#, r#"{"invalidate": null}"#,
-            r#"{"limit": "5"}"#, r#"{"limit": -1}"#, r#"{"limit": 1.5}"#, r#"{"sort": true}"#, r#"{"wait": 30}"#,
-            r#"{"wait": []}"#]
-        {
+        for text in [
+            r#"{"invalidate": 1}"#,
+            r#"{"invalidate": "true"}"#,
+            r#"{"invalidate": null}"#,
+            r#"{"limit": "5"}"#,
+            r#"{"limit": -1}"#,
+            r#"{"limit": 1.5}"#,
+            r#"{"sort": true}"#,
+            r#"{"wait": 30}"#,
+            r#"{"wait": []}"#,
+        ] {
             assert_eq!(body(text).unwrap_err().0, Code::BadParameter, "{text}");
         }
     }
@@ -340,13 +362,18 @@ mod tests {
         for unknown in [query("invaldate"), body(r#"{"invaldate": true}"#), body("invaldate=true")] {
             let (code, message) = unknown.unwrap_err();
             assert_eq!(code, Code::UnknownParameter);
-            assert!(message.contains("\"invaldate\"") && message.contains("did you mean \"invalidate\"?"), "{message}");
+            assert!(
+                message.contains("\"invaldate\"") && message.contains("did you mean \"invalidate\"?"),
+                "{message}"
+            );
         }
     }
 
     #[test]
     fn a_body_is_json_or_a_form_whatever_its_type_says() {
-        for text in [r#"{"invalidate": true}"#, " \r\n{\"invalidate\":true}\n", "invalidate=true", "invalidate=1\r\n"] {
+        for text in
+            [r#"{"invalidate": true}"#, " \r\n{\"invalidate\":true}\n", "invalidate=true", "invalidate=1\r\n"]
+        {
             assert_eq!(body(text), Ok(invalidate(true)), "{text}");
         }
         for text in ["", " \n", "{}", "{ }\n"] {
@@ -361,7 +388,9 @@ mod tests {
         let (code, message) = body("{\"invalidate\":\n  tru}").unwrap_err();
         assert_eq!(code, Code::BadRequest);
         assert!(message.contains("line 2 column 6"), "{message}");
-        for text in ["{", "{\"invalidate\": true} x", "{\"invalidate\": true}{}", "{invalidate: true}", "{\"a\": 1,}"] {
+        for text in
+            ["{", "{\"invalidate\": true} x", "{\"invalidate\": true}{}", "{invalidate: true}", "{\"a\": 1,}"]
+        {
             let (code, message) = body(text).unwrap_err();
             assert_eq!(code, Code::BadRequest, "{text}");
             assert!(message.contains("line 1 column"), "{message}");
@@ -429,7 +458,9 @@ mod tests {
     fn every_route_can_be_pretty() {
         let none = Parameters::read(&[], Some("pretty"), b"", false).unwrap();
         assert_eq!(none.pretty, Some(true));
-        for (query, pretty) in [("pretty", true), ("a=%zz&pretty", false), ("x=1&pretty=1", true), ("pretty=0", false)] {
+        for (query, pretty) in
+            [("pretty", true), ("a=%zz&pretty", false), ("x=1&pretty=1", true), ("pretty=0", false)]
+        {
             assert_eq!(asks_for_pretty(Some(query)), pretty, "{query}");
         }
     }

@@ -87,12 +87,7 @@ mod tests {
         let pair = |name: &str, value: Option<&str>| (name.to_owned(), value.map(str::to_owned));
         assert_eq!(
             pairs("a&b=&c=1%262&&d+e=f+g=h").unwrap(),
-            [
-                pair("a", None),
-                pair("b", Some("")),
-                pair("c", Some("1&2")),
-                pair("d e", Some("f g=h"))
-            ]
+            [pair("a", None), pair("b", Some("")), pair("c", Some("1&2")), pair("d e", Some("f g=h"))]
         );
     }
 

@@ -113,16 +113,18 @@ pub(crate) fn find(path: &str) -> Result<(&'static Route, Option<String>), ApiEr
         .map_err(|error| ApiError::new(Code::BadRequest, format!("cannot read the path: {error}")))?;
     if let Some(route) = ROUTES.iter().find(|route| lacks_its_name(route, &segments)) {
         let all = route.pattern.rsplit_once('/').map_or(route.pattern, |(all, _)| all);
-        let message = format!("a service's name is missing after {all}/; without the slash it means all services");
+        let message =
+            format!("a service's name is missing after {all}/; without the slash it means all services");
         return Err(ApiError::new(Code::ServiceNameMissing, message));
     }
     let segments = match segments.as_slice() {
         [segments @ .., last] if last.is_empty() => segments,
         segments => segments,
     };
-    ROUTES.iter().find_map(|route| Some((route, matched(route, segments)?))).ok_or_else(|| {
-        ApiError::new(Code::RouteNotFound, "no such route; docs/api.md lists them all")
-    })
+    ROUTES
+        .iter()
+        .find_map(|route| Some((route, matched(route, segments)?)))
+        .ok_or_else(|| ApiError::new(Code::RouteNotFound, "no such route; docs/api.md lists them all"))
 }
 
 fn is_open(segment: &str) -> bool {
@@ -196,7 +198,9 @@ mod tests {
             for slashes in ["/", "//", "///"] {
                 assert_eq!(found(&format!("/service/{verb}{slashes}")), Err(Code::ServiceNameMissing));
             }
-            for path in [format!("/service/{verb}//web"), format!("//service/{verb}"), format!("/service//{verb}")] {
+            for path in
+                [format!("/service/{verb}//web"), format!("//service/{verb}"), format!("/service//{verb}")]
+            {
                 assert_eq!(found(&path), Err(Code::RouteNotFound), "{path}");
             }
         }
@@ -204,9 +208,21 @@ mod tests {
 
     #[test]
     fn other_paths_are_no_routes() {
-        for path in ["/", "", "*", "/nope", "/repo/", "/repo//", "//repo", "/Repo", "/repo/update/x", "/service/web",
-            "/service/stop/a/b", "/operation/7/cancel", "/repo/../repo"]
-        {
+        for path in [
+            "/",
+            "",
+            "*",
+            "/nope",
+            "/repo/",
+            "/repo//",
+            "//repo",
+            "/Repo",
+            "/repo/update/x",
+            "/service/web",
+            "/service/stop/a/b",
+            "/operation/7/cancel",
+            "/repo/../repo",
+        ] {
             let expected = if path == "/repo/" { Ok(("/repo", None)) } else { Err(Code::RouteNotFound) };
             assert_eq!(found(path), expected, "{path}");
         }
@@ -217,8 +233,11 @@ mod tests {
 
     #[test]
     fn only_four_actions_and_their_variants_answer_get() {
-        let get_too: Vec<_> =
-            ROUTES.iter().filter(|route| route.kind == Kind::ActionByGetToo).map(|route| route.pattern).collect();
+        let get_too: Vec<_> = ROUTES
+            .iter()
+            .filter(|route| route.kind == Kind::ActionByGetToo)
+            .map(|route| route.pattern)
+            .collect();
         assert_eq!(
             get_too,
             [

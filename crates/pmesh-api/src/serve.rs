@@ -125,8 +125,5 @@ async fn serve<L: Accept>(listener: L, api: Api, shutdown: impl Future<Output = 
 fn is_the_callers(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, InvalidInput, NotConnected};
     // `InvalidInput` is what `TCP_NODELAY` and `getsockname` say of a connection that is gone.
-    matches!(
-        error.kind(),
-        ConnectionAborted | ConnectionReset | Interrupted | InvalidInput | NotConnected
-    )
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | InvalidInput | NotConnected)
 }

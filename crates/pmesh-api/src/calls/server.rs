@@ -34,8 +34,6 @@ pub(crate) async fn shut_down(api: Api, call: Call) -> Result<Reply, ApiError> {
     let id = api.node().shut_down();
     Ok(match call.wait() {
         Wait::NotAtAll => call.accepted(id),
-        Wait::ToTheEnd | Wait::For(_) => {
-            call.reply(&wire::Done {}).with_header(OPERATION_ID, id_header(id))
-        }
+        Wait::ToTheEnd | Wait::For(_) => call.reply(&wire::Done {}).with_header(OPERATION_ID, id_header(id)),
     })
 }

@@ -41,7 +41,11 @@ async fn every_answer_is_json_and_ends_with_a_newline() {
 #[tokio::test]
 async fn pretty_indents_every_answer_by_two_spaces_and_errors_as_well() {
     let api = test_api(&node().await);
-    for path in reads().map(path).chain(["/nope".to_owned(), "/service/restart/nope".to_owned(), "/reload".to_owned()]) {
+    for path in reads().map(path).chain([
+        "/nope".to_owned(),
+        "/service/restart/nope".to_owned(),
+        "/reload".to_owned(),
+    ]) {
         let plain = api.get(&path).await;
         let pretty = api.get(&format!("{path}?pretty")).await;
         assert_eq!(plain.status, pretty.status, "{path}");
@@ -138,7 +142,12 @@ async fn every_route_refuses_what_it_does_not_know() {
         let method = if route.kind == Kind::Read { Method::GET } else { Method::POST };
         for (query, body) in [("?bogus=1", ""), ("", "bogus=1"), ("", r#"{"bogus": 1}"#)] {
             let answer = api.send(method.clone(), &format!("{}{query}", path(route)), &[], body).await;
-            assert_eq!((answer.status.as_u16(), answer.code()), (400, "unknown_parameter"), "{}", route.pattern);
+            assert_eq!(
+                (answer.status.as_u16(), answer.code()),
+                (400, "unknown_parameter"),
+                "{}",
+                route.pattern
+            );
             assert!(answer.json["error"].as_str().unwrap().contains("bogus"), "{}", answer.text);
         }
         let known: Vec<_> = route.parameters.iter().map(|parameter| parameter.name()).collect();
@@ -218,9 +227,11 @@ async fn a_foreign_host_is_refused_before_anything_else() {
         let answer = TestApi::read(api.handle(request, TestApi::loopback()).await).await;
         assert_eq!((answer.status.as_u16(), answer.code()), (403, "host_not_allowed"), "{path}");
     }
-    let request = || Request::builder().uri("/service").header("host", "evil.example").body(String::new()).unwrap();
+    let request =
+        || Request::builder().uri("/service").header("host", "evil.example").body(String::new()).unwrap();
     assert_eq!(api.handle(request(), Listener::Unix).await.status(), 200);
-    let outside = Listener::FrontHost { local: "127.0.0.1:80".parse().unwrap(), peer: "192.0.2.1:5".parse().unwrap() };
+    let outside =
+        Listener::FrontHost { local: "127.0.0.1:80".parse().unwrap(), peer: "192.0.2.1:5".parse().unwrap() };
     let answer = TestApi::read(api.handle(request(), outside).await).await;
     assert_eq!((answer.status.as_u16(), answer.code()), (403, "not_internal"));
 }
@@ -245,7 +256,10 @@ impl Body for Endless {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let piece = Bytes::from_static(&[b' '; 4096]);
         self.0.fetch_add(piece.len(), Ordering::Relaxed);
         Poll::Ready(Some(Ok(Frame::data(piece))))
@@ -277,7 +291,10 @@ impl Body for Silent {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         Poll::Pending
     }
 }
@@ -298,7 +315,10 @@ impl Body for Panicking {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         panic!("a mistake of ours")
     }
 }

@@ -10,7 +10,8 @@ fn heading(route: &Route) -> String {
         Kind::Action => "action",
         Kind::ActionByGetToo => "action, GET too",
     };
-    let parameters: Vec<_> = route.parameters.iter().map(|parameter| format!("`{}`", parameter.name())).collect();
+    let parameters: Vec<_> =
+        route.parameters.iter().map(|parameter| format!("`{}`", parameter.name())).collect();
     let separator = if parameters.is_empty() { "" } else { "; " };
     format!("### `{}` ({kind}{separator}{})", route.pattern, parameters.join(", "))
 }

@@ -7,8 +7,15 @@ mod serving;
 use pmesh_api::{Api, ApiSettings, testing::TestApi};
 
 struct N(pmesh_node::Node);
-impl std::ops::Deref for N { type Target = pmesh_node::Node; fn deref(&self) -> &pmesh_node::Node { &self.0 } }
-async fn node() -> N { N(pmesh_node::Node::stub()) }
+impl std::ops::Deref for N {
+    type Target = pmesh_node::Node;
+    fn deref(&self) -> &pmesh_node::Node {
+        &self.0
+    }
+}
+async fn node() -> N {
+    N(pmesh_node::Node::stub())
+}
 
 fn api_of(node: &N) -> Api {
     Api::new((**node).clone(), ApiSettings::default())

@@ -84,7 +84,9 @@ async fn the_client_reads_errors() {
     let node = node().await;
     let (endpoint, _end, _server) = over_tcp(api_of(&node)).await;
     let client = Client::new(endpoint, None);
-    for (service, code) in [("a/b", "service_not_found"), ("", "service_name_missing"), ("é", "service_not_found")] {
+    for (service, code) in
+        [("a/b", "service_not_found"), ("", "service_name_missing"), ("é", "service_not_found")]
+    {
         let answer = client.post(&service_path("stop", Some(service)), json!({})).await.unwrap();
         assert_eq!(answer.error().unwrap().unwrap().code, code, "{service:?}");
     }
@@ -137,7 +139,10 @@ async fn a_client_with_the_token_is_let_in_over_tcp() {
     let api = Api::new((*node).clone(), ApiSettings { token: Some(token.clone()), ..ApiSettings::default() });
     let (endpoint, _end, _server) = over_tcp(api).await;
     let without = Client::new(endpoint.clone(), None).get("/ping").await.unwrap();
-    assert_eq!((without.status.as_u16(), &without.headers["www-authenticate"]), (401, &"Bearer".parse().unwrap()));
+    assert_eq!(
+        (without.status.as_u16(), &without.headers["www-authenticate"]),
+        (401, &"Bearer".parse().unwrap())
+    );
     let with = Client::new(endpoint, Some(token)).get("/ping").await.unwrap();
     assert_eq!(with.status.as_u16(), 200);
 }
@@ -163,13 +168,16 @@ async fn a_body_that_is_too_large_is_refused_with_an_answer_that_arrives() {
     let node = node().await;
     let (endpoint, _end, _server) = over_tcp(api_of(&node)).await;
     for length in [Api::MAX_BODY_LEN + 1, 10 * Api::MAX_BODY_LEN] {
-        let head = format!("POST /reload HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
+        let head = format!(
+            "POST /reload HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+        );
         let answer = raw(&endpoint, &[head.as_bytes(), &vec![b' '; length]].concat()).await;
         assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
         assert!(answer.contains("body_too_large"), "{answer}");
     }
     let chunk = format!("{:x}\r\n{}\r\n", 40_000, "x".repeat(40_000));
-    let head = "POST /reload HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let head =
+        "POST /reload HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
     let answer = raw(&endpoint, format!("{head}{chunk}{chunk}0\r\n\r\n").as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
 }
@@ -178,7 +186,8 @@ async fn a_body_that_is_too_large_is_refused_with_an_answer_that_arrives() {
 async fn who_asks_before_sending_too_much_is_told_not_to() {
     let node = node().await;
     let (endpoint, _end, _server) = over_tcp(api_of(&node)).await;
-    let head = "POST /reload HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 100000\r\n\r\n";
+    let head =
+        "POST /reload HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 100000\r\n\r\n";
     let answer = raw(&endpoint, head.as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
 }
@@ -193,7 +202,8 @@ async fn at_the_end_idle_connections_are_closed_and_requests_in_flight_are_answe
     let silent = TcpStream::connect(("127.0.0.1", port(&endpoint))).await.unwrap();
     // Its body is not there yet, so the request is in flight.
     let mut in_flight = TcpStream::connect(("127.0.0.1", port(&endpoint))).await.unwrap();
-    let head = "POST /reload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n";
+    let head =
+        "POST /reload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n";
     in_flight.write_all(head.as_bytes()).await.unwrap();
     let mut go_on = [0; 25];
     in_flight.read_exact(&mut go_on).await.unwrap();
