@@ -119,7 +119,7 @@ pub(super) fn cpu_of_ended_children() -> Result<Duration> {
     Ok(duration(Stat::parse(&std::fs::read_to_string("/proc/self/stat")?)?.ended_children))
 }
 
-/// Resident memory of one process alone, in KiB (proc(5): VmRSS).
+/// Resident memory of one process alone, in KiB (proc(5): `VmRSS`).
 pub(super) fn resident_kib(pid: u32) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).context("the process has ended")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;

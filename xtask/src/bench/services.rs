@@ -16,7 +16,7 @@ use super::pmesh::Binary;
 use super::processes::{Running, count, own_ticks, resident_kib, until};
 
 const SERVICES: usize = 200;
-const UP: Duration = Duration::from_secs(120);
+const UP: Duration = Duration::from_mins(2);
 /// Between "all are up" and the idle measurement, so that the start's last work is not counted as idleness.
 const SETTLE: Duration = Duration::from_secs(2);
 const IDLE: Duration = Duration::from_secs(10);
