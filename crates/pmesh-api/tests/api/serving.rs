@@ -136,7 +136,7 @@ async fn a_client_with_the_token_is_let_in_over_tcp() {
     let token = Token::read(&path).unwrap();
 
     let node = node().await;
-    let api = Api::new((*node).clone(), ApiSettings { token: Some(token.clone()), ..ApiSettings::default() });
+    let api = Api::new(node.handle(), ApiSettings { token: Some(token.clone()), ..ApiSettings::default() });
     let (endpoint, _end, _server) = over_tcp(api).await;
     let without = Client::new(endpoint.clone(), None).get("/ping").await.unwrap();
     assert_eq!(
