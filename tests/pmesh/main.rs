@@ -1,1 +1,8 @@
-//! The whole server as a user runs it.
+//! The whole server as a user runs it: the binary, real git remotes, real Python apps, clients that
+//! never retry.
+
+mod access;
+mod example;
+mod harness;
+mod rollouts;
+mod services;

@@ -78,7 +78,10 @@ impl TestNode {
             vcs: has_repository.then(|| Arc::new(vcs.clone()) as Arc<dyn Vcs>),
             spawner: Arc::new(spawner.clone()),
             prober: Arc::new(prober.clone()),
-            tables: Tables::new(Arc::new(Sessions::new(&SessionLimits::default())), TrustedProxies::default()),
+            tables: Tables::new(
+                Arc::new(Sessions::new(&SessionLimits::default())),
+                TrustedProxies::default(),
+            ),
         };
         let (node, task) = Node::new(parts);
         Self { node, vcs, spawner, prober, task: tokio::spawn(task) }
