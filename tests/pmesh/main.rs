@@ -2,6 +2,7 @@
 //! never retry.
 
 mod access;
+mod documents;
 mod example;
 mod harness;
 mod rollouts;

@@ -29,7 +29,8 @@ fn reads() -> impl Iterator<Item = &'static Route> {
 
 #[tokio::test]
 async fn every_answer_is_json_and_ends_with_a_newline() {
-    let api = test_api(&node().await);
+    let node = node().await;
+    let api = test_api(&node);
     for path in reads().map(path).chain(["/nope".to_owned(), "/service/health/nope".to_owned()]) {
         let answer = api.get(&path).await;
         assert_eq!(answer.headers["content-type"], "application/json; charset=utf-8", "{path}");
@@ -40,7 +41,8 @@ async fn every_answer_is_json_and_ends_with_a_newline() {
 
 #[tokio::test]
 async fn pretty_indents_every_answer_by_two_spaces_and_errors_as_well() {
-    let api = test_api(&node().await);
+    let node = node().await;
+    let api = test_api(&node);
     for path in reads().map(path).chain([
         "/nope".to_owned(),
         "/service/restart/nope".to_owned(),
@@ -60,7 +62,8 @@ async fn pretty_indents_every_answer_by_two_spaces_and_errors_as_well() {
 
 #[tokio::test]
 async fn a_head_is_a_get_without_the_body() {
-    let api = test_api(&node().await);
+    let node = node().await;
+    let api = test_api(&node);
     for path in ["/repo", "/service", "/service/health/web", "/service/health/nope", "/nope"] {
         let get = api.get(path).await;
         let head = api.send(Method::HEAD, path, &[], "").await;
@@ -71,7 +74,8 @@ async fn a_head_is_a_get_without_the_body() {
 
 #[tokio::test]
 async fn each_route_answers_its_own_methods_and_names_them_to_others() {
-    let api = test_api(&node().await);
+    let node = node().await;
+    let api = test_api(&node);
     for route in ROUTES {
         for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"] {
             let method: Method = method.parse().unwrap();
@@ -88,7 +92,8 @@ async fn each_route_answers_its_own_methods_and_names_them_to_others() {
 
 #[tokio::test]
 async fn a_slash_at_the_end_is_the_same_route_but_never_all_services() {
-    let api = test_api(&node().await);
+    let node = node().await;
+    let api = test_api(&node);
     for path in ["/repo", "/service", "/service/health", "/service/health/web", "/session", "/version"] {
         assert_eq!(api.get(&format!("{path}/")).await.text, api.get(path).await.text, "{path}");
     }
@@ -103,7 +108,8 @@ async fn a_slash_at_the_end_is_the_same_route_but_never_all_services() {
 
 #[tokio::test]
 async fn a_path_segment_is_decoded_once() {
-    let api = test_api(&node().await);
+    let node = node().await;
+    let api = test_api(&node);
     assert_eq!(api.get("/service/health/w%65b").await.status, 200);
     assert_eq!(api.get("/%73ervice").await.status, 200);
     assert_eq!(api.get("/service/health/w%2565b").await.code(), "service_not_found");
@@ -115,7 +121,8 @@ async fn a_path_segment_is_decoded_once() {
 
 #[tokio::test]
 async fn parameters_come_from_the_query_or_from_a_body_of_either_form() {
-    let api = test_api(&node().await);
+    let node = node().await;
+    let api = test_api(&node);
     let form = ("content-type", "application/x-www-form-urlencoded");
     let json = ("content-type", "application/json");
     for (query, header, body) in [
@@ -137,7 +144,8 @@ async fn parameters_come_from_the_query_or_from_a_body_of_either_form() {
 
 #[tokio::test]
 async fn every_route_refuses_what_it_does_not_know() {
-    let api = test_api(&node().await);
+    let node = node().await;
+    let api = test_api(&node);
     for route in ROUTES {
         let method = if route.kind == Kind::Read { Method::GET } else { Method::POST };
         for (query, body) in [("?bogus=1", ""), ("", "bogus=1"), ("", r#"{"bogus": 1}"#)] {
@@ -166,7 +174,8 @@ async fn state(api: &TestApi) -> (Value, usize) {
 
 #[tokio::test]
 async fn a_refused_request_changes_nothing() {
-    let api = test_api(&node().await);
+    let node = node().await;
+    let api = test_api(&node);
     let before = state(&api).await;
     let large = format!("{{\"invalidate\": true}}{}", " ".repeat(64 * 1024));
     let restart = "/service/restart/web";
@@ -213,14 +222,16 @@ async fn a_refused_request_changes_nothing() {
 
 #[tokio::test]
 async fn malformed_json_is_named_with_its_place() {
-    let api = test_api(&node().await);
+    let node = node().await;
+    let api = test_api(&node);
     let answer = api.send(Method::POST, "/reload", &[], "{\"invalidate\":\n tru}").await;
     assert!(answer.json["error"].as_str().unwrap().contains("line 2 column 5"), "{}", answer.text);
 }
 
 #[tokio::test]
 async fn a_foreign_host_is_refused_before_anything_else() {
-    let api = test_api(&node().await).0;
+    let node = node().await;
+    let api = test_api(&node).0;
     for path in ["/service", "/nope", "/%", "/service/stop/"] {
         let request = Request::builder().uri(path).header("host", "evil.example");
         let request = request.body(String::new()).unwrap();
@@ -238,7 +249,8 @@ async fn a_foreign_host_is_refused_before_anything_else() {
 
 #[tokio::test]
 async fn an_action_by_get_is_for_scripts_only() {
-    let api = test_api(&node().await);
+    let node = node().await;
+    let api = test_api(&node);
     assert_eq!(api.get("/service/restart/web").await.json, json!({"count": 1}));
     let browser = [("accept-language", "en")];
     let refused = api.send(Method::GET, "/service/restart/web", &browser, "").await;
@@ -268,7 +280,8 @@ impl Body for Endless {
 
 #[tokio::test]
 async fn a_body_that_is_too_large_is_not_read_to_its_end() {
-    let api = test_api(&node().await).0;
+    let node = node().await;
+    let api = test_api(&node).0;
     let taken = Arc::new(AtomicUsize::new(0));
     let request = Request::post("/reload").header("host", "localhost").body(Endless(taken.clone())).unwrap();
     let answer = TestApi::read(api.handle(request, TestApi::loopback()).await).await;
@@ -278,7 +291,8 @@ async fn a_body_that_is_too_large_is_not_read_to_its_end() {
 
 #[tokio::test]
 async fn a_body_of_just_the_limit_is_read() {
-    let api = test_api(&node().await);
+    let node = node().await;
+    let api = test_api(&node);
     let body = format!("{{\"invalidate\": false}}{}", " ".repeat(Api::MAX_BODY_LEN - 21));
     assert_eq!(body.len(), Api::MAX_BODY_LEN);
     assert_eq!(api.send(Method::POST, "/reload", &[], &body).await.status, 200);
@@ -301,7 +315,8 @@ impl Body for Silent {
 
 #[tokio::test]
 async fn a_body_that_does_not_come_is_given_up() {
-    let api = test_api(&node().await).0;
+    let node = node().await;
+    let api = test_api(&node).0;
     tokio::time::pause();
     let request = Request::post("/service/stop").header("host", "localhost").body(Silent).unwrap();
     let answer = TestApi::read(api.handle(request, TestApi::loopback()).await).await;
@@ -325,7 +340,8 @@ impl Body for Panicking {
 
 #[tokio::test]
 async fn a_panic_is_an_answer_and_ends_nothing_else() {
-    let api = test_api(&node().await);
+    let node = node().await;
+    let api = test_api(&node);
     let request = Request::post("/reload").header("host", "localhost").body(Panicking).unwrap();
     let answer = TestApi::read(api.0.handle(request, TestApi::loopback()).await).await;
     assert_eq!((answer.status.as_u16(), answer.code()), (500, "internal"));
