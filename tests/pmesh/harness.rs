@@ -19,7 +19,7 @@ use std::{
 use serde_json::Value;
 
 /// How long anything may take that a test waits for.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A web app that says its version and pid, answers GET and POST, and ends on SIGTERM when its
 /// connections have ended: so it shows whether somebody keeps idle connections to it.
