@@ -135,12 +135,12 @@ pub(crate) struct ApiError {
     pub(crate) message: String,
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     /// What follows `error` and `code` in the body.
-    fields: Map<String, Value>,
+    fields: Vec<(&'static str, Value)>,
 }
 
 impl ApiError {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), headers: Vec::new(), fields: Map::new() }
+        Self { code, message: message.into(), headers: Vec::new(), fields: Vec::new() }
     }
 
     pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
@@ -148,9 +148,9 @@ impl ApiError {
         self
     }
 
-    pub(crate) fn with_field(mut self, name: &str, value: impl Serialize) -> Self {
+    pub(crate) fn with_field(mut self, name: &'static str, value: impl Serialize) -> Self {
         let value = serde_json::to_value(value).expect("the types of `wire` are JSON");
-        self.fields.insert(name.to_owned(), value);
+        self.fields.push((name, value));
         self
     }
 
@@ -161,11 +161,9 @@ impl ApiError {
 
     /// `{"error", "code", …}`.
     pub(crate) fn body(&self) -> Value {
-        let mut body = Map::new();
-        body.insert("error".to_owned(), json!(self.message));
-        body.insert("code".to_owned(), json!(self.code.as_str()));
-        body.extend(self.fields.clone());
-        Value::Object(body)
+        let first = [("error", json!(self.message)), ("code", json!(self.code.as_str()))];
+        let fields = first.into_iter().chain(self.fields.iter().cloned());
+        fields.map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>().into()
     }
 }
 
