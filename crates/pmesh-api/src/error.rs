@@ -281,7 +281,7 @@ mod tests {
         let path = PathBuf::from("x");
         let full = io::Error::from(io::ErrorKind::StorageFull);
         for (error, code) in [
-            (VcsError::FetchTimeout { url: "u".into(), after: Duration::from_secs(60) }, Code::FetchTimeout),
+            (VcsError::FetchTimeout { url: "u".into(), after: Duration::from_mins(1) }, Code::FetchTimeout),
             (VcsError::Cancelled, Code::Cancelled),
             (VcsError::Io { path, source: full }, Code::Internal),
             (VcsError::Git { command: "fetch", message: "m".into() }, Code::Internal),

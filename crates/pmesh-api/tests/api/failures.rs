@@ -9,6 +9,9 @@ use serde_json::json;
 
 use crate::{MANIFEST, node, serving_manifest, test_api};
 
+/// What happens to a repository.
+type Breakage = fn(&FakeVcs);
+
 /// Breaks something, updates, and checks that no service noticed.
 async fn update_after(break_it: impl FnOnce(&TestNode)) -> TestAnswer {
     let node = node().await;
@@ -30,7 +33,7 @@ fn lock() -> HeldLock {
 
 #[tokio::test(start_paused = true)]
 async fn an_update_that_the_repository_refuses_is_a_conflict() {
-    let conflicts: [(&str, fn(&FakeVcs)); 10] = [
+    let conflicts: [(&str, Breakage); 10] = [
         ("no_remote", |vcs| vcs.remove_remote()),
         ("no_remote_branch", |vcs| vcs.delete_remote_branch()),
         ("detached_head", |vcs| vcs.detach()),

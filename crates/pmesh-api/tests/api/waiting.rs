@@ -83,8 +83,8 @@ async fn equal_calls_that_wait_for_their_turn_share_one_run() {
 #[tokio::test(start_paused = true)]
 async fn when_too_many_operations_wait_the_answer_is_busy() {
     let names: Vec<String> = (0..33).map(|number| format!("files{number}")).collect();
-    let files: String = names.iter().map(|name| format!("  {name}: !FS .\n")).collect();
-    let node = serving_manifest(&format!("services:\n  web: !App\n    run: web\n{files}")).await;
+    let files: Vec<String> = names.iter().map(|name| format!("  {name}: !FS .\n")).collect();
+    let node = serving_manifest(&format!("services:\n  web: !App\n    run: web\n{}", files.concat())).await;
     let api = test_api(&node);
     node.prober.hold(true);
     assert_eq!(api.post("/service/restart/web?wait=20ms").await.status, 202);
