@@ -106,12 +106,14 @@ fn start(arguments: &RunArguments) -> Result<(), StartError> {
         None
     } else {
         let path = place::socket_path(state.path());
-        let guard = runtime.enter();
+        let _in_runtime = runtime.enter();
         let socket = bind::unix(&path)?;
-        drop(guard);
         Some((path, socket))
     };
-    let logs = LogFolder::open(&state.logs(), LogLimits::default()).map_err(system("open the log folder"))?;
+    let logs = {
+        let _in_runtime = runtime.enter();
+        LogFolder::open(&state.logs(), LogLimits::default()).map_err(system("open the log folder"))?
+    };
     let parts = Parts { file, manifest, unsupported, token, front, api, socket, logs };
     serve(&runtime, arguments, parts)?;
     // What blocking threads still do (a look-up of a name, say) is nobody's any more.

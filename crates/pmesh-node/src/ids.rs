@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-/// 2024-01-01T00:00:00Z, in seconds of the Unix epoch: where the ids begin.
-const EPOCH: Duration = Duration::from_secs(1_704_067_200);
+/// 2024-01-01T00:00:00Z, since the Unix epoch: where the ids begin.
+const EPOCH: Duration = Duration::from_hours(473_352);
 /// Bits for ids of one millisecond.
 const COUNTER_BITS: u32 = 12;
 /// Bits that tell the servers of a machine apart.

@@ -136,7 +136,12 @@ impl Node {
         shared.operations.record(start, OperationKind::Start);
         let driver = Driver::new(Arc::clone(&shared), start, shutdown);
         let task = async move {
-            tokio::join!(driver.run(), supervising);
+            // The driver ends when every service has stopped; the supervisor's task would wait for
+            // the last handle, and whoever answers reads may hold one.
+            tokio::select! {
+                () = driver.run() => {}
+                () = supervising => {}
+            }
         };
         (Self(shared), task)
     }
@@ -388,6 +393,6 @@ impl Shared {
 pub(crate) async fn raised(flag: &mut watch::Receiver<bool>) {
     let is_raised = flag.wait_for(|&raised| raised).await.is_ok();
     if !is_raised {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }

@@ -221,6 +221,7 @@ impl Operation {
 
 /// What an operation that ended well did.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one an operation, of which a hundred are kept")]
 pub enum Outcome {
     /// The server has started; what is not ready yet is named with its reason and goes on trying.
     Started {

@@ -199,7 +199,7 @@ impl Rolling {
         match report {
             StepReport::Begun => drop(operations.begin_step(self.id, name, Some(service))),
             StepReport::Done(detail) => {
-                operations.end_step_of(self.id, name, service, StepState::Done, detail)
+                operations.end_step_of(self.id, name, service, StepState::Done, detail);
             }
             StepReport::Failed(reason) => {
                 operations.end_step_of(self.id, name, service, StepState::Failed, Some(reason));
@@ -209,7 +209,7 @@ impl Rolling {
 
     /// What instances are told of the work tree: nothing where there is no repository.
     async fn revision(&self) -> RevisionFacts {
-        match self.shared.with_vcs(|vcs| vcs.head()).await {
+        match self.shared.with_vcs(<dyn pmesh_vcs::Vcs>::head).await {
             Ok(head) => RevisionFacts {
                 commit: head.commit.map(|commit| commit.to_string()),
                 branch: Some(head.branch.to_string()),

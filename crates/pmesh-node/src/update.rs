@@ -1,6 +1,6 @@
 //! Update: fetch, look at the new commit's manifest, check out, roll over; or go back.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use pmesh_manifest::{Manifest, Source};
 use pmesh_vcs::{Cancel, CommitId, Relation, Revision, VcsError};
@@ -40,7 +40,7 @@ pub(crate) async fn run(
         Relation::Same => {
             let unfinished = memory.unfinished.is_some() && memory.unfinished == to.commit;
             if rebuild == Rebuild::Changed && !unfinished {
-                return Ok(same(None, Default::default()));
+                return Ok(same(None, BTreeMap::default()));
             }
             None
         }
@@ -50,7 +50,7 @@ pub(crate) async fn run(
                 from,
                 to: stays,
                 ahead: Some(by),
-                failed: Default::default(),
+                failed: BTreeMap::default(),
             }));
         }
         Relation::Behind { .. } => to.commit.clone(),

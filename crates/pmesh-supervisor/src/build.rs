@@ -175,7 +175,7 @@ pub struct Builder {
 const OUTPUT_GRACE: Duration = Duration::from_secs(1);
 
 /// "Never", for a limit that no clock reaches.
-const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+const FAR: Duration = Duration::from_hours(30 * 365 * 24);
 
 impl Builder {
     /// A builder that runs at most so many builds at a time, and at least one.
@@ -215,8 +215,8 @@ impl Builder {
         let mut cancel = std::pin::pin!(cancel);
         let permits = async {
             // Of the folder first: who waits for that takes no place among the running ones.
-            let folder = turn.acquire().await.expect("never closed");
-            (folder, self.at_a_time.acquire().await.expect("never closed"))
+            let folder = turn.acquire().await;
+            (folder, self.at_a_time.acquire().await)
         };
         let _permits = tokio::select! {
             permits = permits => permits,
@@ -245,7 +245,7 @@ impl Builder {
     /// services in the same folder stay.
     pub async fn prune(&self, service: &ServiceName, folder: &Path, keep: &[Build]) {
         let turn = self.turn(folder);
-        let _permit = turn.acquire().await.expect("never closed");
+        let _permit = turn.acquire().await;
         let (service, folder, keep) = (service.clone(), folder.to_owned(), keep.to_vec());
         blocking(move || folder::prune(&service, &folder, &keep)).await;
     }

@@ -41,9 +41,9 @@ pub struct PortsExhausted;
 impl Ports {
     /// An allocator that begins anywhere in the range.
     pub fn new() -> Self {
-        let span = u64::from(RANGE.end() - RANGE.start()) + 1;
-        let offset = RandomState::new().hash_one(std::process::id()) % span;
-        let next = RANGE.start() + u16::try_from(offset).expect("less than the span, which is 10000");
+        let [.., high, low] = RandomState::new().hash_one(std::process::id()).to_be_bytes();
+        let span = RANGE.end() - RANGE.start() + 1;
+        let next = RANGE.start() + u16::from_be_bytes([high, low]) % span;
         Self { state: Arc::new(Mutex::new(State { next, held: HashSet::new() })) }
     }
 

@@ -492,7 +492,7 @@ async fn switch(service: &Service, report: Reporter<'_>) {
 async fn becomes_true(value: &mut watch::Receiver<bool>) {
     let is_true = value.wait_for(|&value| value).await.is_ok();
     if !is_true {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

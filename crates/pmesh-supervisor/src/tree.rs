@@ -137,12 +137,12 @@ impl Snapshots {
         }
         let before = taking.take();
         let begun = Arc::new(AtomicBool::new(false));
-        let (begin, snapshots) = (Arc::clone(&begun), Arc::downgrade(self));
+        let (flag, snapshots) = (Arc::clone(&begun), Arc::downgrade(self));
         let future = async move {
             if let Some((_, before)) = before {
                 before.await;
             }
-            begin.store(true, Ordering::Release);
+            flag.store(true, Ordering::Release);
             let now = Instant::now();
             // The pool refuses work only when the runtime ends; then nobody waits any more.
             let snapshot = tokio::task::spawn_blocking(Snapshot::take).await.unwrap_or_default();
@@ -389,27 +389,26 @@ impl ProcessTree for OsTree {
 
 /// Waits until the processes, or the first [`WATCHED`] of them, have ended.
 async fn wait_for(processes: &[Stat]) {
-    let watches: FuturesUnordered<_> = {
-        let Ok(mut proc) = Proc::open() else {
-            return tokio::time::sleep(WITHOUT_DESCRIPTORS).await;
-        };
-        let mut watched = 0;
-        let watches = FuturesUnordered::new();
-        for stat in processes.iter().take(WATCHED) {
-            if proc.stat(stat.pid).is_ok_and(|now| now.is_none_or(|now| now.start != stat.start)) {
-                // Gone since: as good as waited for.
-                watched += 1;
-            } else if let Some(pidfd) = open_pidfd(&mut proc, stat)
-                && let Ok(pidfd) = sys::watch(pidfd)
-            {
-                watched += 1;
-                watches.push(async move { pidfd.readable().await.map(drop) });
-            }
+    match watch_all(processes) {
+        Some(ends) => ends.for_each(|()| std::future::ready(())).await,
+        None => tokio::time::sleep(WITHOUT_DESCRIPTORS).await,
+    }
+}
+
+/// One future for each process that has not ended yet; `None` if none of them can be watched.
+fn watch_all(processes: &[Stat]) -> Option<FuturesUnordered<impl Future<Output = ()> + use<>>> {
+    let mut proc = Proc::open().ok()?;
+    let mut gone = 0;
+    let ends = FuturesUnordered::new();
+    for stat in processes.iter().take(WATCHED) {
+        if proc.stat(stat.pid).is_ok_and(|now| now.is_none_or(|now| now.start != stat.start)) {
+            gone += 1;
+        } else if let Some(pidfd) = open_pidfd(&mut proc, stat)
+            && let Ok(pidfd) = sys::watch(pidfd)
+        {
+            // An error means that the runtime ends.
+            ends.push(async move { drop(pidfd.readable().await) });
         }
-        if watched == 0 {
-            return tokio::time::sleep(WITHOUT_DESCRIPTORS).await;
-        }
-        watches
-    };
-    watches.for_each(|_| std::future::ready(())).await;
+    }
+    (gone > 0 || !ends.is_empty()).then_some(ends)
 }

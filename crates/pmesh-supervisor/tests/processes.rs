@@ -192,7 +192,7 @@ time.sleep(1000)";
     let pids = loop {
         text.push(run.output.read_u8().await.unwrap());
         let line = String::from_utf8_lossy(&text).replace('.', "");
-        let dots = text.iter().filter(|&&byte| byte == b'.').count();
+        let dots = text.split(|&byte| byte == b'.').count() - 1;
         if dots == 3 && line.len() > 2 && line.ends_with('\n') {
             break line.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<u32>>();
         }

@@ -37,7 +37,9 @@ fn text(hasher: &mut Hasher, text: &[u8]) {
 
 fn list<T>(hasher: &mut Hasher, items: &[T], each: impl Fn(&mut Hasher, &T)) {
     hasher.update(&(items.len() as u64).to_le_bytes());
-    items.iter().for_each(|item| each(hasher, item));
+    for item in items {
+        each(hasher, item);
+    }
 }
 
 fn command(hasher: &mut Hasher, command: &Command) {

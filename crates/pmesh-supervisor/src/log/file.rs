@@ -24,7 +24,7 @@ pub(super) struct Loss {
 impl Loss {
     pub(super) fn add(&mut self, bytes: &[u8], reason: &str) {
         self.bytes += bytes.len() as u64;
-        self.lines += bytes.iter().filter(|&&byte| byte == b'\n').count() as u64;
+        self.lines += bytes.split(|&byte| byte == b'\n').count() as u64 - 1;
         if self.reason != reason {
             reason.clone_into(&mut self.reason);
         }
@@ -59,7 +59,7 @@ struct Open {
     /// When the name was last seen to lead to this file.
     checked: Instant,
     /// Whose line is not ended; [`UNKNOWN`] for one of an earlier run.
-    open_line: Option<u64>,
+    unended: Option<u64>,
 }
 
 const UNKNOWN: u64 = u64::MAX;
@@ -108,20 +108,17 @@ impl LogFile {
             let rest = &bytes[written..];
             let failed = |error| Failed { error, written };
             let open = self.open.as_mut().expect("opened above, and again by each rotation");
-            if open.open_line.is_some_and(|other| other != stream) {
+            if open.unended.is_some_and(|other| other != stream) {
                 open.append(b"\n").map_err(|(error, _)| failed(error))?;
-                open.open_line = None;
+                open.unended = None;
             }
             let room = usize::try_from(self.limits.bytes.saturating_sub(open.size)).unwrap_or(usize::MAX);
-            let end = match part(rest, room, open.open_line.is_some() || open.size == 0) {
-                Some(end) => end,
-                None => {
-                    self.rotate(now).map_err(failed)?;
-                    continue;
-                }
+            let Some(end) = part(rest, room, open.unended.is_some() || open.size == 0) else {
+                self.rotate(now).map_err(failed)?;
+                continue;
             };
             open.append(&rest[..end]).map_err(|(error, some)| Failed { error, written: written + some })?;
-            open.open_line = (rest[end - 1] != b'\n').then_some(stream);
+            open.unended = (rest[end - 1] != b'\n').then_some(stream);
             written += end;
         }
         Ok(())
@@ -144,14 +141,14 @@ impl LogFile {
             let mut file = options.read(true).append(true).create(true).mode(0o640).open(&self.path)?;
             let metadata = file.metadata()?;
             let size = if metadata.is_file() { metadata.len() } else { 0 };
-            let mut open_line = None;
+            let mut unended = None;
             if size > 0 {
                 let mut last = [0];
                 file.seek(SeekFrom::End(-1))?;
                 file.read_exact(&mut last)?;
-                open_line = (last != *b"\n").then_some(UNKNOWN);
+                unended = (last != *b"\n").then_some(UNKNOWN);
             }
-            self.open = Some(Open { file, size, identity: identity(&metadata), checked: now, open_line });
+            self.open = Some(Open { file, size, identity: identity(&metadata), checked: now, unended });
         }
         Ok(())
     }
@@ -162,7 +159,7 @@ impl LogFile {
         }
         let Loss { bytes, lines, reason } = &self.lost;
         let open = self.open.as_mut().expect("opened by the caller");
-        let before = if open.open_line.is_some() { "\n" } else { "" };
+        let before = if open.unended.is_some() { "\n" } else { "" };
         let note = format!("{before}[pmesh] {bytes} bytes, {lines} lines were dropped: {reason}\n");
         let size = open.size;
         if let Err((error, _)) = open.append(note.as_bytes()) {
@@ -170,7 +167,7 @@ impl LogFile {
             open.file.set_len(size)?;
             return Err(error);
         }
-        open.open_line = None;
+        open.unended = None;
         self.lost = Loss::default();
         Ok(())
     }
