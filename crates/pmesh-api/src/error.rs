@@ -257,3 +257,47 @@ impl From<SubmitError> for ApiError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{io, path::PathBuf, time::Duration};
+
+    use pmesh_node::Failure;
+    use pmesh_vcs::VcsError;
+
+    use super::{ApiError, Code};
+
+    #[test]
+    fn codes_are_words_of_their_own_and_ordered_by_status() {
+        let mut words: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert!(Code::ALL.is_sorted_by_key(|code| code.status()));
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), Code::ALL.len());
+    }
+
+    #[test]
+    fn what_cannot_be_provoked_with_a_fake_has_its_code_as_well() {
+        let path = PathBuf::from("x");
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        for (error, code) in [
+            (VcsError::FetchTimeout { url: "u".into(), after: Duration::from_mins(1) }, Code::FetchTimeout),
+            (VcsError::Cancelled, Code::Cancelled),
+            (VcsError::Io { path, source: full }, Code::Internal),
+            (VcsError::Git { command: "fetch", message: "m".into() }, Code::Internal),
+        ] {
+            assert_eq!(ApiError::from(&Failure::Vcs(error)).code, code);
+        }
+    }
+
+    #[test]
+    fn a_cause_is_part_of_the_sentence() {
+        let source = io::Error::other("the disk is full");
+        let error = ApiError::from(&VcsError::Io { path: "index".into(), source });
+        assert!(
+            error.message.contains("index") && error.message.contains("the disk is full"),
+            "{}",
+            error.message
+        );
+    }
+}

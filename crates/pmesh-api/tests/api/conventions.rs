@@ -16,7 +16,7 @@ use hyper::body::{Body, Frame};
 use pmesh_api::{Api, Kind, Listener, ROUTES, Route, testing::TestApi};
 use serde_json::{Value, json};
 
-use crate::{node, test_api};
+use crate::{api_of, node, test_api};
 
 /// A path that the route answers, with a service that there is.
 fn path(route: &Route) -> String {
@@ -27,7 +27,7 @@ fn reads() -> impl Iterator<Item = &'static Route> {
     ROUTES.iter().filter(|route| route.kind == Kind::Read)
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn every_answer_is_json_and_ends_with_a_newline() {
     let node = node().await;
     let api = test_api(&node);
@@ -39,7 +39,7 @@ async fn every_answer_is_json_and_ends_with_a_newline() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn pretty_indents_every_answer_by_two_spaces_and_errors_as_well() {
     let node = node().await;
     let api = test_api(&node);
@@ -60,7 +60,7 @@ async fn pretty_indents_every_answer_by_two_spaces_and_errors_as_well() {
     assert_eq!(by_body.text, "{\n  \"count\": 1\n}\n");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_head_is_a_get_without_the_body() {
     let node = node().await;
     let api = test_api(&node);
@@ -72,7 +72,7 @@ async fn a_head_is_a_get_without_the_body() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn each_route_answers_its_own_methods_and_names_them_to_others() {
     let node = node().await;
     let api = test_api(&node);
@@ -90,7 +90,7 @@ async fn each_route_answers_its_own_methods_and_names_them_to_others() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_slash_at_the_end_is_the_same_route_but_never_all_services() {
     let node = node().await;
     let api = test_api(&node);
@@ -106,7 +106,7 @@ async fn a_slash_at_the_end_is_the_same_route_but_never_all_services() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_path_segment_is_decoded_once() {
     let node = node().await;
     let api = test_api(&node);
@@ -119,7 +119,7 @@ async fn a_path_segment_is_decoded_once() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn parameters_come_from_the_query_or_from_a_body_of_either_form() {
     let node = node().await;
     let api = test_api(&node);
@@ -142,7 +142,7 @@ async fn parameters_come_from_the_query_or_from_a_body_of_either_form() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn every_route_refuses_what_it_does_not_know() {
     let node = node().await;
     let api = test_api(&node);
@@ -172,7 +172,7 @@ async fn state(api: &TestApi) -> (Value, usize) {
     (api.get("/service").await.json, api.get("/operation").await.json.as_array().unwrap().len())
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_refused_request_changes_nothing() {
     let node = node().await;
     let api = test_api(&node);
@@ -220,7 +220,7 @@ async fn a_refused_request_changes_nothing() {
     assert_eq!(state(&api).await, before);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn malformed_json_is_named_with_its_place() {
     let node = node().await;
     let api = test_api(&node);
@@ -228,10 +228,10 @@ async fn malformed_json_is_named_with_its_place() {
     assert!(answer.json["error"].as_str().unwrap().contains("line 2 column 5"), "{}", answer.text);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_foreign_host_is_refused_before_anything_else() {
     let node = node().await;
-    let api = test_api(&node).0;
+    let api = api_of(&node);
     for path in ["/service", "/nope", "/%", "/service/stop/"] {
         let request = Request::builder().uri(path).header("host", "evil.example");
         let request = request.body(String::new()).unwrap();
@@ -247,7 +247,7 @@ async fn a_foreign_host_is_refused_before_anything_else() {
     assert_eq!((answer.status.as_u16(), answer.code()), (403, "not_internal"));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_action_by_get_is_for_scripts_only() {
     let node = node().await;
     let api = test_api(&node);
@@ -278,10 +278,10 @@ impl Body for Endless {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_body_that_is_too_large_is_not_read_to_its_end() {
     let node = node().await;
-    let api = test_api(&node).0;
+    let api = api_of(&node);
     let taken = Arc::new(AtomicUsize::new(0));
     let request = Request::post("/reload").header("host", "localhost").body(Endless(taken.clone())).unwrap();
     let answer = TestApi::read(api.handle(request, TestApi::loopback()).await).await;
@@ -289,7 +289,7 @@ async fn a_body_that_is_too_large_is_not_read_to_its_end() {
     assert!(taken.load(Ordering::Relaxed) <= 2 * 1024 * 1024);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_body_of_just_the_limit_is_read() {
     let node = node().await;
     let api = test_api(&node);
@@ -313,11 +313,10 @@ impl Body for Silent {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_body_that_does_not_come_is_given_up() {
     let node = node().await;
-    let api = test_api(&node).0;
-    tokio::time::pause();
+    let api = api_of(&node);
     let request = Request::post("/service/stop").header("host", "localhost").body(Silent).unwrap();
     let answer = TestApi::read(api.handle(request, TestApi::loopback()).await).await;
     assert_eq!((answer.status.as_u16(), answer.code()), (400, "bad_request"));
@@ -338,7 +337,7 @@ impl Body for Panicking {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_panic_is_an_answer_and_ends_nothing_else() {
     let node = node().await;
     let api = test_api(&node);

@@ -2,7 +2,10 @@
 
 mod conventions;
 mod document;
+mod endpoints;
+mod failures;
 mod serving;
+mod waiting;
 
 use std::ops::Deref;
 
