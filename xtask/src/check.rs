@@ -46,7 +46,8 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     findings.extend(sources::findings(workspace, &files)?);
     findings.extend(tracked::findings(workspace, &files)?);
     findings.extend(documents::findings(workspace, &root_manifest));
-    // Last, because it takes minutes on an empty target and the others take milliseconds.
+    // Last, because these take minutes on an empty target and the others take milliseconds.
+    findings.extend(documents::api_findings(workspace)?);
     findings.extend(alone::findings(workspace, &packages)?);
 
     for finding in &findings {

@@ -3,8 +3,10 @@
 //! ```text
 //! cargo xtask check    the rules of docs/ARCHITECTURE.md that a program can verify
 //! cargo xtask ci       everything that has to hold before a change is taken; what `.ci/run` runs
+//! cargo xtask bench    figures as ratios to peers in the same run, into docs/benchmarks.md
 //! ```
 
+mod bench;
 mod check;
 mod ci;
 mod workspace;
@@ -18,6 +20,9 @@ usage: cargo xtask <command>
 
   check    layers, sources, tracked files, documents, and that every crate checks alone
   ci       format, clippy, docs, check, tests: what .ci/run runs
+  bench [front|repo|services]...
+           measures the server against its peers (all three: about ten minutes) and writes docs/benchmarks.md;
+           peers that are missing are installed from Debian's packages
 ";
 
 fn main() -> ExitCode {
@@ -27,6 +32,8 @@ fn main() -> ExitCode {
     let outcome = match words.as_slice() {
         ["check"] => check::run(&workspace),
         ["ci"] => ci::run(&workspace),
+        ["bench", bench::UPSTREAM] => bench::serve_upstream(),
+        ["bench", names @ ..] if names.iter().all(|name| bench::knows(name)) => bench::run(&workspace, names),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);

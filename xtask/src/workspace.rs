@@ -84,6 +84,17 @@ impl Workspace {
 
     /// The members, as `cargo metadata` tells them.
     pub(crate) fn packages(&self) -> Result<Vec<Package>> {
+        let metadata = self.metadata()?;
+        let packages = metadata["packages"].as_array().context("cargo metadata names no packages")?;
+        packages.iter().map(|package| self.package(package)).collect()
+    }
+
+    /// The folder that cargo builds into.
+    pub(crate) fn target(&self) -> Result<PathBuf> {
+        Ok(text(&self.metadata()?, "target_directory")?.into())
+    }
+
+    fn metadata(&self) -> Result<Value> {
         let output = self
             .cargo()
             .args(["metadata", "--format-version=1", "--no-deps", "--locked"])
@@ -92,9 +103,7 @@ impl Workspace {
         if !output.status.success() {
             bail!("cargo metadata failed:\n{}", String::from_utf8_lossy(&output.stderr).trim());
         }
-        let metadata: Value = serde_json::from_slice(&output.stdout).context("cargo metadata is no JSON")?;
-        let packages = metadata["packages"].as_array().context("cargo metadata names no packages")?;
-        packages.iter().map(|package| self.package(package)).collect()
+        serde_json::from_slice(&output.stdout).context("cargo metadata is no JSON")
     }
 
     fn package(&self, package: &Value) -> Result<Package> {

@@ -37,9 +37,10 @@ pub(super) fn findings(workspace: &Workspace, files: &[String]) -> Result<Vec<Fi
     Ok(findings)
 }
 
-/// The paths that would give this machine away: the checkout, the user's home, and the checkout's first folder
-/// if other machines have none of that name.
+/// The paths that would give this machine away: the checkout, the user's home (but not root's, which every
+/// machine has), and the checkout's first folder if other machines have none of that name.
 fn machine_paths(root: &Path, home: Option<&Path>) -> Vec<String> {
+    let home = home.filter(|home| *home != Path::new("/root"));
     let mut paths: Vec<PathBuf> = [Some(root), home].into_iter().flatten().map(Path::to_path_buf).collect();
     if let Some(first) = root.iter().nth(1).filter(|name| !EVERYWHERE.iter().any(|known| *name == *known)) {
         paths.push(Path::new("/").join(first));

@@ -1,0 +1,63 @@
+//! `cargo xtask bench`: what the server costs, as ratios to a peer that is measured in the same run.
+//!
+//! Other work on the machine, and the machine itself, change wall-clock figures by far more than any difference
+//! between two programs. So the server and its peer run back to back, five times, and what counts is the median
+//! of the five ratios; CPU time, which is steadier than wall time, stands before it.
+//!
+//! All load goes to 127.0.0.1, each measurement is bounded in time, and whatever is started here is ended here,
+//! by its pid, also when something fails.
+
+mod api_client;
+mod document;
+mod figures;
+mod front;
+mod peers;
+mod pmesh;
+mod processes;
+mod repo;
+mod services;
+mod upstream;
+
+use anyhow::{Context, Result, bail};
+
+use crate::workspace::Workspace;
+
+/// Pairs of runs per benchmark.
+const PAIRS: usize = 5;
+
+/// The word by which this program starts itself as the upstream of `front`.
+pub(crate) const UPSTREAM: &str = "serve-upstream";
+
+/// Runs the benchmark with the server binary it is given and answers with its section of the document.
+type Benchmark = fn(&pmesh::Binary) -> Result<String>;
+
+const BENCHMARKS: &[(&str, Benchmark)] =
+    &[("front", front::measure), ("repo", repo::measure), ("services", services::measure)];
+
+/// Whether there is a benchmark of this name.
+pub(crate) fn knows(name: &str) -> bool {
+    BENCHMARKS.iter().any(|(known, _)| *known == name)
+}
+
+/// Runs the named benchmarks, or all, and writes each one's figures into docs/benchmarks.md as soon as it has them.
+pub(crate) fn run(workspace: &Workspace, names: &[&str]) -> Result<()> {
+    let build = ["build", "--release", "--locked", "--package", "pmesh-server"];
+    if !workspace.cargo().args(build).status().context("cannot run cargo")?.success() {
+        bail!("pmesh-server does not build");
+    }
+    let server = pmesh::Binary::new(workspace.target()?.join("release/pmesh-server"))?;
+    for (name, measure) in BENCHMARKS.iter().filter(|(name, _)| names.is_empty() || names.contains(name)) {
+        println!("==> {name}");
+        let machine = document::Machine::now()?;
+        let figures = measure(&server).with_context(|| format!("benchmark `{name}`"))?;
+        let section = format!("{machine}\n\n{figures}");
+        println!("{section}");
+        document::write(workspace, name, &section)?;
+    }
+    Ok(())
+}
+
+/// Answers every request with the same kilobyte until standard input ends.
+pub(crate) fn serve_upstream() -> Result<()> {
+    upstream::serve()
+}

@@ -1,0 +1,191 @@
+//! `front`: the HTTP front before one upstream, against nginx before the same one.
+
+use std::fs::File;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::PAIRS;
+use super::api_client::Connection;
+use super::figures::{Row, table};
+use super::peers::{NGINX, WRK, first_line, install};
+use super::pmesh::Binary;
+use super::processes::{Running, cpu_of_tree, until};
+use super::upstream::Upstream;
+
+const CONNECTIONS: &str = "64";
+const RUN: &str = "4s";
+const WARM_UP: &str = "1s";
+const READY: Duration = Duration::from_secs(10);
+
+/// What one run under load gave.
+struct Outcome {
+    requests_per_second: f64,
+    cpu_micros_per_request: f64,
+}
+
+/// What `wrk` prints of one run.
+#[derive(Debug, PartialEq)]
+struct Load {
+    requests: u64,
+    per_second: f64,
+    /// The lines that tell of failures.
+    failures: Vec<String>,
+}
+
+/// Measures both and answers with the table.
+pub(super) fn measure(server: &Binary) -> Result<String> {
+    install(&[NGINX, WRK])?;
+    let scratch = tempfile::tempdir()?;
+    let upstream = Upstream::start()?;
+
+    let site = scratch.path().join("site");
+    std::fs::create_dir(&site)?;
+    std::fs::write(site.join("pm3.yml"), manifest(upstream.address))?;
+    let pmesh = server.serve(&site, scratch.path())?;
+    await_answer(pmesh.front).context("pmesh-server")?;
+
+    let threads = std::thread::available_parallelism()?.get();
+    let (nginx, nginx_address) = start_nginx(scratch.path(), threads, upstream.address)?;
+    await_answer(nginx_address).context("nginx")?;
+
+    wrk(pmesh.front, WARM_UP)?;
+    wrk(nginx_address, WARM_UP)?;
+    let mut outcomes = Vec::new();
+    for pair in 0..PAIRS {
+        let ours = || load(pmesh.process.id(), pmesh.front).context("pmesh-server");
+        let theirs = || load(nginx.id(), nginx_address).context("nginx");
+        // Each goes first in turn: what a run leaves behind, a warm cache or a throttled core, favours neither.
+        let (ours, theirs) = if pair % 2 == 0 {
+            let ours = ours()?;
+            (ours, theirs()?)
+        } else {
+            let theirs = theirs()?;
+            (ours()?, theirs)
+        };
+        outcomes.push((ours, theirs));
+    }
+
+    let row = |what, unit, of: fn(&Outcome) -> f64| Row {
+        what,
+        unit,
+        pairs: outcomes.iter().map(|(ours, theirs)| (of(ours), of(theirs))).collect(),
+    };
+    let rows = [
+        row("CPU per request", "µs", |outcome| outcome.cpu_micros_per_request),
+        row("requests per second", "1/s", |outcome| outcome.requests_per_second),
+    ];
+    let versions = [
+        server.version.clone(),
+        first_line(Command::new("nginx").arg("-v"))?,
+        first_line(Command::new("wrk").arg("-v"))?,
+    ];
+    Ok(format!("{}. Threads and workers: {threads} each.\n\n{}", versions.join("; "), table("nginx", &rows)))
+}
+
+fn manifest(upstream: SocketAddr) -> String {
+    format!("services:\n  app: !Proxy\n    upstreams: {upstream}\nserver:\n  _:\n    router:\n      - app\n")
+}
+
+/// Starts nginx in the foreground, with as many workers as the front has threads. Connections are kept for as many
+/// requests as the load sends, on both sides, as pmesh keeps them.
+fn start_nginx(scratch: &Path, workers: usize, upstream: SocketAddr) -> Result<(Running, SocketAddr)> {
+    // nginx cannot be asked for a free port. Between this and its start somebody else might take it; then it fails.
+    let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let folder = scratch.join("nginx");
+    std::fs::create_dir(&folder)?;
+    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|kind| format!("  {kind}_temp_path {}/{kind};\n", folder.display()))
+        .concat();
+    let config = format!(
+        "daemon off;\nworker_processes {workers};\npid {folder}/nginx.pid;\n\
+         events {{ worker_connections 1024; }}\n\
+         http {{\n  access_log off;\n{temporary}  keepalive_requests 1000000000;\n\
+         \x20 upstream app {{ server {upstream}; keepalive 256; keepalive_requests 1000000000; }}\n\
+         \x20 server {{\n    listen {address};\n    location / {{\n      proxy_pass http://app;\n\
+         \x20     proxy_http_version 1.1;\n      proxy_set_header Connection \"\";\n\
+         \x20     proxy_set_header Host $host;\n      proxy_set_header X-Forwarded-For $remote_addr;\n\
+         \x20     proxy_set_header X-Forwarded-Proto $scheme;\n    }}\n  }}\n}}\n",
+        folder = folder.display(),
+    );
+    let path = folder.join("nginx.conf");
+    std::fs::write(&path, config)?;
+    let log = File::create(folder.join("stderr.log"))?;
+    let mut command = Command::new("nginx");
+    command.arg("-p").arg(&folder).arg("-c").arg(&path).arg("-e").arg(folder.join("error.log"));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    Ok((Running::start(&mut command)?, address))
+}
+
+/// Waits until a request through the proxy is answered by the upstream.
+fn await_answer(proxy: SocketAddr) -> Result<()> {
+    let mut last = String::from("nothing listens");
+    let answered = until(READY, || {
+        match Connection::open(proxy).and_then(|mut connection| connection.get("/x")) {
+            Ok((200, _)) => return Ok(true),
+            Ok((status, body)) => last = format!("{status} {}", String::from_utf8_lossy(&body)),
+            Err(error) => last = format!("{error:#}"),
+        }
+        Ok(false)
+    })?;
+    if !answered {
+        bail!("not ready after {} s: {last}", READY.as_secs());
+    }
+    Ok(())
+}
+
+/// One run: requests, and the CPU time of the proxy's process tree for them.
+fn load(process: u32, address: SocketAddr) -> Result<Outcome> {
+    let before = cpu_of_tree(process)?;
+    let load = wrk(address, RUN)?;
+    let cpu = cpu_of_tree(process)?.saturating_sub(before);
+    Ok(Outcome {
+        requests_per_second: load.per_second,
+        cpu_micros_per_request: cpu.as_secs_f64() * 1e6 / load.requests as f64,
+    })
+}
+
+fn wrk(address: SocketAddr, duration: &str) -> Result<Load> {
+    let output = Command::new("wrk")
+        .args(["-t1", "-c", CONNECTIONS, "-d", duration])
+        .arg(format!("http://{address}/x"))
+        .output()
+        .context("cannot run wrk")?;
+    let load =
+        Load::parse(&String::from_utf8_lossy(&output.stdout)).context("wrk says nothing that is known")?;
+    if !load.failures.is_empty() {
+        bail!("requests failed: {}", load.failures.join("; "));
+    }
+    Ok(load)
+}
+
+impl Load {
+    fn parse(printed: &str) -> Option<Self> {
+        let lines = || printed.lines().map(str::trim);
+        let requests = lines().find_map(|line| line.split_once(" requests in ")?.0.parse().ok())?;
+        let per_second = lines().find_map(|line| line.strip_prefix("Requests/sec:")?.trim().parse().ok())?;
+        let tells_of_failure = |line: &&str| line.starts_with("Socket errors") || line.starts_with("Non-2xx");
+        let failures = lines().filter(tells_of_failure).map(str::to_owned).collect();
+        Some(Self { requests, per_second, failures })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Load;
+
+    #[test]
+    fn what_wrk_prints_is_read_with_its_failures() {
+        let printed = "Running 4s test @ http://127.0.0.1:1/x\n  1 threads and 64 connections\n  \
+                       205316 requests in 4.10s, 235.20MB read\n  Socket errors: connect 0, read 2, write 0, timeout 0\n\
+                       Requests/sec:  50077.56\nTransfer/sec:     57.36MB\n";
+        let load = Load::parse(printed).unwrap();
+        assert_eq!(load.requests, 205_316);
+        assert_eq!(load.failures, ["Socket errors: connect 0, read 2, write 0, timeout 0"]);
+        assert!((load.per_second - 50_077.56).abs() < 0.001);
+        assert_eq!(Load::parse("unable to connect"), None);
+    }
+}
