@@ -66,7 +66,7 @@ pub enum SubmitError {
     #[error("the server is shutting down")]
     ShuttingDown,
     /// No service of this name.
-    #[error("no service {0:?} in the manifest")]
+    #[error("no service \"{0}\" in the manifest")]
     UnknownService(ServiceName),
 }
 
