@@ -1,1 +1,9 @@
-//! The whole server as a user runs it.
+//! The whole server as a user runs it: the binary, real git remotes, real Python apps, clients that
+//! never retry.
+
+mod access;
+mod documents;
+mod example;
+mod harness;
+mod rollouts;
+mod services;

@@ -11,6 +11,7 @@ use clap::{
     builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser as _},
     error::{ContextKind, ContextValue, ErrorKind},
 };
+use pmesh_api::client::Endpoint;
 use pmesh_sessions::{NetworkError, TrustedProxies};
 use pmesh_supervisor::ServiceName;
 
@@ -39,6 +40,13 @@ pub(crate) enum Command {
     Run(Box<RunArguments>),
     /// Read and validate a manifest, and print what would run.
     Check(CheckArguments),
+    #[command(flatten)]
+    Control(ControlCommand),
+}
+
+/// What a server that runs is asked to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ControlCommand {
     /// Services, health, load, memory, revision and clients: one screen.
     Status(ServerArguments),
     /// What is checked out, and what the remote offers as of the last fetch.
@@ -65,8 +73,26 @@ pub(crate) enum Command {
     Shutdown(ServerArguments),
 }
 
+impl ControlCommand {
+    /// Which server is meant.
+    pub(crate) fn server(&self) -> &ServerArguments {
+        match self {
+            Self::Status(server)
+            | Self::Repo(server)
+            | Self::Ls(server)
+            | Self::Sessions(server)
+            | Self::Operations(server)
+            | Self::Shutdown(server) => server,
+            Self::Update(action) | Self::Reload(action) => &action.server,
+            Self::Health(which) | Self::Metrics(which) | Self::Stop(which) => &which.server,
+            Self::Restart(restart) => &restart.server,
+        }
+    }
+}
+
 /// The arguments of `run`.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct RunArguments {
     /// A pm3.yml or pm3.yaml, or a folder that has one [default: the current folder]
     pub(crate) path: Option<PathBuf>,
@@ -102,8 +128,8 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "FILE", env = "PMESH_API_TOKEN_FILE")]
     pub(crate) api_token_file: Option<PathBuf>,
 
-    /// Where logs, socket and run state are [default: $XDG_STATE_HOME/pmesh/NAME, for root
-    /// /var/lib/pmesh/NAME; NAME is the folder's name and 8 hex digits of its path's hash]
+    /// Where logs, socket and run state are [default: `$XDG_STATE_HOME/pmesh/NAME`, for root
+    /// `/var/lib/pmesh/NAME`; NAME is the folder's name and 8 hex digits of its path's hash]
     #[arg(long, value_name = "DIR", env = "PMESH_STATE_DIR")]
     pub(crate) state_dir: Option<PathBuf>,
 
@@ -111,7 +137,7 @@ pub(crate) struct RunArguments {
     #[arg(long, env = "PMESH_IGNORE_UNSUPPORTED", value_parser = BoolishValueParser::new())]
     pub(crate) ignore_unsupported: bool,
 
-    /// Peers whose X-Forwarded-For counts; repeatable [default: 127.0.0.0/8, ::1/128]
+    /// Peers whose X-Forwarded-For counts; repeatable [default: `127.0.0.0/8,::1/128`]
     #[arg(long, value_name = "CIDR", env = "PMESH_TRUSTED_PROXY", value_delimiter = ',', value_parser = network)]
     pub(crate) trusted_proxy: Vec<String>,
 
@@ -172,7 +198,7 @@ pub(crate) struct ServerArguments {
     /// The server's API: http://HOST:PORT or unix:PATH [default: the socket of the manifest in the
     /// current folder or above it, then 127.0.0.1:9870]
     #[arg(long, value_name = "URL", env = "PMESH_URL")]
-    pub(crate) url: Option<String>,
+    pub(crate) url: Option<Endpoint>,
 
     /// Show the bearer token in this file, which only its owner may read
     #[arg(long, value_name = "FILE", env = "PMESH_TOKEN_FILE")]
@@ -320,3 +346,6 @@ fn host_name(text: &str) -> Result<String, BadHostName> {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
     if is_name || is_address() { Ok(text.to_owned()) } else { Err(BadHostName) }
 }
+
+#[cfg(test)]
+mod tests;

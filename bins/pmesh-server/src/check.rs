@@ -6,7 +6,7 @@ use pmesh_manifest::{Manifest, ReadError, Unsupported};
 
 use crate::{
     arguments::CheckArguments,
-    terminal::{print, say},
+    terminal::{complain, print, say},
 };
 
 /// Reads the manifest that `arguments` name and prints what would run, or each mistake at its place.
@@ -25,7 +25,7 @@ pub(crate) fn check(arguments: &CheckArguments) -> ExitCode {
             ExitCode::FAILURE
         }
         Err(error) => {
-            say(&format!("pmesh-server: {}\n", crate::sentence(&error)));
+            complain(&crate::sentence(&error));
             ExitCode::FAILURE
         }
     }

@@ -3,19 +3,30 @@
 //! [`main`] reads the arguments and does what they ask: `run` serves a manifest, `check` reads one,
 //! and the other commands are calls of the API of a server that runs. `docs/cli.md` has every flag.
 //!
+//! ```
+//! let (version, commit) = pmesh_server::VERSION.split_once('-').unwrap();
+//! assert_eq!(version, concat!("v", env!("CARGO_PKG_VERSION")));
+//! assert!(!commit.is_empty());
+//! ```
+//!
 //! # Limits
 //!
 //! No decision about services, traffic or repositories is made here; the crates of the workspace do.
 
 mod arguments;
 mod bind;
+mod call;
 mod check;
+mod control;
 mod listen_address;
 mod log;
 mod near_miss;
 mod notify;
 mod place;
+mod progress;
 mod run;
+mod server_search;
+mod show;
 mod terminal;
 
 use std::{error::Error, path::Path, process::ExitCode};
@@ -26,16 +37,19 @@ use clap::error::ErrorKind;
 /// What this server is: `v<semver>-<commit>`.
 pub const VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"), "-", env!("PMESH_COMMIT"));
 
+/// The exit code of a command line that is wrong; clap uses it too.
+const WRONG_COMMAND_LINE: u8 = 2;
+
+/// The exit code of a command that reached no server.
+const NO_SERVER: u8 = 3;
+
 /// Runs the command line and returns its exit code: 0 done, 1 the action failed, 2 the command line is
 /// wrong, 3 no server reached.
 pub fn main() -> ExitCode {
     match arguments::parse(std::env::args_os().collect(), Path::exists) {
         Ok(Command::Run(arguments)) => run::run(&arguments),
         Ok(Command::Check(arguments)) => check::check(&arguments),
-        Ok(command) => {
-            terminal::say(&format!("pmesh-server: not wired: {command:?}\n"));
-            ExitCode::FAILURE
-        }
+        Ok(Command::Control(command)) => control::control(&command),
         Err(answer) => not_a_command(&answer),
     }
 }
@@ -47,7 +61,7 @@ fn not_a_command(answer: &clap::Error) -> ExitCode {
         ErrorKind::DisplayHelp => answer.print().map_or_else(|_| terminal::print(""), |()| ExitCode::SUCCESS),
         _ => {
             answer.print().unwrap_or_default();
-            ExitCode::from(2)
+            ExitCode::from(WRONG_COMMAND_LINE)
         }
     }
 }

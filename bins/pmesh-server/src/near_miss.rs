@@ -11,7 +11,7 @@ pub(crate) fn near_miss<'a>(word: &str, candidates: impl IntoIterator<Item = &'a
     candidates
         .into_iter()
         .map(|candidate| (strsim::damerau_levenshtein(&word, candidate), candidate))
-        .filter(|(slips, candidate)| *slips <= candidate.len().div_ceil(3))
+        .filter(|(slips, candidate)| *slips <= (candidate.len() / 3).max(1))
         .min_by_key(|(slips, _)| *slips)
         .map(|(_, candidate)| candidate)
 }

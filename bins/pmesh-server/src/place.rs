@@ -1,125 +1,222 @@
-//! Where a server keeps its state, and where its socket is: the same answer for the server and for
-//! the commands that look for it.
+//! Where a project's state is: the folder that `run` uses by default, and the API's socket, which the
+//! other commands look for.
 
 use std::{
     env,
-    os::unix::ffi::OsStrExt,
+    ffi::{OsStr, OsString},
+    fs,
+    os::unix::{
+        ffi::{OsStrExt as _, OsStringExt as _},
+        fs::{FileTypeExt as _, MetadataExt as _},
+    },
     path::{Path, PathBuf},
 };
 
-/// The longest path of a socket that is safe everywhere: `sun_path` has 108 bytes (unix(7)), and
-/// some clients use less.
-const SOCKET_PATH_LIMIT: usize = 100;
+/// The longest path of a socket, in bytes: `sun_path` has 108 (unix(7)), and not all programs use the
+/// last of them.
+const MAX_SOCKET_PATH_LEN: usize = 100;
+
+/// The state folder of the project whose manifest is `manifest`. Nothing is created.
+pub(crate) fn state_folder(manifest: &Path) -> PathBuf {
+    let folder = match manifest.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    // A folder that is gone has no canonical path, and nobody will find its state anyway.
+    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    Places::of_this_process().state_folder(&folder)
+}
+
+/// The path of the API's socket for a server with the state folder `state`. Nothing is created; the
+/// folder that it is in exists once the state folder does.
+pub(crate) fn socket_path(state: &Path) -> PathBuf {
+    Places::of_this_process().socket_path(state)
+}
+
+/// Whether a socket is at `path` that this user or root has made. In a folder that all can write to,
+/// somebody else could have put one there.
+pub(crate) fn is_trusted_socket(path: &Path) -> bool {
+    fs::symlink_metadata(path)
+        .is_ok_and(|metadata| metadata.file_type().is_socket() && [0, own_user()].contains(&metadata.uid()))
+}
+
+fn own_user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
 
 /// What the places depend on.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Surroundings {
-    pub(crate) is_root: bool,
-    pub(crate) uid: u32,
-    /// `XDG_STATE_HOME`, if it is absolute.
-    pub(crate) state_home: Option<PathBuf>,
-    /// `XDG_RUNTIME_DIR`, if it is absolute.
-    pub(crate) runtime: Option<PathBuf>,
-    pub(crate) home: Option<PathBuf>,
+#[derive(Debug)]
+struct Places {
+    user: u32,
+    /// Where state folders are; none if the environment does not tell.
+    state_home: Option<PathBuf>,
+    /// A folder of the user alone, for sockets.
+    runtime: Option<PathBuf>,
 }
 
-impl Surroundings {
-    /// Those of this process. Relative paths are ignored (XDG Base Directory Specification).
-    pub(crate) fn now() -> Self {
-        let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        let user = rustix::process::geteuid();
-        Self {
-            is_root: user.is_root(),
-            uid: user.as_raw(),
-            state_home: absolute("XDG_STATE_HOME"),
-            runtime: absolute("XDG_RUNTIME_DIR"),
-            home: absolute("HOME"),
-        }
+impl Places {
+    /// Asks the environment and looks for the runtime folder.
+    fn of_this_process() -> Self {
+        let user = own_user();
+        let runtime = absolute("XDG_RUNTIME_DIR")
+            .into_iter()
+            .chain([format!("/run/user/{user}").into()])
+            .find(|folder| {
+                // Who owns the folder can replace a socket in it.
+                fs::metadata(folder).is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == user)
+            });
+        let default = || match user {
+            0 => Some("/var/lib".into()),
+            _ => absolute("HOME").map(|home| home.join(".local/state")),
+        };
+        Self { user, state_home: absolute("XDG_STATE_HOME").or_else(default), runtime }
     }
 
-    /// The default state folder of the server of this manifest (whose path has no links in it).
-    pub(crate) fn state_folder(&self, manifest: &Path) -> PathBuf {
-        let folder = manifest.parent().unwrap_or(manifest);
-        let name = folder.file_name().unwrap_or("root".as_ref());
-        let hash = blake3::hash(folder.as_os_str().as_bytes());
-        let name = format!("{}-{}", name.to_string_lossy(), &hash.to_hex().as_str()[..8]);
-        self.state_base().join("pmesh").join(name)
-    }
-
-    fn state_base(&self) -> PathBuf {
-        if let Some(state_home) = &self.state_home {
-            return state_home.clone();
-        }
-        match &self.home {
-            Some(home) if !self.is_root => home.join(".local/state"),
-            // A user without a home is a system user, such as a unit's DynamicUser.
-            _ => PathBuf::from("/var/lib"),
-        }
-    }
-
-    /// The API's socket of a server with this state folder.
-    pub(crate) fn socket_path(&self, state: &Path) -> PathBuf {
-        let socket = state.join("api.sock");
-        if socket.as_os_str().len() <= SOCKET_PATH_LIMIT {
-            return socket;
-        }
-        let runtime = self.runtime.clone().unwrap_or_else(|| {
-            if self.is_root {
-                PathBuf::from("/run")
-            } else {
-                PathBuf::from(format!("/run/user/{}", self.uid))
+    fn state_folder(&self, project: &Path) -> PathBuf {
+        let name = state_name(project);
+        match &self.state_home {
+            Some(home) => home.join("pmesh").join(name),
+            // One level below a folder of everybody's: what is in between would be somebody else's.
+            None => {
+                let mut own = OsString::from(format!("pmesh-{}-", self.user));
+                own.push(name);
+                Path::new("/var/tmp").join(own)
             }
-        });
-        let hash = blake3::hash(state.as_os_str().as_bytes());
-        runtime.join(format!("pmesh-{}.sock", &hash.to_hex().as_str()[..16]))
+        }
+    }
+
+    fn socket_path(&self, state: &Path) -> PathBuf {
+        let fits = |path: &Path| path.as_os_str().len() <= MAX_SOCKET_PATH_LEN;
+        let in_state = state.join("api.sock");
+        if fits(&in_state) {
+            return in_state;
+        }
+        let hash = digits(state, 16);
+        let in_runtime = self.runtime.as_ref().map(|folder| folder.join(format!("pmesh-{hash}.sock")));
+        in_runtime
+            .filter(|path| fits(path))
+            .unwrap_or_else(|| PathBuf::from(format!("/tmp/pmesh-{}-{hash}.sock", self.user)))
     }
 }
 
-/// The default state folder of the server of this manifest.
-pub(crate) fn state_folder(manifest: &Path) -> PathBuf {
-    let manifest = manifest.canonicalize().unwrap_or_else(|_| manifest.to_owned());
-    Surroundings::now().state_folder(&manifest)
+/// The absolute path in an environment variable; any other counts as unset (XDG Base Directory
+/// Specification, "Environment variables").
+fn absolute(variable: &str) -> Option<PathBuf> {
+    env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
 }
 
-/// The API's socket of a server with this state folder.
-pub(crate) fn socket_path(state: &Path) -> PathBuf {
-    Surroundings::now().socket_path(state)
+/// The name of a state folder: the project folder's name, which a person knows, and enough of a hash
+/// to tell folders of one name apart.
+fn state_name(project: &Path) -> OsString {
+    /// With the hash it is still a file's name, whatever the length of the folder's.
+    const MAX_SHOWN_LEN: usize = 100;
+    let name = project.file_name().unwrap_or(OsStr::new("root"));
+    let shown = match name.to_str() {
+        Some(text) => &text.as_bytes()[..text.floor_char_boundary(MAX_SHOWN_LEN)],
+        None => &name.as_bytes()[..name.len().min(MAX_SHOWN_LEN)],
+    };
+    let mut name = OsString::from_vec(shown.to_vec());
+    name.push("-");
+    name.push(digits(project, 8));
+    name
+}
+
+/// The first hexadecimal digits of a path's hash.
+fn digits(path: &Path, count: usize) -> String {
+    blake3::hash(path.as_os_str().as_bytes()).to_hex()[..count].to_owned()
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::{Path, PathBuf};
 
-    use super::Surroundings;
+    use super::{Places, is_trusted_socket, state_folder};
 
-    fn user() -> Surroundings {
-        Surroundings { uid: 1000, home: Some("/home/ada".into()), ..Surroundings::default() }
+    fn of_a_user() -> Places {
+        Places {
+            user: 1000,
+            state_home: Some("/home/ada/.local/state".into()),
+            runtime: Some("/run/user/1000".into()),
+        }
     }
 
     #[test]
-    fn each_project_has_a_state_folder_of_its_own() {
-        let one = user().state_folder(Path::new("/srv/a/shop/pm3.yml"));
-        let other = user().state_folder(Path::new("/srv/b/shop/pm3.yml"));
-        assert_ne!(one, other);
-        let name = one.file_name().unwrap().to_str().unwrap();
-        assert!(name.starts_with("shop-") && name.len() == "shop-".len() + 8, "{name}");
-        assert!(one.starts_with("/home/ada/.local/state/pmesh"));
+    fn a_state_folder_is_named_after_the_project_and_its_place() {
+        let shop = of_a_user().state_folder(Path::new("/srv/shop"));
+        assert_eq!(shop.parent(), Some(Path::new("/home/ada/.local/state/pmesh")));
+        let name = shop.file_name().unwrap().to_str().unwrap();
+        let (folder, hash) = name.rsplit_once('-').unwrap();
+        assert_eq!((folder, hash.len()), ("shop", 8));
+        assert!(hash.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        assert_ne!(shop, of_a_user().state_folder(Path::new("/home/ada/shop")));
+        assert_eq!(shop, of_a_user().state_folder(Path::new("/srv/shop")));
     }
 
     #[test]
-    fn state_is_where_xdg_says_and_for_root_in_var_lib() {
-        let xdg = Surroundings { state_home: Some("/x".into()), ..user() };
-        assert!(xdg.state_folder(Path::new("/srv/shop/pm3.yml")).starts_with("/x/pmesh"));
-        let root = Surroundings { is_root: true, home: Some("/root".into()), ..Surroundings::default() };
-        assert!(root.state_folder(Path::new("/srv/shop/pm3.yml")).starts_with("/var/lib/pmesh"));
+    fn a_project_in_the_root_folder_has_a_name_too() {
+        let folder = of_a_user().state_folder(Path::new("/"));
+        assert!(folder.file_name().unwrap().to_str().unwrap().starts_with("root-"));
     }
 
     #[test]
-    fn a_socket_whose_path_would_be_too_long_is_in_the_runtime_folder() {
-        assert_eq!(user().socket_path(Path::new("/s")), PathBuf::from("/s/api.sock"));
-        let long = PathBuf::from(format!("/{}", "x".repeat(100)));
-        let socket = user().socket_path(&long);
-        assert!(socket.starts_with("/run/user/1000"), "{}", socket.display());
-        assert!(socket.as_os_str().len() <= 100);
+    fn a_user_without_a_home_has_a_folder_that_nobody_else_can_stand_before() {
+        let homeless = Places { state_home: None, ..of_a_user() };
+        let folder = homeless.state_folder(Path::new("/srv/shop"));
+        assert_eq!(folder.parent(), Some(Path::new("/var/tmp")));
+        assert!(folder.file_name().unwrap().to_str().unwrap().starts_with("pmesh-1000-shop-"));
+    }
+
+    #[test]
+    fn a_long_name_is_cut_at_a_character() {
+        let project = PathBuf::from(format!("/srv/x{}", "é".repeat(120)));
+        let folder = of_a_user().state_folder(&project);
+        let name = folder.file_name().unwrap().to_str().unwrap();
+        assert_eq!(name.len(), 99 + 1 + 8);
+    }
+
+    #[test]
+    fn both_sides_find_the_same_folder_whatever_way_they_came() {
+        let folder = tempfile::tempdir().unwrap();
+        let (shop, link) = (folder.path().join("shop"), folder.path().join("link"));
+        std::fs::create_dir(&shop).unwrap();
+        std::os::unix::fs::symlink(&shop, &link).unwrap();
+        let expected = state_folder(&shop.join("pm3.yml"));
+        assert_eq!(state_folder(&link.join("pm3.yml")), expected);
+        assert_eq!(state_folder(&shop.join("../shop/./pm3.yaml")), expected);
+    }
+
+    #[test]
+    fn a_socket_is_in_the_state_folder_as_long_as_its_path_fits() {
+        let longest = format!("/{}", "s".repeat(90));
+        assert_eq!(
+            of_a_user().socket_path(Path::new(&longest)),
+            PathBuf::from(format!("{longest}/api.sock"))
+        );
+        let longer = format!("{longest}s");
+        let socket = of_a_user().socket_path(Path::new(&longer));
+        assert_eq!(socket.parent(), Some(Path::new("/run/user/1000")));
+        assert_ne!(socket, of_a_user().socket_path(Path::new(&format!("{longer}s"))));
+    }
+
+    #[test]
+    fn without_a_runtime_folder_of_a_fitting_length_a_socket_is_in_tmp_under_the_users_number() {
+        let state = PathBuf::from(format!("/{}", "s".repeat(100)));
+        for runtime in [None, Some(PathBuf::from(format!("/{}", "r".repeat(80))))] {
+            let socket = Places { runtime, ..of_a_user() }.socket_path(&state);
+            assert!(socket.to_str().unwrap().starts_with("/tmp/pmesh-1000-"), "{}", socket.display());
+        }
+    }
+
+    #[test]
+    fn only_a_socket_is_trusted_as_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("api.sock");
+        assert!(!is_trusted_socket(&socket));
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        assert!(is_trusted_socket(&socket));
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        std::fs::write(&file, "").unwrap();
+        std::os::unix::fs::symlink(&socket, &link).unwrap();
+        assert!(!is_trusted_socket(&file) && !is_trusted_socket(&link));
     }
 }

@@ -99,7 +99,7 @@ impl AccessRules {
     fn check_host(&self, uri: &Uri, host: Option<&str>) -> Result<(), ApiError> {
         let refused = |message: String| Err(ApiError::new(Code::HostNotAllowed, message));
         let names: Vec<&str> =
-            uri.authority().map(|authority| authority.as_str()).into_iter().chain(host).collect();
+            uri.authority().map(http::uri::Authority::as_str).into_iter().chain(host).collect();
         if names.is_empty() {
             return refused(
                 "the request has no Host header; the API answers only to its own names".to_owned(),

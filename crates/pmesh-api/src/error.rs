@@ -135,12 +135,12 @@ pub(crate) struct ApiError {
     pub(crate) message: String,
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     /// What follows `error` and `code` in the body.
-    fields: Map<String, Value>,
+    fields: Vec<(&'static str, Value)>,
 }
 
 impl ApiError {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), headers: Vec::new(), fields: Map::new() }
+        Self { code, message: message.into(), headers: Vec::new(), fields: Vec::new() }
     }
 
     pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
@@ -148,9 +148,9 @@ impl ApiError {
         self
     }
 
-    pub(crate) fn with_field(mut self, name: &str, value: impl Serialize) -> Self {
+    pub(crate) fn with_field(mut self, name: &'static str, value: impl Serialize) -> Self {
         let value = serde_json::to_value(value).expect("the types of `wire` are JSON");
-        self.fields.insert(name.to_owned(), value);
+        self.fields.push((name, value));
         self
     }
 
@@ -161,11 +161,9 @@ impl ApiError {
 
     /// `{"error", "code", …}`.
     pub(crate) fn body(&self) -> Value {
-        let mut body = Map::new();
-        body.insert("error".to_owned(), json!(self.message));
-        body.insert("code".to_owned(), json!(self.code.as_str()));
-        body.extend(self.fields.clone());
-        Value::Object(body)
+        let first = [("error", json!(self.message)), ("code", json!(self.code.as_str()))];
+        let fields = first.into_iter().chain(self.fields.iter().cloned());
+        fields.map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>().into()
     }
 }
 
@@ -257,5 +255,49 @@ impl From<SubmitError> for ApiError {
             SubmitError::ShuttingDown => refused(Code::ShuttingDown),
             SubmitError::UnknownService(_) => refused(Code::ServiceNotFound),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io, path::PathBuf, time::Duration};
+
+    use pmesh_node::Failure;
+    use pmesh_vcs::VcsError;
+
+    use super::{ApiError, Code};
+
+    #[test]
+    fn codes_are_words_of_their_own_and_ordered_by_status() {
+        let mut words: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert!(Code::ALL.is_sorted_by_key(|code| code.status()));
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), Code::ALL.len());
+    }
+
+    #[test]
+    fn what_cannot_be_provoked_with_a_fake_has_its_code_as_well() {
+        let path = PathBuf::from("x");
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        for (error, code) in [
+            (VcsError::FetchTimeout { url: "u".into(), after: Duration::from_mins(1) }, Code::FetchTimeout),
+            (VcsError::Cancelled, Code::Cancelled),
+            (VcsError::Io { path, source: full }, Code::Internal),
+            (VcsError::Git { command: "fetch", message: "m".into() }, Code::Internal),
+        ] {
+            assert_eq!(ApiError::from(&Failure::Vcs(error)).code, code);
+        }
+    }
+
+    #[test]
+    fn a_cause_is_part_of_the_sentence() {
+        let source = io::Error::other("the disk is full");
+        let error = ApiError::from(&VcsError::Io { path: "index".into(), source });
+        assert!(
+            error.message.contains("index") && error.message.contains("the disk is full"),
+            "{}",
+            error.message
+        );
     }
 }

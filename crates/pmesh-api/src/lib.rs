@@ -5,6 +5,23 @@
 //! [`wire`] has the bodies, [`Code`] the errors, [`client`] is for those who call. What an
 //! action does is the business of `pmesh-node`; no other crate knows the wire format.
 //!
+//! ```
+//! use pmesh_api::{Api, ApiSettings, testing::TestApi};
+//! use pmesh_node::testing::TestNode;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> std::io::Result<()> {
+//! let folder = tempfile::tempdir()?;
+//! let node = TestNode::start(folder.path(), "services: { web: !App { run: web } }").await;
+//! let api = TestApi(Api::new(node.handle(), ApiSettings::default()));
+//!
+//! let health = api.get("/service/health/web").await;
+//! assert_eq!(health.text, "{\"status\":\"OK\",\"healthy\":1,\"total\":1}\n");
+//! assert_eq!(api.post("/service/restart/wbe").await.code(), "service_not_found");
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Limits
 //!
 //! A body has at most [`Api::MAX_BODY_LEN`] bytes, a listener at most [`serve::MAX_CONNECTIONS`]

@@ -116,7 +116,7 @@ impl Parameters {
     ) -> Result<Self, ApiError> {
         let mut parameters = Self::default();
         for (name, value) in decoded("query", query.unwrap_or_default())? {
-            parameters.take(known, &name, Given::Text(value))?;
+            parameters.take(known, &name, &Given::Text(value))?;
         }
         let body = body.trim_ascii();
         match body.first() {
@@ -127,7 +127,7 @@ impl Parameters {
                 let form =
                     str::from_utf8(body).map_err(|_| bad_request("the body is not UTF-8".to_owned()))?;
                 for (name, value) in decoded("form", form)? {
-                    parameters.take(known, &name, Given::Text(value))?;
+                    parameters.take(known, &name, &Given::Text(value))?;
                 }
             }
         }
@@ -136,25 +136,25 @@ impl Parameters {
 
     fn take_json(&mut self, known: &[Parameter], body: &[u8]) -> Result<(), ApiError> {
         for (name, value) in object(body)? {
-            self.take(known, &name, Given::Json(value))?;
+            self.take(known, &name, &Given::Json(value))?;
         }
         Ok(())
     }
 
-    fn take(&mut self, known: &[Parameter], name: &str, value: Given) -> Result<(), ApiError> {
+    fn take(&mut self, known: &[Parameter], name: &str, value: &Given) -> Result<(), ApiError> {
         if name == "pretty" {
-            return put(&mut self.pretty, name, flag(&value), ParameterType::Flag);
+            return put(&mut self.pretty, name, flag(value), ParameterType::Flag);
         }
         let Some(parameter) = known.iter().find(|parameter| parameter.name() == name) else {
             return Err(unknown(known, name));
         };
         let expected = parameter.value_type();
         match parameter {
-            Parameter::Fetch => put(&mut self.fetch, name, flag(&value), expected),
-            Parameter::Invalidate => put(&mut self.invalidate, name, flag(&value), expected),
-            Parameter::Limit => put(&mut self.limit, name, number(&value), expected),
-            Parameter::Sort => put(&mut self.sort, name, order(&value), expected),
-            Parameter::Wait => put(&mut self.wait, name, wait(&value), expected),
+            Parameter::Fetch => put(&mut self.fetch, name, flag(value), expected),
+            Parameter::Invalidate => put(&mut self.invalidate, name, flag(value), expected),
+            Parameter::Limit => put(&mut self.limit, name, number(value), expected),
+            Parameter::Sort => put(&mut self.sort, name, order(value), expected),
+            Parameter::Wait => put(&mut self.wait, name, wait(value), expected),
         }
     }
 }

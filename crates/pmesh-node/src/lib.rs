@@ -21,6 +21,8 @@ mod node;
 mod operation;
 mod rolling;
 mod state;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod update;
 mod view;
 

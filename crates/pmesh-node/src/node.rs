@@ -66,7 +66,7 @@ pub enum SubmitError {
     #[error("the server is shutting down")]
     ShuttingDown,
     /// No service of this name.
-    #[error("no service {0:?} in the manifest")]
+    #[error("no service \"{0}\" in the manifest")]
     UnknownService(ServiceName),
 }
 
@@ -114,8 +114,14 @@ impl Node {
         let (supervisor, supervising) =
             Supervisor::new(parts.supervisor, parts.spawner, parts.prober, balancer);
         let mut ids = Ids::new(std::process::id());
+        let names: Vec<ServiceName> =
+            parts.manifest.services.iter().map(|service| service.spec.name.clone()).collect();
         let mut new_id = || OperationId(ids.next(SystemTime::now()));
         let (start, shutdown) = (new_id(), new_id());
+        // From the first moment on nobody asks in vain for a service of the manifest.
+        for name in &names {
+            supervisor.add(name, ServiceId(new_id().0));
+        }
         let shared = Arc::new(Shared {
             file: parts.file,
             unsupported: parts.unsupported,

@@ -291,7 +291,7 @@ pub enum Failure {
     #[error("{}", .0.sentence())]
     Rollout(RolloutFailure),
     /// No service of this name.
-    #[error("no service {0:?} in the manifest")]
+    #[error("no service \"{0}\" in the manifest")]
     UnknownService(ServiceName),
     /// The server is about to end.
     #[error("the server is shutting down")]

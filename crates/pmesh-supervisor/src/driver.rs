@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, trace, warn};
 
 use crate::{
-    Balancer, Expected, Prober, ServiceName, Spawner,
+    Balancer, Expected, Prober, ServiceId, ServiceName, Spawner,
     generation::{Generation, Happening, Surroundings},
     lifecycle,
     service::{Plan, Prepared, Request, Service, ServiceState},
@@ -50,10 +50,11 @@ const INBOX: usize = 16;
 /// Returns the handle and the task that owns the service. The caller spawns the task.
 pub(crate) fn service(
     name: ServiceName,
+    id: ServiceId,
     context: Arc<Context>,
 ) -> (Service, impl Future<Output = ()> + Send) {
     let (requests, inbox) = mpsc::channel(INBOX);
-    let (publisher, state) = watch::channel(ServiceState::new());
+    let (publisher, state) = watch::channel(ServiceState::new(id));
     let driver = Driver {
         name: name.clone(),
         context,
@@ -61,7 +62,8 @@ pub(crate) fn service(
         candidate: None,
         set_aside: None,
         leaving: Vec::new(),
-        stopped: true,
+        stopped: false,
+        is_new: true,
         stops: 0,
         stop_waiters: Vec::new(),
         held: false,
@@ -84,6 +86,7 @@ struct Driver {
     /// Runs that end.
     leaving: Vec<Leaving>,
     stopped: bool,
+    is_new: bool,
     /// How often it was stopped.
     stops: u64,
     stop_waiters: Vec<(oneshot::Sender<bool>, bool)>,
@@ -218,6 +221,7 @@ impl Driver {
         }
         let generation = Generation::new(plan, &self.name, &self.context);
         self.stopped = false;
+        self.is_new = false;
         self.candidate = Some(Candidate {
             generation,
             waits: true,
@@ -428,12 +432,12 @@ impl Driver {
         let shown = serving.or(self.candidate.as_ref().map(|candidate| &candidate.generation));
         let builds = self.generations().filter_map(|generation| generation.plan.build.clone()).collect();
         let empty = ServiceState {
-            id: self.publisher.borrow().id,
             stopped: self.stopped,
+            is_new: self.is_new,
             stops: self.stops,
             wanted: u32::from(!self.stopped),
             builds,
-            ..ServiceState::new()
+            ..ServiceState::new(self.publisher.borrow().id)
         };
         let state = match shown {
             Some(generation) if !self.stopped => ServiceState {

@@ -231,8 +231,10 @@ impl Service {
 pub struct ServiceState {
     /// The id of the run.
     pub id: ServiceId,
-    /// Whether it was stopped on request (or never started).
+    /// Whether it was stopped on request.
     pub stopped: bool,
+    /// Whether it has never had a run: its first one is still to come.
+    pub is_new: bool,
     /// How often it was stopped on request.
     pub stops: u64,
     /// How many instances or addresses are wanted.
@@ -250,13 +252,14 @@ pub struct ServiceState {
 }
 
 impl ServiceState {
-    /// A service that was never started.
-    pub(crate) fn new() -> Self {
+    /// A service whose first run, with this id, is still to come.
+    pub(crate) fn new(id: ServiceId) -> Self {
         Self {
-            id: ServiceId(0),
-            stopped: true,
+            id,
+            stopped: false,
+            is_new: true,
             stops: 0,
-            wanted: 0,
+            wanted: 1,
             healthy: 0,
             failure: None,
             instances: Vec::new(),

@@ -167,13 +167,14 @@ impl Supervisor {
         self.services.lock().values().cloned().collect()
     }
 
-    /// The service of this name; a new one, which is not started, if there is none.
-    pub fn add(&self, name: &ServiceName) -> Service {
+    /// The service of this name; if there is none a new one, which counts as starting, with the id that
+    /// it has until its first run.
+    pub fn add(&self, name: &ServiceName, id: ServiceId) -> Service {
         let mut services = self.services.lock();
         if let Some(service) = services.get(name) {
             return service.clone();
         }
-        let (service, task) = driver::service(name.clone(), Arc::clone(&self.context));
+        let (service, task) = driver::service(name.clone(), id, Arc::clone(&self.context));
         services.insert(name.clone(), service.clone());
         if self.drivers.send(Box::pin(task)).is_err() {
             warn!(service = %name, "the supervisor's task has ended; the service will do nothing");
@@ -206,7 +207,8 @@ impl Supervisor {
         mut cancelled: watch::Receiver<bool>,
         report: Reporter<'_>,
     ) -> RolloutEnd {
-        let services: Vec<Service> = plan.turns.iter().map(|turn| self.add(&turn.spec.name)).collect();
+        let services: Vec<Service> =
+            plan.turns.iter().map(|turn| self.add(&turn.spec.name, turn.id)).collect();
         let items: Vec<Item> =
             plan.turns.iter().zip(&services).map(|(turn, service)| item(turn, service)).collect();
         let mut rollout = Rollout::new(&items, plan.unity, self.limits);
@@ -465,11 +467,10 @@ fn item(turn: &Turn, service: &Service) -> Item {
         ServiceKind::App(spec) => (spec.overlaps(), spec.background, spec.run.is_some()),
         ServiceKind::External(_) | ServiceKind::Files => (true, false, false),
     };
-    let is_new = state.id == ServiceId(0);
     Item {
         overlaps: overlaps || !runs || state.stopped,
         background,
-        vital: is_new || state.healthy > 0 || (state.wanted == 0 && !state.stopped),
+        vital: state.is_new || state.healthy > 0 || (state.wanted == 0 && !state.stopped),
     }
 }
 

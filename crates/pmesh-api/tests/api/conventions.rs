@@ -16,7 +16,7 @@ use hyper::body::{Body, Frame};
 use pmesh_api::{Api, Kind, Listener, ROUTES, Route, testing::TestApi};
 use serde_json::{Value, json};
 
-use crate::{node, test_api};
+use crate::{api_of, node, test_api};
 
 /// A path that the route answers, with a service that there is.
 fn path(route: &Route) -> String {
@@ -27,9 +27,10 @@ fn reads() -> impl Iterator<Item = &'static Route> {
     ROUTES.iter().filter(|route| route.kind == Kind::Read)
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn every_answer_is_json_and_ends_with_a_newline() {
-    let api = test_api(&node().await);
+    let node = node().await;
+    let api = test_api(&node);
     for path in reads().map(path).chain(["/nope".to_owned(), "/service/health/nope".to_owned()]) {
         let answer = api.get(&path).await;
         assert_eq!(answer.headers["content-type"], "application/json; charset=utf-8", "{path}");
@@ -38,9 +39,10 @@ async fn every_answer_is_json_and_ends_with_a_newline() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn pretty_indents_every_answer_by_two_spaces_and_errors_as_well() {
-    let api = test_api(&node().await);
+    let node = node().await;
+    let api = test_api(&node);
     for path in reads().map(path).chain([
         "/nope".to_owned(),
         "/service/restart/nope".to_owned(),
@@ -58,9 +60,10 @@ async fn pretty_indents_every_answer_by_two_spaces_and_errors_as_well() {
     assert_eq!(by_body.text, "{\n  \"count\": 1\n}\n");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_head_is_a_get_without_the_body() {
-    let api = test_api(&node().await);
+    let node = node().await;
+    let api = test_api(&node);
     for path in ["/repo", "/service", "/service/health/web", "/service/health/nope", "/nope"] {
         let get = api.get(path).await;
         let head = api.send(Method::HEAD, path, &[], "").await;
@@ -69,9 +72,10 @@ async fn a_head_is_a_get_without_the_body() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn each_route_answers_its_own_methods_and_names_them_to_others() {
-    let api = test_api(&node().await);
+    let node = node().await;
+    let api = test_api(&node);
     for route in ROUTES {
         for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"] {
             let method: Method = method.parse().unwrap();
@@ -86,9 +90,10 @@ async fn each_route_answers_its_own_methods_and_names_them_to_others() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_slash_at_the_end_is_the_same_route_but_never_all_services() {
-    let api = test_api(&node().await);
+    let node = node().await;
+    let api = test_api(&node);
     for path in ["/repo", "/service", "/service/health", "/service/health/web", "/session", "/version"] {
         assert_eq!(api.get(&format!("{path}/")).await.text, api.get(path).await.text, "{path}");
     }
@@ -101,9 +106,10 @@ async fn a_slash_at_the_end_is_the_same_route_but_never_all_services() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_path_segment_is_decoded_once() {
-    let api = test_api(&node().await);
+    let node = node().await;
+    let api = test_api(&node);
     assert_eq!(api.get("/service/health/w%65b").await.status, 200);
     assert_eq!(api.get("/%73ervice").await.status, 200);
     assert_eq!(api.get("/service/health/w%2565b").await.code(), "service_not_found");
@@ -113,9 +119,10 @@ async fn a_path_segment_is_decoded_once() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn parameters_come_from_the_query_or_from_a_body_of_either_form() {
-    let api = test_api(&node().await);
+    let node = node().await;
+    let api = test_api(&node);
     let form = ("content-type", "application/x-www-form-urlencoded");
     let json = ("content-type", "application/json");
     for (query, header, body) in [
@@ -135,9 +142,10 @@ async fn parameters_come_from_the_query_or_from_a_body_of_either_form() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn every_route_refuses_what_it_does_not_know() {
-    let api = test_api(&node().await);
+    let node = node().await;
+    let api = test_api(&node);
     for route in ROUTES {
         let method = if route.kind == Kind::Read { Method::GET } else { Method::POST };
         for (query, body) in [("?bogus=1", ""), ("", "bogus=1"), ("", r#"{"bogus": 1}"#)] {
@@ -164,9 +172,10 @@ async fn state(api: &TestApi) -> (Value, usize) {
     (api.get("/service").await.json, api.get("/operation").await.json.as_array().unwrap().len())
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_refused_request_changes_nothing() {
-    let api = test_api(&node().await);
+    let node = node().await;
+    let api = test_api(&node);
     let before = state(&api).await;
     let large = format!("{{\"invalidate\": true}}{}", " ".repeat(64 * 1024));
     let restart = "/service/restart/web";
@@ -211,16 +220,18 @@ async fn a_refused_request_changes_nothing() {
     assert_eq!(state(&api).await, before);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn malformed_json_is_named_with_its_place() {
-    let api = test_api(&node().await);
+    let node = node().await;
+    let api = test_api(&node);
     let answer = api.send(Method::POST, "/reload", &[], "{\"invalidate\":\n tru}").await;
     assert!(answer.json["error"].as_str().unwrap().contains("line 2 column 5"), "{}", answer.text);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_foreign_host_is_refused_before_anything_else() {
-    let api = test_api(&node().await).0;
+    let node = node().await;
+    let api = api_of(&node);
     for path in ["/service", "/nope", "/%", "/service/stop/"] {
         let request = Request::builder().uri(path).header("host", "evil.example");
         let request = request.body(String::new()).unwrap();
@@ -236,9 +247,10 @@ async fn a_foreign_host_is_refused_before_anything_else() {
     assert_eq!((answer.status.as_u16(), answer.code()), (403, "not_internal"));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_action_by_get_is_for_scripts_only() {
-    let api = test_api(&node().await);
+    let node = node().await;
+    let api = test_api(&node);
     assert_eq!(api.get("/service/restart/web").await.json, json!({"count": 1}));
     let browser = [("accept-language", "en")];
     let refused = api.send(Method::GET, "/service/restart/web", &browser, "").await;
@@ -266,9 +278,10 @@ impl Body for Endless {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_body_that_is_too_large_is_not_read_to_its_end() {
-    let api = test_api(&node().await).0;
+    let node = node().await;
+    let api = api_of(&node);
     let taken = Arc::new(AtomicUsize::new(0));
     let request = Request::post("/reload").header("host", "localhost").body(Endless(taken.clone())).unwrap();
     let answer = TestApi::read(api.handle(request, TestApi::loopback()).await).await;
@@ -276,9 +289,10 @@ async fn a_body_that_is_too_large_is_not_read_to_its_end() {
     assert!(taken.load(Ordering::Relaxed) <= 2 * 1024 * 1024);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_body_of_just_the_limit_is_read() {
-    let api = test_api(&node().await);
+    let node = node().await;
+    let api = test_api(&node);
     let body = format!("{{\"invalidate\": false}}{}", " ".repeat(Api::MAX_BODY_LEN - 21));
     assert_eq!(body.len(), Api::MAX_BODY_LEN);
     assert_eq!(api.send(Method::POST, "/reload", &[], &body).await.status, 200);
@@ -299,10 +313,10 @@ impl Body for Silent {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_body_that_does_not_come_is_given_up() {
-    let api = test_api(&node().await).0;
-    tokio::time::pause();
+    let node = node().await;
+    let api = api_of(&node);
     let request = Request::post("/service/stop").header("host", "localhost").body(Silent).unwrap();
     let answer = TestApi::read(api.handle(request, TestApi::loopback()).await).await;
     assert_eq!((answer.status.as_u16(), answer.code()), (400, "bad_request"));
@@ -323,9 +337,10 @@ impl Body for Panicking {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_panic_is_an_answer_and_ends_nothing_else() {
-    let api = test_api(&node().await);
+    let node = node().await;
+    let api = test_api(&node);
     let request = Request::post("/reload").header("host", "localhost").body(Panicking).unwrap();
     let answer = TestApi::read(api.0.handle(request, TestApi::loopback()).await).await;
     assert_eq!((answer.status.as_u16(), answer.code()), (500, "internal"));

@@ -2,25 +2,53 @@
 
 mod conventions;
 mod document;
+mod endpoints;
+mod failures;
 mod serving;
+mod waiting;
+
+use std::ops::Deref;
 
 use pmesh_api::{Api, ApiSettings, testing::TestApi};
+use pmesh_node::testing::TestNode;
 
-struct N(pmesh_node::Node);
-impl std::ops::Deref for N {
-    type Target = pmesh_node::Node;
-    fn deref(&self) -> &pmesh_node::Node {
-        &self.0
+const MANIFEST: &str = "
+services:
+  web: !App
+    run: web
+  jobs: !App
+    run: jobs
+    background: true
+  files: !FS .
+";
+
+/// A node of three services, and the folder that it lives in.
+struct Started {
+    node: TestNode,
+    _folder: tempfile::TempDir,
+}
+
+impl Deref for Started {
+    type Target = TestNode;
+
+    fn deref(&self) -> &TestNode {
+        &self.node
     }
 }
-async fn node() -> N {
-    N(pmesh_node::Node::stub())
+
+async fn node() -> Started {
+    serving_manifest(MANIFEST).await
 }
 
-fn api_of(node: &N) -> Api {
-    Api::new((**node).clone(), ApiSettings::default())
+async fn serving_manifest(manifest: &str) -> Started {
+    let folder = tempfile::tempdir().unwrap();
+    Started { node: TestNode::start(folder.path(), manifest).await, _folder: folder }
 }
 
-fn test_api(node: &N) -> TestApi {
+fn api_of(node: &Started) -> Api {
+    Api::new(node.handle(), ApiSettings::default())
+}
+
+fn test_api(node: &Started) -> TestApi {
     TestApi(api_of(node))
 }

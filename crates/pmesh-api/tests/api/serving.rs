@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{api_of, node};
+use crate::{api_of, serving_manifest};
 
 /// A server on a port of its own, its end, and the task that it runs in.
 async fn over_tcp(api: Api) -> (Endpoint, oneshot::Sender<()>, JoinHandle<()>) {
@@ -48,7 +48,7 @@ async fn raw(endpoint: &Endpoint, request: &[u8]) -> String {
 
 #[tokio::test]
 async fn tcp_and_unix_socket_give_the_same_bytes() {
-    let node = node().await;
+    let node = serving_manifest("services:\n  web: !App\n    run: web\n").await;
     let (endpoint, _end, _server) = over_tcp(api_of(&node)).await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("api.sock");
@@ -64,7 +64,7 @@ async fn tcp_and_unix_socket_give_the_same_bytes() {
 
 #[tokio::test]
 async fn the_client_acts_and_reads_typed_answers() {
-    let node = node().await;
+    let node = serving_manifest("services:\n  web: !App\n    run: web\n").await;
     let (endpoint, _end, _server) = over_tcp(api_of(&node)).await;
     let client = Client::new(endpoint, None);
     let before: Named<String> = client.get("/service").await.unwrap().json().unwrap();
@@ -81,7 +81,7 @@ async fn the_client_acts_and_reads_typed_answers() {
 
 #[tokio::test]
 async fn the_client_reads_errors() {
-    let node = node().await;
+    let node = serving_manifest("services:\n  web: !App\n    run: web\n").await;
     let (endpoint, _end, _server) = over_tcp(api_of(&node)).await;
     let client = Client::new(endpoint, None);
     for (service, code) in
@@ -135,8 +135,8 @@ async fn a_client_with_the_token_is_let_in_over_tcp() {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     let token = Token::read(&path).unwrap();
 
-    let node = node().await;
-    let api = Api::new((*node).clone(), ApiSettings { token: Some(token.clone()), ..ApiSettings::default() });
+    let node = serving_manifest("services:\n  web: !App\n    run: web\n").await;
+    let api = Api::new(node.handle(), ApiSettings { token: Some(token.clone()), ..ApiSettings::default() });
     let (endpoint, _end, _server) = over_tcp(api).await;
     let without = Client::new(endpoint.clone(), None).get("/ping").await.unwrap();
     assert_eq!(
@@ -149,7 +149,7 @@ async fn a_client_with_the_token_is_let_in_over_tcp() {
 
 #[tokio::test]
 async fn a_head_has_the_length_of_the_body_and_no_body() {
-    let node = node().await;
+    let node = serving_manifest("services:\n  web: !App\n    run: web\n").await;
     let (endpoint, _end, _server) = over_tcp(api_of(&node)).await;
     let request = "GET /service HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let get = raw(&endpoint, request.as_bytes()).await;
@@ -165,7 +165,7 @@ async fn a_head_has_the_length_of_the_body_and_no_body() {
 
 #[tokio::test]
 async fn a_body_that_is_too_large_is_refused_with_an_answer_that_arrives() {
-    let node = node().await;
+    let node = serving_manifest("services:\n  web: !App\n    run: web\n").await;
     let (endpoint, _end, _server) = over_tcp(api_of(&node)).await;
     for length in [Api::MAX_BODY_LEN + 1, 10 * Api::MAX_BODY_LEN] {
         let head = format!(
@@ -184,7 +184,7 @@ async fn a_body_that_is_too_large_is_refused_with_an_answer_that_arrives() {
 
 #[tokio::test]
 async fn who_asks_before_sending_too_much_is_told_not_to() {
-    let node = node().await;
+    let node = serving_manifest("services:\n  web: !App\n    run: web\n").await;
     let (endpoint, _end, _server) = over_tcp(api_of(&node)).await;
     let head =
         "POST /reload HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 100000\r\n\r\n";
@@ -194,7 +194,7 @@ async fn who_asks_before_sending_too_much_is_told_not_to() {
 
 #[tokio::test]
 async fn at_the_end_idle_connections_are_closed_and_requests_in_flight_are_answered() {
-    let node = node().await;
+    let node = serving_manifest("services:\n  web: !App\n    run: web\n").await;
     let (endpoint, end, server) = over_tcp(api_of(&node)).await;
     let mut idle = TcpStream::connect(("127.0.0.1", port(&endpoint))).await.unwrap();
     idle.write_all(b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();

@@ -1,0 +1,310 @@
+//! `ls`, `health` and `metrics`.
+
+use pmesh_api::wire::{Figures, Health, Metrics, Named, Process, Upstream};
+use time::OffsetDateTime;
+
+use super::{
+    figures::{ago, bytes, percent},
+    table::{Align, Row, Table},
+};
+use crate::terminal::{Colour, Style};
+
+/// The services that are not stopped, and their ids.
+pub(crate) fn list(services: &Named<String>, style: Style) -> String {
+    if services.0.is_empty() {
+        return "no service runs; `pmesh-server status` shows those that are stopped\n".to_owned();
+    }
+    let mut table = Table::new(&[("SERVICE", Align::Left), ("ID", Align::Left)]);
+    for (name, id) in &services.0 {
+        table.push(Row::default().cell(name).cell(id));
+    }
+    table.render(style)
+}
+
+/// The health of services, the worst first, with every line of what is wrong.
+pub(crate) fn health(services: &Named<Health>, style: Style) -> String {
+    if services.0.is_empty() {
+        return NONE.to_owned();
+    }
+    let mut table =
+        Table::new(&[("SERVICE", Align::Left), ("STATUS", Align::Left), ("HEALTHY", Align::Right)]);
+    for (name, health) in worst_first(&services.0, |health| health) {
+        let mut row = health_cells(Row::default().cell(name), health);
+        for line in health.err.as_deref().unwrap_or_default().lines() {
+            row = row.remark(line);
+        }
+        table.push(row);
+    }
+    table.render(style)
+}
+
+/// What is said of a manifest without services.
+pub(super) const NONE: &str = "the manifest has no services\n";
+
+/// One row for each service, the worst first: health, traffic, processes.
+pub(crate) fn metrics(services: &Named<Metrics>, style: Style) -> String {
+    if services.0.is_empty() {
+        return NONE.to_owned();
+    }
+    let mut columns = vec![("SERVICE", Align::Left), ("TYPE", Align::Left)];
+    columns.extend([("STATUS", Align::Left), ("HEALTHY", Align::Right)]);
+    columns.extend(TRAFFIC.map(|title| (title, Align::Right)));
+    columns.extend([("CPU", Align::Right), ("MEMORY", Align::Right)]);
+    let mut table = Table::new(&columns);
+    for (name, metrics) in worst_first(&services.0, |metrics| &metrics.health) {
+        let row = health_cells(Row::default().cell(name).cell(&metrics.service_type), &metrics.health);
+        let row = used_cells(traffic_cells(row, &metrics.server.upstreams), &metrics.processes);
+        table.push(reason(row, &metrics.health));
+    }
+    table.render(style)
+}
+
+/// One service in full: its upstreams and every process of its instances.
+pub(crate) fn metrics_of_one(name: &str, metrics: &Metrics, style: Style, now: OffsetDateTime) -> String {
+    let mut shown = self::metrics(&Named(vec![(name.to_owned(), metrics.clone())]), style);
+    if !metrics.server.upstreams.is_empty() {
+        let mut columns = vec![("UPSTREAM", Align::Left), ("HEALTHY", Align::Left)];
+        columns.extend(TRAFFIC.map(|title| (title, Align::Right)));
+        let mut table = Table::new(&columns);
+        for upstream in &metrics.server.upstreams {
+            let row = Row::default().cell(&upstream.address);
+            let row = if upstream.healthy {
+                row.painted("yes", Colour::Green)
+            } else {
+                row.painted("no", Colour::Red)
+            };
+            table.push(traffic_cells(row, std::slice::from_ref(upstream)));
+        }
+        shown.extend(["\n", &table.render(style)]);
+    }
+    if !metrics.processes.is_empty() {
+        let mut table = Table::new(&[
+            ("PROCESS", Align::Left),
+            ("CPU", Align::Right),
+            ("MEMORY", Align::Right),
+            ("PEAK", Align::Right),
+            ("SWAP", Align::Right),
+            ("READ", Align::Right),
+            ("WRITTEN", Align::Right),
+            ("STARTED", Align::Left),
+            ("COMMAND", Align::Left),
+        ]);
+        for Process { figures, tree } in &metrics.processes {
+            // The sums stand at the instance where it is more than one process.
+            let own = tree.0.iter().find(|(pid, _)| *pid == figures.pid.to_string());
+            let others: Vec<&Figures> =
+                tree.0.iter().map(|(_, one)| one).filter(|one| one.pid != figures.pid).collect();
+            table.push(process_row(figures.pid.to_string(), figures, now));
+            if let (Some((_, own)), false) = (own, others.is_empty()) {
+                table.push(process_row(format!("  {}", own.pid), own, now));
+            }
+            for other in others {
+                table.push(process_row(format!("  {}", other.pid), other, now));
+            }
+        }
+        shown.extend(["\n", &table.render(style)]);
+    }
+    shown
+}
+
+fn process_row(pid: String, figures: &Figures, now: OffsetDateTime) -> Row {
+    Row::default()
+        .cell(pid)
+        .cell(percent(figures.cpu))
+        .cell(bytes(figures.rss))
+        .cell(bytes(figures.hwm))
+        .cell(bytes(figures.swap))
+        .cell(bytes(figures.io_read))
+        .cell(bytes(figures.io_write))
+        .cell(ago(&figures.create_time, now))
+        .cell(&figures.cmd)
+}
+
+/// How bad a status is, from 0; the API's words, `docs/api.md`.
+fn trouble(status: &str) -> usize {
+    ["Down", "Degraded", "Starting", "OK", "Stopped"].iter().position(|word| *word == status).unwrap_or(0)
+}
+
+/// The statuses that services have and how many have each, the worst first.
+pub(super) fn statuses<'a>(services: impl Iterator<Item = &'a Health>) -> Vec<(&'a str, usize)> {
+    let mut counts: Vec<(&str, usize)> = Vec::new();
+    for health in services {
+        match counts.iter_mut().find(|(status, _)| *status == health.status) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((&health.status, 1)),
+        }
+    }
+    counts.sort_by_key(|(status, _)| trouble(status));
+    counts
+}
+
+/// Services by trouble, then by name.
+pub(super) fn worst_first<T>(services: &[(String, T)], health: impl Fn(&T) -> &Health) -> Vec<(&str, &T)> {
+    let mut sorted: Vec<(&str, &T)> =
+        services.iter().map(|(name, service)| (name.as_str(), service)).collect();
+    sorted.sort_by_key(|(name, service)| (trouble(&health(service).status), *name));
+    sorted
+}
+
+/// The colour of a status.
+pub(super) fn colour(status: &str) -> Colour {
+    match status {
+        "OK" => Colour::Green,
+        "Degraded" | "Starting" => Colour::Yellow,
+        "Stopped" => Colour::Grey,
+        _ => Colour::Red,
+    }
+}
+
+/// Adds the status, and how many of how many are healthy.
+pub(super) fn health_cells(row: Row, health: &Health) -> Row {
+    row.painted(&health.status, colour(&health.status)).cell(format!("{}/{}", health.healthy, health.total))
+}
+
+/// Adds what is wrong as one line, if anything is.
+pub(super) fn reason(row: Row, health: &Health) -> Row {
+    match &health.err {
+        Some(reason) => row.remark(reason.lines().map(str::trim).collect::<Vec<_>>().join(" | ")),
+        None => row,
+    }
+}
+
+/// Adds what the processes use, or `-` where there are none.
+pub(super) fn used_cells(row: Row, processes: &[Process]) -> Row {
+    if processes.is_empty() {
+        return row.cell("-").cell("-");
+    }
+    let figures = || processes.iter().map(|process| &process.figures);
+    let cpu: f64 = figures().map(|figures| figures.cpu).sum();
+    row.cell(percent(cpu)).cell(bytes(figures().map(|figures| figures.rss).sum()))
+}
+
+/// Adds the requests in flight, or `-` where nothing takes any.
+pub(super) fn load_cell(row: Row, upstreams: &[Upstream]) -> Row {
+    row.cell(sum(upstreams, |upstream| upstream.load_factor))
+}
+
+const TRAFFIC: [&str; 5] = ["LOAD", "REQUESTS", "FAILED", "5XX", "4XX"];
+
+/// Adds the columns of [`TRAFFIC`].
+fn traffic_cells(row: Row, upstreams: &[Upstream]) -> Row {
+    load_cell(row, upstreams)
+        .cell(sum(upstreams, |upstream| upstream.request_count))
+        .cell(sum(upstreams, |upstream| upstream.error_count))
+        .cell(sum(upstreams, |upstream| upstream.server_error_count))
+        .cell(sum(upstreams, |upstream| upstream.client_error_count))
+}
+
+fn sum(upstreams: &[Upstream], count: impl Fn(&Upstream) -> u64) -> String {
+    if upstreams.is_empty() { "-".to_owned() } else { upstreams.iter().map(count).sum::<u64>().to_string() }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use pmesh_api::wire::{Health, Metrics, Named};
+    use time::macros::datetime;
+
+    use super::{health, list, metrics, metrics_of_one};
+    use crate::terminal::Style;
+
+    /// An answer to `/service/metrics`.
+    pub(crate) const METRICS: &str = r#"{
+        "assets": {"id": "286012345678901248", "type": "file", "server": {}, "processes": [],
+            "status": "OK", "healthy": 0, "total": 0},
+        "api": {"id": "286012345678901249", "type": "app",
+            "server": {"upstreams": [
+                {"address": "127.0.0.1:40001", "healthy": true, "load_factor": 9, "request_count": 1200,
+                    "error_count": 1, "server_error_count": 2, "client_error_count": 30},
+                {"address": "127.0.0.1:40002", "healthy": false, "load_factor": 3, "request_count": 34,
+                    "error_count": 0, "server_error_count": 0, "client_error_count": 0}]},
+            "processes": [
+                {"pid": 41, "create_time": "2024-03-09T09:00:00.000Z", "cmd": "python3 app.py", "cpu": 0.41,
+                    "rss": 432013312, "vms": 0, "hwm": 536870912, "data": 0, "stack": 0, "locked": 0, "swap": 0,
+                    "io_read": 2048, "io_write": 0,
+                    "tree": {
+                        "41": {"pid": 41, "create_time": "2024-03-09T09:00:00.000Z", "cmd": "python3 app.py",
+                            "cpu": 0.4, "rss": 431964160, "vms": 0, "hwm": 536870912, "data": 0, "stack": 0,
+                            "locked": 0, "swap": 0, "io_read": 2048, "io_write": 0},
+                        "57": {"pid": 57, "create_time": "2024-03-09T11:59:30.000Z", "cmd": "sleep 60", "cpu": 0.01,
+                            "rss": 49152, "vms": 0, "hwm": 49152, "data": 0, "stack": 0, "locked": 0, "swap": 0,
+                            "io_read": 0, "io_write": 0}}}],
+            "status": "Degraded", "healthy": 1, "total": 2,
+            "err": "127.0.0.1:40002: GET /health answered 503"},
+        "billing": {"id": "286012345678901250", "type": "app", "server": {}, "processes": [],
+            "status": "Down", "healthy": 0, "total": 1,
+            "err": "exit code 1, next try in 38 s\nTraceback\n  connection refused"},
+        "reports": {"id": "286012345678901251", "type": "app", "server": {}, "processes": [],
+            "status": "Stopped", "healthy": 0, "total": 0}
+    }"#;
+
+    fn parsed() -> Named<Metrics> {
+        serde_json::from_str(METRICS).unwrap()
+    }
+
+    #[test]
+    fn services_are_listed_with_their_ids() {
+        let services = serde_json::from_str(r#"{"web": "286012345678901248", "a": "9"}"#).unwrap();
+        assert_eq!(list(&services, Style::PLAIN), "SERVICE  ID\nweb      286012345678901248\na        9\n");
+        assert!(list(&Named::default(), Style::PLAIN).starts_with("no service runs"));
+    }
+
+    #[test]
+    fn the_worst_health_comes_first_with_all_that_is_said_of_it() {
+        let services: Named<Health> =
+            parsed().0.into_iter().map(|(name, metrics)| (name, metrics.health)).collect();
+        let lines = [
+            "SERVICE  STATUS    HEALTHY",
+            "billing  Down          0/1",
+            "  exit code 1, next try in 38 s",
+            "  Traceback",
+            "    connection refused",
+            "api      Degraded      1/2",
+            "  127.0.0.1:40002: GET /health answered 503",
+            "assets   OK            0/0",
+            "reports  Stopped       0/0",
+            "",
+        ];
+        assert_eq!(health(&services, Style::PLAIN), lines.join("\n"));
+    }
+
+    #[test]
+    fn metrics_have_a_row_for_each_service() {
+        let lines = [
+            "SERVICE  TYPE  STATUS    HEALTHY  LOAD  REQUESTS  FAILED  5XX  4XX   CPU   MEMORY",
+            "billing  app   Down          0/1     -         -       -    -    -     -        -",
+            "  exit code 1, next try in 38 s | Traceback | connection refused",
+            "api      app   Degraded      1/2    12      1234       1    2   30  41 %  412 MiB",
+            "  127.0.0.1:40002: GET /health answered 503",
+            "assets   file  OK            0/0     -         -       -    -    -     -        -",
+            "reports  app   Stopped       0/0     -         -       -    -    -     -        -",
+            "",
+        ];
+        assert_eq!(metrics(&parsed(), Style::PLAIN), lines.join("\n"));
+    }
+
+    #[test]
+    fn one_service_is_shown_with_its_upstreams_and_its_process_trees() {
+        let services = parsed().0;
+        let (name, api) = &services[1];
+        let shown = metrics_of_one(name, api, Style::PLAIN, datetime!(2024-03-09 12:00:00 UTC));
+        let tail = [
+            "",
+            "UPSTREAM         HEALTHY  LOAD  REQUESTS  FAILED  5XX  4XX",
+            "127.0.0.1:40001  yes         9      1200       1    2   30",
+            "127.0.0.1:40002  no          3        34       0    0    0",
+            "",
+            "PROCESS    CPU   MEMORY     PEAK  SWAP     READ  WRITTEN  STARTED   COMMAND",
+            "41        41 %  412 MiB  512 MiB   0 B  2.0 KiB      0 B  3 h ago   python3 app.py",
+            "  41      40 %  412 MiB  512 MiB   0 B  2.0 KiB      0 B  3 h ago   python3 app.py",
+            "  57     1.0 %   48 KiB   48 KiB   0 B      0 B      0 B  30 s ago  sleep 60",
+            "",
+        ];
+        assert!(shown.ends_with(&tail.join("\n")), "{shown}");
+    }
+
+    #[test]
+    fn a_manifest_without_services_is_no_empty_screen() {
+        assert_eq!(health(&Named::default(), Style::PLAIN), "the manifest has no services\n");
+        assert_eq!(metrics(&Named::default(), Style::PLAIN), "the manifest has no services\n");
+    }
+}

@@ -1,0 +1,152 @@
+//! `status`: one screen.
+
+use std::path::PathBuf;
+
+use pmesh_api::wire::{Metrics, Named, Repo};
+
+use super::{
+    figures::counted,
+    repository,
+    services::{NONE, colour, health_cells, load_cell, reason, statuses, used_cells, worst_first},
+    table::{Align, Row, Table},
+};
+use crate::terminal::{Style, harmless};
+
+/// What the screen is made of.
+#[derive(Debug)]
+pub(crate) struct Status {
+    /// The name of the machine.
+    pub(crate) host: String,
+    /// The version of the server.
+    pub(crate) version: String,
+    /// What it serves, if it says so.
+    pub(crate) manifest: Option<PathBuf>,
+    /// The repository, or why there is none to show.
+    pub(crate) repo: Result<Repo, String>,
+    /// The services.
+    pub(crate) services: Named<Metrics>,
+    /// How many clients there are.
+    pub(crate) clients: usize,
+}
+
+impl Status {
+    /// The screen: how it stands in one line, then where, then each service, the worst first.
+    pub(crate) fn show(&self, style: Style) -> String {
+        let health = self.services.0.iter().map(|(_, metrics)| &metrics.health);
+        let summary: Vec<String> = statuses(health)
+            .into_iter()
+            .map(|(status, count)| style.paint(colour(status), &format!("{count} {}", harmless(status))))
+            .collect();
+        let colon = if summary.is_empty() { "" } else { ": " };
+        let mut shown = format!(
+            "{}{colon}{}; {}\n",
+            counted(self.services.0.len(), "service"),
+            summary.join(", "),
+            counted(self.clients, "client")
+        );
+        let manifest =
+            self.manifest.as_ref().map(|path| format!("{} on ", path.display())).unwrap_or_default();
+        let place = harmless(&format!("{manifest}{}, pmesh {}", self.host, self.version));
+        shown.extend([&*style.cut(&place, 0), "\n"]);
+        let repo = match &self.repo {
+            Ok(repo) => repository::one_line(repo, style),
+            Err(reason) => style.cut(&harmless(reason), 0),
+        };
+        shown.extend([&*repo, "\n\n"]);
+        if self.services.0.is_empty() {
+            shown.push_str(NONE);
+            return shown;
+        }
+        let mut table = Table::new(&[
+            ("SERVICE", Align::Left),
+            ("STATUS", Align::Left),
+            ("HEALTHY", Align::Right),
+            ("LOAD", Align::Right),
+            ("CPU", Align::Right),
+            ("MEMORY", Align::Right),
+        ]);
+        for (name, metrics) in worst_first(&self.services.0, |metrics| &metrics.health) {
+            let row = health_cells(Row::default().cell(name), &metrics.health);
+            let row = used_cells(load_cell(row, &metrics.server.upstreams), &metrics.processes);
+            table.push(reason(row, &metrics.health));
+        }
+        shown.push_str(&table.render(style));
+        shown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pmesh_api::wire::Named;
+    use serde_json::json;
+
+    use super::Status;
+    use crate::{
+        show::{repository::tests::commit, services::tests::METRICS},
+        terminal::Style,
+    };
+
+    fn status() -> Status {
+        let (head, remote) = (commit("main", 'a', "Fix cart"), commit("origin/main", 'b', "New cart"));
+        let repo = json!({"sys": "git", "ref": head, "remote": remote, "url": ""});
+        Status {
+            host: "web1".to_owned(),
+            version: "v0.1.0-9af3c21d0b4e".to_owned(),
+            manifest: Some("/srv/shop/pm3.yml".into()),
+            repo: Ok(serde_json::from_value(repo).unwrap()),
+            services: serde_json::from_str(METRICS).unwrap(),
+            clients: 68,
+        }
+    }
+
+    #[test]
+    fn the_status_is_one_screen_with_the_worst_first() {
+        let lines = [
+            "4 services: 1 Down, 1 Degraded, 1 OK, 1 Stopped; 68 clients",
+            "/srv/shop/pm3.yml on web1, pmesh v0.1.0-9af3c21d0b4e",
+            "main aaaaaaaaaaaa \"Fix cart\"; origin/main is at bbbbbbbbbbbb \"New cart\"",
+            "",
+            "SERVICE  STATUS    HEALTHY  LOAD   CPU   MEMORY",
+            "billing  Down          0/1     -     -        -",
+            "  exit code 1, next try in 38 s | Traceback | connection refused",
+            "api      Degraded      1/2    12  41 %  412 MiB",
+            "  127.0.0.1:40002: GET /health answered 503",
+            "assets   OK            0/0     -     -        -",
+            "reports  Stopped       0/0     -     -        -",
+            "",
+        ];
+        assert_eq!(status().show(Style::PLAIN), lines.join("\n"));
+    }
+
+    #[test]
+    fn on_a_terminal_no_line_is_wider_than_it_and_the_status_has_its_colour() {
+        let shown = status().show(Style { colour: false, width: Some(60) });
+        assert!(shown.lines().all(|line| line.chars().count() <= 60), "{shown}");
+        assert!(shown.contains("  exit code 1, next try in 38 s | Traceback | connection re…\n"), "{shown}");
+        let coloured = status().show(Style { colour: true, width: None });
+        assert!(
+            coloured.contains("\x1b[31mDown\x1b[0m") && coloured.contains("\x1b[32m1 OK\x1b[0m"),
+            "{coloured}"
+        );
+    }
+
+    #[test]
+    fn what_is_not_there_is_said() {
+        let bare = Status {
+            manifest: None,
+            repo: Err("no repository at /srv/shop or above it".to_owned()),
+            services: Named::default(),
+            clients: 0,
+            ..status()
+        };
+        let lines = [
+            "0 services; 0 clients",
+            "web1, pmesh v0.1.0-9af3c21d0b4e",
+            "no repository at /srv/shop or above it",
+            "",
+            "the manifest has no services",
+            "",
+        ];
+        assert_eq!(bare.show(Style::PLAIN), lines.join("\n"));
+    }
+}

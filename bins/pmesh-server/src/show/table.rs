@@ -1,0 +1,145 @@
+//! Aligned columns.
+
+use crate::terminal::{Colour, Style, harmless};
+
+/// Where the text of a column stands.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Align {
+    Left,
+    Right,
+}
+
+/// Rows under a line of titles.
+#[derive(Debug)]
+pub(super) struct Table {
+    columns: Vec<(&'static str, Align)>,
+    rows: Vec<Row>,
+}
+
+/// A row, and what is said about it in the lines under it.
+#[derive(Debug, Default)]
+pub(super) struct Row {
+    cells: Vec<(String, Option<Colour>)>,
+    remarks: Vec<String>,
+}
+
+impl Row {
+    /// Adds a cell.
+    pub(super) fn cell(mut self, text: impl Into<String>) -> Self {
+        self.cells.push((text.into(), None));
+        self
+    }
+
+    /// Adds a cell whose colour says what its text says.
+    pub(super) fn painted(mut self, text: impl Into<String>, colour: Colour) -> Self {
+        self.cells.push((text.into(), Some(colour)));
+        self
+    }
+
+    /// Adds a line under the row, indented and cut to the terminal.
+    pub(super) fn remark(mut self, text: impl Into<String>) -> Self {
+        self.remarks.push(text.into());
+        self
+    }
+}
+
+impl Table {
+    pub(super) fn new(columns: &[(&'static str, Align)]) -> Self {
+        Self { columns: columns.to_vec(), rows: Vec::new() }
+    }
+
+    /// Adds a row with a cell for each column.
+    pub(super) fn push(&mut self, row: Row) {
+        self.rows.push(row);
+    }
+
+    /// The table as lines, each with its end.
+    pub(super) fn render(&self, style: Style) -> String {
+        const GAP: &str = "  ";
+        let titles =
+            self.columns.iter().fold(Row::default(), |row, (title, _)| row.painted(*title, Colour::Bold));
+        let rows: Vec<Row> = std::iter::once(&titles)
+            .chain(&self.rows)
+            .map(|row| Row {
+                cells: row.cells.iter().map(|(text, colour)| (one_line(text), *colour)).collect(),
+                remarks: row.remarks.iter().map(|remark| one_line(remark)).collect(),
+            })
+            .collect();
+        let widths: Vec<usize> = (0..self.columns.len())
+            .map(|column| {
+                rows.iter()
+                    .filter_map(|row| row.cells.get(column))
+                    .map(|(text, _)| text.chars().count())
+                    .max()
+            })
+            .map(Option::unwrap_or_default)
+            .collect();
+        let mut table = String::new();
+        for Row { cells, remarks } in rows {
+            let mut taken = 0;
+            let last = cells.len().saturating_sub(1);
+            for (index, ((text, colour), (width, (_, align)))) in
+                cells.iter().zip(widths.iter().zip(&self.columns)).enumerate()
+            {
+                let padding = " ".repeat(width - text.chars().count());
+                let text = if index == last { style.cut(text, taken) } else { text.clone() };
+                let text = colour.map_or(text.clone(), |colour| style.paint(colour, &text));
+                match align {
+                    Align::Left if index == last => table.push_str(&text),
+                    Align::Left => table.extend([&*text, &padding]),
+                    Align::Right => table.extend([&*padding, &text]),
+                }
+                if index != last {
+                    table.push_str(GAP);
+                }
+                taken += width + GAP.len();
+            }
+            table.push('\n');
+            for remark in remarks {
+                table.extend([GAP, &style.cut(&remark, GAP.len()), "\n"]);
+            }
+        }
+        table
+    }
+}
+
+/// The text of a cell, which has one line.
+fn one_line(text: &str) -> String {
+    harmless(text).replace('\n', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Align, Row, Table};
+    use crate::terminal::{Colour, Style};
+
+    fn table() -> Table {
+        let mut table = Table::new(&[("NAME", Align::Left), ("SIZE", Align::Right), ("WHAT", Align::Left)]);
+        table.push(
+            Row::default().cell("web").painted("7", Colour::Green).cell("é").remark("a longer sentence"),
+        );
+        table.push(Row::default().cell("assets").cell("12345").cell("two\nlines\x1b[2J"));
+        table
+    }
+
+    #[test]
+    fn columns_are_aligned_and_no_line_ends_in_spaces() {
+        let lines = [
+            "NAME     SIZE  WHAT",
+            "web         7  é",
+            "  a longer sentence",
+            "assets  12345  two lines\\u{1b}[2J",
+            "",
+        ];
+        assert_eq!(table().render(Style::PLAIN), lines.join("\n"));
+    }
+
+    #[test]
+    fn colours_do_not_count_as_width_and_long_lines_are_cut() {
+        let shown = table().render(Style { colour: true, width: Some(17) });
+        assert_eq!(
+            shown,
+            "\x1b[1mNAME\x1b[0m     \x1b[1mSIZE\x1b[0m  \x1b[1mW…\x1b[0m\nweb         \x1b[32m7\x1b[0m  é\n  a longer sente…\nassets  12345  t…\n"
+        );
+    }
+}

@@ -1,0 +1,367 @@
+//! What each route answers, field by field.
+
+use std::{net::IpAddr, time::Instant};
+
+use pmesh_api::wire::NO_TIME;
+use pmesh_sessions::ClientKey;
+use pmesh_supervisor::Exit;
+use pmesh_vcs::testing::FakeVcs;
+use serde_json::{Value, json};
+
+use crate::{node, serving_manifest, test_api};
+
+fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+fn is_time(value: &Value) -> bool {
+    let text = value.as_str().unwrap();
+    text.len() == "2026-03-09T02:02:52.662Z".len() && text.starts_with("20") && text.ends_with('Z')
+}
+
+fn hash(commit: &str) -> String {
+    FakeVcs::commit_id(commit).to_string()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_repository_is_head_remote_head_and_address() {
+    let node = node().await;
+    let api = test_api(&node);
+    node.vcs.describe("a1", "Ada Lovelace <ada@example.org>", "first\n\nand why");
+    let revision = |branch: &str| {
+        json!({"branch": branch, "hash": hash("a1"), "author": "Ada Lovelace <ada@example.org>",
+            "message": "first\n\nand why"})
+    };
+    let repo = api.get("/repo").await;
+    assert_eq!(keys(&repo.json), ["sys", "ref", "remote", "url"]);
+    assert_eq!(keys(&repo.json["ref"]), ["branch", "hash", "author", "message"]);
+    assert_eq!(
+        repo.json,
+        json!({"sys": "git", "ref": revision("main"), "remote": revision("origin/main"),
+            "url": "https://example.org/app.git"})
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_repository_lacks_is_empty_text() {
+    let node = node().await;
+    let api = test_api(&node);
+    let nothing = json!({"branch": "", "hash": "", "author": "", "message": ""});
+    node.vcs.remove_remote();
+    let repo = api.get("/repo").await.json;
+    assert_eq!((&repo["remote"], &repo["url"]), (&nothing, &json!("")));
+    node.vcs.detach();
+    assert_eq!(api.get("/repo").await.json["ref"]["branch"], "HEAD");
+    node.vcs.make_unborn();
+    let unborn = json!({"branch": "main", "hash": "", "author": "", "message": ""});
+    assert_eq!(api.get("/repo").await.json["ref"], unborn);
+}
+
+#[tokio::test(start_paused = true)]
+async fn reading_the_repository_asks_the_remote_only_if_told_to() {
+    let node = node().await;
+    let api = test_api(&node);
+    node.vcs.push("b2");
+    assert_eq!(api.get("/repo").await.json["remote"]["hash"], hash("a1"));
+    assert_eq!(api.get("/repo?fetch").await.json["remote"]["hash"], hash("b2"));
+    assert_eq!(api.get("/repo").await.json["ref"]["hash"], hash("a1"), "nothing is checked out");
+    node.vcs.go_offline();
+    assert_eq!(api.get("/repo").await.status, 200);
+    assert_eq!(api.get("/repo?fetch").await.code(), "fetch_failed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_says_from_where_to_where() {
+    let node = node().await;
+    let api = test_api(&node);
+    let before = api.get("/service").await.json;
+    let nothing_new = api.post("/repo/update").await;
+    assert_eq!(keys(&nothing_new.json), ["from", "to"]);
+    assert_eq!(nothing_new.json["from"]["hash"], nothing_new.json["to"]["hash"]);
+    assert_eq!(api.get("/service").await.json, before, "no service was touched");
+
+    node.vcs.push("b2");
+    let update = api.post("/repo/update").await;
+    assert_eq!(keys(&update.json), ["from", "to"]);
+    assert_eq!(keys(&update.json["to"]), ["branch", "hash", "author", "message"]);
+    assert_eq!(
+        (&update.json["from"]["branch"], &update.json["from"]["hash"]),
+        (&json!("main"), &json!(hash("a1")))
+    );
+    assert_eq!(
+        (&update.json["to"]["branch"], &update.json["to"]["hash"]),
+        (&json!("origin/main"), &json!(hash("b2")))
+    );
+    assert_ne!(api.get("/service").await.json, before);
+    assert_eq!(api.get("/repo").await.json["ref"]["hash"], hash("b2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_counts_commits_that_only_this_machine_has() {
+    let node = node().await;
+    let api = test_api(&node);
+    node.vcs.commit_here("c3");
+    let update = api.post("/repo/update").await.json;
+    assert_eq!(keys(&update), ["from", "to", "ahead"]);
+    assert_eq!(
+        (&update["ahead"], &update["from"]["hash"], &update["to"]["hash"]),
+        (&json!(1), &json!(hash("c3")), &json!(hash("c3")))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_names_services_that_were_down_and_still_are() {
+    let node = node().await;
+    let api = test_api(&node);
+    let web = "web".parse().unwrap();
+    api.post("/service/stop/web").await;
+    node.prober.fail(&web);
+    node.vcs.push("b2");
+    let update = api.post("/repo/update").await;
+    assert_eq!(update.status, 200, "{}", update.text);
+    assert_eq!(keys(&update.json["services"]), ["web"], "{}", update.text);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_answers_an_empty_object() {
+    let node = node().await;
+    let api = test_api(&node);
+    let before = api.get("/service").await.json;
+    let reload = api.post("/reload").await;
+    assert_eq!(reload.text, "{}\n");
+    assert!(reload.headers["operation-id"].to_str().unwrap().parse::<u64>().is_ok());
+    let after = api.get("/service").await.json;
+    for name in ["web", "jobs", "files"] {
+        assert_ne!(before[name], after[name], "{name} was restarted");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn services_are_listed_in_the_order_of_the_manifest_with_ids_that_rise() {
+    let node = node().await;
+    let api = test_api(&node);
+    let services = api.get("/service").await.json;
+    assert_eq!(keys(&services), ["web", "jobs", "files"]);
+    let id = |services: &Value, name: &str| services[name].as_str().unwrap().parse::<u64>().unwrap();
+    api.post("/service/restart/web").await;
+    let after = api.get("/service").await.json;
+    assert!(id(&after, "web") > id(&services, "web"));
+    assert_eq!(after["jobs"], services["jobs"]);
+    api.post("/service/stop/web").await;
+    assert_eq!(keys(&api.get("/service").await.json), ["jobs", "files"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn restart_and_stop_count_services_of_every_type() {
+    let node = node().await;
+    let api = test_api(&node);
+    for (path, count) in [
+        ("/service/restart", 3),
+        ("/service/restart/files", 1),
+        ("/service/stop/web", 1),
+        ("/service/stop/web", 0),
+        ("/service/stop", 2),
+        ("/service/stop", 0),
+        ("/service/restart/web", 1),
+        ("/service/restart", 3),
+    ] {
+        let answer = api.post(path).await;
+        assert_eq!((answer.status.as_u16(), &answer.json), (200, &json!({"count": count})), "{path}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn health_has_an_err_only_when_something_is_wrong() {
+    let node = node().await;
+    let api = test_api(&node);
+    let all = api.get("/service/health").await.json;
+    assert_eq!(keys(&all), ["web", "jobs", "files"]);
+    assert_eq!(all["web"], json!({"status": "OK", "healthy": 1, "total": 1}));
+    assert_eq!(all["jobs"], json!({"status": "OK", "healthy": 1, "total": 1}));
+    assert_eq!(all["files"], json!({"status": "OK", "healthy": 0, "total": 0}));
+    for name in ["web", "jobs", "files"] {
+        assert_eq!(api.get(&format!("/service/health/{name}")).await.json, all[name]);
+    }
+    api.post("/service/stop/web").await;
+    assert_eq!(
+        api.get("/service/health/web").await.json,
+        json!({"status": "Stopped", "healthy": 0, "total": 0})
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_crashed_and_does_not_come_back_is_down_with_a_reason() {
+    let node = node().await;
+    let api = test_api(&node);
+    let web = node.spawner.launches().iter().position(|launch| launch.program == "web").unwrap();
+    node.spawner.fail_spawn("web", 2);
+    node.spawner.crash(web, Exit::Code(7));
+    node.spawner.wait_for_failures(1).await;
+    let health = api.get("/service/health/web").await.json;
+    assert_eq!(keys(&health), ["status", "healthy", "total", "err"]);
+    assert_eq!(
+        (&health["status"], &health["healthy"], &health["total"]),
+        (&json!("Down"), &json!(0), &json!(1))
+    );
+    assert!(!health["err"].as_str().unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn metrics_are_complete_and_in_order() {
+    const FIGURES: [&str; 13] = [
+        "pid",
+        "create_time",
+        "cmd",
+        "cpu",
+        "rss",
+        "vms",
+        "hwm",
+        "data",
+        "stack",
+        "locked",
+        "swap",
+        "io_read",
+        "io_write",
+    ];
+    let node = node().await;
+    let api = test_api(&node);
+    let all = api.get("/service/metrics").await.json;
+    assert_eq!(keys(&all), ["web", "jobs", "files"]);
+    let ids = api.get("/service").await.json;
+    for (name, service_type) in [("web", "app"), ("jobs", "app"), ("files", "file")] {
+        let metrics = &all[name];
+        assert_eq!(keys(metrics), ["id", "type", "server", "processes", "status", "healthy", "total"]);
+        assert_eq!((&metrics["id"], &metrics["type"]), (&ids[name], &json!(service_type)));
+    }
+    let upstream = &all["web"]["server"]["upstreams"][0];
+    assert_eq!(
+        keys(upstream),
+        [
+            "address",
+            "healthy",
+            "load_factor",
+            "request_count",
+            "error_count",
+            "server_error_count",
+            "client_error_count"
+        ]
+    );
+    assert_eq!(upstream["healthy"], true);
+    assert_eq!((&all["jobs"]["server"], &all["files"]["server"]), (&json!({}), &json!({})));
+    assert_eq!(all["files"]["processes"], json!([]));
+
+    let process = &all["web"]["processes"][0];
+    assert_eq!(keys(process), [&FIGURES[..], &["tree"]].concat());
+    assert_eq!(process["pid"], node.spawner.pid(0));
+    let one = api.get("/service/metrics/web").await.json;
+    assert_eq!(keys(&one), keys(&all["web"]));
+    api.post("/service/stop/web").await;
+    let stopped = api.get("/service/metrics/web").await.json;
+    assert_eq!((&stopped["processes"], &stopped["status"]), (&json!([]), &json!("Stopped")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_service_has_upstreams_and_no_processes() {
+    let node = serving_manifest("services:\n  billing: !Proxy 127.0.0.1:1\n").await;
+    let api = test_api(&node);
+    let metrics = api.get("/service/metrics/billing").await.json;
+    assert_eq!((&metrics["type"], &metrics["processes"]), (&json!("proxy"), &json!([])));
+    assert_eq!(metrics["server"]["upstreams"][0]["address"], "127.0.0.1:1", "{metrics}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn sessions_are_listed_by_address() {
+    let node = node().await;
+    let api = test_api(&node);
+    assert_eq!(api.get("/session").await.text, "{\"num_clients\":0,\"sessions\":{}}\n");
+    let client = |address: &str| ClientKey::from(address.parse::<IpAddr>().unwrap());
+    for (address, requests) in [("127.0.0.5", 3), ("203.0.113.9", 1), ("2001:db8:1:2::77", 2)] {
+        for _ in 0..requests {
+            node.sessions().record(client(address), Instant::now());
+        }
+    }
+    let all = api.get("/session").await.json;
+    assert_eq!((keys(&all), &all["num_clients"]), (vec!["num_clients", "sessions"], &json!(3)));
+    assert_eq!(
+        keys(&all["sessions"]),
+        ["127.0.0.5", "2001:db8:1:2::/64", "203.0.113.9"],
+        "most requests first"
+    );
+    let one = &all["sessions"]["203.0.113.9"];
+    assert_eq!(keys(one), ["avg_rps", "num_reqs", "first_seen", "blocked_until"]);
+    assert_eq!((one["avg_rps"].as_f64(), &one["num_reqs"]), (Some(0.0), &json!(1)));
+    assert!(is_time(&one["first_seen"]), "{one}");
+    assert_eq!(one["blocked_until"], NO_TIME);
+
+    let cut = api.get("/session?limit=1&sort=num_reqs").await.json;
+    assert_eq!((&cut["num_clients"], keys(&cut["sessions"])), (&json!(3), vec!["127.0.0.5"]));
+    let none = api.get("/session?limit=0").await.json;
+    assert_eq!(none, json!({"num_clients": 3, "sessions": {}}));
+    for sort in ["avg_rps", "last_seen"] {
+        assert_eq!(keys(&api.get(&format!("/session?sort={sort}")).await.json["sessions"]).len(), 3);
+    }
+
+    let until = Instant::now() + std::time::Duration::from_mins(5);
+    node.sessions().block(client("203.0.113.9"), until, Instant::now());
+    let blocked = &api.get("/session").await.json["sessions"]["203.0.113.9"]["blocked_until"];
+    assert!(is_time(blocked), "{blocked}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn operations_are_listed_newest_first_and_read_one_by_one() {
+    let node = node().await;
+    let api = test_api(&node);
+    let restart = api.post("/service/restart/web").await;
+    let id = restart.headers["operation-id"].to_str().unwrap();
+    let list = api.get("/operation").await.json;
+    let list = list.as_array().unwrap();
+    assert_eq!(
+        list.iter().map(|operation| operation["kind"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["restart", "start"]
+    );
+    let operation = api.get(&format!("/operation/{id}")).await.json;
+    assert_eq!(operation, list[0]);
+    assert_eq!(keys(&operation), ["id", "kind", "state", "started", "ended", "steps", "result"]);
+    assert_eq!(
+        (&operation["id"], &operation["state"], &operation["result"]),
+        (&json!(id), &json!("done"), &json!({"count": 1}))
+    );
+    assert!(is_time(&operation["started"]) && is_time(&operation["ended"]));
+    let steps = operation["steps"].as_array().unwrap();
+    let names: Vec<_> = steps.iter().map(|step| step["name"].as_str().unwrap()).collect();
+    assert!(names.contains(&"start") && names.contains(&"ready") && names.contains(&"switch"), "{names:?}");
+    for step in steps {
+        assert_eq!(&keys(step)[..5], ["name", "service", "state", "started", "ended"]);
+        assert_eq!((&step["service"], &step["state"]), (&json!("web"), &json!("done")));
+        assert!(is_time(&step["started"]) && is_time(&step["ended"]));
+    }
+    for unknown in ["7", "x", "-1", "99999999999999999999999"] {
+        let answer = api.get(&format!("/operation/{unknown}")).await;
+        assert_eq!((answer.status.as_u16(), answer.code()), (404, "operation_not_found"), "{unknown}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn ping_and_version_are_texts() {
+    let node = node().await;
+    let api = test_api(&node);
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    assert_eq!(api.get("/ping").await.json, json!(host.trim_end()));
+    let version = api.get("/version").await.json;
+    assert!(version.as_str().unwrap().starts_with('v'), "{version}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_is_answered_before_the_server_ends() {
+    let node = node().await;
+    let api = test_api(&node);
+    let answer = api.post("/shutdown").await;
+    assert_eq!((answer.status.as_u16(), answer.text.as_str()), (200, "{}\n"));
+    node.ending().await;
+    let id = answer.headers["operation-id"].to_str().unwrap();
+    assert_eq!(api.get(&format!("/operation/{id}")).await.json["kind"], "shutdown");
+    let again = api.post("/shutdown?wait=false").await;
+    assert_eq!((again.status.as_u16(), &again.json), (202, &json!({"operation": id})));
+    let refused = api.post("/reload").await;
+    assert_eq!((refused.status.as_u16(), refused.code()), (503, "shutting_down"));
+}

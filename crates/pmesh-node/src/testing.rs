@@ -1,0 +1,108 @@
+//! A whole node on fakes: a manifest on the disk, and a repository, processes and probes in memory.
+
+use std::{collections::BTreeMap, ops::Deref, path::Path, sync::Arc};
+
+use pmesh_manifest::Unsupported;
+use pmesh_proxy::Tables;
+use pmesh_sessions::{SessionLimits, Sessions, TrustedProxies};
+use pmesh_supervisor::{
+    LogFolder, LogLimits, SupervisorSettings,
+    rollout::Limits,
+    testing::{FakeProber, FakeSpawner},
+};
+use pmesh_vcs::{Vcs, testing::FakeVcs};
+use tokio::task::JoinHandle;
+
+use crate::{Node, NodeParts};
+
+/// A [`Node`] and the fakes that it works with. Dropped, its task is ended at once; there is no
+/// process that could be left.
+#[derive(Debug)]
+pub struct TestNode {
+    node: Node,
+    /// The repository. What is checked out of it lies in the node's folder.
+    pub vcs: FakeVcs,
+    /// Where its processes are.
+    pub spawner: FakeSpawner,
+    /// What probes them.
+    pub prober: FakeProber,
+    task: JoinHandle<()>,
+}
+
+impl TestNode {
+    /// The commit that is checked out at the start, as [`FakeVcs`] names it.
+    pub const COMMIT: &str = "a1";
+
+    /// A node that serves `manifest` out of the empty folder `folder`, once its services have started
+    /// or failed to.
+    ///
+    /// # Panics
+    ///
+    /// If the manifest has mistakes or the folder cannot be written. Outside of a tokio runtime.
+    pub async fn start(folder: &Path, manifest: &str) -> Self {
+        let node = Self::starting(folder, manifest, true);
+        let starts = node.operations();
+        let first = starts.last().expect("the start is an operation");
+        node.operation_ended(first.id).await.expect("the last hundred are kept");
+        node
+    }
+
+    /// The same without a repository, and without waiting for the start.
+    ///
+    /// # Panics
+    ///
+    /// See [`start`](Self::start).
+    pub fn without_repository(folder: &Path, manifest: &str) -> Self {
+        Self::starting(folder, manifest, false)
+    }
+
+    fn starting(folder: &Path, manifest: &str, has_repository: bool) -> Self {
+        let folder = folder.canonicalize().expect("the folder is there");
+        let vcs = FakeVcs::mirrored(&folder, Self::COMMIT, [("pm3.yml", manifest)])
+            .expect("the manifest can be written");
+        let file = folder.join("pm3.yml");
+        let manifest = pmesh_manifest::read(&file, Unsupported::Refuse).expect("the manifest is good");
+        let (spawner, prober) = (FakeSpawner::new(), FakeProber::new());
+        let logs = LogFolder::open(&folder.join("logs"), LogLimits::default())
+            .expect("the folder of the logs can be made");
+        let parts = NodeParts {
+            supervisor: SupervisorSettings {
+                root: manifest.root.clone(),
+                logs,
+                env: BTreeMap::new(),
+                limits: Limits::default(),
+            },
+            file,
+            manifest,
+            unsupported: Unsupported::Refuse,
+            vcs: has_repository.then(|| Arc::new(vcs.clone()) as Arc<dyn Vcs>),
+            spawner: Arc::new(spawner.clone()),
+            prober: Arc::new(prober.clone()),
+            tables: Tables::new(
+                Arc::new(Sessions::new(&SessionLimits::default())),
+                TrustedProxies::default(),
+            ),
+        };
+        let (node, task) = Node::new(parts);
+        Self { node, vcs, spawner, prober, task: tokio::spawn(task) }
+    }
+
+    /// The handle to it, for what is built on it.
+    pub fn handle(&self) -> Node {
+        self.node.clone()
+    }
+}
+
+impl Deref for TestNode {
+    type Target = Node;
+
+    fn deref(&self) -> &Node {
+        &self.node
+    }
+}
+
+impl Drop for TestNode {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

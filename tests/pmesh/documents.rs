@@ -1,0 +1,32 @@
+//! The curl examples of docs/api.md, run in their order against a server.
+
+use std::{fs, path::Path, process::Command};
+
+use crate::harness::{Project, Server, lives, wait_for};
+
+#[test]
+fn every_curl_example_of_the_api_document_works() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/api.md");
+    let document = fs::read_to_string(path).unwrap();
+    let examples: Vec<&str> = document
+        .split("```sh\n")
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap())
+        .filter(|example| example.contains("$API"))
+        .collect();
+    assert!(examples.len() >= 15, "only {} examples", examples.len());
+    let project = Project::web(1);
+    let server = Server::serve(&project);
+    let pid = server.pid();
+    for example in examples {
+        let output = Command::new("sh")
+            .args(["-ec", example])
+            .env("API", format!("http://{}", server.api))
+            .env("SOCKET", server.state.join("api.sock"))
+            .output()
+            .unwrap();
+        let answer = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && !answer.contains("\"error\""), "{example}{answer}");
+    }
+    wait_for("the last example has ended the server", || !lives(pid));
+}
