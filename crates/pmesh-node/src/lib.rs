@@ -8,6 +8,20 @@
 //! It puts together `pmesh-vcs`, `pmesh-supervisor`, `pmesh-proxy` and `pmesh-sessions`; it opens no
 //! socket, speaks no HTTP and knows no JSON.
 //!
+//! ```
+//! use pmesh_node::{Outcome, Rebuild, Request, Scope, testing::TestNode};
+//!
+//! # tokio::runtime::Runtime::new().unwrap().block_on(async {
+//! let folder = tempfile::tempdir().unwrap();
+//! let manifest = "services:\n  job: !App\n    run: work\n    background: true\n";
+//! let node = TestNode::start(folder.path(), manifest).await;
+//!
+//! let id = node.submit(Request::Restart(Scope::All, Rebuild::Changed)).unwrap();
+//! let operation = node.operation_ended(id).await.unwrap();
+//! assert_eq!(operation.outcome.unwrap().unwrap(), Outcome::Restarted { count: 1 });
+//! # });
+//! ```
+//!
 //! # Limits
 //!
 //! [`QUEUE_LIMIT`] operations wait at most, [`HISTORY_LIMIT`] are remembered, each with
