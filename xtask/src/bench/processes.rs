@@ -142,7 +142,7 @@ fn duration(ticks: u64) -> Duration {
     Duration::from_secs(ticks) / u32::try_from(rustix::param::clock_ticks_per_second()).unwrap_or(100)
 }
 
-/// What is needed of /proc/<pid>/stat; times in clock ticks.
+/// What is needed of `/proc/<pid>/stat`; times in clock ticks.
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
     parent: u32,
