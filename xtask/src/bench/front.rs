@@ -78,11 +78,10 @@ pub(super) fn measure(server: &Binary) -> Result<String> {
         row("CPU per request", "µs", |outcome| outcome.cpu_micros_per_request),
         row("requests per second", "1/s", |outcome| outcome.requests_per_second),
     ];
-    let versions = [
-        server.version.clone(),
-        first_line(Command::new("nginx").arg("-v"))?,
-        first_line(Command::new("wrk").arg("-v"))?,
-    ];
+    // What stands behind the version there is how it was built, and whose it is.
+    let wrk = first_line(Command::new("wrk").arg("-v"))?;
+    let wrk = wrk.split(" [").next().unwrap_or_default().to_owned();
+    let versions = [server.version.clone(), first_line(Command::new("nginx").arg("-v"))?, wrk];
     Ok(format!("{}. Threads and workers: {threads} each.\n\n{}", versions.join("; "), table("nginx", &rows)))
 }
 

@@ -64,16 +64,24 @@ fn unnamed_dependencies(architecture: &str, root_manifest: &str) -> Vec<Finding>
             Finding::new(
                 ARCHITECTURE,
                 format!("the dependency {name} is not named"),
-                format!("say what `{name}` is for (in backquotes), or take it out of Cargo.toml"),
+                format!(
+                    "say what `{name}` is for in its table of dependencies, or take it out of Cargo.toml"
+                ),
             )
         })
         .collect()
 }
 
-/// Whether the text names the crate. Names that are words of the language (`time`, `bytes`) count in
-/// backquotes only; ours are words of nothing else.
+/// Whether the text names the crate: in backquotes, or in a list that is the first cell of a table's row. Elsewhere it
+/// may be a word of the language (`time`, `bytes`); ours are words of nothing else.
 fn names(text: &str, name: &str) -> bool {
-    text.contains(&format!("`{name}`")) || (name.starts_with("pmesh-") && text.contains(name))
+    let in_table = |line: &str| {
+        let cell = line.strip_prefix('|').and_then(|rest| rest.split('|').next()).unwrap_or_default();
+        cell.split(',').any(|word| word.trim() == name)
+    };
+    text.contains(&format!("`{name}`"))
+        || (name.starts_with("pmesh-") && text.contains(name))
+        || text.lines().any(in_table)
 }
 
 #[cfg(test)]
@@ -88,8 +96,12 @@ mod tests {
 
     #[test]
     fn a_dependency_without_a_reason_is_a_finding_even_if_its_name_is_an_english_word() {
-        let manifest = "[workspace.dependencies]\npmesh-vcs = \"1\"\nhttp = \"1\"\ntime = \"1\"\n";
-        let text = "crates/pmesh-vcs. We use `http`. It saves time.";
+        let names = ["pmesh-vcs", "http", "bytes", "time"];
+        let manifest = names
+            .iter()
+            .fold("[workspace.dependencies]\n".to_owned(), |manifest, name| manifest + name + " = \"1\"\n");
+        let manifest = manifest.as_str();
+        let text = "crates/pmesh-vcs. We use `http`. It saves time.\n| http-body, bytes | parts, time |";
         let problems: Vec<String> =
             unnamed_dependencies(text, manifest).into_iter().map(|finding| finding.problem).collect();
         assert_eq!(problems, ["the dependency time is not named"]);
