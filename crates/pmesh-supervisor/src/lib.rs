@@ -44,7 +44,7 @@
 //! let service = supervisor.service(&name).unwrap();
 //! assert_eq!(service.state().health(std::time::Instant::now()).status, Status::Ok);
 //! assert!(service.stop().await);
-//! assert_eq!(spawner.running(), 0);
+//! assert!(spawner.running().is_empty());
 //! # });
 //! ```
 //!
