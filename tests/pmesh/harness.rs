@@ -148,10 +148,16 @@ impl Server {
 
     /// Starts it and waits for its listeners.
     pub(crate) fn start(manifest: &Path, state: &Path) -> Self {
+        Self::start_with(manifest, state, &[])
+    }
+
+    /// The same, with more in its environment.
+    pub(crate) fn start_with(manifest: &Path, state: &Path, env: &[(&str, &str)]) -> Self {
         let log = fs::File::create(state.with_extension("stderr")).unwrap();
         let mut child = pmesh()
             .arg("run")
             .arg(manifest)
+            .envs(env.iter().copied())
             .args(["--http", "127.0.0.1:0", "--api", "127.0.0.1:0", "--state-dir"])
             .arg(state)
             .stdout(Stdio::piped())
@@ -215,6 +221,12 @@ impl Server {
         trees
             .flat_map(|one| one["tree"].as_object().unwrap().keys().map(|pid| pid.parse().unwrap()))
             .collect()
+    }
+
+    /// Whether it has been asked to end.
+    pub(crate) fn is_stopping(&self) -> bool {
+        let operations = self.get("/operation");
+        operations.as_array().unwrap().iter().any(|operation| operation["kind"] == "shutdown")
     }
 
     /// SIGTERM, and the exit code.

@@ -7,3 +7,4 @@ mod example;
 mod harness;
 mod rollouts;
 mod services;
+mod signals;

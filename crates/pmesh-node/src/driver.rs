@@ -1,7 +1,8 @@
 //! The task that changes the node: one operation at a time, and stops beside a rollout.
 
-use std::{collections::BTreeSet, pin::pin, sync::Arc};
+use std::{pin::pin, sync::Arc};
 
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use pmesh_supervisor::{Service, ServiceName};
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -50,21 +51,36 @@ impl Driver {
                 shared.operations.end(id, Err(Arc::new(Failure::ShuttingDown)));
                 break;
             }
-            let is_stop = matches!(work, Work::Asked(Request::Stop(_)));
-            let mut running = pin!(self.work(id, work));
-            loop {
-                tokio::select! {
-                    () = &mut running => break,
-                    // A stop ends its services' part of the rollout that runs: it cannot wait for it.
-                    (id, request) = shared.next(|request| matches!(request, Request::Stop(_))), if !is_stop => {
-                        if let Request::Stop(scope) = request {
-                            stop(&shared, id, &scope).await;
-                        }
+            self.run_one(id, work).await;
+        }
+        self.shut_down().await;
+    }
+
+    /// Runs an operation, and beside it the stops that are asked for: a stop ends its services' part of
+    /// a rollout, so it cannot wait for it.
+    async fn run_one(&mut self, id: OperationId, work: Work) {
+        let shared = Arc::clone(&self.shared);
+        let is_stop = matches!(work, Work::Asked(Request::Stop(_)));
+        let mut hurrying = shared.hurrying.subscribe();
+        let mut is_hurried = false;
+        let mut stops = FuturesUnordered::new();
+        let mut running = pin!(self.work(id, work));
+        let mut has_ended = false;
+        while !has_ended || !stops.is_empty() {
+            tokio::select! {
+                () = &mut running, if !has_ended => has_ended = true,
+                Some(()) = stops.next(), if !stops.is_empty() => {}
+                (id, request) = shared.next(|request| matches!(request, Request::Stop(_))), if !is_stop && !has_ended => {
+                    if let Request::Stop(scope) = request {
+                        stops.push(stop(&shared, id, scope));
                     }
+                }
+                () = raised(&mut hurrying), if !is_hurried => {
+                    is_hurried = true;
+                    kill_all(&shared).await;
                 }
             }
         }
-        self.shut_down().await;
     }
 
     async fn work(&mut self, id: OperationId, work: Work) {
@@ -76,7 +92,7 @@ impl Driver {
             Work::Asked(Request::Reload(rebuild)) => rolling.reload(rebuild).await,
             Work::Asked(Request::Restart(scope, rebuild)) => rolling.restart(&scope, rebuild).await,
             Work::Asked(Request::Update(rebuild)) => update::run(&rolling, &mut self.memory, rebuild).await,
-            Work::Asked(Request::Stop(scope)) => return stop(&shared, id, &scope).await,
+            Work::Asked(Request::Stop(scope)) => return stop(&shared, id, scope).await,
         };
         finish(&shared, id, outcome);
     }
@@ -96,10 +112,7 @@ impl Driver {
         tokio::select! {
             _ = &mut stopping => {}
             () = raised(&mut hurrying) => {
-                warn!("ending every process at once");
-                for service in &services {
-                    service.kill().await;
-                }
+                kill_all(&shared).await;
                 stopping.await;
             }
         }
@@ -129,20 +142,27 @@ impl Shared {
     }
 }
 
+/// Ends every process of every service, without grace.
+async fn kill_all(shared: &Shared) {
+    warn!("ending every process at once");
+    for service in shared.supervisor.services() {
+        service.kill().await;
+    }
+}
+
 /// Stops services, and says so in the operation's record.
-async fn stop(shared: &Shared, id: OperationId, scope: &Scope) {
+async fn stop(shared: &Shared, id: OperationId, scope: Scope) {
     shared.operations.begin(id);
-    let wanted: BTreeSet<&ServiceName> = match scope {
-        Scope::All => BTreeSet::new(),
-        Scope::One(name) => BTreeSet::from([name]),
-    };
     let services: Vec<Service> = shared
         .supervisor
         .services()
         .into_iter()
-        .filter(|service| matches!(scope, Scope::All) || wanted.contains(service.name()))
+        .filter(|service| match &scope {
+            Scope::All => true,
+            Scope::One(name) => name == service.name(),
+        })
         .collect();
-    if let (Scope::One(name), true) = (scope, services.is_empty()) {
+    if let (Scope::One(name), true) = (&scope, services.is_empty()) {
         return finish(shared, id, Err(Failure::UnknownService(name.clone())));
     }
     let step = shared.operations.begin_step(id, crate::StepName::Stop, None);

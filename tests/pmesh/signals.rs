@@ -1,0 +1,93 @@
+//! Signals, and what a service manager is told.
+
+use std::{fs, os::unix::net::UnixDatagram, time::Duration};
+
+use serde_json::json;
+
+use crate::harness::{Project, Server, lives, signal, wait_for, web_manifest};
+
+/// A background job that does not hear SIGTERM, and has very long to end.
+const DEAF: &str = "  deaf: !App\n    root: .\n    run: sh -c 'trap \"\" TERM; while :; do sleep 1; done'\n    \
+                    background: true\n    stop_timeout: 1h\n";
+
+#[test]
+fn a_second_signal_cuts_the_waiting_for_services_short() {
+    let project = Project::new(&web_manifest(1, DEAF));
+    let server = Server::serve(&project);
+    let (pid, services) = (server.pid(), [server.pids("deaf"), server.pids("web")].concat());
+    signal(pid, "TERM");
+    wait_for("the server is ending", || server.is_stopping());
+    assert!(lives(pid), "the first signal waits for the job");
+    signal(pid, "TERM");
+    wait_for("the server has ended", || !lives(pid));
+    assert!(services.iter().all(|&pid| !lives(pid)));
+}
+
+#[test]
+fn a_second_signal_cuts_a_running_operation_short() {
+    let project = Project::new(&web_manifest(1, DEAF));
+    let server = Server::serve(&project);
+    let (pid, services) = (server.pid(), server.pids("deaf"));
+    let (status, accepted) = server.call("POST", "/service/restart/deaf?wait=false", &[], "");
+    assert_eq!(status, 202);
+    let path = format!("/operation/{}", accepted["operation"].as_str().unwrap());
+    wait_for("it runs", || server.get(&path)["state"] == "running");
+    signal(pid, "TERM");
+    wait_for("the server is ending", || server.is_stopping());
+    signal(pid, "TERM");
+    wait_for("the server has ended", || !lives(pid));
+    assert!(services.iter().all(|&pid| !lives(pid)));
+}
+
+#[test]
+fn a_stop_ends_the_part_of_its_service_in_a_rollout_and_does_not_hold_up_the_others() {
+    let slow = "  slow: !App\n    root: .\n    run: sleep 1000\n    ready_timeout: 1h\n";
+    let project = Project::new(&web_manifest(1, slow));
+    let server = Server::start(&project.work, &project.folder.path().join("state"));
+    wait_for("web is ready", || server.get("/service/health/web")["status"] == "OK");
+    let start = server.get("/operation")[0].clone();
+    assert_eq!((&start["kind"], &start["state"]), (&json!("start"), &json!("running")));
+    assert_eq!(server.post("/service/stop/slow"), json!({"count": 1}));
+    let path = format!("/operation/{}?wait=30s", start["id"].as_str().unwrap());
+    assert_eq!(server.get(&path)["state"], "done");
+    assert_eq!(server.get("/service/health/slow")["status"], "Stopped");
+}
+
+#[test]
+fn sighup_reads_the_manifest_again() {
+    let project = Project::web(1);
+    let server = Server::serve(&project);
+    let job = "  job: !App\n    root: .\n    run: sleep 1000\n    background: true\n";
+    fs::write(project.work.join("pm3.yml"), web_manifest(1, job)).unwrap();
+    signal(server.pid(), "HUP");
+    wait_for("the new service", || server.call("GET", "/service/health/job", &[], "").1["status"] == "OK");
+}
+
+#[test]
+fn a_service_manager_is_told_when_the_server_is_ready_reloads_and_stops() {
+    let project = Project::web(1);
+    let path = project.folder.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
+    let next = || {
+        let mut message = [0; 256];
+        let length = manager.recv(&mut message).unwrap();
+        String::from_utf8_lossy(&message[..length]).lines().next().unwrap().to_owned()
+    };
+    let state = project.folder.path().join("state");
+    let server = Server::start_with(&project.work, &state, &[("NOTIFY_SOCKET", path.to_str().unwrap())]);
+    assert_eq!(next(), "READY=1");
+    signal(server.pid(), "HUP");
+    assert_eq!((next(), next()), ("RELOADING=1".to_owned(), "READY=1".to_owned()));
+    assert_eq!(server.terminate(), Some(0));
+    assert_eq!(next(), "STOPPING=1");
+}
+
+#[test]
+fn instances_get_the_descriptors_that_they_are_promised() {
+    let limit = "  limit: !App\n    root: .\n    run: sh -c 'ulimit -n > limit.txt; sleep 1000'\n    \
+                 background: true\n    nofile: 777\n";
+    let project = Project::new(&web_manifest(1, limit));
+    let _server = Server::serve(&project);
+    assert_eq!(fs::read_to_string(project.work.join("limit.txt")).unwrap().trim(), "777");
+}
