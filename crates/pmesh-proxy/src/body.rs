@@ -1,19 +1,14 @@
-//! Bodies: what is sent to an upstream, and what is sent to a client.
+//! Bodies of answers.
 
 use std::{
-    fmt,
+    fmt, io,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::sync::Notify;
+use hyper::body::{Body, Frame, SizeHint};
 
 use crate::{files::FileBody, pool::Lease};
 
@@ -90,18 +85,15 @@ impl Body for AnswerBody {
 
 /// An upstream's answer on its way to the client.
 pub(crate) struct UpstreamBody {
-    incoming: Incoming,
     /// The connection it comes from; given back when the answer has ended, dropped when it is cut.
     lease: Option<Lease>,
+    failure: Option<io::Error>,
 }
 
 impl UpstreamBody {
-    pub(crate) fn new(incoming: Incoming, lease: Lease) -> Self {
-        let mut body = Self { incoming, lease: Some(lease) };
-        if body.incoming.is_end_stream() {
-            body.give_back();
-        }
-        body
+    /// The body that the connection has yet to bring.
+    pub(crate) fn new(lease: Lease) -> Self {
+        Self { lease: Some(lease), failure: None }
     }
 
     fn give_back(&mut self) {
@@ -119,119 +111,36 @@ impl Body for UpstreamBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
-        match &frame {
-            Some(Ok(_)) if !self.incoming.is_end_stream() => {}
-            Some(Ok(_)) | None => self.give_back(),
-            Some(Err(_)) => self.lease = None,
+        if let Some(error) = self.failure.take() {
+            return Poll::Ready(Some(Err(error.into())));
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+        let Some(lease) = &mut self.lease else { return Poll::Ready(None) };
+        let piece = ready!(lease.connection.poll_body(cx));
+        if lease.connection.is_answered() {
+            self.give_back();
+        }
+        match piece {
+            Some(Err(error)) => {
+                // An error ends the client's connection at once: what came before it is written first.
+                self.lease = None;
+                self.failure = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Some(Ok(data)) => Poll::Ready(Some(Ok(Frame::data(data)))),
+            None => Poll::Ready(None),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.lease.is_none() && self.failure.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
-    }
-}
-
-/// A request's body on its way to an upstream.
-pub(crate) struct RequestBody {
-    incoming: Option<Incoming>,
-    upload: Arc<Upload>,
-}
-
-/// How far a request's body has come; outlives the body, which the connection owns.
-#[derive(Debug, Default)]
-pub(crate) struct Upload {
-    is_over: AtomicBool,
-    over: Notify,
-    client_failed: AtomicBool,
-}
-
-impl RequestBody {
-    pub(crate) fn new(incoming: Incoming) -> Self {
-        let body =
-            Self { incoming: Some(incoming).filter(|body| !body.is_end_stream()), upload: Arc::default() };
-        if body.incoming.is_none() {
-            body.upload.end();
-        }
-        body
-    }
-
-    /// No body, for a request that is sent again.
-    pub(crate) fn empty() -> Self {
-        let body = Self { incoming: None, upload: Arc::default() };
-        body.upload.end();
-        body
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.incoming.is_none()
-    }
-
-    pub(crate) fn upload(&self) -> Arc<Upload> {
-        self.upload.clone()
-    }
-}
-
-impl Upload {
-    fn end(&self) {
-        self.is_over.store(true, Ordering::Release);
-        self.over.notify_waiters();
-    }
-
-    /// Returns when the whole body has been handed to the connection, or was given up.
-    pub(crate) async fn over(&self) {
-        let mut over = std::pin::pin!(self.over.notified());
-        over.as_mut().enable();
-        if !self.is_over.load(Ordering::Acquire) {
-            over.await;
-        }
-    }
-
-    /// Whether it is the client that broke off, or sent what is no body.
-    pub(crate) fn client_failed(&self) -> bool {
-        self.client_failed.load(Ordering::Acquire)
-    }
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let Some(incoming) = &mut self.incoming else {
-            return Poll::Ready(None);
+        let left = match &self.lease {
+            Some(lease) => lease.connection.body_left(),
+            None => self.failure.is_none().then_some(0),
         };
-        let frame = ready!(Pin::new(incoming).poll_frame(cx));
-        match &frame {
-            Some(Ok(_)) => {}
-            Some(Err(_)) => self.upload.client_failed.store(true, Ordering::Release),
-            None => self.upload.end(),
-        }
-        if self.is_end_stream() {
-            self.upload.end();
-        }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Body::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
-    }
-}
-
-impl Drop for RequestBody {
-    fn drop(&mut self) {
-        self.upload.end();
+        left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }

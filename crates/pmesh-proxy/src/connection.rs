@@ -33,7 +33,7 @@ use tokio::{
 use crate::{
     body::{AnswerBody, BoxError},
     front::Stage,
-    serve::{self, ThreadContext},
+    serve::{self, Caller, ThreadContext},
 };
 
 /// The buffer of a connection, in bytes.
@@ -134,7 +134,7 @@ pub(crate) async fn serve(
         return;
     }
     let Ok(local) = stream.local_addr() else { return };
-    let info = ConnectionInfo { peer, local };
+    let caller = Arc::new(Caller::new(thread.clone(), ConnectionInfo { peer, local }, occupied));
     let limits = thread.limits.clone();
     // A connection that says nothing at all gets the time of a head, not that between two requests.
     let first = Phase::Head { until: Instant::now() + limits.header_timeout };
@@ -143,7 +143,7 @@ pub(crate) async fn serve(
     let service = service_fn(|request: Request<Incoming>| {
         *phase.0.lock() = Phase::Working;
         let answered = Answered { phase: phase.clone(), idle: limits.idle_timeout };
-        let answer = serve::respond(thread.clone(), info, request, occupied.clone());
+        let answer = serve::respond(caller.clone(), request);
         async move { Ok::<_, Infallible>(answer.await.map(|body| ClientBody { body, _answered: answered })) }
     });
     let connection = http1::Builder::new()

@@ -2,32 +2,35 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+    HeaderValue, Method, Response, StatusCode,
     header::{CONNECTION, UPGRADE},
 };
 use hyper::{body::Incoming, upgrade::OnUpgrade};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::{
     answer::{Asked, Reason},
-    body::{AnswerBody, RequestBody, Upload, UpstreamBody},
+    answer_head::AnswerHead,
+    body::{AnswerBody, UpstreamBody},
     connection::Occupied,
     destination::{Picked, UpstreamsNow},
-    dial, header,
-    pool::{Connection, Lease, Pool},
+    dial,
+    exchange::{Failure, Upload},
+    pool::{Lease, Pool},
     spec::LoadBalancing,
-    tunnel,
+    tunnel::{self, UpstreamEnd},
     upstream::{InFlight, Live},
 };
 
-/// A request as the upstream gets it, but for hop-by-hop fields of the connection to it.
+/// A request as the upstream gets it.
 pub(crate) struct Outgoing {
     pub(crate) method: Method,
-    /// In origin form.
-    pub(crate) uri: Uri,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: RequestBody,
+    pub(crate) head: Bytes,
+    pub(crate) body: Option<Incoming>,
+    /// The body comes in chunks; its length is not in the head.
+    pub(crate) is_chunked: bool,
     pub(crate) upgrade: Option<WantedUpgrade>,
 }
 
@@ -38,16 +41,14 @@ pub(crate) struct WantedUpgrade {
     pub(crate) occupied: Occupied,
 }
 
-/// Why a try brought no answer.
-enum Failure {
-    /// Nothing of the request has left; here it is.
-    Unsent(Box<Request<RequestBody>>),
-    /// It has left, and the connection ended without an answer.
-    Sent {
-        is_stale: bool,
-        has_received: bool,
-    },
-    TooSlow,
+/// What a try needs to know about its request.
+#[derive(Clone, Copy)]
+struct Ask {
+    to_head: bool,
+    /// Sent twice, it does no harm.
+    may_repeat: bool,
+    connect_timeout: Duration,
+    response_timeout: Duration,
 }
 
 /// Forwards a request and returns the upstream's answer or one of the front's own.
@@ -61,23 +62,23 @@ pub(crate) async fn forward(
     outgoing: Outgoing,
     asked: Asked,
 ) -> Response<AnswerBody> {
-    let Outgoing { method, uri, mut headers, body, upgrade } = outgoing;
-    if let Some(upgrade) = &upgrade {
-        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(UPGRADE, upgrade.protocol.clone());
-    }
-    let upload = body.upload();
-    let may_repeat = upgrade.is_none()
-        && body.is_empty()
-        && matches!(method, Method::GET | Method::HEAD | Method::OPTIONS);
-    let copy = may_repeat.then(|| (method.clone(), uri.clone(), headers.clone()));
-    let mut request = request_of(method, uri, headers, body);
-
+    let Outgoing { method, head, body, is_chunked, upgrade } = outgoing;
     let balancing = to.balancing.load_full();
+    let LoadBalancing { retry, connect_timeout, response_timeout, .. } = &*balancing;
+    let ask = Ask {
+        to_head: method == Method::HEAD,
+        may_repeat: upgrade.is_none()
+            && body.is_none()
+            && matches!(method, Method::GET | Method::HEAD | Method::OPTIONS),
+        connect_timeout: *connect_timeout,
+        response_timeout: *response_timeout,
+    };
+    let mut upload = Upload::new(head.clone(), body, is_chunked);
+
     let begun = Instant::now();
     let mut waits_since = None;
     let mut tried: Vec<Arc<Live>> = Vec::new();
-    let mut pause = balancing.retry.backoff;
+    let mut pause = retry.backoff;
     let mut attempts = 0;
     loop {
         let in_flight = match to.pick(&tried) {
@@ -85,7 +86,7 @@ pub(crate) async fn forward(
             Picked::Empty(crate::WhenEmpty::Refuse) => return asked.answer(Reason::Stopped),
             Picked::Empty(crate::WhenEmpty::Wait) => {
                 let since = *waits_since.get_or_insert_with(Instant::now);
-                match to.wait_for_one(bytes_of(&request), since).await {
+                match to.wait_for_one(head.len() as u64, since).await {
                     Ok(()) => continue,
                     Err(_) => return asked.answer(Reason::NoUpstream),
                 }
@@ -93,47 +94,44 @@ pub(crate) async fn forward(
         };
         let live = in_flight.live().clone();
         attempts += 1;
-        let (is_upstreams_fault, back) = match attempt(pool, in_flight, request, &balancing, &upload).await {
-            Ok((response, lease)) => {
-                live.count_answer(response.status());
-                return answer_of(response, lease, upgrade, asked);
+        let (is_upstreams_fault, back) = match attempt(pool, in_flight, upload, ask).await {
+            Ok((answer, lease)) => {
+                live.count_answer(answer.status);
+                return answer_of(answer, lease, upgrade, asked);
             }
-            Err(_) if upload.client_failed() => {
+            Err(Failure::Client) => {
                 return asked.answer(Reason::Malformed("the body of the request is broken or incomplete"));
             }
             Err(Failure::TooSlow) => {
                 live.count_error();
                 return asked.answer(Reason::UpstreamTooSlow);
             }
-            Err(Failure::Unsent(request)) => (true, Some(*request)),
-            Err(Failure::Sent { is_stale, has_received }) => {
-                let again = copy.as_ref().filter(|_| !has_received);
-                let again = again.map(|(method, uri, headers)| {
-                    request_of(method.clone(), uri.clone(), headers.clone(), RequestBody::empty())
-                });
+            Err(Failure::Unsent(upload)) => (true, Some(*upload)),
+            Err(Failure::Sent { is_stale, has_begun }) => {
+                let again = ask.may_repeat && !has_begun;
                 // An app may close an idle connection whenever it likes.
-                (!is_stale || has_received, again)
+                (!is_stale || has_begun, again.then(|| Upload::new(head.clone(), None, false)))
             }
         };
         if is_upstreams_fault {
             live.count_error();
         }
-        let Some(back) = back.filter(|_| attempts < balancing.retry.attempts) else {
+        let Some(back) = back.filter(|_| attempts < retry.attempts) else {
             return asked.answer(Reason::BadUpstream);
         };
-        request = back;
+        upload = back;
         if is_upstreams_fault {
             tried.push(live);
             if !to.has_other_than(&tried) {
                 tried.clear();
-                if begun.elapsed() + pause > balancing.retry.timeout {
+                if begun.elapsed() + pause > retry.timeout {
                     return asked.answer(Reason::BadUpstream);
                 }
                 to.changed_within(pause).await;
                 pause = pause.saturating_mul(2);
             }
         }
-        if begun.elapsed() > balancing.retry.timeout {
+        if begun.elapsed() > retry.timeout {
             return asked.answer(Reason::BadUpstream);
         }
     }
@@ -143,100 +141,67 @@ pub(crate) async fn forward(
 async fn attempt(
     pool: &Pool,
     in_flight: InFlight,
-    mut request: Request<RequestBody>,
-    balancing: &LoadBalancing,
-    upload: &Upload,
-) -> Result<(Response<Incoming>, Lease), Failure> {
+    mut upload: Upload,
+    ask: Ask,
+) -> Result<(AnswerHead, Lease), Failure> {
     loop {
-        let mut connection = match pool.take(in_flight.live()) {
+        let mut connection = match pool.take(in_flight.live(), !ask.may_repeat) {
             Some(connection) => connection,
-            None => match dial::connect(&in_flight, balancing.connect_timeout).await {
+            None => match dial::connect(&in_flight, ask.connect_timeout).await {
                 Ok(connection) => connection,
                 Err(error) => {
                     tracing::debug!(%error, upstream = %in_flight.live().upstream.address, "cannot connect");
-                    return Err(Failure::Unsent(Box::new(request)));
+                    return Err(Failure::Unsent(Box::new(upload)));
                 }
             },
         };
-        match send(&mut connection, request, upload, balancing.response_timeout).await {
-            Ok(response) => return Ok((response, Lease { connection, pool: pool.clone(), in_flight })),
+        match connection.ask(upload, ask.to_head, ask.response_timeout).await {
+            Ok(answer) => return Ok((answer, Lease { connection, pool: pool.clone(), in_flight })),
             // An idle connection that closes is no news: the next one, at the end a new one.
-            Err(Failure::Unsent(unsent)) if connection.is_reused => request = *unsent,
+            Err(Failure::Unsent(unsent)) if connection.is_reused() => upload = *unsent,
             Err(failure) => return Err(failure),
         }
     }
 }
 
-async fn send(
-    connection: &mut Connection,
-    request: Request<RequestBody>,
-    upload: &Upload,
-    response_timeout: Duration,
-) -> Result<Response<Incoming>, Failure> {
-    connection.listen();
-    let sent = connection.sender.try_send_request(request);
-    let too_late = async {
-        upload.over().await;
-        sleep(response_timeout).await;
-    };
-    let answer = tokio::select! {
-        biased;
-        answer = sent => answer,
-        () = too_late => return Err(Failure::TooSlow),
-    };
-    answer.map_err(|mut error| match error.take_message() {
-        Some(unsent) => Failure::Unsent(Box::new(unsent)),
-        None => Failure::Sent { is_stale: connection.is_reused, has_received: connection.has_received() },
-    })
-}
-
 fn answer_of(
-    response: Response<Incoming>,
-    lease: Lease,
+    answer: AnswerHead,
+    mut lease: Lease,
     upgrade: Option<WantedUpgrade>,
     asked: Asked,
 ) -> Response<AnswerBody> {
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+    if answer.status == StatusCode::SWITCHING_PROTOCOLS {
         return match upgrade {
-            Some(upgrade) => switched(response, lease, upgrade),
+            Some(upgrade) => switched(answer, lease, upgrade),
             // Nobody asked for it: what follows is no HTTP, and the connection closes here.
             None => asked.answer(Reason::BadUpstream),
         };
     }
-    let (head, incoming) = response.into_parts();
-    let mut answer = Response::new(AnswerBody::Upstream(UpstreamBody::new(incoming, lease)));
-    *answer.status_mut() = head.status;
-    *answer.headers_mut() = head.headers;
-    header::toward_client(answer.headers_mut());
-    answer
+    let body = if lease.connection.is_answered() {
+        lease.give_back();
+        AnswerBody::Empty
+    } else if let Some(whole) = lease.connection.take_whole_body() {
+        lease.give_back();
+        AnswerBody::bytes(whole)
+    } else {
+        AnswerBody::Upstream(UpstreamBody::new(lease))
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers;
+    response
 }
 
 /// The upstream has agreed to the upgrade: from here on, bytes.
-fn switched(response: Response<Incoming>, lease: Lease, upgrade: WantedUpgrade) -> Response<AnswerBody> {
-    let mut answer = Response::new(AnswerBody::Empty);
-    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    *answer.headers_mut() = response.headers().clone();
-    let protocol = response.headers().get(UPGRADE).cloned().unwrap_or(upgrade.protocol);
-    header::toward_client(answer.headers_mut());
-    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    answer.headers_mut().insert(UPGRADE, protocol);
-    let upstream = hyper::upgrade::on(response);
-    tokio::spawn(tunnel::run(upgrade.client, upstream, lease.in_flight, upgrade.occupied));
-    answer
-}
-
-fn request_of(method: Method, uri: Uri, headers: HeaderMap, body: RequestBody) -> Request<RequestBody> {
-    let mut request = Request::new(body);
-    *request.method_mut() = method;
-    *request.uri_mut() = uri;
-    *request.headers_mut() = headers;
-    *request.version_mut() = Version::HTTP_11;
-    request
-}
-
-/// What a request holds while it waits: its head; the body stays with the client.
-fn bytes_of(request: &Request<RequestBody>) -> u64 {
-    let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
-    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
-    (fields.sum::<usize>() + target) as u64
+fn switched(answer: AnswerHead, lease: Lease, upgrade: WantedUpgrade) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::Empty);
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers;
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    response.headers_mut().insert(UPGRADE, answer.protocol.unwrap_or(upgrade.protocol));
+    let Lease { connection, in_flight, pool: _ } = lease;
+    let (stream, sent, open) = connection.into_tunnel();
+    let upstream = UpstreamEnd { stream, sent, open };
+    tokio::spawn(tunnel::run(upgrade.client, upstream, in_flight, upgrade.occupied));
+    response
 }

@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue,
-    header::{self, CONNECTION, FORWARDED, HOST, UPGRADE},
+    HeaderMap, HeaderName, HeaderValue, Method,
+    header::{self, CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, TRANSFER_ENCODING, UPGRADE},
 };
 
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -13,27 +14,56 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const CF_CONNECTING_IP: HeaderName = HeaderName::from_static("cf-connecting-ip");
-const P_IP: HeaderName = HeaderName::from_static("p-ip");
-const P_INTERNAL: HeaderName = HeaderName::from_static("p-internal");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// Who sent a request.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Sender {
-    /// The other end of the connection.
-    pub(crate) peer: IpAddr,
-    /// Whether the peer is a proxy whose word counts.
+/// What the head of a request takes at first, in bytes.
+const USUAL_HEAD: usize = 768;
+
+/// The other end of a client's connection.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    /// IPv4 addresses as such, also where they came in over IPv6.
+    pub(crate) ip: IpAddr,
+    /// `ip` as a field's value.
+    ip_text: String,
+    /// Whether it is a proxy whose word counts.
     pub(crate) is_trusted: bool,
-    /// The client behind it, else the peer.
-    pub(crate) client: IpAddr,
 }
 
-/// Fields that say that somebody passed the request on.
-pub(crate) fn was_forwarded(headers: &HeaderMap) -> bool {
-    [X_FORWARDED_FOR, FORWARDED, X_REAL_IP, header::VIA, CF_CONNECTING_IP]
-        .iter()
-        .any(|name| headers.contains_key(name))
+impl Peer {
+    pub(crate) fn new(ip: IpAddr, is_trusted: bool) -> Self {
+        let ip = ip.to_canonical();
+        Self { ip, ip_text: ip.to_string(), is_trusted }
+    }
+}
+
+/// What is said about a request besides its own fields.
+pub(crate) struct About<'a> {
+    pub(crate) peer: &'a Peer,
+    /// The client behind the peer, else the peer.
+    pub(crate) client: IpAddr,
+    pub(crate) request_id: &'a HeaderValue,
+    /// The protocol that the client wants and the upstream is asked for.
+    pub(crate) upgrade: Option<&'a HeaderValue>,
+    pub(crate) body: BodySize,
+}
+
+/// The size of a request's body, as the upstream is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BodySize {
+    /// No body, and nothing was said about one.
+    Unsaid,
+    Length(u64),
+    /// It comes in chunks.
+    Unknown,
+}
+
+/// Whether a field says that somebody passed the request on.
+fn says_forwarded(name: &HeaderName) -> bool {
+    *name == FORWARDED
+        || *name == header::VIA
+        || [X_FORWARDED_FOR, X_REAL_IP, CF_CONNECTING_IP].contains(name)
 }
 
 /// The client's own request id, if it is 1 to 128 visible characters.
@@ -49,95 +79,127 @@ pub(crate) fn kept_request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
 ///
 /// `h2c` is not: what follows would be requests that nobody routed (RFC 9113 has dropped it).
 pub(crate) fn wanted_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
-    let is_named = connection_options(headers).any(|option| option.eq_ignore_ascii_case("upgrade"));
-    let wanted = headers.get(UPGRADE).filter(|_| is_named)?;
+    let wanted = headers.get(UPGRADE)?;
+    let mut options = headers.get_all(CONNECTION).iter().flat_map(options_of);
+    if !options.any(|option| option.eq_ignore_ascii_case("upgrade")) {
+        return None;
+    }
     let is_h2c = |protocol: &str| protocol.trim().eq_ignore_ascii_case("h2c");
     (!wanted.to_str().ok()?.split(',').any(is_h2c)).then(|| wanted.clone())
 }
 
-/// Turns what the client sent into what the upstream gets (docs: "What an app sees").
-pub(crate) fn toward_upstream(headers: &mut HeaderMap, sender: Sender, request_id: &HeaderValue) {
-    let is_internal = sender.peer.to_canonical().is_loopback() && !was_forwarded(headers);
-    remove_hop_by_hop(headers);
-    remove_forged(headers, sender.is_trusted);
-    // hyper answers 100 by itself when the upstream begins to take the body.
-    headers.remove(header::EXPECT);
-
-    let peer = sender.peer.to_canonical();
-    let mut chain = Vec::new();
-    for value in headers.get_all(X_FORWARDED_FOR) {
-        chain.extend_from_slice(value.as_bytes());
-        chain.extend_from_slice(b", ");
+/// The head of a request as the upstream gets it (docs: "What an app sees"). `target` is in origin form.
+pub(crate) fn toward_upstream(
+    method: &Method,
+    target: &str,
+    host: &[u8],
+    headers: &HeaderMap,
+    about: &About<'_>,
+) -> Bytes {
+    let peer = about.peer;
+    let mut head = Vec::with_capacity(USUAL_HEAD);
+    for part in [method.as_str(), " ", target, " HTTP/1.1\r\n"] {
+        head.extend_from_slice(part.as_bytes());
     }
-    let chain = if chain.is_empty() {
-        ip_value(peer)
-    } else {
-        chain.extend_from_slice(peer.to_string().as_bytes());
-        HeaderValue::from_maybe_shared(bytes::Bytes::from(chain)).unwrap_or_else(|_| ip_value(peer))
-    };
-    headers.insert(X_FORWARDED_FOR, chain);
-    if !headers.contains_key(X_FORWARDED_PROTO) {
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
-    }
-    if !headers.contains_key(X_FORWARDED_HOST)
-        && let Some(host) = headers.get(HOST).cloned()
-    {
-        headers.insert(X_FORWARDED_HOST, host);
-    }
-    headers.insert(X_REQUEST_ID, request_id.clone());
-    headers.insert(P_IP, ip_value(sender.client));
-    if is_internal {
-        headers.insert(P_INTERNAL, HeaderValue::from_static("1"));
-    }
-}
+    push(&mut head, "host", host);
 
-/// Turns what the upstream answered into what the client gets.
-pub(crate) fn toward_client(headers: &mut HeaderMap) {
-    remove_hop_by_hop(headers);
-}
-
-fn ip_value(address: IpAddr) -> HeaderValue {
-    HeaderValue::try_from(address.to_string()).expect("an address is visible ASCII")
-}
-
-/// Removes what is for one connection alone (RFC 9110, section 7.6.1).
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = connection_options(headers)
-            .filter_map(|option| HeaderName::from_bytes(option.as_bytes()).ok())
-            .filter(|name| !is_protected(name))
-            .collect();
-        for name in named {
-            headers.remove(name);
+    let named: Vec<HeaderName> =
+        headers.get_all(CONNECTION).iter().flat_map(|value| fields_named_by(options_of(value))).collect();
+    let mut is_forwarded = false;
+    // What a trusted proxy says about itself and its client.
+    let (mut chain, mut names_proto, mut names_host) = (Vec::new(), false, false);
+    for (name, value) in headers {
+        is_forwarded |= says_forwarded(name);
+        // hyper answers 100 by itself when the upstream begins to take the body.
+        let is_ours_to_say = [HOST, CONTENT_LENGTH, CONNECTION, header::EXPECT].contains(name);
+        if is_ours_to_say || is_hop_by_hop(name) || named.contains(name) || is_forged(name, peer.is_trusted) {
+            continue;
         }
-        headers.remove(CONNECTION);
+        if *name == X_FORWARDED_FOR {
+            chain.extend_from_slice(value.as_bytes());
+            chain.extend_from_slice(b", ");
+            continue;
+        }
+        names_proto |= *name == X_FORWARDED_PROTO;
+        names_host |= *name == X_FORWARDED_HOST;
+        push(&mut head, name.as_str(), value.as_bytes());
     }
-    for name in [
-        &KEEP_ALIVE,
-        &PROXY_CONNECTION,
-        &header::PROXY_AUTHENTICATE,
-        &header::PROXY_AUTHORIZATION,
-        &header::TE,
-        &header::TRANSFER_ENCODING,
-        &UPGRADE,
-    ] {
-        headers.remove(name);
+    chain.extend_from_slice(peer.ip_text.as_bytes());
+    push(&mut head, X_FORWARDED_FOR.as_str(), &chain);
+    if !names_proto {
+        push(&mut head, X_FORWARDED_PROTO.as_str(), b"http");
     }
+    if !names_host {
+        push(&mut head, X_FORWARDED_HOST.as_str(), host);
+    }
+    push(&mut head, X_REQUEST_ID.as_str(), about.request_id.as_bytes());
+    if about.client == peer.ip {
+        push(&mut head, "p-ip", peer.ip_text.as_bytes());
+    } else {
+        push(&mut head, "p-ip", about.client.to_string().as_bytes());
+    }
+    if peer.ip.is_loopback() && !is_forwarded {
+        push(&mut head, "p-internal", b"1");
+    }
+    match about.body {
+        BodySize::Unsaid => {}
+        BodySize::Length(length) => {
+            push(&mut head, CONTENT_LENGTH.as_str(), length.to_string().as_bytes());
+        }
+        BodySize::Unknown => push(&mut head, TRANSFER_ENCODING.as_str(), b"chunked"),
+    }
+    if let Some(protocol) = about.upgrade {
+        push(&mut head, CONNECTION.as_str(), b"upgrade");
+        push(&mut head, UPGRADE.as_str(), protocol.as_bytes());
+    }
+    head.extend_from_slice(b"\r\n");
+    Bytes::from(head)
 }
 
-fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(',').map(str::trim))
+fn push(head: &mut Vec<u8>, name: &str, value: &[u8]) {
+    head.extend_from_slice(name.as_bytes());
+    head.extend_from_slice(b": ");
+    head.extend_from_slice(value);
+    head.extend_from_slice(b"\r\n");
+}
+
+/// Whether a field is for one connection alone, as is `Connection` itself (RFC 9110, section 7.6.1).
+pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
+    const ONE_HOP: [HeaderName; 7] = [
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+        header::PROXY_AUTHENTICATE,
+        header::PROXY_AUTHORIZATION,
+        header::TE,
+        TRANSFER_ENCODING,
+        UPGRADE,
+    ];
+    ONE_HOP.contains(name)
+}
+
+/// The options of one `Connection` field.
+pub(crate) fn options_of(value: &HeaderValue) -> impl Iterator<Item = &str> + Clone {
+    value.to_str().unwrap_or_default().split(',').map(str::trim)
+}
+
+/// The fields that options of `Connection` name: they too are for one connection alone.
+pub(crate) fn fields_named_by<'a>(
+    options: impl Iterator<Item = &'a str>,
+) -> impl Iterator<Item = HeaderName> {
+    let is_usual = |option: &str| {
+        ["keep-alive", "close", "upgrade"].iter().any(|usual| option.eq_ignore_ascii_case(usual))
+    };
+    options
+        .filter(move |option| !is_usual(option))
+        .filter_map(|option| HeaderName::from_bytes(option.as_bytes()).ok())
+        .filter(|name| !is_protected(name))
 }
 
 /// Fields that end-to-end meaning hangs on: naming them in `Connection` removes nothing.
 fn is_protected(name: &HeaderName) -> bool {
     const PROTECTED: [HeaderName; 16] = [
         HOST,
-        header::CONTENT_LENGTH,
+        CONTENT_LENGTH,
         header::CONTENT_TYPE,
         header::CONTENT_ENCODING,
         header::CONTENT_RANGE,
@@ -163,19 +225,13 @@ fn is_ours(name: &str) -> bool {
         || [X_REQUEST_ID, FORWARDED, X_REAL_IP, CF_CONNECTING_IP].iter().any(|ours| name == ours.as_str())
 }
 
-/// Removes what a client sends under the front's names, and under names that CGI and WSGI read as them:
+/// Whether a client sends this under a name of the front's, or under one that CGI and WSGI read as such:
 /// `_` and `-` are one letter there. Of a trusted proxy its word about the client stays.
-fn remove_forged(headers: &mut HeaderMap, is_trusted: bool) {
-    let is_forged = |name: &HeaderName| {
-        let text = name.as_str();
-        if text.contains('_') {
-            is_ours(&text.replace('_', "-"))
-        } else {
-            is_ours(text) && !(is_trusted && !text.starts_with("p-") && name != X_REQUEST_ID)
-        }
-    };
-    let forged: Vec<HeaderName> = headers.keys().filter(|name| is_forged(name)).cloned().collect();
-    for name in forged {
-        headers.remove(name);
+fn is_forged(name: &HeaderName, is_trusted: bool) -> bool {
+    let text = name.as_str();
+    if text.contains('_') {
+        is_ours(&text.replace('_', "-"))
+    } else {
+        is_ours(text) && !(is_trusted && !text.starts_with("p-") && *name != X_REQUEST_ID)
     }
 }

@@ -42,12 +42,15 @@
 //! under way is bounded by the descriptors of the process: where they end, accepting pauses.
 
 mod answer;
+mod answer_head;
 mod beneath;
 mod body;
+mod chunked;
 mod connection;
 mod content_type;
 mod destination;
 mod dial;
+mod exchange;
 mod files;
 mod forward;
 mod front;

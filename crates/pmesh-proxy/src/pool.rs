@@ -1,16 +1,7 @@
 //! The idle connections of one front thread.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
-use hyper::client::conn::http1::SendRequest;
 use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
@@ -18,30 +9,9 @@ use tokio::{
 };
 
 use crate::{
-    body::RequestBody,
+    exchange::Connection,
     upstream::{InFlight, Live},
 };
-
-/// A connection to an upstream that is made and not at work.
-pub(crate) struct Connection {
-    pub(crate) sender: SendRequest<RequestBody>,
-    /// Set when a byte comes in.
-    pub(crate) received: Arc<AtomicBool>,
-    /// Whether an answer came over it before.
-    pub(crate) is_reused: bool,
-}
-
-impl Connection {
-    /// Whether a byte came back since [`Connection::listen`].
-    pub(crate) fn has_received(&self) -> bool {
-        self.received.load(Ordering::Relaxed)
-    }
-
-    /// A request begins.
-    pub(crate) fn listen(&self) {
-        self.received.store(false, Ordering::Relaxed);
-    }
-}
 
 /// Idle connections, the last one used first.
 ///
@@ -66,7 +36,7 @@ struct State {
 }
 
 struct Idle {
-    connection: Connection,
+    connection: Box<Connection>,
     until: Instant,
     /// Keeps the address under which this entry is found.
     _live: Arc<Live>,
@@ -87,7 +57,8 @@ impl Pool {
         Self(Arc::new(Shared { state: Mutex::default(), cap, time, filled: Notify::new() }))
     }
 
-    pub(crate) fn take(&self, live: &Arc<Live>) -> Option<Connection> {
+    /// The one used last, if it is open; `surely` asks the system, for what cannot be sent twice.
+    pub(crate) fn take(&self, live: &Arc<Live>, surely: bool) -> Option<Box<Connection>> {
         let mut state = self.0.state.lock();
         let idle = state.idle.get_mut(&key_of(live))?;
         let now = Instant::now();
@@ -95,7 +66,7 @@ impl Pool {
             if last.until <= now {
                 // The others are older.
                 idle.clear();
-            } else if last.connection.sender.is_ready() {
+            } else if last.connection.is_open() && (!surely || last.connection.is_open_now()) {
                 return Some(last.connection);
             }
         }
@@ -103,7 +74,7 @@ impl Pool {
     }
 
     /// Keeps a connection, or closes it where its upstream is withdrawn or has enough of them.
-    fn put(&self, connection: Connection, live: Arc<Live>) {
+    fn put(&self, connection: Box<Connection>, live: Arc<Live>) {
         if live.is_withdrawn() {
             return;
         }
@@ -140,7 +111,7 @@ impl Pool {
             }
             let now = Instant::now();
             self.0.state.lock().idle.retain(|_, idle| {
-                idle.retain(|one| one.until > now && !one.connection.sender.is_closed());
+                idle.retain(|one| one.until > now && one.connection.is_open());
                 !idle.is_empty()
             });
         }
@@ -149,7 +120,7 @@ impl Pool {
 
 /// A connection at work: goes back to the pool when its answer has ended, and is closed if it is dropped.
 pub(crate) struct Lease {
-    pub(crate) connection: Connection,
+    pub(crate) connection: Box<Connection>,
     pub(crate) pool: Pool,
     pub(crate) in_flight: InFlight,
 }
@@ -157,14 +128,12 @@ pub(crate) struct Lease {
 impl Lease {
     pub(crate) fn give_back(self) {
         let Self { mut connection, pool, in_flight } = self;
-        connection.is_reused = true;
-        if connection.sender.is_ready() {
+        if connection.is_usable() {
             pool.put(connection, in_flight.live().clone());
-        } else {
-            // The rest of an upload is on its way, or the connection has yet to notice its end. It is the
-            // upstream's work as long as that takes.
+        } else if !connection.is_sent() {
+            // It is the upstream's work as long as the rest of the upload takes.
             tokio::spawn(async move {
-                if connection.sender.ready().await.is_ok() {
+                if connection.finish_upload().await {
                     pool.put(connection, in_flight.live().clone());
                 }
             });

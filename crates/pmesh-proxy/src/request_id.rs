@@ -7,6 +7,8 @@ use std::{
 
 use http::HeaderValue;
 
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
 /// Makes ids of 32 hexadecimal digits: a counter through two hashes with random keys, so that an id
 /// neither repeats nor tells how many there were. They are no secrets.
 #[derive(Debug, Default)]
@@ -18,7 +20,11 @@ pub(crate) struct RequestIds {
 impl RequestIds {
     pub(crate) fn next(&self) -> HeaderValue {
         let count = self.count.fetch_add(1, Ordering::Relaxed);
-        let [high, low] = [&self.keys[0], &self.keys[1]].map(|key| key.hash_one(count));
-        HeaderValue::try_from(format!("{high:016x}{low:016x}")).expect("hexadecimal digits are visible")
+        let hashes = self.keys.each_ref().map(|key| key.hash_one(count).to_be_bytes());
+        let digit = |nibble: u8| DIGITS[usize::from(nibble & 15)];
+        let id = hashes.as_flattened().iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]);
+        let mut text = [0; 32];
+        text.iter_mut().zip(id).for_each(|(place, digit)| *place = digit);
+        HeaderValue::from_bytes(&text).expect("hexadecimal digits are visible")
     }
 }

@@ -1,25 +1,25 @@
 //! A request's way through the front: client session, host, routes, answer.
 
-use std::{sync::Arc, time::Instant};
+use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Instant};
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-    header::{HOST, TRANSFER_ENCODING},
-    uri::PathAndQuery,
+    header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING},
 };
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use pmesh_sessions::{ClientKey, Verdict};
 use tokio::{runtime::Handle, sync::watch};
 
 use crate::{
     answer::{Asked, Reason},
-    body::{AnswerBody, LocalBody, RequestBody},
+    body::{AnswerBody, LocalBody},
     connection::{ConnectionInfo, Occupied},
     files::{self, Found},
     forward::{self, Outgoing, WantedUpgrade},
     front::{FrontLimits, Stage},
-    header::{self, Sender, X_FORWARDED_FOR, X_REQUEST_ID},
+    header::{self, About, BodySize, Peer, X_FORWARDED_FOR, X_REQUEST_ID},
     host,
     path::Path,
     pool::Pool,
@@ -56,36 +56,42 @@ pub(crate) struct ThreadContext {
     pub(crate) stage: watch::Receiver<Stage>,
 }
 
-/// Answers a request.
-pub(crate) async fn respond(
-    thread: Arc<ThreadContext>,
-    connection: ConnectionInfo,
-    request: Request<Incoming>,
+/// What the requests of a client's connection share.
+pub(crate) struct Caller {
+    pub(crate) thread: Arc<ThreadContext>,
+    pub(crate) connection: ConnectionInfo,
+    peer: Peer,
     occupied: Occupied,
-) -> Response<AnswerBody> {
-    let peer = connection.peer.ip();
-    let tables = &thread.tables;
-    let is_trusted = tables.trusted().contains(peer);
+}
+
+impl Caller {
+    pub(crate) fn new(thread: Arc<ThreadContext>, connection: ConnectionInfo, occupied: Occupied) -> Self {
+        let ip = connection.peer.ip();
+        let peer = Peer::new(ip, thread.tables.trusted().contains(ip));
+        Self { thread, connection, peer, occupied }
+    }
+}
+
+/// Answers a request.
+pub(crate) async fn respond(caller: Arc<Caller>, request: Request<Incoming>) -> Response<AnswerBody> {
+    let tables = &caller.thread.tables;
     let chain = request.headers().get_all(X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
-    let client = tables.trusted().client_of(peer, chain);
-    let sender = Sender { peer, is_trusted, client };
+    let client = tables.trusted().client_of(caller.peer.ip, chain);
     let verdict = tables.sessions().record(ClientKey::from(client), Instant::now());
 
-    let id = header::kept_request_id(request.headers()).cloned().unwrap_or_else(|| thread.request_ids.next());
+    let id = header::kept_request_id(request.headers()).cloned();
+    let id = id.unwrap_or_else(|| caller.thread.request_ids.next());
     let asked = Asked::by(request.method(), request.headers());
     let mut answer = match verdict {
         Verdict::Blocked { until: _ } => asked.answer(Reason::Blocked),
-        Verdict::Allow => match check(&request) {
-            Ok(name) => route(&thread, connection, request, &name, sender, &id, asked, occupied).await,
-            Err(reason) => asked.answer(reason),
-        },
+        Verdict::Allow => route(&caller, request, client, &id, asked).await,
     };
     answer.headers_mut().insert(X_REQUEST_ID, id);
     answer
 }
 
 /// Refuses what hyper lets through and no program should see, and finds the host that a request is for.
-fn check(request: &Request<Incoming>) -> Result<String, Reason> {
+fn check(request: &Request<Incoming>) -> Result<Cow<'_, str>, Reason> {
     if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
         return Err(Reason::MethodRefused);
     }
@@ -104,16 +110,16 @@ fn check(request: &Request<Incoming>) -> Result<String, Reason> {
 }
 
 /// RFC 9112, section 3.2: exactly one `Host`, and the target's authority before it.
-fn host_of(target: &Uri, headers: &HeaderMap, version: Version) -> Result<String, Reason> {
+fn host_of<'a>(target: &'a Uri, headers: &'a HeaderMap, version: Version) -> Result<Cow<'a, str>, Reason> {
     let mut hosts = headers.get_all(HOST).iter();
     let host = hosts.next();
     if hosts.next().is_some() {
         return Err(Reason::Malformed("the request names two hosts"));
     }
     let in_field = match host {
-        None if version < Version::HTTP_11 => Some(String::new()),
+        None if version < Version::HTTP_11 => Some(Cow::Borrowed("")),
         None => None,
-        Some(value) => value.to_str().ok().and_then(host::name_in).map(String::from),
+        Some(value) => value.to_str().ok().and_then(host::name_in),
     };
     let in_field =
         in_field.ok_or(Reason::Malformed("the request names no host, or what it names is none"))?;
@@ -123,59 +129,59 @@ fn host_of(target: &Uri, headers: &HeaderMap, version: Version) -> Result<String
             Err(Reason::Malformed("the target of the request is no http address"))
         }
         Some(authority) => host::name_in(authority.as_str())
-            .map(String::from)
             .ok_or(Reason::Malformed("the target of the request names no host")),
     }
 }
 
-#[allow(clippy::too_many_arguments, reason = "the parts of one request; a struct would only rename them")]
 async fn route(
-    thread: &Arc<ThreadContext>,
-    connection: ConnectionInfo,
+    caller: &Caller,
     mut request: Request<Incoming>,
-    name: &str,
-    sender: Sender,
+    client: IpAddr,
     id: &HeaderValue,
     asked: Asked,
-    occupied: Occupied,
 ) -> Response<AnswerBody> {
+    let thread = &caller.thread;
+    let name = match check(&request) {
+        Ok(name) => name,
+        Err(reason) => return asked.answer(reason),
+    };
     if name == LOCAL_HOST
         && let Some((handler, control)) = &thread.local
     {
-        return handed_over(handler, control, request, connection, asked).await;
+        drop(name);
+        return handed_over(handler, control, request, caller.connection, asked).await;
     }
     if request.method() == Method::OPTIONS && request.uri().path() == "*" {
         return asked.text(StatusCode::NO_CONTENT, "");
     }
-    let raw_path = request.uri().path().to_owned();
-    let Ok(path) = Path::read(&raw_path) else {
+    // The request is given away below, and the path is needed until then.
+    let uri = request.uri().clone();
+    let Ok(path) = Path::read(uri.path()) else {
         return asked.answer(Reason::Malformed("the path of the request can be read in two ways"));
     };
-    let routing = thread.tables.routing();
-    let Some((site, seen)) = routing.site(name) else {
+    let Some((site, seen)) = thread.tables.routing().site(&name).map(|(site, seen)| (site.clone(), seen))
+    else {
         return asked.answer(Reason::UnknownHost);
     };
-    let site = site.clone();
-    drop(routing);
 
     let mut refused_method = false;
     for end in site.ends(&seen, &path.compared) {
         match end {
             End::Upstreams(upstreams) => {
-                let outgoing = outgoing(&mut request, &path, sender, id, occupied);
-                let body = RequestBody::new(request.into_body());
-                return forward::forward(&thread.pool, upstreams, outgoing(body), asked).await;
+                let (head, protocol, size) = outgoing(&request, &path, caller, client, id);
+                let upgrade = protocol.map(|protocol| WantedUpgrade {
+                    protocol,
+                    client: hyper::upgrade::on(&mut request),
+                    occupied: caller.occupied.clone(),
+                });
+                let method = request.method().clone();
+                let body = Some(request.into_body()).filter(|body| !body.is_end_stream());
+                let is_chunked = size == BodySize::Unknown;
+                let outgoing = Outgoing { method, head, body, is_chunked, upgrade };
+                return forward::forward(&thread.pool, upstreams, outgoing, asked).await;
             }
             End::Files(files) => {
-                match files::find(
-                    files,
-                    request.method(),
-                    request.headers(),
-                    &path,
-                    request.uri().query(),
-                    asked,
-                )
-                .await
+                match files::find(files, request.method(), request.headers(), &path, uri.query(), asked).await
                 {
                     Found::Answer(answer) => return answer,
                     Found::Nothing => {}
@@ -191,45 +197,40 @@ async fn route(
     asked.answer(if refused_method { Reason::MethodNotAllowed("GET, HEAD") } else { Reason::NoRoute })
 }
 
-/// The request as the upstream gets it; its body is put in last.
+/// The head of the request as the upstream gets it, the protocol it asks for, and how the body comes.
 fn outgoing(
-    request: &mut Request<Incoming>,
+    request: &Request<Incoming>,
     path: &Path<'_>,
-    sender: Sender,
+    caller: &Caller,
+    client: IpAddr,
     id: &HeaderValue,
-    occupied: Occupied,
-) -> impl FnOnce(RequestBody) -> Outgoing + use<> {
+) -> (Bytes, Option<HeaderValue>, BodySize) {
+    let headers = request.headers();
     // An upgrade with a body is passed on without the upgrade: where it ends would be a matter of taste.
-    let is_plain = hyper::body::Body::is_end_stream(request.body());
-    let protocol = header::wanted_upgrade(request.headers()).filter(|_| is_plain);
-    let upgrade = protocol.map(|protocol| WantedUpgrade {
-        protocol,
-        client: hyper::upgrade::on(&mut *request),
-        occupied,
-    });
-    let uri = origin_form(request.uri(), path);
-    let method = request.method().clone();
-    let authority =
-        request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
-    let mut headers = std::mem::take(request.headers_mut());
-    if let Some(authority) = authority {
-        headers.insert(HOST, authority);
-    }
-    headers.entry(HOST).or_insert(HeaderValue::from_static(""));
-    header::toward_upstream(&mut headers, sender, id);
-    move |body| Outgoing { method, uri, headers, body, upgrade }
+    let protocol = header::wanted_upgrade(headers).filter(|_| request.body().is_end_stream());
+    let body = match request.body().size_hint().exact() {
+        None => BodySize::Unknown,
+        Some(0) if !headers.contains_key(CONTENT_LENGTH) => BodySize::Unsaid,
+        Some(length) => BodySize::Length(length),
+    };
+    let host = match request.uri().authority() {
+        Some(authority) => authority.as_str().as_bytes(),
+        None => headers.get(HOST).map_or(&b""[..], HeaderValue::as_bytes),
+    };
+    let about = About { peer: &caller.peer, client, request_id: id, upgrade: protocol.as_ref(), body };
+    let target = target(request.uri(), path);
+    let head = header::toward_upstream(request.method(), &target, host, headers, &about);
+    (head, protocol, body)
 }
 
-/// The target as it is sent to a server (RFC 9112, section 3.2.1), with the path that was routed.
-fn origin_form(target: &Uri, path: &Path<'_>) -> Uri {
-    if target.authority().is_none() && target.path() == path.forwarded {
-        return target.clone();
+/// The target as it is sent to a server, in origin form (RFC 9112, section 3.2.1), with the path that was
+/// routed.
+fn target<'a>(uri: &'a Uri, path: &Path<'a>) -> Cow<'a, str> {
+    match (uri.path_and_query(), uri.query()) {
+        (Some(both), _) if uri.path() == path.forwarded => Cow::Borrowed(both.as_str()),
+        (_, Some(query)) => Cow::Owned(format!("{}?{query}", path.forwarded)),
+        (_, None) => path.forwarded.clone(),
     }
-    let text = match target.query() {
-        Some(query) => format!("{}?{query}", path.forwarded),
-        None => path.forwarded.clone().into_owned(),
-    };
-    PathAndQuery::try_from(text).map_or_else(|_| Uri::default(), Uri::from)
 }
 
 async fn handed_over(

@@ -91,8 +91,7 @@ impl Tables {
     /// A set of upstreams whose key was there before keeps its upstreams, its counters and its queue:
     /// `upstreams` and `when_empty` in `routing` are for new keys alone (those of a key that
     /// [`set_upstreams`](Self::set_upstreams) had named already are kept as well). What waits for an
-    /// upstream of a key that is gone is answered 503; withdrawing and cutting its upstreams goes on
-    /// working.
+    /// upstream of a key that is gone is answered 503; withdrawing its upstreams goes on working.
     pub fn set_routing(&self, routing: Routing) {
         let mut registry = self.0.registry.lock();
         let mut before = std::mem::take(&mut registry.destinations);
@@ -155,7 +154,7 @@ impl Tables {
     /// At once, also if the future is never polled or dropped: they get no new request, every front
     /// thread closes its idle connections to them and keeps no new one. The future resolves when all
     /// threads have said so and no request, websocket or stream to them is in flight; it has no time
-    /// limit of its own (see [`cut`](Self::cut)). Without a front it waits for what is in flight alone.
+    /// limit of its own. Without a front it waits for what is in flight alone.
     /// What is not in the set, or was there before and is still at work, is waited for in the same way. An
     /// upstream that is put back meanwhile is not waited for any longer.
     pub fn withdraw(
@@ -196,14 +195,6 @@ impl Tables {
             for live in leaving.iter() {
                 live.quiet().await;
             }
-        }
-    }
-
-    /// Ends what is in flight to these upstreams at this moment: their drain time is over.
-    pub fn cut(&self, upstream_ids: &[u64]) {
-        let mut registry = self.0.registry.lock();
-        for live in registry.lives().filter(|live| upstream_ids.contains(&live.upstream.id)) {
-            live.cut();
         }
     }
 

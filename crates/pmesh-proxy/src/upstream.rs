@@ -39,9 +39,6 @@ pub(crate) struct Live {
     /// No idle connection is kept.
     withdrawn: AtomicBool,
     quiet: Notify,
-    /// How often [`Live::cut`] was called: what began before the last time ends.
-    cuts: AtomicU64,
-    cut: Notify,
     request_count: AtomicU64,
     error_count: AtomicU64,
     server_error_count: AtomicU64,
@@ -57,8 +54,6 @@ impl Live {
             connections: AtomicUsize::new(0),
             withdrawn: AtomicBool::new(false),
             quiet: Notify::new(),
-            cuts: AtomicU64::new(0),
-            cut: Notify::new(),
             request_count: AtomicU64::new(0),
             error_count: AtomicU64::new(0),
             server_error_count: AtomicU64::new(0),
@@ -103,12 +98,6 @@ impl Live {
         }
     }
 
-    /// Ends what is in flight at this moment.
-    pub(crate) fn cut(&self) {
-        self.cuts.fetch_add(1, Ordering::SeqCst);
-        self.cut.notify_waiters();
-    }
-
     pub(crate) fn count_answer(&self, status: http::StatusCode) {
         if status.is_server_error() {
             self.server_error_count.fetch_add(1, Ordering::Relaxed);
@@ -145,15 +134,13 @@ impl Live {
 #[derive(Debug)]
 pub(crate) struct InFlight {
     live: Arc<Live>,
-    cuts: u64,
 }
 
 impl InFlight {
     pub(crate) fn begin(live: Arc<Live>) -> Self {
         live.in_flight.fetch_add(1, Ordering::SeqCst);
         live.request_count.fetch_add(1, Ordering::Relaxed);
-        let cuts = live.cuts.load(Ordering::SeqCst);
-        Self { live, cuts }
+        Self { live }
     }
 
     pub(crate) fn live(&self) -> &Arc<Live> {
@@ -162,12 +149,7 @@ impl InFlight {
 
     pub(crate) fn connecting(&self) -> OpenConnection {
         self.live.connections.fetch_add(1, Ordering::SeqCst);
-        OpenConnection { live: self.live.clone(), cuts: self.cuts }
-    }
-
-    /// Returns when the upstream is cut.
-    pub(crate) async fn cut(&self) {
-        was_cut(&self.live, self.cuts).await;
+        OpenConnection { live: self.live.clone() }
     }
 }
 
@@ -181,29 +163,10 @@ impl Drop for InFlight {
 #[derive(Debug)]
 pub(crate) struct OpenConnection {
     live: Arc<Live>,
-    cuts: u64,
-}
-
-impl OpenConnection {
-    /// Returns when the upstream is cut.
-    pub(crate) async fn cut(&self) {
-        was_cut(&self.live, self.cuts).await;
-    }
 }
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.live.left(&self.live.connections);
-    }
-}
-
-async fn was_cut(live: &Live, since: u64) {
-    loop {
-        let mut cut = std::pin::pin!(live.cut.notified());
-        cut.as_mut().enable();
-        if live.cuts.load(Ordering::SeqCst) != since {
-            return;
-        }
-        cut.await;
     }
 }

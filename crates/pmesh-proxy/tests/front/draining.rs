@@ -9,7 +9,6 @@ use tokio::net::TcpStream;
 use crate::rig::{Client, PATIENCE, Rig, Upstreamer, key, quick, tables, to_upstreams, within};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: site.test\r\n\r\n";
-const POST: &str = "POST / HTTP/1.1\r\nHost: site.test\r\nContent-Length: 4\r\n\r\nbody";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 /// A request that an upstream works on.
@@ -94,38 +93,6 @@ async fn without_a_front_a_withdrawal_is_done_at_once() {
     tables.set_routing(to_upstreams(vec![upstreamer.upstream.clone()], WhenEmpty::Wait, quick()));
     within(tables.withdraw(&key(), &[upstreamer.upstream.id])).await;
     assert_eq!(tables.statistics(&key()), []);
-}
-
-#[tokio::test]
-async fn a_cut_ends_what_the_drain_time_did_not() {
-    let upstreamer = Upstreamer::new().await;
-    let id = upstreamer.upstream.id;
-    let rig = Rig::of(vec![upstreamer.upstream.clone()]);
-    let (mut silent, mut silent_up) = under_way(&rig, &upstreamer, POST).await;
-    let (mut half, mut half_up) = under_way(&rig, &upstreamer, GET).await;
-    half_up.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n").await;
-    half.head().await;
-    let mut left = Box::pin(rig.tables.withdraw(&key(), &[id]));
-    assert!(poll!(&mut left).is_pending());
-    rig.tables.cut(&[id]);
-    within(left).await;
-    assert_eq!(silent.answer().await.status, 502);
-    assert_eq!(half.until_end().await, "4\r\nhalf\r\n", "cut, not ended");
-    silent_up.until_end().await;
-    half_up.until_end().await;
-}
-
-#[tokio::test]
-async fn a_cut_request_that_was_not_answered_goes_to_the_next_upstream_if_that_does_no_harm() {
-    let upstreamer = Upstreamer::new().await;
-    let (new, _seen) = Upstreamer::new().await.serving("new");
-    let rig = Rig::of(vec![upstreamer.upstream.clone()]);
-    let (mut client, _upstream) = under_way(&rig, &upstreamer, GET).await;
-    let left = rig.tables.withdraw(&key(), &[upstreamer.upstream.id]);
-    rig.tables.cut(&[upstreamer.upstream.id]);
-    within(left).await;
-    rig.tables.set_upstreams(&key(), vec![new], WhenEmpty::Wait);
-    assert_eq!(client.answer().await.body, "new");
 }
 
 #[tokio::test]

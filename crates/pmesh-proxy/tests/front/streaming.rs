@@ -168,18 +168,6 @@ async fn a_websocket_is_a_tunnel_once_the_upstream_agrees_and_is_in_flight_until
 }
 
 #[tokio::test]
-async fn a_websocket_that_outlives_the_drain_time_is_cut() {
-    let (rig, upstreamer) = rig().await;
-    let (mut client, mut upstream, _) = begun(&rig, &upstreamer, WEBSOCKET).await;
-    upstream.send(SWITCH).await;
-    client.head().await;
-    let left = rig.tables.withdraw(&key(), &[upstreamer.upstream.id]);
-    rig.tables.cut(&[upstreamer.upstream.id]);
-    within(left).await;
-    assert!(client.is_closed().await && upstream.is_closed().await);
-}
-
-#[tokio::test]
 async fn an_upgrade_that_is_refused_leaves_the_connection_to_ordinary_requests() {
     let (rig, upstreamer) = rig().await;
     let smuggled = "GET /second HTTP/1.1\r\nHost: other.test\r\n\r\n";

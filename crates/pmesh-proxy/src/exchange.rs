@@ -1,0 +1,429 @@
+//! One request and its answer on a connection to an upstream.
+//!
+//! No task stands between a client's connection and the upstream's: whoever waits for the answer also
+//! sends the rest of the request, and dropping it closes the connection.
+
+use std::{
+    io::{self, IoSlice},
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use hyper::body::{Body as _, Incoming};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWrite as _},
+    net::TcpStream,
+    time::{Instant, Sleep, sleep_until},
+};
+
+use crate::{
+    answer_head::{self, AnswerHead, BodyEnd, NoAnswer},
+    chunked::{self, Chunked, Taken},
+    upstream::OpenConnection,
+};
+
+/// What a connection reads at once at first, and at most, in bytes.
+const FIRST_READ: usize = 8 << 10;
+const LARGEST_READ: usize = 64 << 10;
+/// With less room than this the buffer is made larger, or anew.
+const LEAST_READ: usize = 1 << 10;
+
+/// A connection to an upstream and what is under way on it.
+pub(crate) struct Connection {
+    stream: TcpStream,
+    /// What was read and not taken.
+    buffer: BytesMut,
+    read_size: usize,
+    /// Rings some time before, or at, the last deadline; set anew only where it rang too early.
+    alarm: Option<Pin<Box<Sleep>>>,
+    /// Whether an answer came over it before.
+    is_reused: bool,
+    upload: Upload,
+    download: Download,
+    open: OpenConnection,
+}
+
+/// A request on its way to an upstream.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    /// What is to be written next, the head first; the empty ones are written.
+    pieces: [Bytes; 4],
+    /// What has yet to come from the client.
+    body: Option<Incoming>,
+    is_chunked: bool,
+    /// Whether the system took any of it.
+    has_left: bool,
+}
+
+/// An answer on its way from an upstream.
+#[derive(Debug)]
+struct Download {
+    rest: Rest,
+    /// Whether a byte of it came.
+    has_begun: bool,
+    /// Whether the connection may be used again behind it.
+    is_kept: bool,
+}
+
+/// What is left of an answer's body.
+#[derive(Debug)]
+enum Rest {
+    Nothing,
+    Length(u64),
+    Chunked(Chunked),
+    Close,
+}
+
+/// Why no answer came.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Nothing of the request has left; here it is.
+    Unsent(Box<Upload>),
+    /// It has left, and no answer came.
+    Sent {
+        is_stale: bool,
+        has_begun: bool,
+    },
+    /// The client broke off, or what it sent is no body.
+    Client,
+    TooSlow,
+}
+
+/// What stopped an upload.
+enum UploadError {
+    Client,
+    Upstream(io::Error),
+}
+
+impl Upload {
+    /// A request with this head and body; in chunks where its length is not in the head.
+    pub(crate) fn new(head: Bytes, body: Option<Incoming>, is_chunked: bool) -> Self {
+        Self { pieces: [head, Bytes::new(), Bytes::new(), Bytes::new()], body, is_chunked, has_left: false }
+    }
+
+    fn is_over(&self) -> bool {
+        self.body.is_none() && self.is_written()
+    }
+
+    fn is_written(&self) -> bool {
+        self.pieces.iter().all(Bytes::is_empty)
+    }
+
+    /// Sends what there is; ready when all of it is with the system.
+    fn poll(&mut self, stream: &mut TcpStream, cx: &mut Context<'_>) -> Poll<Result<(), UploadError>> {
+        loop {
+            // The first piece of the body leaves together with the head.
+            let waits_for_client = self.pieces[1..].iter().all(Bytes::is_empty)
+                && !self.take_piece(cx).map_err(|()| UploadError::Client)?;
+            if self.is_written() {
+                return if waits_for_client && self.body.is_some() {
+                    Poll::Pending
+                } else {
+                    Poll::Ready(Ok(()))
+                };
+            }
+            ready!(self.poll_write(stream, cx)).map_err(UploadError::Upstream)?;
+        }
+    }
+
+    /// Takes the next piece of the body from the client, if one is there.
+    fn take_piece(&mut self, cx: &mut Context<'_>) -> Result<bool, ()> {
+        let Some(body) = &mut self.body else { return Ok(false) };
+        loop {
+            match Pin::new(&mut *body).poll_frame(cx) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(Some(Err(_))) => return Err(()),
+                // Trailer fields are dropped.
+                Poll::Ready(Some(Ok(frame))) => {
+                    let Ok(data) = frame.into_data() else { continue };
+                    if data.is_empty() {
+                        continue;
+                    }
+                    if self.is_chunked {
+                        let [_, begin, content, end] = &mut self.pieces;
+                        *begin = chunked::chunk_begin(data.len());
+                        (*content, *end) = (data, chunked::CHUNK_END);
+                    } else {
+                        self.pieces[1] = data;
+                        if body.is_end_stream() {
+                            self.body = None;
+                        }
+                    }
+                    return Ok(true);
+                }
+                Poll::Ready(None) => {
+                    self.body = None;
+                    if self.is_chunked {
+                        self.pieces[1] = chunked::LAST_CHUNK;
+                    }
+                    return Ok(self.is_chunked);
+                }
+            }
+        }
+    }
+
+    fn poll_write(&mut self, stream: &mut TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let slices = self.pieces.each_ref().map(|piece| IoSlice::new(piece));
+        let mut written = ready!(Pin::new(stream).poll_write_vectored(cx, &slices))?;
+        if written == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.has_left = true;
+        for piece in &mut self.pieces {
+            let of_this = written.min(piece.len());
+            piece.advance(of_this);
+            written -= of_this;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Connection {
+    pub(crate) fn new(stream: TcpStream, open: OpenConnection) -> Self {
+        Self {
+            stream,
+            buffer: BytesMut::new(),
+            read_size: FIRST_READ,
+            alarm: None,
+            is_reused: false,
+            upload: Upload::new(Bytes::new(), None, false),
+            download: Download { rest: Rest::Nothing, has_begun: false, is_kept: true },
+            open,
+        }
+    }
+
+    /// Whether an answer came over it before.
+    pub(crate) fn is_reused(&self) -> bool {
+        self.is_reused
+    }
+
+    /// Whether an idle connection is still open, as far as this thread was told; asks the system only where
+    /// it was told of something.
+    pub(crate) fn is_open(&self) -> bool {
+        // Bytes that nobody asked for are no better than an end.
+        let read = self.stream.try_read(&mut [0]);
+        read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// The same, and asks the system in any case: for requests that cannot be sent twice.
+    pub(crate) fn is_open_now(&self) -> bool {
+        let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
+        matches!(rustix::net::recv(&self.stream, &mut [0_u8], flags), Err(rustix::io::Errno::WOULDBLOCK))
+    }
+
+    /// Sends a request and returns the head of its answer; the body follows by [`Connection::poll_body`].
+    ///
+    /// `limit` counts from the moment when the whole request has left. Not cancel-safe: dropped, the
+    /// connection is of no more use.
+    pub(crate) async fn ask(
+        &mut self,
+        upload: Upload,
+        to_head: bool,
+        limit: Duration,
+    ) -> Result<AnswerHead, Failure> {
+        self.upload = upload;
+        self.download = Download { rest: Rest::Nothing, has_begun: false, is_kept: true };
+        let mut deadline = None;
+        std::future::poll_fn(|cx| self.poll_head(cx, to_head, limit, &mut deadline)).await
+    }
+
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        to_head: bool,
+        limit: Duration,
+        deadline: &mut Option<Instant>,
+    ) -> Poll<Result<AnswerHead, Failure>> {
+        match self.upload.poll(&mut self.stream, cx) {
+            Poll::Ready(Err(UploadError::Client)) => return Poll::Ready(Err(Failure::Client)),
+            Poll::Ready(Err(UploadError::Upstream(error))) => {
+                if !self.upload.has_left {
+                    return Poll::Ready(Err(self.unsent()));
+                }
+                tracing::debug!(%error, "an upstream took no more of a request");
+                // It may have answered all the same.
+                self.give_up_upload();
+            }
+            Poll::Ready(Ok(())) | Poll::Pending => {}
+        }
+        loop {
+            match ready_or_pending(self.poll_read(cx)) {
+                Some(Ok(0)) => return Poll::Ready(Err(self.sent())),
+                Some(Ok(_)) => {}
+                Some(Err(error)) => {
+                    tracing::debug!(%error, "an upstream broke off");
+                    return Poll::Ready(Err(self.sent()));
+                }
+                None => break,
+            }
+            match answer_head::take(&mut self.buffer, to_head) {
+                Ok(Some(head)) => return Poll::Ready(Ok(self.begun(head))),
+                Ok(None) => {}
+                Err(NoAnswer) => return Poll::Ready(Err(self.sent())),
+            }
+        }
+        if self.upload.is_over() {
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + limit);
+            if self.poll_alarm(cx, deadline).is_ready() {
+                return Poll::Ready(Err(Failure::TooSlow));
+            }
+        }
+        Poll::Pending
+    }
+
+    fn begun(&mut self, head: AnswerHead) -> AnswerHead {
+        self.is_reused = true;
+        self.download.is_kept &= head.is_kept;
+        self.download.rest = match head.body {
+            BodyEnd::Empty => Rest::Nothing,
+            BodyEnd::Length(length) => Rest::Length(length),
+            BodyEnd::Chunked => Rest::Chunked(Chunked::new()),
+            BodyEnd::Close => Rest::Close,
+        };
+        head
+    }
+
+    fn unsent(&mut self) -> Failure {
+        let upload = std::mem::replace(&mut self.upload, Upload::new(Bytes::new(), None, false));
+        Failure::Unsent(Box::new(upload))
+    }
+
+    fn sent(&self) -> Failure {
+        Failure::Sent { is_stale: self.is_reused, has_begun: self.download.has_begun }
+    }
+
+    /// Whoever answers early may be done with the request: the rest stays with the client, and what follows
+    /// on this connection would be read as something else.
+    fn give_up_upload(&mut self) {
+        self.upload = Upload::new(Bytes::new(), None, false);
+        self.download.is_kept = false;
+    }
+
+    /// The body as far as it came with the head, if that is all of it.
+    pub(crate) fn take_whole_body(&mut self) -> Option<Bytes> {
+        let Rest::Length(length) = self.download.rest else { return None };
+        let length = usize::try_from(length).ok().filter(|length| *length <= self.buffer.len())?;
+        self.download.rest = Rest::Nothing;
+        Some(self.buffer.split_to(length).freeze())
+    }
+
+    /// The next piece of the answer's body; sends what is left of the request meanwhile.
+    pub(crate) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        if !self.upload.is_over()
+            && let Poll::Ready(Err(_)) = self.upload.poll(&mut self.stream, cx)
+        {
+            // The answer has begun; what becomes of it does not hang on the rest of the request.
+            self.give_up_upload();
+        }
+        loop {
+            match self.take_piece() {
+                Ok(Taken::Data(data)) => return Poll::Ready(Some(Ok(data))),
+                Ok(Taken::End) => return Poll::Ready(None),
+                Ok(Taken::NeedsMore) => {}
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            }
+            match ready!(self.poll_read(cx)) {
+                Ok(0) if matches!(self.download.rest, Rest::Close) => self.download.rest = Rest::Nothing,
+                Ok(0) => return Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into()))),
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            }
+        }
+    }
+
+    fn take_piece(&mut self) -> io::Result<Taken> {
+        match &mut self.download.rest {
+            Rest::Nothing => Ok(Taken::End),
+            Rest::Chunked(chunked) => {
+                let taken = chunked.take(&mut self.buffer);
+                if chunked.is_over() {
+                    self.download.rest = Rest::Nothing;
+                }
+                taken.map_err(|_| io::ErrorKind::InvalidData.into())
+            }
+            Rest::Length(_) | Rest::Close if self.buffer.is_empty() => Ok(Taken::NeedsMore),
+            Rest::Close => Ok(Taken::Data(self.buffer.split().freeze())),
+            Rest::Length(left) => {
+                let size =
+                    usize::try_from(*left).map_or(self.buffer.len(), |left| left.min(self.buffer.len()));
+                *left -= size as u64;
+                if *left == 0 {
+                    self.download.rest = Rest::Nothing;
+                }
+                Ok(Taken::Data(self.buffer.split_to(size).freeze()))
+            }
+        }
+    }
+
+    /// Whether the whole answer was taken.
+    pub(crate) fn is_answered(&self) -> bool {
+        matches!(self.download.rest, Rest::Nothing)
+    }
+
+    /// What is left of the body, where that is known.
+    pub(crate) fn body_left(&self) -> Option<u64> {
+        match self.download.rest {
+            Rest::Nothing => Some(0),
+            Rest::Length(left) => Some(left),
+            Rest::Chunked(_) | Rest::Close => None,
+        }
+    }
+
+    /// Sends what is left of a request that was answered. Whether the connection may be used again then.
+    pub(crate) async fn finish_upload(&mut self) -> bool {
+        let sent = std::future::poll_fn(|cx| self.upload.poll(&mut self.stream, cx)).await;
+        sent.is_ok() && self.is_usable()
+    }
+
+    /// Whether a request that was answered has left whole.
+    pub(crate) fn is_sent(&self) -> bool {
+        self.upload.is_over()
+    }
+
+    /// Whether another request may follow one that was sent and answered: nothing may stand in the buffer,
+    /// because whoever answers without being asked answers the next one.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.download.is_kept && self.is_answered() && self.upload.is_over() && self.buffer.is_empty()
+    }
+
+    /// The stream, and what was read from it, of a connection that speaks something else from here on.
+    pub(crate) fn into_tunnel(self) -> (TcpStream, Bytes, OpenConnection) {
+        (self.stream, self.buffer.freeze(), self.open)
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.buffer.capacity() - self.buffer.len() < LEAST_READ {
+            self.buffer.reserve(self.read_size);
+        }
+        let room = self.buffer.capacity() - self.buffer.len();
+        let count = ready!(pin!(self.stream.read_buf(&mut self.buffer)).poll(cx))?;
+        if count == room {
+            self.read_size = (self.read_size * 2).min(LARGEST_READ);
+        }
+        self.download.has_begun |= count > 0;
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_alarm(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if alarm.deadline() > deadline {
+            alarm.as_mut().reset(deadline);
+        }
+        while alarm.as_mut().poll(cx).is_ready() {
+            if alarm.deadline() >= deadline {
+                return Poll::Ready(());
+            }
+            alarm.as_mut().reset(deadline);
+        }
+        Poll::Pending
+    }
+}
+
+fn ready_or_pending<T>(poll: Poll<T>) -> Option<T> {
+    match poll {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
+}
