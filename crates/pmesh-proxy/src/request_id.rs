@@ -21,10 +21,11 @@ impl RequestIds {
     pub(crate) fn next(&self) -> HeaderValue {
         let count = self.count.fetch_add(1, Ordering::Relaxed);
         let hashes = self.keys.each_ref().map(|key| key.hash_one(count).to_be_bytes());
-        let digit = |nibble: u8| DIGITS[usize::from(nibble & 15)];
-        let id = hashes.as_flattened().iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]);
         let mut text = [0; 32];
-        text.iter_mut().zip(id).for_each(|(place, digit)| *place = digit);
+        for (byte, pair) in hashes.as_flattened().iter().zip(text.chunks_exact_mut(2)) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
+        }
         HeaderValue::from_bytes(&text).expect("hexadecimal digits are visible")
     }
 }

@@ -1,6 +1,7 @@
 //! Virtual hosts and routes, as requests look them up.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashMap},
     sync::Arc,
 };
@@ -82,16 +83,21 @@ impl RoutingNow {
     }
 
     /// The site that a host belongs to, and the host as the site's patterns see it.
-    pub(crate) fn site<'a>(&'a self, name: &str) -> Option<(&'a Arc<SiteNow>, String)> {
+    pub(crate) fn site<'a>(&'a self, name: &'a str) -> Option<(&'a Arc<SiteNow>, Cow<'a, str>)> {
         for parent in host::with_parents(name) {
             if let Some(site) = self.by_name.get(parent) {
-                let subdomain = &name[..name.len() - parent.len()];
-                let seen = format!("{subdomain}{}", site.first_name.as_deref().unwrap_or(parent));
+                let seen = match site.first_name.as_deref() {
+                    Some(first) if first != parent => {
+                        let subdomain = &name[..name.len() - parent.len()];
+                        Cow::Owned(format!("{subdomain}{first}"))
+                    }
+                    Some(_) | None => Cow::Borrowed(name),
+                };
                 return Some((site, seen));
             }
         }
         let any = self.any.as_ref()?;
-        Some((any, any.first_name.clone().unwrap_or_else(|| name.to_owned())))
+        Some((any, Cow::Borrowed(any.first_name.as_deref().unwrap_or(name))))
     }
 }
 

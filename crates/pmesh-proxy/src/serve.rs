@@ -159,10 +159,12 @@ async fn route(
     let Ok(path) = Path::read(uri.path()) else {
         return asked.answer(Reason::Malformed("the path of the request can be read in two ways"));
     };
-    let Some((site, seen)) = thread.tables.routing().site(&name).map(|(site, seen)| (site.clone(), seen))
-    else {
+    let routing = thread.tables.routing();
+    let Some((site, seen)) = routing.site(&name) else {
         return asked.answer(Reason::UnknownHost);
     };
+    let (site, seen) = (site.clone(), seen.into_owned());
+    drop((routing, name));
 
     let mut refused_method = false;
     for end in site.ends(&seen, &path.compared) {

@@ -4,6 +4,7 @@ mod rig;
 
 mod balancing;
 mod draining;
+mod exchanges;
 mod local_host;
 mod message_fields;
 mod refusals;
