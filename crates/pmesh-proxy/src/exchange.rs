@@ -41,6 +41,8 @@ pub(crate) struct Connection {
     /// Whether an answer came over it before.
     is_reused: bool,
     upload: Upload,
+    /// What is left of a body that the upstream did not take.
+    abandoned: Option<Incoming>,
     download: Download,
     open: OpenConnection,
 }
@@ -85,6 +87,8 @@ pub(crate) enum Failure {
     Sent {
         is_stale: bool,
         has_begun: bool,
+        /// What was not read of its body.
+        left: Option<Incoming>,
     },
     /// The client broke off, or what it sent is no body.
     Client,
@@ -101,6 +105,11 @@ impl Upload {
     /// A request with this head and body; in chunks where its length is not in the head.
     pub(crate) fn new(head: Bytes, body: Option<Incoming>, is_chunked: bool) -> Self {
         Self { pieces: [head, Bytes::new(), Bytes::new(), Bytes::new()], body, is_chunked, has_left: false }
+    }
+
+    /// What is left of its body.
+    pub(crate) fn into_body(self) -> Option<Incoming> {
+        self.body
     }
 
     fn is_over(&self) -> bool {
@@ -189,6 +198,7 @@ impl Connection {
             alarm: None,
             is_reused: false,
             upload: Upload::new(Bytes::new(), None, false),
+            abandoned: None,
             download: Download { rest: Rest::Nothing, has_begun: false, is_kept: true },
             open,
         }
@@ -290,15 +300,21 @@ impl Connection {
         Failure::Unsent(Box::new(upload))
     }
 
-    fn sent(&self) -> Failure {
-        Failure::Sent { is_stale: self.is_reused, has_begun: self.download.has_begun }
+    fn sent(&mut self) -> Failure {
+        let left = self.upload.body.take().or_else(|| self.abandoned.take());
+        Failure::Sent { is_stale: self.is_reused, has_begun: self.download.has_begun, left }
     }
 
-    /// Whoever answers early may be done with the request: the rest stays with the client, and what follows
-    /// on this connection would be read as something else.
+    /// Nobody takes the rest of the request; the connection is of no use behind the answer.
     fn give_up_upload(&mut self) {
+        self.abandoned = self.upload.body.take();
         self.upload = Upload::new(Bytes::new(), None, false);
         self.download.is_kept = false;
+    }
+
+    /// What is left of a request's body that the upstream did not take.
+    pub(crate) fn take_abandoned(&mut self) -> Option<Incoming> {
+        self.abandoned.take()
     }
 
     /// The body as far as it came with the head, if that is all of it.

@@ -41,6 +41,17 @@ pub(crate) struct WantedUpgrade {
     pub(crate) occupied: Occupied,
 }
 
+/// How often an upstream may have executed a request before it is given up.
+const MAX_EXECUTIONS: u32 = 2;
+
+/// What a try that failed leaves.
+enum Again {
+    /// This can be sent.
+    With(Box<Upload>),
+    /// Nothing can; here is what is left of the body.
+    Never(Option<Incoming>),
+}
+
 /// What a try needs to know about its request.
 #[derive(Clone, Copy)]
 struct Ask {
@@ -55,13 +66,15 @@ struct Ask {
 ///
 /// What was never sent is tried on another upstream, whatever its method. What was sent is tried again
 /// only if it is GET, HEAD or OPTIONS without a body and no byte of an answer came: nobody can know
-/// whether it was executed. Dropped, the request is given up and its connection closed.
+/// whether it was executed; and that once, because it may be what ended the upstream. Dropped, the request
+/// is given up and its connection closed. With the answer comes what is left of the request's body and goes
+/// nowhere.
 pub(crate) async fn forward(
     pool: &Pool,
     to: &Arc<UpstreamsNow>,
     outgoing: Outgoing,
     asked: Asked,
-) -> Response<AnswerBody> {
+) -> (Response<AnswerBody>, Option<Incoming>) {
     let Outgoing { method, head, body, is_chunked, upgrade } = outgoing;
     let balancing = to.balancing.load_full();
     let LoadBalancing { retry, connect_timeout, response_timeout, .. } = &*balancing;
@@ -79,60 +92,68 @@ pub(crate) async fn forward(
     let mut waits_since = None;
     let mut tried: Vec<Arc<Live>> = Vec::new();
     let mut pause = retry.backoff;
-    let mut attempts = 0;
+    let (mut attempts, mut executions) = (0, 0);
     loop {
         let in_flight = match to.pick(&tried) {
             Picked::Upstream(in_flight) => in_flight,
-            Picked::Empty(crate::WhenEmpty::Refuse) => return asked.answer(Reason::Stopped),
+            Picked::Empty(crate::WhenEmpty::Refuse) => {
+                return (asked.answer(Reason::Stopped), upload.into_body());
+            }
             Picked::Empty(crate::WhenEmpty::Wait) => {
                 let since = *waits_since.get_or_insert_with(Instant::now);
                 match to.wait_for_one(head.len() as u64, since).await {
                     Ok(()) => continue,
-                    Err(_) => return asked.answer(Reason::NoUpstream),
+                    Err(_) => return (asked.answer(Reason::NoUpstream), upload.into_body()),
                 }
             }
         };
         let live = in_flight.live().clone();
         attempts += 1;
         let (is_upstreams_fault, back) = match attempt(pool, in_flight, upload, ask).await {
-            Ok((answer, lease)) => {
+            Ok((answer, mut lease)) => {
                 live.count_answer(answer.status);
-                return answer_of(answer, lease, upgrade, asked);
+                let left = lease.connection.take_abandoned();
+                return (answer_of(answer, lease, upgrade, asked), left);
             }
             Err(Failure::Client) => {
-                return asked.answer(Reason::Malformed("the body of the request is broken or incomplete"));
+                let reason = Reason::Malformed("the body of the request is broken or incomplete");
+                return (asked.answer(reason), None);
             }
             Err(Failure::TooSlow) => {
                 live.count_error();
-                return asked.answer(Reason::UpstreamTooSlow);
+                return (asked.answer(Reason::UpstreamTooSlow), None);
             }
-            Err(Failure::Unsent(upload)) => (true, Some(*upload)),
-            Err(Failure::Sent { is_stale, has_begun }) => {
-                let again = ask.may_repeat && !has_begun;
+            Err(Failure::Unsent(upload)) => (true, Again::With(upload)),
+            Err(Failure::Sent { is_stale, has_begun, left }) => {
                 // An app may close an idle connection whenever it likes.
-                (!is_stale || has_begun, again.then(|| Upload::new(head.clone(), None, false)))
+                let is_upstreams_fault = !is_stale || has_begun;
+                executions += u32::from(is_upstreams_fault);
+                let again = ask.may_repeat && !has_begun && executions < MAX_EXECUTIONS;
+                let upload = again.then(|| Box::new(Upload::new(head.clone(), None, false)));
+                (is_upstreams_fault, upload.map_or(Again::Never(left), Again::With))
             }
         };
         if is_upstreams_fault {
             live.count_error();
         }
-        let Some(back) = back.filter(|_| attempts < retry.attempts) else {
-            return asked.answer(Reason::BadUpstream);
+        upload = match back {
+            Again::With(upload) if attempts < retry.attempts => *upload,
+            Again::With(upload) => return (asked.answer(Reason::BadUpstream), upload.into_body()),
+            Again::Never(left) => return (asked.answer(Reason::BadUpstream), left),
         };
-        upload = back;
         if is_upstreams_fault {
             tried.push(live);
             if !to.has_other_than(&tried) {
                 tried.clear();
                 if begun.elapsed() + pause > retry.timeout {
-                    return asked.answer(Reason::BadUpstream);
+                    return (asked.answer(Reason::BadUpstream), upload.into_body());
                 }
                 to.changed_within(pause).await;
                 pause = pause.saturating_mul(2);
             }
         }
         if begun.elapsed() > retry.timeout {
-            return asked.answer(Reason::BadUpstream);
+            return (asked.answer(Reason::BadUpstream), upload.into_body());
         }
     }
 }

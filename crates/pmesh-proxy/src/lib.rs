@@ -50,6 +50,7 @@ mod connection;
 mod content_type;
 mod destination;
 mod dial;
+mod discard;
 mod exchange;
 mod files;
 mod forward;

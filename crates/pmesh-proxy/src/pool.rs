@@ -9,6 +9,7 @@ use tokio::{
 };
 
 use crate::{
+    discard::discard_late,
     exchange::Connection,
     upstream::{InFlight, Live},
 };
@@ -128,6 +129,9 @@ pub(crate) struct Lease {
 impl Lease {
     pub(crate) fn give_back(self) {
         let Self { mut connection, pool, in_flight } = self;
+        if let Some(left) = connection.take_abandoned() {
+            discard_late(left);
+        }
         if connection.is_usable() {
             pool.put(connection, in_flight.live().clone());
         } else if !connection.is_sent() {

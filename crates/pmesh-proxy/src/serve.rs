@@ -6,9 +6,13 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-    header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING},
+    header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING},
+    request::Parts,
 };
-use hyper::body::{Body as _, Incoming};
+use hyper::{
+    body::{Body as _, Incoming},
+    upgrade::OnUpgrade,
+};
 use pmesh_sessions::{ClientKey, Verdict};
 use tokio::{runtime::Handle, sync::watch};
 
@@ -16,6 +20,7 @@ use crate::{
     answer::{Asked, Reason},
     body::{AnswerBody, LocalBody},
     connection::{ConnectionInfo, Occupied},
+    discard::discard,
     files::{self, Found},
     forward::{self, Outgoing, WantedUpgrade},
     front::{FrontLimits, Stage},
@@ -74,39 +79,42 @@ impl Caller {
 
 /// Answers a request.
 pub(crate) async fn respond(caller: Arc<Caller>, request: Request<Incoming>) -> Response<AnswerBody> {
+    let (mut head, body) = request.into_parts();
+    let mut body = Some(body);
     let tables = &caller.thread.tables;
-    let chain = request.headers().get_all(X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
+    let chain = head.headers.get_all(X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
     let client = tables.trusted().client_of(caller.peer.ip, chain);
     let verdict = tables.sessions().record(ClientKey::from(client), Instant::now());
 
-    let id = header::kept_request_id(request.headers()).cloned();
+    let id = header::kept_request_id(&head.headers).cloned();
     let id = id.unwrap_or_else(|| caller.thread.request_ids.next());
-    let asked = Asked::by(request.method(), request.headers());
+    let asked = Asked::by(&head.method, &head.headers);
     let mut answer = match verdict {
         Verdict::Blocked { until: _ } => asked.answer(Reason::Blocked),
-        Verdict::Allow => route(&caller, request, client, &id, asked).await,
+        Verdict::Allow => route(&caller, &mut head, &mut body, client, &id, asked).await,
     };
+    discard(body, head.headers.contains_key(EXPECT), answer.headers_mut());
     answer.headers_mut().insert(X_REQUEST_ID, id);
     answer
 }
 
 /// Refuses what hyper lets through and no program should see, and finds the host that a request is for.
-fn check(request: &Request<Incoming>) -> Result<Cow<'_, str>, Reason> {
-    if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
+fn check(request: &Parts) -> Result<Cow<'_, str>, Reason> {
+    if matches!(request.method, Method::CONNECT | Method::TRACE) {
         return Err(Reason::MethodRefused);
     }
-    let target = request.uri();
+    let target = &request.uri;
     if target.path_and_query().map_or(0, |target| target.as_str().len()) > MAX_TARGET {
         return Err(Reason::TargetTooLong);
     }
     // hyper takes the last of several codings; whoever is behind us may take another one.
-    let mut codings = request.headers().get_all(TRANSFER_ENCODING).iter();
+    let mut codings = request.headers.get_all(TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next()
         && (codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
     {
         return Err(Reason::Malformed("chunked, once, is the only transfer coding here"));
     }
-    host_of(request.uri(), request.headers(), request.version())
+    host_of(&request.uri, &request.headers, request.version)
 }
 
 /// RFC 9112, section 3.2: exactly one `Host`, and the target's authority before it.
@@ -135,13 +143,14 @@ fn host_of<'a>(target: &'a Uri, headers: &'a HeaderMap, version: Version) -> Res
 
 async fn route(
     caller: &Caller,
-    mut request: Request<Incoming>,
+    head: &mut Parts,
+    body: &mut Option<Incoming>,
     client: IpAddr,
     id: &HeaderValue,
     asked: Asked,
 ) -> Response<AnswerBody> {
     let thread = &caller.thread;
-    let name = match check(&request) {
+    let name = match check(head) {
         Ok(name) => name,
         Err(reason) => return asked.answer(reason),
     };
@@ -149,14 +158,19 @@ async fn route(
         && let Some((handler, control)) = &thread.local
     {
         drop(name);
+        let Some(body) = body.take() else { return asked.answer(Reason::Broken) };
+        let mut request = Request::from_parts(std::mem::replace(head, Request::new(()).into_parts().0), body);
+        // Whoever judges by `Host` judges by what was routed (RFC 9112, section 3.2.2).
+        let named = request.uri().authority().map(|named| HeaderValue::from_str(named.as_str()));
+        if let Some(Ok(named)) = named {
+            request.headers_mut().insert(HOST, named);
+        }
         return handed_over(handler, control, request, caller.connection, asked).await;
     }
-    if request.method() == Method::OPTIONS && request.uri().path() == "*" {
+    if head.method == Method::OPTIONS && head.uri.path() == "*" {
         return asked.text(StatusCode::NO_CONTENT, "");
     }
-    // The request is given away below, and the path is needed until then.
-    let uri = request.uri().clone();
-    let Ok(path) = Path::read(uri.path()) else {
+    let Ok(path) = Path::read(head.uri.path()) else {
         return asked.answer(Reason::Malformed("the path of the request can be read in two ways"));
     };
     let routing = thread.tables.routing();
@@ -170,21 +184,21 @@ async fn route(
     for end in site.ends(&seen, &path.compared) {
         match end {
             End::Upstreams(upstreams) => {
-                let (head, protocol, size) = outgoing(&request, &path, caller, client, id);
-                let upgrade = protocol.map(|protocol| WantedUpgrade {
-                    protocol,
-                    client: hyper::upgrade::on(&mut request),
-                    occupied: caller.occupied.clone(),
+                let sent = body.take().filter(|body| !body.is_end_stream());
+                let (text, protocol, size) = outgoing(head, sent.as_ref(), &path, caller, client, id);
+                let upgrade = protocol.and_then(|protocol| {
+                    let client = head.extensions.remove::<OnUpgrade>()?;
+                    Some(WantedUpgrade { protocol, client, occupied: caller.occupied.clone() })
                 });
-                let method = request.method().clone();
-                let body = Some(request.into_body()).filter(|body| !body.is_end_stream());
                 let is_chunked = size == BodySize::Unknown;
-                let outgoing = Outgoing { method, head, body, is_chunked, upgrade };
-                return forward::forward(&thread.pool, upstreams, outgoing, asked).await;
+                let method = head.method.clone();
+                let outgoing = Outgoing { method, head: text, body: sent, is_chunked, upgrade };
+                let (answer, left) = forward::forward(&thread.pool, upstreams, outgoing, asked).await;
+                *body = left;
+                return answer;
             }
             End::Files(files) => {
-                match files::find(files, request.method(), request.headers(), &path, uri.query(), asked).await
-                {
+                match files::find(files, &head.method, &head.headers, &path, head.uri.query(), asked).await {
                     Found::Answer(answer) => return answer,
                     Found::Nothing => {}
                     Found::OtherMethod => refused_method = true,
@@ -201,27 +215,29 @@ async fn route(
 
 /// The head of the request as the upstream gets it, the protocol it asks for, and how the body comes.
 fn outgoing(
-    request: &Request<Incoming>,
+    request: &Parts,
+    sent: Option<&Incoming>,
     path: &Path<'_>,
     caller: &Caller,
     client: IpAddr,
     id: &HeaderValue,
 ) -> (Bytes, Option<HeaderValue>, BodySize) {
-    let headers = request.headers();
+    let headers = &request.headers;
     // An upgrade with a body is passed on without the upgrade: where it ends would be a matter of taste.
-    let protocol = header::wanted_upgrade(headers).filter(|_| request.body().is_end_stream());
-    let body = match request.body().size_hint().exact() {
-        None => BodySize::Unknown,
-        Some(0) if !headers.contains_key(CONTENT_LENGTH) => BodySize::Unsaid,
-        Some(length) => BodySize::Length(length),
+    let protocol = header::wanted_upgrade(headers).filter(|_| sent.is_none());
+    let body = match sent.map(|body| body.size_hint().exact()) {
+        Some(Some(length)) => BodySize::Length(length),
+        Some(None) => BodySize::Unknown,
+        None if headers.contains_key(CONTENT_LENGTH) => BodySize::Length(0),
+        None => BodySize::Unsaid,
     };
-    let host = match request.uri().authority() {
+    let host = match request.uri.authority() {
         Some(authority) => authority.as_str().as_bytes(),
         None => headers.get(HOST).map_or(&b""[..], HeaderValue::as_bytes),
     };
     let about = About { peer: &caller.peer, client, request_id: id, upgrade: protocol.as_ref(), body };
-    let target = target(request.uri(), path);
-    let head = header::toward_upstream(request.method(), &target, host, headers, &about);
+    let target = target(&request.uri, path);
+    let head = header::toward_upstream(&request.method, &target, host, headers, &about);
     (head, protocol, body)
 }
 

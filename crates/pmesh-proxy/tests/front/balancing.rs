@@ -150,6 +150,19 @@ async fn what_was_sent_and_not_answered_is_tried_again_only_where_that_does_no_h
 }
 
 #[tokio::test]
+async fn a_request_that_ends_its_upstream_is_executed_twice_at_most() {
+    let upstreamer = Upstreamer::new().await;
+    let rig = Rig::of(vec![upstreamer.upstream.clone()]);
+    let mut client = rig.connect().await;
+    client.send(GET).await;
+    for _ in 0..2 {
+        upstreamer.accept().await.head().await;
+    }
+    assert_eq!(client.answer().await.status, 502);
+    assert_eq!(rig.tables.statistics(&key())[0].request_count, 2);
+}
+
+#[tokio::test]
 async fn an_answer_that_has_begun_is_never_asked_for_again() {
     let upstreamer = Upstreamer::new().await;
     let rig = Rig::of(vec![upstreamer.upstream.clone()]);

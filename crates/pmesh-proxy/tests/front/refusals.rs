@@ -179,3 +179,49 @@ async fn a_blocked_client_is_403_until_the_block_ends() {
     rig.tables.sessions().block(client, now, now);
     assert_eq!(rig.get("/text").await.status, 201);
 }
+
+#[tokio::test]
+async fn an_answer_that_needs_no_body_reads_a_small_one_away_and_the_connection_goes_on() {
+    let rig = nothing();
+    let mut client = rig.connect().await;
+    for path in ["/status", "/text", "/nowhere"] {
+        let size = 200_000;
+        client
+            .send(&format!("POST {path} HTTP/1.1\r\nHost: site.test\r\nContent-Length: {size}\r\n\r\n"))
+            .await;
+        let answer = client.answer().await;
+        assert_eq!(answer.field("connection"), None, "{path}");
+        client.send(&"x".repeat(size)).await;
+    }
+    client.send("GET /status HTTP/1.1\r\nHost: site.test\r\n\r\n").await;
+    assert_eq!(client.answer().await.status, 410);
+}
+
+#[tokio::test]
+async fn an_answer_that_needs_no_body_says_that_it_closes_where_the_body_is_too_much_to_read() {
+    let rig = nothing();
+    for (fields, body) in [
+        ("Content-Length: 2000000", "x".repeat(2_000_000)),
+        ("Transfer-Encoding: chunked", format!("{:x}\r\n{}\r\n0\r\n\r\n", 300_000, "x".repeat(300_000))),
+    ] {
+        let mut client = rig.connect().await;
+        client.send(&format!("POST /status HTTP/1.1\r\nHost: site.test\r\n{fields}\r\n\r\n")).await;
+        let answer = client.answer().await;
+        assert_eq!((answer.status, answer.field("connection")), (410, Some("close")), "{fields}");
+        // All of it is taken: closed over bytes that nobody read, the answer could be lost.
+        client.send(&body).await;
+        assert!(client.is_closed().await, "{fields}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_waits_to_be_asked_for_its_body_is_answered_instead() {
+    let rig = nothing();
+    let mut client = rig.connect().await;
+    client
+        .send("POST /status HTTP/1.1\r\nHost: site.test\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+        .await;
+    let answer = client.answer().await;
+    assert_eq!((answer.status, answer.field("connection")), (410, Some("close")));
+    assert!(client.is_closed().await);
+}
