@@ -1,6 +1,13 @@
 //! One request in, one answer out.
 
-use std::{any::Any, fmt, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    fmt,
+    panic::AssertUnwindSafe,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::{Buf as _, Bytes};
 use futures_util::FutureExt as _;
@@ -64,9 +71,8 @@ impl Api {
     /// How long a body may take to arrive.
     pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-    /// How much of a body that is too large is taken off the connection all the same, so that a
-    /// caller who sends first and listens later reads the refusal instead of a reset.
-    const MAX_DISCARDED_LEN: usize = 1024 * 1024;
+    /// How much of a body that nobody reads is taken off the connection all the same, in bytes.
+    const MAX_DISCARDED_LEN: u64 = 1024 * 1024;
 
     /// How long that may take.
     const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
@@ -108,16 +114,29 @@ impl Api {
         let style = Style::of(asks_for_pretty(head.uri.query()));
         // Shared state is only read here, or changed by the node in a task of its own: a panic leaves
         // nothing half done.
-        let answer = AssertUnwindSafe(self.answer(&head, body, &listener)).catch_unwind().await;
+        let mut body = pin!(body);
+        let answer = AssertUnwindSafe(self.answer(&head, body.as_mut(), &listener)).catch_unwind().await;
+        let panicked = answer.is_err();
         let answer = answer.unwrap_or_else(|panic| {
             let (method, path) = (&head.method, head.uri.path());
             tracing::error!(%method, path, panic = what(&*panic), "a request's handler panicked");
             Err(ApiError::new(Code::Internal, "something went wrong inside the server; its log has more"))
         });
-        respond(answer, &head.method, style)
+        let mut response = respond(answer, &head.method, style);
+        // Who waits for `100 Continue` has sent nothing; to read on would ask for it.
+        let waits = head.headers.contains_key(header::EXPECT) && !body.is_end_stream();
+        if panicked || waits || !discard(body).await {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
     }
 
-    async fn answer<B>(&self, head: &request::Parts, body: B, listener: &Listener) -> Result<Reply, ApiError>
+    async fn answer<B>(
+        &self,
+        head: &request::Parts,
+        body: Pin<&mut B>,
+        listener: &Listener,
+    ) -> Result<Reply, ApiError>
     where
         B: Body,
         B::Error: fmt::Display,
@@ -133,7 +152,7 @@ impl Api {
         if route.kind != Kind::Read && head.method == Method::GET {
             check_no_browser(&head.headers)?;
         }
-        let body = read(head, body).await?;
+        let body = read(body).await?;
         let is_json = has_word(&head.headers, &header::CONTENT_TYPE, "json");
         let parameters = Parameters::read(route.parameters, head.uri.query(), &body, is_json)?;
         let call = Call {
@@ -166,23 +185,16 @@ fn what(panic: &(dyn Any + Send)) -> &str {
 }
 
 /// The whole body, if it is not too large and not too slow.
-async fn read<B>(head: &request::Parts, body: B) -> Result<Vec<u8>, ApiError>
+async fn read<B>(mut body: Pin<&mut B>) -> Result<Vec<u8>, ApiError>
 where
     B: Body,
     B::Error: fmt::Display,
 {
-    let mut body = pin!(body);
     let too_large = || {
         let message = format!("the body is larger than {} KiB", Api::MAX_BODY_LEN / 1024);
         ApiError::new(Code::BodyTooLarge, message)
     };
-    let declared = body.size_hint().lower();
-    if declared > Api::MAX_BODY_LEN as u64 {
-        // Who waits for `100 Continue` has sent nothing; to read on would ask for it.
-        let waits = head.headers.contains_key(header::EXPECT);
-        if !waits && declared <= Api::MAX_DISCARDED_LEN as u64 {
-            discard(body, Api::MAX_DISCARDED_LEN).await;
-        }
+    if body.size_hint().lower() > Api::MAX_BODY_LEN as u64 {
         return Err(too_large());
     }
     let whole = async {
@@ -193,7 +205,6 @@ where
             })?;
             if let Ok(mut data) = frame.into_data() {
                 if whole.len() + data.remaining() > Api::MAX_BODY_LEN {
-                    discard(body, Api::MAX_DISCARDED_LEN).await;
                     return Err(too_large());
                 }
                 while data.has_remaining() {
@@ -211,19 +222,28 @@ where
     })
 }
 
-/// Takes up to `limit` bytes off the body, for a moment at most. Errors do not matter: it is over.
-async fn discard<B: Body>(mut body: std::pin::Pin<&mut B>, limit: usize) {
+/// Takes what nobody read off the connection, for a moment at most: a caller who sends first and listens
+/// later reads the answer instead of a reset (RFC 9112, section 9.6). Whether that was all of it.
+async fn discard<B: Body>(mut body: Pin<&mut B>) -> bool {
+    if body.is_end_stream() {
+        return true;
+    }
+    if body.size_hint().lower() > Api::MAX_DISCARDED_LEN {
+        return false;
+    }
     let reading = async {
-        let mut left = limit;
-        while let Some(Ok(frame)) = body.frame().await {
-            let length = frame.data_ref().map_or(0, bytes::Buf::remaining);
+        let mut left = Api::MAX_DISCARDED_LEN;
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else { return false };
+            let length = frame.data_ref().map_or(0, bytes::Buf::remaining) as u64;
             if length >= left {
-                break;
+                return false;
             }
             left -= length;
         }
+        true
     };
-    timeout(Api::DISCARD_TIMEOUT, reading).await.unwrap_or_default();
+    timeout(Api::DISCARD_TIMEOUT, reading).await.unwrap_or(false)
 }
 
 fn respond(answer: Result<Reply, ApiError>, method: &Method, style: Style) -> Response<Full<Bytes>> {

@@ -183,6 +183,35 @@ async fn a_body_that_is_too_large_is_refused_with_an_answer_that_arrives() {
 }
 
 #[tokio::test]
+async fn a_refusal_before_the_body_came_takes_the_body_and_the_connection_goes_on() {
+    let node = serving_manifest("services:\n  web: !App\n    run: web\n").await;
+    let (endpoint, _end, _server) = over_tcp(api_of(&node)).await;
+    let mut connection = TcpStream::connect(("127.0.0.1", port(&endpoint))).await.unwrap();
+    for (path, host) in [("/nothing", "localhost"), ("/reload", "site.test")] {
+        let head = format!("POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 200\r\n\r\n");
+        connection.write_all(head.as_bytes()).await.unwrap();
+        connection.write_all(&[b' '; 200]).await.unwrap();
+    }
+    let last = b"GET /ping HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    connection.write_all(last).await.unwrap();
+    let mut answers = String::new();
+    connection.read_to_string(&mut answers).await.unwrap();
+    let statuses: Vec<_> = answers.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
+    assert_eq!(statuses, ["404", "403", "200"], "{answers}");
+}
+
+#[tokio::test]
+async fn a_refusal_that_leaves_a_body_on_the_connection_says_that_it_closes() {
+    let node = serving_manifest("services:\n  web: !App\n    run: web\n").await;
+    let (endpoint, _end, _server) = over_tcp(api_of(&node)).await;
+    for fields in ["Content-Length: 90000000", "Content-Length: 5\r\nExpect: 100-continue"] {
+        let head = format!("POST /nothing HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n\r\n");
+        let answer = raw(&endpoint, head.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 404 ") && answer.contains("connection: close"), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn who_asks_before_sending_too_much_is_told_not_to() {
     let node = serving_manifest("services:\n  web: !App\n    run: web\n").await;
     let (endpoint, _end, _server) = over_tcp(api_of(&node)).await;
