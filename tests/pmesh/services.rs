@@ -100,6 +100,13 @@ fn a_service_that_cannot_start_says_why_and_the_others_serve() {
     server.post("/reload");
 }
 
+/// The CPU time of a process so far (proc(5): fields 14 and 15).
+fn cpu_ticks(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    fields.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+}
+
 #[test]
 fn two_hundred_background_services_start_list_restart_and_stop() {
     let folder = tempfile::tempdir().unwrap();
@@ -113,6 +120,11 @@ fn two_hundred_background_services_start_list_restart_and_stop() {
     let server = Server::start(&folder.path().join("work"), &folder.path().join("state"));
     server.settle();
     assert_eq!(server.get("/service").as_object().unwrap().len(), 200);
+    let before = cpu_ticks(server.pid());
+    // No race is waited out here: this is the time that is measured.
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    let ticks = cpu_ticks(server.pid()) - before;
+    assert!(ticks <= 1, "{ticks} ticks of CPU time in 3 s, with nothing to do");
     assert_eq!(server.post("/service/restart"), json!({"count": 200}));
     let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
     let rss = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();

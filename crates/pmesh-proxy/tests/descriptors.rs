@@ -4,7 +4,10 @@ use std::{
     fs::File,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -19,10 +22,38 @@ fn answer(client: &mut TcpStream) -> String {
     answer
 }
 
+/// Counts what is logged as an error.
+#[derive(Clone, Default)]
+struct Errors(Arc<AtomicUsize>);
+
+impl tracing::Subscriber for Errors {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::ERROR
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: site.test\r\nConnection: close\r\n\r\n";
 
 #[test]
-fn accepting_pauses_while_no_descriptor_is_left_and_goes_on_when_there_is_one() {
+fn accepting_pauses_while_no_descriptor_is_left_says_so_once_and_goes_on_when_there_is_one() {
+    let errors = Errors::default();
+    tracing::subscriber::set_global_default(errors.clone()).unwrap();
     let hard = getrlimit(Resource::Nofile).maximum;
     setrlimit(Resource::Nofile, Rlimit { current: Some(128), maximum: hard }).unwrap();
     let tables = Tables::new(Arc::new(Sessions::new(&SessionLimits::default())), TrustedProxies::default());
@@ -55,8 +86,10 @@ fn accepting_pauses_while_no_descriptor_is_left_and_goes_on_when_there_is_one() 
     all.pop();
     let mut client = TcpStream::connect(address).unwrap();
     client.write_all(GET).unwrap();
-    client.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    // Long enough for several tries of both threads; the pauses between them begin with 100 ms.
+    client.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     assert!(client.read(&mut [0]).is_err(), "nobody can have accepted this");
+    assert_eq!(errors.0.load(Ordering::SeqCst), 1);
     all.clear();
     assert!(answer(&mut client).ends_with("hello"));
 }
