@@ -1,0 +1,8 @@
+//! The supervisor in a world of scripted processes, probes and traffic, on a paused clock: what its
+//! drivers do, in which order, and when to the millisecond.
+
+mod crashes;
+mod replacing;
+mod starting;
+mod stopping;
+mod world;
