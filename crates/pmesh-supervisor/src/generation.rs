@@ -182,10 +182,13 @@ impl Generation {
         context: &Arc<Context>,
         pending: &mut Pending,
     ) -> bool {
-        let (Some(spec), Some(log)) = (self.app(), &self.log) else { return false };
-        if spec.shutdown.is_empty() || !self.slots.iter().any(Slot::has_been_ready) {
+        let has_commands = self.app().is_some_and(|spec| !spec.shutdown.is_empty());
+        if !has_commands || !self.slots.iter().any(Slot::has_been_ready) {
             return false;
         }
+        // Often it is the commands that end the instances: such an end is no crash.
+        self.tell_all(lifecycle::Event::Hold, context, pending);
+        let (Some(spec), Some(log)) = (self.app(), &self.log) else { return false };
         let commands = shutdown::run(name, spec, &self.plan, log.clone(), Arc::clone(context));
         let key = self.key;
         pending.push(Box::pin(async move {

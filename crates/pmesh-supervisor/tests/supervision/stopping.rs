@@ -233,3 +233,20 @@ async fn who_waits_for_a_preparation_learns_that_the_service_was_stopped() {
     drop(service);
     world.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_ends_by_its_shutdown_command_is_not_started_again() {
+    let world = World::new();
+    let mut web = world.app("web");
+    web.shutdown = vec![command("quit")];
+    world.up(&[("web", &web)]).await;
+    let service = world.service("web");
+    let stop = tokio::spawn(async move { service.stop().await });
+    world.see(Seen::Spawned(1)).await;
+    world.spawner.crash(0, Exit::Code(0));
+    world.settle().await;
+    world.spawner.crash(1, Exit::Code(0));
+    stop.await.unwrap();
+    assert_eq!(world.starts().len(), 2, "the instance and the command");
+    world.end().await;
+}
