@@ -185,7 +185,7 @@ impl Driver {
                     leaving.told = true;
                 }
                 for generation in self.generations_mut() {
-                    generation.tell_all(lifecycle::Event::Kill, &context, &mut pending);
+                    generation.kill(&context, &mut pending);
                 }
                 self.pending = pending;
             }

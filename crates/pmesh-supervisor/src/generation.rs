@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use crate::{
@@ -72,7 +73,8 @@ pub(crate) struct Generation {
     slots: Vec<Slot>,
     externals: Vec<External>,
     began: Instant,
-    shutting_down: bool,
+    /// While the commands before the stop are under way: what cuts them short.
+    shutting_down: Option<oneshot::Sender<()>>,
 }
 
 impl Generation {
@@ -96,7 +98,7 @@ impl Generation {
                 }));
             }
         }
-        Self { plan, key: context.new_upstream(), log, slots, externals, began: now, shutting_down: false }
+        Self { plan, key: context.new_upstream(), log, slots, externals, began: now, shutting_down: None }
     }
 
     fn app(&self) -> Option<&AppSpec> {
@@ -189,19 +191,29 @@ impl Generation {
         // Often it is the commands that end the instances: such an end is no crash.
         self.tell_all(lifecycle::Event::Hold, context, pending);
         let (Some(spec), Some(log)) = (self.app(), &self.log) else { return false };
-        let commands = shutdown::run(name, spec, &self.plan, log.clone(), Arc::clone(context));
+        let (cut, is_cut) = oneshot::channel();
+        let commands = shutdown::run(name, spec, &self.plan, log.clone(), Arc::clone(context), is_cut);
         let key = self.key;
         pending.push(Box::pin(async move {
             commands.await;
             (key, Happening::ShutdownCommandsEnded)
         }));
-        self.shutting_down = true;
+        self.shutting_down = Some(cut);
         true
     }
 
     /// Whether the commands before the stop are under way.
     pub(crate) fn is_shutting_down(&self) -> bool {
-        self.shutting_down
+        self.shutting_down.is_some()
+    }
+
+    /// Ends everything of the run at once: the commands before its stop, and every instance.
+    pub(crate) fn kill(&mut self, context: &Arc<Context>, pending: &mut Pending) {
+        if let Some(cut) = &mut self.shutting_down {
+            // Replaced, not taken: they are under way until they say that they have ended.
+            *cut = oneshot::channel().0;
+        }
+        self.tell_all(lifecycle::Event::Kill, context, pending);
     }
 
     /// Whether nothing is under way to any instance.
@@ -211,7 +223,7 @@ impl Generation {
 
     /// Whether no process lives and none will be started.
     pub(crate) fn has_stopped(&self) -> bool {
-        self.slots.iter().all(Slot::is_stopped)
+        !self.is_shutting_down() && self.slots.iter().all(Slot::is_stopped)
     }
 
     pub(crate) fn on_happening(
@@ -222,7 +234,7 @@ impl Generation {
         pending: &mut Pending,
     ) {
         if upstream == self.key {
-            self.shutting_down = false;
+            self.shutting_down = None;
             return;
         }
         if let Some(index) = self.slots.iter().position(|slot| slot.upstream() == upstream) {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 use tracing::warn;
 
 use crate::{
@@ -11,13 +12,15 @@ use crate::{
 };
 
 /// Runs the commands in order, within the service's `stop_timeout` in all. A failure is logged and
-/// is no reason not to stop.
+/// is no reason not to stop. When `is_cut` resolves, to whatever, what runs is killed and no more of
+/// them is started.
 pub(crate) fn run(
     name: &ServiceName,
     spec: &AppSpec,
     plan: &Plan,
     log: ServiceLog,
     context: Arc<Context>,
+    mut is_cut: oneshot::Receiver<()>,
 ) -> BoxFuture<'static, ()> {
     let env = command_environment(&context.surroundings.env, spec, &plan.facts(&context.surroundings.root));
     let launches: Vec<Launch> = spec
@@ -33,6 +36,9 @@ pub(crate) fn run(
     Box::pin(async move {
         let deadline = tokio::time::Instant::now() + limit;
         for launch in launches {
+            if !matches!(is_cut.try_recv(), Err(TryRecvError::Empty)) {
+                return;
+            }
             let spawned = match context.spawner.spawn(&launch) {
                 Ok(spawned) => spawned,
                 Err(error) => {
@@ -43,16 +49,22 @@ pub(crate) fn run(
             let tree: Arc<dyn ProcessTree> = Arc::from(spawned.tree);
             let pump = log.pump(spawned.output, Tail::new());
             let both = futures_util::future::join(spawned.exit, pump);
-            match tokio::time::timeout_at(deadline, both).await {
-                Ok((Exit::Code(0), ())) => {}
-                Ok((exit, ())) => warn!(service = %name, %exit, "a shutdown command failed"),
-                Err(_) => {
+            let exit = tokio::select! {
+                (exit, ()) = both => exit,
+                () = tokio::time::sleep_until(deadline) => {
                     warn!(service = %name, "the shutdown commands took longer than stop_timeout");
-                    tree.signal(Signal::Kill);
-                    tree.ended().await;
-                    return;
+                    return kill(&*tree).await;
                 }
+                _ = &mut is_cut => return kill(&*tree).await,
+            };
+            if exit != Exit::Code(0) {
+                warn!(service = %name, %exit, "a shutdown command failed");
             }
         }
     })
+}
+
+async fn kill(tree: &dyn ProcessTree) {
+    tree.signal(Signal::Kill);
+    tree.ended().await;
 }

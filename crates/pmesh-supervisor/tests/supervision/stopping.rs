@@ -250,3 +250,32 @@ async fn an_instance_that_ends_by_its_shutdown_command_is_not_started_again() {
     assert_eq!(world.starts().len(), 2, "the instance and the command");
     world.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_kill_ends_shutdown_commands_too() {
+    let world = World::new();
+    let mut web = world.app("web");
+    web.shutdown = vec![command("hangs")];
+    world.up(&[("web", &web)]).await;
+    let service = world.service("web");
+    let stop = tokio::spawn(async move { service.stop().await });
+    world.see(Seen::Spawned(1)).await;
+    let began = world.now();
+    world.service("web").kill().await;
+    stop.await.unwrap();
+    assert_eq!(world.spawner.running(), [] as [usize; 0]);
+    assert_eq!(world.now(), began);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kill_does_not_begin_with_shutdown_commands() {
+    let world = World::new();
+    let mut web = world.app("web");
+    web.shutdown = vec![command("flush")];
+    world.up(&[("web", &web)]).await;
+    world.service("web").kill().await;
+    world.settle().await;
+    assert_eq!((world.starts().len(), world.spawner.running()), (1, vec![]));
+    world.end().await;
+}
