@@ -72,7 +72,8 @@ pub(crate) struct Generation {
     log: Option<ServiceLog>,
     slots: Vec<Slot>,
     externals: Vec<External>,
-    began: Instant,
+    /// When its first instance was told to start: a run may have to wait for the end of another.
+    began: Option<Instant>,
     /// While the commands before the stop are under way: what cuts them short.
     shutting_down: Option<oneshot::Sender<()>>,
 }
@@ -98,7 +99,7 @@ impl Generation {
                 }));
             }
         }
-        Self { plan, key: context.new_upstream(), log, slots, externals, began: now, shutting_down: None }
+        Self { plan, key: context.new_upstream(), log, slots, externals, began: None, shutting_down: None }
     }
 
     fn app(&self) -> Option<&AppSpec> {
@@ -123,6 +124,7 @@ impl Generation {
 
     /// Starts the instances whose turn it is.
     pub(crate) fn start_next(&mut self, context: &Arc<Context>, pending: &mut Pending) {
+        self.began.get_or_insert_with(now);
         let one_by_one = self.app().is_some_and(|spec| spec.start == StartOrder::OneByOne);
         for index in 0..self.slots.len() {
             if one_by_one && index > 0 && !self.slots[index - 1].has_been_ready() {
@@ -148,7 +150,7 @@ impl Generation {
     pub(crate) fn failure_of_start(&self) -> Option<String> {
         let spec = self.app()?;
         let now = now();
-        let late = now >= self.began + spec.ready_timeout;
+        let late = now >= self.began? + spec.ready_timeout;
         self.slots.iter().filter(|slot| !slot.is_ready() && slot.failed_starts() > 0).find_map(|slot| {
             let clearing = matches!(slot.phase(), Phase::Stopping { .. } | Phase::Killing { .. });
             if clearing || !(late || slot.failed_starts() >= START_TRIES) {

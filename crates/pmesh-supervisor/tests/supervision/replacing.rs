@@ -188,3 +188,18 @@ async fn a_restart_without_anything_under_way_takes_no_longer_than_the_new_start
     assert!(world.since(began) <= READY + MS, "{:?}", world.since(began));
     world.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_end_of_the_old_run_does_not_count_as_the_new_ones_time_to_become_ready() {
+    let world = World::new();
+    let mut job = world.background("job");
+    (job.ready_timeout, job.stop_timeout) = (5 * SEC, 10 * SEC);
+    world.up(&[("job", &job)]).await;
+    world.spawner.ignore_terminate(true);
+    let restart = world.begin(Unity::Each, &[("job", &job)]);
+    world.see(Seen::Spawned(1)).await;
+    world.spawner.crash(1, Exit::Code(1));
+    assert!(restart.await.unwrap().failed.is_empty(), "one end before it is ready is forgiven");
+    assert_eq!(world.spawner.running(), [2]);
+    world.end().await;
+}
