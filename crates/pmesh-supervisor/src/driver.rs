@@ -65,6 +65,7 @@ pub(crate) fn service(
         stopped: false,
         is_new: true,
         stops: 0,
+        kills: 0,
         stop_waiters: Vec::new(),
         held: false,
         pending: FuturesUnordered::new(),
@@ -89,6 +90,8 @@ struct Driver {
     is_new: bool,
     /// How often it was stopped.
     stops: u64,
+    /// How often it was killed.
+    kills: u64,
     stop_waiters: Vec<(oneshot::Sender<bool>, bool)>,
     held: bool,
     pending: Pending,
@@ -178,6 +181,7 @@ impl Driver {
                 self.stop_waiters.push((done, was_up));
             }
             Request::Kill => {
+                self.kills += 1;
                 self.stop();
                 let context = Arc::clone(&self.context);
                 let mut pending = std::mem::take(&mut self.pending);
@@ -435,6 +439,7 @@ impl Driver {
             stopped: self.stopped,
             is_new: self.is_new,
             stops: self.stops,
+            kills: self.kills,
             wanted: u32::from(!self.stopped),
             builds,
             ..ServiceState::new(self.publisher.borrow().id)

@@ -8,12 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::{
     AddressView, AppSpec, Exit, ExternalAddress, Failure, InstanceView, ListenAddress, Liveness, LogFolder,
-    Monitor, Plan, Ports, ServiceLog, ServiceName, ServiceUpstream, StartOrder,
+    Monitor, Plan, Ports, ServiceLog, ServiceName, ServiceUpstream, StartOrder, Wish,
     driver::{Context, Pending},
     lifecycle::{self, Phase},
     probe::{ProbeFailure, Target},
@@ -75,7 +75,7 @@ pub(crate) struct Generation {
     /// When its first instance was told to start: a run may have to wait for the end of another.
     began: Option<Instant>,
     /// While the commands before the stop are under way: what cuts them short.
-    shutting_down: Option<oneshot::Sender<()>>,
+    shutting_down: Option<watch::Sender<Wish>>,
 }
 
 impl Generation {
@@ -193,14 +193,14 @@ impl Generation {
         // Often it is the commands that end the instances: such an end is no crash.
         self.tell_all(lifecycle::Event::Hold, context, pending);
         let (Some(spec), Some(log)) = (self.app(), &self.log) else { return false };
-        let (cut, is_cut) = oneshot::channel();
-        let commands = shutdown::run(name, spec, &self.plan, log.clone(), Arc::clone(context), is_cut);
+        let (wishes, wished) = watch::channel(Wish::GoOn);
+        let commands = shutdown::run(name, spec, &self.plan, log.clone(), Arc::clone(context), wished);
         let key = self.key;
         pending.push(Box::pin(async move {
             commands.await;
             (key, Happening::ShutdownCommandsEnded)
         }));
-        self.shutting_down = Some(cut);
+        self.shutting_down = Some(wishes);
         true
     }
 
@@ -211,9 +211,8 @@ impl Generation {
 
     /// Ends everything of the run at once: the commands before its stop, and every instance.
     pub(crate) fn kill(&mut self, context: &Arc<Context>, pending: &mut Pending) {
-        if let Some(cut) = &mut self.shutting_down {
-            // Replaced, not taken: they are under way until they say that they have ended.
-            *cut = oneshot::channel().0;
+        if let Some(wishes) = &self.shutting_down {
+            wishes.send_replace(Wish::Kill);
         }
         self.tell_all(lifecycle::Event::Kill, context, pending);
     }

@@ -61,6 +61,7 @@ mod balancer;
 mod build;
 mod command;
 mod driver;
+mod ending;
 mod environment;
 mod generation;
 mod health;
@@ -86,6 +87,7 @@ mod tree;
 
 pub use balancer::{Balancer, Expected, ListenAddress, NoBalancer, ServiceUpstream};
 pub use build::{Build, BuildError, BuildId, Builder, Rebuild};
+pub use ending::Wish;
 pub use environment::{ServiceFacts, command_environment, instance_environment};
 pub use health::{HealthReport, Liveness, Status};
 pub use log::{LogFolder, LogLimits, ServiceLog, Tail};

@@ -202,8 +202,9 @@ impl Service {
         ended.await.unwrap_or(false)
     }
 
-    /// Ends every process of the service at once, without grace. Follow it with
-    /// [`stop`](Self::stop) to learn of the end.
+    /// Stops the service without grace: every process of it is killed, also those of a build for it and
+    /// of its shutdown commands. Returns when that is asked for; [`stop`](Self::stop) behind it returns
+    /// when the service has none left.
     pub async fn kill(&self) {
         self.ask(Request::Kill).await;
     }
@@ -237,6 +238,8 @@ pub struct ServiceState {
     pub is_new: bool,
     /// How often it was stopped on request.
     pub stops: u64,
+    /// How often it was killed on request.
+    pub kills: u64,
     /// How many instances or addresses are wanted.
     pub wanted: u32,
     /// How many of them are healthy.
@@ -259,6 +262,7 @@ impl ServiceState {
             stopped: false,
             is_new: true,
             stops: 0,
+            kills: 0,
             wanted: 1,
             healthy: 0,
             failure: None,

@@ -3,24 +3,31 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::oneshot::{self, error::TryRecvError};
+use tokio::{sync::watch, time::Instant};
 use tracing::warn;
 
 use crate::{
-    AppSpec, Exit, Launch, Plan, ProcessTree, ServiceLog, ServiceName, Signal, Stdin, Tail, command,
-    driver::Context, environment::command_environment,
+    AppSpec, Exit, Launch, Plan, ServiceLog, ServiceName, Stdin, Tail, Wish, command, driver::Context,
+    ending, environment::command_environment,
 };
 
+/// Why the commands are cut short.
+enum Cut {
+    Late,
+    Wished,
+}
+
 /// Runs the commands in order, within the service's `stop_timeout` in all. A failure is logged and
-/// is no reason not to stop. When `is_cut` resolves, to whatever, what runs is killed and no more of
-/// them is started.
+/// is no reason not to stop. What a command leaves running is ended before the next one starts
+/// (SIGTERM, and SIGKILL when the time is up). With the time, or by any wish but the first, all of
+/// them end.
 pub(crate) fn run(
     name: &ServiceName,
     spec: &AppSpec,
     plan: &Plan,
     log: ServiceLog,
     context: Arc<Context>,
-    mut is_cut: oneshot::Receiver<()>,
+    wishes: watch::Receiver<Wish>,
 ) -> BoxFuture<'static, ()> {
     let env = command_environment(&context.surroundings.env, spec, &plan.facts(&context.surroundings.root));
     let launches: Vec<Launch> = spec
@@ -34,9 +41,15 @@ pub(crate) fn run(
         .collect();
     let (name, limit) = (name.clone(), spec.stop_timeout);
     Box::pin(async move {
-        let deadline = tokio::time::Instant::now() + limit;
+        let deadline = Instant::now() + limit;
+        let is_cut = || async {
+            tokio::select! {
+                () = Wish::becomes(wishes.clone(), Wish::End) => Cut::Wished,
+                () = tokio::time::sleep_until(deadline) => Cut::Late,
+            }
+        };
         for launch in launches {
-            if !matches!(is_cut.try_recv(), Err(TryRecvError::Empty)) {
+            if *wishes.borrow() != Wish::GoOn || Instant::now() >= deadline {
                 return;
             }
             let spawned = match context.spawner.spawn(&launch) {
@@ -46,25 +59,16 @@ pub(crate) fn run(
                     continue;
                 }
             };
-            let tree: Arc<dyn ProcessTree> = Arc::from(spawned.tree);
-            let pump = log.pump(spawned.output, Tail::new());
-            let both = futures_util::future::join(spawned.exit, pump);
-            let exit = tokio::select! {
-                (exit, ()) = both => exit,
-                () = tokio::time::sleep_until(deadline) => {
+            let grace = async { drop(is_cut().await) };
+            match ending::run(spawned, &log, Tail::new(), is_cut(), grace).await {
+                Ok(Exit::Code(0)) => {}
+                Ok(exit) => warn!(service = %name, %exit, "a shutdown command failed"),
+                Err(Cut::Late) => {
                     warn!(service = %name, "the shutdown commands took longer than stop_timeout");
-                    return kill(&*tree).await;
+                    return;
                 }
-                _ = &mut is_cut => return kill(&*tree).await,
-            };
-            if exit != Exit::Code(0) {
-                warn!(service = %name, %exit, "a shutdown command failed");
+                Err(Cut::Wished) => return,
             }
         }
     })
-}
-
-async fn kill(tree: &dyn ProcessTree) {
-    tree.signal(Signal::Kill);
-    tree.ended().await;
 }

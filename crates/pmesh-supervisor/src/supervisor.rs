@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    convert::Infallible,
     ffi::OsString,
     fmt,
     future::Future,
@@ -20,7 +21,7 @@ use tracing::{info, warn};
 
 use crate::{
     Balancer, Build, Builder, LogFolder, Plan, Ports, Prepared, Prober, Rebuild, RevisionFacts, Service,
-    ServiceFacts, ServiceId, ServiceName, ServiceSpec, Spawner,
+    ServiceFacts, ServiceId, ServiceName, ServiceSpec, Spawner, Wish,
     driver::{self, Context},
     environment::command_environment,
     generation::Surroundings,
@@ -214,7 +215,7 @@ impl Supervisor {
         let mut rollout = Rollout::new(&items, plan.unity, self.limits);
         let mut builds: Vec<Option<Build>> = vec![None; items.len()];
         let mut links: Vec<Option<Link>> = vec![None; items.len()];
-        let stops: Vec<u64> = services.iter().map(|service| service.state().stops).collect();
+        let stops: Vec<Stops> = services.iter().map(Stops::of).collect();
         let mut end = RolloutEnd::default();
         let mut under_way: FuturesUnordered<BoxFuture<'_, (usize, Happened)>> = FuturesUnordered::new();
         let give_up = watch::Sender::new(false);
@@ -229,10 +230,11 @@ impl Supervisor {
                 let (turn, service) = (&plan.turns[index], services[index].clone());
                 match action {
                     Action::Build(_) => {
-                        let build = self.build(turn, plan, give_up.subscribe(), report);
+                        let wish = (service, stops[index], give_up.subscribe());
+                        let build = self.build(turn, plan, wish, report);
                         under_way.push(Box::pin(async move { (index, Happened::Built(build.await)) }));
                     }
-                    Action::Start(_) if service.state().stops != stops[index] => {
+                    Action::Start(_) if Stops::of(&service) != stops[index] => {
                         under_way.push(Box::pin(async move { (index, Happened::Prepared(Prepared::Left)) }));
                     }
                     Action::Start(_) => {
@@ -263,9 +265,9 @@ impl Supervisor {
                         }));
                     }
                     Action::GoBack(_) => {
-                        give_up.send_replace(plan.unity != Unity::Each);
+                        give_up.send_replace(rollout.went_back());
                         let link = links[index].take();
-                        let alone = plan.unity == Unity::Each;
+                        let alone = !rollout.went_back();
                         under_way.push(Box::pin(async move {
                             go_back(&service, link, alone, report).await;
                             (index, Happened::WentBack)
@@ -343,7 +345,7 @@ impl Supervisor {
         &self,
         turn: &Turn,
         plan: &RolloutPlan,
-        mut give_up: watch::Receiver<bool>,
+        (service, stops, give_up): (Service, Stops, watch::Receiver<bool>),
         report: Reporter<'_>,
     ) -> Result<Option<Build>, String> {
         let ServiceKind::App(spec) = &turn.spec.kind else { return Ok(None) };
@@ -362,9 +364,12 @@ impl Supervisor {
             build: None,
         };
         let env = command_environment(&surroundings.env, spec, &facts);
-        let cancel = async move { becomes_true(&mut give_up).await };
-        let built =
-            self.builder.build(name, spec, &env, plan.rebuild, &*self.context.spawner, &log, cancel).await;
+        let (wishes, wished) = watch::channel(Wish::GoOn);
+        let build = self.builder.build(name, spec, &env, plan.rebuild, &*self.context.spawner, &log, wished);
+        let built = tokio::select! {
+            built = build => built,
+            never = wish(&wishes, service, stops, give_up) => match never {},
+        };
         match built {
             Ok(build) => {
                 let detail = build.as_ref().map(|build| build.id().to_string());
@@ -450,6 +455,47 @@ pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// Wishes a build's end when its rollout is given up or its service is stopped, and its end at once
+/// when the service is killed.
+async fn wish(
+    wishes: &watch::Sender<Wish>,
+    mut service: Service,
+    before: Stops,
+    mut give_up: watch::Receiver<bool>,
+) -> Infallible {
+    loop {
+        let now = Stops::of(&service);
+        wishes.send_replace(if now.kills > before.kills {
+            Wish::Kill
+        } else if now.stops > before.stops || *give_up.borrow() {
+            Wish::End
+        } else {
+            Wish::GoOn
+        });
+        let changed = tokio::select! {
+            changed = service.state.changed() => changed,
+            changed = give_up.changed() => changed,
+        };
+        if changed.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// How often a service had been stopped when a rollout of it began: more says that it has left it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stops {
+    stops: u64,
+    kills: u64,
+}
+
+impl Stops {
+    fn of(service: &Service) -> Self {
+        let state = service.state.borrow();
+        Self { stops: state.stops, kills: state.kills }
+    }
 }
 
 /// What a future of a rollout brings.

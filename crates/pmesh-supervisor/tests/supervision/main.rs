@@ -1,6 +1,7 @@
 //! The supervisor in a world of scripted processes, probes and traffic, on a paused clock: what its
 //! drivers do, in which order, and when to the millisecond.
 
+mod building;
 mod crashes;
 mod replacing;
 mod starting;

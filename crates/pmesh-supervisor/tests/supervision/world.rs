@@ -313,6 +313,11 @@ impl World {
         })
     }
 
+    /// All rollouts under way are to be given up.
+    pub(crate) fn give_up(&self) {
+        self.cancel.send_replace(true);
+    }
+
     /// A run of an app, for a service that is told itself what to do.
     pub(crate) fn plan(&self, name: &str, app: &AppSpec) -> Plan {
         Plan { id: self.new_id(), spec: service(name, app), build: None, revision: RevisionFacts::default() }
