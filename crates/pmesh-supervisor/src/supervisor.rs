@@ -20,8 +20,8 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use crate::{
-    Balancer, Build, Builder, LogFolder, Plan, Ports, Prepared, Prober, Rebuild, RevisionFacts, Service,
-    ServiceFacts, ServiceId, ServiceName, ServiceSpec, Spawner, Wish,
+    Balancer, Build, BuildError, Builder, LogFolder, Plan, Ports, Prepared, Prober, Rebuild, RevisionFacts,
+    Service, ServiceFacts, ServiceId, ServiceName, ServiceSpec, Spawner, Wish,
     driver::{self, Context},
     environment::command_environment,
     generation::Surroundings,
@@ -289,6 +289,9 @@ impl Supervisor {
                     builds[index] = build;
                     rollout.on_event(index, Event::Built);
                 }
+                Happened::Built(Err(_)) if Stops::of(&services[index]) != stops[index] => {
+                    rollout.on_event(index, Event::Left);
+                }
                 Happened::Built(Err(reason)) => {
                     rollout.on_event(index, Event::Failed);
                     // A build that was ended because another service failed is no reason of its own.
@@ -316,7 +319,14 @@ impl Supervisor {
                             Event::Failed
                         }
                         Prepared::Left => {
-                            report(name, RolloutStep::Ready, StepReport::Failed("it was stopped".to_owned()));
+                            let why = stops[index].why_left(&services[index]).to_owned();
+                            report(name, RolloutStep::Ready, StepReport::Failed(why));
+                            if let Some(link) = links[index].take() {
+                                under_way.push(Box::pin(async move {
+                                    link.move_back(name).await;
+                                    (index, Happened::WentBack)
+                                }));
+                            }
                             Event::Left
                         }
                     };
@@ -368,7 +378,7 @@ impl Supervisor {
         let build = self.builder.build(name, spec, &env, plan.rebuild, &*self.context.spawner, &log, wished);
         let built = tokio::select! {
             built = build => built,
-            never = wish(&wishes, service, stops, give_up) => match never {},
+            never = wish(&wishes, service.clone(), stops, give_up) => match never {},
         };
         match built {
             Ok(build) => {
@@ -377,8 +387,11 @@ impl Supervisor {
                 Ok(build)
             }
             Err(error) => {
-                let reason = with_causes(&error);
-                warn!(service = %name, reason, "the build failed");
+                let reason = match error {
+                    BuildError::Cancelled => stops.why_left(&service).to_owned(),
+                    error => with_causes(&error),
+                };
+                warn!(service = %name, reason, "there is no build");
                 report(name, RolloutStep::Build, StepReport::Failed(reason.clone()));
                 Err(reason)
             }
@@ -495,6 +508,11 @@ impl Stops {
     fn of(service: &Service) -> Self {
         let state = service.state.borrow();
         Self { stops: state.stops, kills: state.kills }
+    }
+
+    /// Why a service has left the rollout that began with these.
+    fn why_left(self, service: &Service) -> &'static str {
+        if Self::of(service) == self { "the rollout was given up" } else { "the service was stopped" }
     }
 }
 
