@@ -23,8 +23,8 @@ use tokio::{
 };
 
 use crate::{
-    AppSpec, BuildCache, Command, Exit, Launch, ServiceLog, ServiceName, SpawnError, Spawner, Stdin, Tail,
-    Wish, command, ending,
+    AppSpec, BuildCache, Command, Exit, Failure, Launch, ServiceLog, ServiceName, SpawnError, Spawner, Stdin,
+    Tail, Wish, causes::with_causes, command, ending,
 };
 
 /// The name of a build: a hash of everything that it is made from, in 16 hexadecimal digits.
@@ -153,6 +153,17 @@ pub enum BuildError {
         /// The system's reason.
         source: io::Error,
     },
+}
+
+impl BuildError {
+    /// The same for a service's health: in one line, with the last lines apart.
+    pub(crate) fn into_failure(mut self) -> Failure {
+        let last_lines = match &mut self {
+            Self::Failed { lines, .. } | Self::Timeout { lines, .. } => std::mem::take(lines),
+            Self::Spawn { .. } | Self::Cancelled | Self::Files { .. } => Vec::new(),
+        };
+        Failure { what: with_causes(&self), retry_at: None, last_lines }
+    }
 }
 
 /// The last lines of an output, behind a text.

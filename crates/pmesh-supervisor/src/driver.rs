@@ -1,12 +1,6 @@
 //! The task that owns a service: it waits for one thing, lets the lifecycles decide, and acts.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Instant,
-};
+use std::{sync::Arc, time::Instant};
 
 use futures_util::{
     StreamExt,
@@ -17,26 +11,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, trace, warn};
 
 use crate::{
-    Balancer, Expected, Prober, ServiceId, ServiceName, Spawner,
-    generation::{Generation, Happening, Surroundings},
+    Build, BuildError, Expected, Failure, Rebuild, ServiceId, ServiceName, Wish, backoff,
+    causes::with_causes,
+    context::Context,
+    generation::{Generation, Happening, now},
     lifecycle,
+    link::Link,
     service::{Plan, Prepared, Request, Service, ServiceState},
+    unbuilt::{self, Retry, Unbuilt},
 };
-
-/// What all drivers of a supervisor share.
-pub(crate) struct Context {
-    pub(crate) spawner: Arc<dyn Spawner>,
-    pub(crate) prober: Arc<dyn Prober>,
-    pub(crate) balancer: Arc<dyn Balancer>,
-    pub(crate) surroundings: Surroundings,
-    pub(crate) last_upstream: AtomicU64,
-}
-
-impl Context {
-    pub(crate) fn new_upstream(&self) -> u64 {
-        self.last_upstream.fetch_add(1, Ordering::Relaxed) + 1
-    }
-}
 
 /// Something that happened to the process or address that balancers know by the first number.
 pub(crate) type Event = (u64, Happening);
@@ -60,7 +43,9 @@ pub(crate) fn service(
         context,
         current: None,
         candidate: None,
-        set_aside: None,
+        before: Before::Nothing,
+        unbuilt: None,
+        tries: Vec::new(),
         leaving: Vec::new(),
         stopped: false,
         is_new: true,
@@ -82,8 +67,13 @@ struct Driver {
     current: Option<Generation>,
     /// The run that is to become it.
     candidate: Option<Candidate>,
-    /// The plan of a run that was stopped to make room for the candidate.
-    set_aside: Option<Plan>,
+    /// What had to make room for the candidate.
+    before: Before,
+    /// The run that is the service as soon as it is built.
+    unbuilt: Option<Unbuilt>,
+    /// Tries to build that are under way, also such that are wanted no more: their keys, and what
+    /// is wished of them.
+    tries: Vec<(u64, watch::Sender<Wish>)>,
     /// Runs that end.
     leaving: Vec<Leaving>,
     stopped: bool,
@@ -98,6 +88,19 @@ struct Driver {
     publisher: watch::Sender<ServiceState>,
     /// What the balancer was told last.
     told: Option<(Vec<u64>, Expected)>,
+}
+
+/// What a service was, for the case that its candidate fails.
+#[derive(Debug)]
+enum Before {
+    /// It never ran, or runs beside its candidate.
+    Nothing,
+    /// It was stopped on request.
+    Stopped,
+    /// It was a run of this plan.
+    Run(Plan),
+    /// It waited for its build.
+    Unbuilt(Unbuilt),
 }
 
 struct Candidate {
@@ -148,11 +151,18 @@ impl Driver {
 
     /// Whether nothing of the service runs.
     fn is_quiet(&self) -> bool {
-        self.current.is_none() && self.candidate.is_none() && self.leaving.is_empty()
+        self.current.is_none() && self.candidate.is_none() && self.has_ended()
+    }
+
+    /// Whether all that was to end has ended.
+    fn has_ended(&self) -> bool {
+        let wanted = self.unbuilt.as_ref().and_then(|unbuilt| unbuilt.trying);
+        self.leaving.is_empty() && self.tries.iter().all(|&(key, _)| wanted == Some(key))
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.generations().filter_map(Generation::deadline).min()
+        let retry = self.unbuilt.iter().filter_map(|unbuilt| unbuilt.retry.deadline());
+        self.generations().filter_map(Generation::deadline).chain(retry).min()
     }
 
     fn generations(&self) -> impl Iterator<Item = &Generation> {
@@ -171,7 +181,14 @@ impl Driver {
 
     fn on_request(&mut self, request: Request) {
         match request {
-            Request::Prepare { plan, spawned, ended } => self.prepare(*plan, spawned, ended),
+            Request::Prepare { stops, ended, .. } if stops != self.stops => answer(ended, Prepared::Left),
+            Request::Prepare { plan, spawned, ended, .. } => self.prepare(*plan, spawned, ended),
+            Request::StayUnbuilt { plan, stops, failure, done } => {
+                if stops == self.stops {
+                    self.stay_unbuilt(*plan, failure);
+                }
+                answer(done, ());
+            }
             Request::Commit { switched, drained, stopped } => self.commit(switched, drained, stopped),
             Request::Abandon { done } => self.abandon(done),
             Request::Revive { ended } => self.revive(ended),
@@ -188,6 +205,9 @@ impl Driver {
                 for leaving in &mut self.leaving {
                     leaving.told = true;
                 }
+                for (_, wishes) in &self.tries {
+                    wishes.send_replace(Wish::Kill);
+                }
                 for generation in self.generations_mut() {
                     generation.kill(&context, &mut pending);
                 }
@@ -196,10 +216,12 @@ impl Driver {
             Request::Hold => {
                 self.held = true;
                 self.tell_hold(lifecycle::Event::Hold);
+                self.tell_unbuilt(unbuilt::Event::Hold);
             }
             Request::Release => {
                 self.held = false;
                 self.tell_hold(lifecycle::Event::Release);
+                self.tell_unbuilt(unbuilt::Event::Release);
             }
         }
     }
@@ -214,18 +236,26 @@ impl Driver {
 
     fn prepare(&mut self, plan: Plan, spawned: oneshot::Sender<()>, ended: oneshot::Sender<Prepared>) {
         if let Some(candidate) = self.candidate.take() {
+            if candidate.revived {
+                self.before = Before::Run(candidate.generation.plan.clone());
+            }
             self.leave(candidate.generation, Vec::new(), Vec::new());
         }
         let serves = self.current.as_ref().is_some_and(|current| current.healthy() > 0);
         let overlaps = serves && plan.overlaps();
         info!(service = %self.name, id = %plan.id, overlaps, "a new run starts");
-        if !overlaps && let Some(old) = self.current.take() {
-            self.set_aside = Some(old.plan.clone());
-            self.leave(old, Vec::new(), Vec::new());
+        if !overlaps {
+            if let Some(old) = self.current.take() {
+                self.before = Before::Run(old.plan.clone());
+                self.leave(old, Vec::new(), Vec::new());
+            } else if let Some(unbuilt) = self.take_unbuilt() {
+                self.before = Before::Unbuilt(unbuilt);
+            } else if self.stopped {
+                self.before = Before::Stopped;
+            }
         }
-        let generation = Generation::new(plan, &self.name, &self.context);
         self.stopped = false;
-        self.is_new = false;
+        let generation = Generation::new(plan, &self.name, &self.context);
         self.candidate = Some(Candidate {
             generation,
             waits: true,
@@ -242,11 +272,12 @@ impl Driver {
         drained: oneshot::Sender<()>,
         stopped: oneshot::Sender<()>,
     ) {
-        let Some(candidate) = self.candidate.take() else {
+        let Some(candidate) = self.candidate.take_if(|candidate| !candidate.revived) else {
             // It was stopped meanwhile; what waits for the switch learns so by the channels' end.
             return;
         };
-        self.set_aside = None;
+        self.before = Before::Nothing;
+        self.is_new = false;
         let old = self.current.replace(candidate.generation);
         self.publish();
         answer(switched, ());
@@ -260,7 +291,7 @@ impl Driver {
     }
 
     fn abandon(&mut self, done: oneshot::Sender<()>) {
-        let Some(candidate) = self.candidate.take() else {
+        let Some(candidate) = self.candidate.take_if(|candidate| !candidate.revived) else {
             answer(done, ());
             return;
         };
@@ -272,33 +303,123 @@ impl Driver {
             stopped: vec![done],
         });
         self.tell_leaving();
-        if self.current.is_none() && self.set_aside.is_none() {
+        if self.current.is_none() && matches!(self.before, Before::Nothing | Before::Stopped) {
+            self.before = Before::Nothing;
             self.stopped = true;
         }
     }
 
     fn revive(&mut self, ended: oneshot::Sender<Prepared>) {
-        match self.set_aside.take() {
-            Some(plan) if !self.stopped => {
-                // Nothing is to be switched later: it is the service at once.
-                let (spawned, _) = oneshot::channel();
-                self.candidate = Some(Candidate {
-                    generation: Generation::new(plan, &self.name, &self.context),
-                    waits: true,
-                    alone: true,
-                    revived: true,
-                    spawned: Some(spawned),
-                    ended: Some(ended),
-                });
+        match std::mem::replace(&mut self.before, Before::Nothing) {
+            Before::Run(plan) => self.start_alone(plan, ended),
+            Before::Unbuilt(Unbuilt { plan, failure, .. }) => {
+                answer(ended, Prepared::Failed(failure.sentence(now())));
+                self.wait_for_build(plan, failure);
             }
-            _ => answer(ended, Prepared::Ready),
+            Before::Nothing | Before::Stopped => answer(ended, Prepared::Ready),
+        }
+    }
+
+    /// Starts a run that is the service at once: nothing is to be switched later.
+    fn start_alone(&mut self, plan: Plan, ended: oneshot::Sender<Prepared>) {
+        self.candidate = Some(Candidate {
+            generation: Generation::new(plan, &self.name, &self.context),
+            waits: true,
+            alone: true,
+            revived: true,
+            spawned: None,
+            ended: Some(ended),
+        });
+    }
+
+    fn stay_unbuilt(&mut self, plan: Plan, failure: Failure) {
+        self.is_new = false;
+        if self.current.as_ref().is_some_and(|current| current.healthy() > 0) {
+            // It has recovered since it was decided that its failure is none of the rollout's.
+            return;
+        }
+        let candidate = self.candidate.take().map(|candidate| candidate.generation);
+        for old in self.current.take().into_iter().chain(candidate) {
+            self.leave(old, Vec::new(), Vec::new());
+        }
+        self.take_unbuilt();
+        self.before = Before::Nothing;
+        self.stopped = false;
+        self.wait_for_build(plan, failure);
+    }
+
+    fn wait_for_build(&mut self, plan: Plan, failure: Failure) {
+        let retry = Retry::new(backoff::seed(self.name.as_str()), self.held, now());
+        self.unbuilt = Some(Unbuilt { plan, failure, retry, trying: None });
+    }
+
+    /// Nobody waits for the build any more: a try that is under way ends.
+    fn take_unbuilt(&mut self) -> Option<Unbuilt> {
+        let unbuilt = self.unbuilt.take();
+        for (_, wishes) in &self.tries {
+            wishes.send_if_modified(|wish| {
+                let is_new = *wish < Wish::End;
+                *wish = (*wish).max(Wish::End);
+                is_new
+            });
+        }
+        unbuilt
+    }
+
+    fn tell_unbuilt(&mut self, event: unbuilt::Event) {
+        let Some(unbuilt) = &mut self.unbuilt else { return };
+        match unbuilt.retry.on_event(event, now()) {
+            Some(unbuilt::Action::Build) => {
+                let key = self.context.new_upstream();
+                let (wishes, wished) = watch::channel(Wish::GoOn);
+                unbuilt.trying = Some(key);
+                self.tries.push((key, wishes));
+                let (context, plan) = (Arc::clone(&self.context), unbuilt.plan.clone());
+                self.pending.push(Box::pin(async move {
+                    let built = context.build(&plan.spec, &plan.revision, Rebuild::IfChanged, wished).await;
+                    if let Ok(Some(build)) = &built {
+                        // It stays where it is led: there is no run to go back to.
+                        drop(Link::move_to(build, &plan.spec).await);
+                    }
+                    (key, Happening::Built(built))
+                }));
+            }
+            Some(unbuilt::Action::End) => {
+                for (_, wishes) in self.tries.iter().filter(|&&(key, _)| unbuilt.trying == Some(key)) {
+                    wishes.send_replace(Wish::End);
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn on_built(&mut self, key: u64, built: Result<Option<Build>, BuildError>) {
+        self.tries.retain(|&(other, _)| other != key);
+        let Some(mut unbuilt) = self.unbuilt.take_if(|unbuilt| unbuilt.trying == Some(key)) else { return };
+        match built {
+            Ok(build) => {
+                info!(service = %self.name, id = %unbuilt.plan.id, "it is built, and starts");
+                let (ended, _) = oneshot::channel();
+                self.start_alone(Plan { build, ..unbuilt.plan }, ended);
+            }
+            Err(error) => {
+                unbuilt.trying = None;
+                if !matches!(error, BuildError::Cancelled) {
+                    warn!(service = %self.name, reason = with_causes(&error), "there is no build");
+                    unbuilt.failure = error.into_failure();
+                }
+                self.unbuilt = Some(unbuilt);
+                self.tell_unbuilt(unbuilt::Event::Failed);
+            }
         }
     }
 
     fn stop(&mut self) {
         self.stopped = true;
         self.stops += 1;
-        self.set_aside = None;
+        self.is_new = false;
+        self.before = Before::Nothing;
+        self.take_unbuilt();
         if let Some(candidate) = self.candidate.take() {
             if let Some(ended) = candidate.ended {
                 answer(ended, Prepared::Left);
@@ -336,6 +457,10 @@ impl Driver {
     }
 
     fn on_happening(&mut self, upstream: u64, happening: Happening) {
+        let happening = match happening {
+            Happening::Built(built) => return self.on_built(upstream, built),
+            happening => happening,
+        };
         let context = Arc::clone(&self.context);
         let mut pending = std::mem::take(&mut self.pending);
         for generation in self.generations_mut() {
@@ -349,6 +474,7 @@ impl Driver {
     }
 
     fn tick(&mut self) {
+        self.tell_unbuilt(unbuilt::Event::Tick);
         let context = Arc::clone(&self.context);
         let mut pending = std::mem::take(&mut self.pending);
         for generation in self.generations_mut() {
@@ -379,12 +505,13 @@ impl Driver {
         if let Some(current) = &mut self.current {
             current.start_next(&self.context, &mut self.pending);
         }
-        if self.leaving.is_empty() {
+        // First, so that who gets an answer finds the state that it is about.
+        self.publish();
+        if self.has_ended() {
             for (waiter, was_up) in self.stop_waiters.drain(..) {
                 answer(waiter, was_up);
             }
         }
-        self.publish();
     }
 
     fn settle_candidate(&mut self) {
@@ -444,8 +571,9 @@ impl Driver {
             builds,
             ..ServiceState::new(self.publisher.borrow().id)
         };
-        let state = match shown {
-            Some(generation) if !self.stopped => ServiceState {
+        let state = match (shown, &self.unbuilt) {
+            _ if self.stopped => empty,
+            (Some(generation), _) => ServiceState {
                 id: generation.plan.id,
                 wanted: generation.wanted(),
                 healthy: generation.healthy(),
@@ -454,7 +582,13 @@ impl Driver {
                 addresses: generation.addresses(),
                 ..empty
             },
-            _ => empty,
+            (None, Some(unbuilt)) => ServiceState {
+                id: unbuilt.plan.id,
+                wanted: unbuilt.plan.wanted(),
+                failure: Some(unbuilt.failure()),
+                ..empty
+            },
+            (None, None) => empty,
         };
         self.publisher.send_replace(state);
     }

@@ -1,9 +1,6 @@
 //! One run of a service: its instances (or external addresses), from the same plan.
 
 use std::{
-    collections::BTreeMap,
-    ffi::OsString,
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,9 +9,10 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::{
-    AddressView, AppSpec, Exit, ExternalAddress, Failure, InstanceView, ListenAddress, Liveness, LogFolder,
-    Monitor, Plan, Ports, ServiceLog, ServiceName, ServiceUpstream, StartOrder, Wish,
-    driver::{Context, Pending},
+    AddressView, AppSpec, Build, BuildError, Exit, ExternalAddress, Failure, InstanceView, ListenAddress,
+    Liveness, Monitor, Plan, ServiceLog, ServiceName, ServiceUpstream, StartOrder, Wish,
+    context::Context,
+    driver::Pending,
     lifecycle::{self, Phase},
     probe::{ProbeFailure, Target},
     shutdown,
@@ -25,17 +23,6 @@ use crate::{
 /// Tries of an instance that may end before it was ready, until its run counts as failed. More than
 /// one, because a port can be lost to somebody else between its choice and its use.
 const START_TRIES: u32 = 3;
-
-/// What the instances of a supervisor are put into.
-#[derive(Debug)]
-pub(crate) struct Surroundings {
-    /// The server's own environment.
-    pub(crate) env: BTreeMap<OsString, OsString>,
-    /// The project's root (`PM3_ROOT`).
-    pub(crate) root: PathBuf,
-    pub(crate) logs: LogFolder,
-    pub(crate) ports: Ports,
-}
 
 /// What happens to a process, an address or a run.
 #[derive(Debug)]
@@ -54,6 +41,8 @@ pub(crate) enum Happening {
     OutputEnded,
     /// The commands before the stop of the run have ended.
     ShutdownCommandsEnded,
+    /// A try to build a run that waits for its build has ended.
+    Built(Result<Option<Build>, BuildError>),
 }
 
 /// An address of somebody else's.

@@ -59,13 +59,16 @@ compile_error!("pmesh supervises processes of Linux 5.10 and later on x86-64 and
 pub mod backoff;
 mod balancer;
 mod build;
+mod causes;
 mod command;
+mod context;
 mod driver;
 mod ending;
 mod environment;
 mod generation;
 mod health;
 pub mod lifecycle;
+mod link;
 mod log;
 mod metrics;
 mod name;
@@ -84,6 +87,7 @@ mod sys;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod tree;
+mod unbuilt;
 
 pub use balancer::{Balancer, Expected, ListenAddress, NoBalancer, ServiceUpstream};
 pub use build::{Build, BuildError, BuildId, Builder, Rebuild};

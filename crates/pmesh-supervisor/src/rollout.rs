@@ -45,7 +45,8 @@ pub enum Unity {
 /// A service that is to be rolled over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Item {
-    /// Whether its old instances serve until the new ones are ready. False where there are none.
+    /// Whether it need not wait for the others before it starts, as its old instances serve until the
+    /// new ones are ready. True also where there is nothing to stop.
     pub overlaps: bool,
     /// Whether it is out of the count of starts as soon as it is spawned.
     pub background: bool,
@@ -79,6 +80,8 @@ pub enum Action {
     Switch(usize),
     /// The new instances of this one end, and the old ones go on.
     GoBack(usize),
+    /// This one has no build, and that is no reason to go back: it is built and started later.
+    StayUnbuilt(usize),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,10 +92,13 @@ enum Stage {
     Starting,
     Spawned,
     Ready,
+    /// Not built, and that is no reason to go back.
+    Unbuilt,
     /// Not ready, and that is no reason to go back.
     Tolerated,
     /// Not ready, and to go back alone.
     Failed,
+    /// Its new run is in force, built or not.
     Switched,
     WentBack,
     Left,
@@ -142,12 +148,12 @@ impl Rollout {
             (Event::Spawned, Stage::Starting) => Stage::Spawned,
             (Event::Ready, Stage::Starting | Stage::Spawned) => Stage::Ready,
             (Event::Failed, Stage::Building | Stage::Starting | Stage::Spawned) => match self.unity {
-                Unity::Regardless => Stage::Tolerated,
                 Unity::Together if item.vital => {
                     self.failed = true;
                     return;
                 }
-                Unity::Together => Stage::Tolerated,
+                Unity::Regardless | Unity::Together if *stage == Stage::Building => Stage::Unbuilt,
+                Unity::Regardless | Unity::Together => Stage::Tolerated,
                 Unity::Each => Stage::Failed,
             },
             (Event::Left, Stage::Switched | Stage::WentBack) => return,
@@ -192,24 +198,24 @@ impl Rollout {
             }
         }
 
-        let all_settled = self.count(|_, stage| !Self::is_settled(stage)) == 0;
+        let may_switch =
+            self.unity != Unity::Together || self.count(|_, stage| !Self::is_settled(stage)) == 0;
         for (index, (_, stage)) in self.items.iter_mut().enumerate() {
-            if *stage == Stage::Failed {
-                *stage = Stage::WentBack;
-                actions.push(Action::GoBack(index));
-            }
-            let ready = matches!(stage, Stage::Ready | Stage::Tolerated);
-            if ready && (all_settled || self.unity != Unity::Together) {
-                *stage = Stage::Switched;
-                actions.push(Action::Switch(index));
-            }
+            let (next, action) = match stage {
+                Stage::Failed => (Stage::WentBack, Action::GoBack(index)),
+                Stage::Ready | Stage::Tolerated if may_switch => (Stage::Switched, Action::Switch(index)),
+                Stage::Unbuilt if may_switch => (Stage::Switched, Action::StayUnbuilt(index)),
+                _ => continue,
+            };
+            *stage = next;
+            actions.push(action);
         }
         actions
     }
 
     fn is_settled(stage: Stage) -> bool {
         match stage {
-            Stage::Ready | Stage::Tolerated => true,
+            Stage::Ready | Stage::Unbuilt | Stage::Tolerated => true,
             Stage::Failed | Stage::Switched | Stage::WentBack | Stage::Left => true,
             Stage::Waiting | Stage::Building | Stage::Built | Stage::Starting | Stage::Spawned => false,
         }
@@ -225,7 +231,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{
-        Action::{self, Build, GoBack, Start, Switch},
+        Action::{self, Build, GoBack, Start, StayUnbuilt, Switch},
         Event, Item, Limits, Rollout, Unity,
     };
 
@@ -249,7 +255,7 @@ mod tests {
                         rollout.on_event(index, fate(index));
                         done.push(action);
                     }
-                    Switch(_) | GoBack(_) => done.push(action),
+                    Switch(_) | GoBack(_) | StayUnbuilt(_) => done.push(action),
                 }
             }
         }
@@ -294,6 +300,30 @@ mod tests {
         assert_eq!(done, [Start(0), Start(1), Switch(0), Switch(1)]);
     }
 
+    /// A rollout of two, whose second one is not built.
+    fn one_is_not_built(second: Item, unity: Unity) -> Vec<Action> {
+        let mut rollout = Rollout::new(&[WEB, second], unity, WIDE);
+        assert_eq!(rollout.advance(), [Build(0), Build(1)]);
+        rollout.on_event(0, Event::Built);
+        rollout.on_event(1, Event::Failed);
+        let done = run(&mut rollout, |_| Event::Ready);
+        assert!(rollout.has_ended());
+        done
+    }
+
+    #[test]
+    fn what_is_not_built_is_not_switched_but_left_to_be_built_later() {
+        assert_eq!(one_is_not_built(WEB, Unity::Regardless), [Start(0), StayUnbuilt(1), Switch(0)]);
+        let down = Item { vital: false, ..WEB };
+        assert_eq!(one_is_not_built(down, Unity::Together), [Start(0), Switch(0), StayUnbuilt(1)]);
+    }
+
+    #[test]
+    fn what_is_not_built_goes_back_where_it_was_up_before() {
+        assert_eq!(one_is_not_built(WEB, Unity::Together), [GoBack(0), GoBack(1)]);
+        assert_eq!(one_is_not_built(WEB, Unity::Each), [Start(0), GoBack(1), Switch(0)]);
+    }
+
     #[test]
     fn a_service_that_is_stopped_meanwhile_leaves_the_rollout() {
         let mut rollout = Rollout::new(&[WEB, WEB], Unity::Together, WIDE);
@@ -325,7 +355,7 @@ mod tests {
                     match action {
                         Build(index) => building.push(index),
                         Start(index) => starting.push((index, false)),
-                        Switch(index) => { ends[index] += 1; switched += 1; }
+                        Switch(index) | StayUnbuilt(index) => { ends[index] += 1; switched += 1; }
                         GoBack(index) => { ends[index] += 1; back += 1; }
                     }
                 }

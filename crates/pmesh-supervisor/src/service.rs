@@ -40,6 +40,14 @@ impl Plan {
         }
     }
 
+    /// How many instances are wanted of an app; 1 where there is nothing to run, for its build.
+    pub(crate) fn wanted(&self) -> u32 {
+        match &self.spec.kind {
+            ServiceKind::App(spec) if spec.run.is_some() => spec.instances,
+            ServiceKind::App(_) | ServiceKind::External(_) | ServiceKind::Files => 1,
+        }
+    }
+
     /// Whether the old run serves until this one is ready.
     pub(crate) fn overlaps(&self) -> bool {
         match &self.spec.kind {
@@ -100,9 +108,10 @@ pub struct Switch {
 }
 
 impl Switch {
-    /// Resolves when the new instances take all new requests. Cancel-safe.
-    pub async fn switched(&mut self) {
-        drop((&mut self.switched).await);
+    /// Resolves when the new instances take all new requests; answers whether they do: not if the
+    /// service was stopped meanwhile. Cancel-safe.
+    pub async fn switched(&mut self) -> bool {
+        (&mut self.switched).await.is_ok()
     }
 
     /// Resolves when nothing is under way to the old instances any more. Cancel-safe.
@@ -119,11 +128,33 @@ impl Switch {
 /// What is asked of a driver.
 #[derive(Debug)]
 pub(crate) enum Request {
-    Prepare { plan: Box<Plan>, spawned: oneshot::Sender<()>, ended: oneshot::Sender<Prepared> },
-    Commit { switched: oneshot::Sender<()>, drained: oneshot::Sender<()>, stopped: oneshot::Sender<()> },
-    Abandon { done: oneshot::Sender<()> },
-    Revive { ended: oneshot::Sender<Prepared> },
-    Stop { done: oneshot::Sender<bool> },
+    Prepare {
+        plan: Box<Plan>,
+        /// How often the service had been stopped when it was decided to prepare this.
+        stops: u64,
+        spawned: oneshot::Sender<()>,
+        ended: oneshot::Sender<Prepared>,
+    },
+    StayUnbuilt {
+        plan: Box<Plan>,
+        stops: u64,
+        failure: Failure,
+        done: oneshot::Sender<()>,
+    },
+    Commit {
+        switched: oneshot::Sender<()>,
+        drained: oneshot::Sender<()>,
+        stopped: oneshot::Sender<()>,
+    },
+    Abandon {
+        done: oneshot::Sender<()>,
+    },
+    Revive {
+        ended: oneshot::Sender<Prepared>,
+    },
+    Stop {
+        done: oneshot::Sender<bool>,
+    },
     Kill,
     Hold,
     Release,
@@ -159,12 +190,28 @@ impl Service {
     /// nothing of the present one is ready. The new instances take no traffic from those that have
     /// it before [`commit`](Self::commit).
     ///
-    /// Must be followed by `commit` or [`abandon`](Self::abandon).
+    /// Must be followed by `commit` or [`abandon`](Self::abandon). A stop that is under way wins: the
+    /// preparation ends as [`Prepared::Left`] then, and nothing starts.
     pub async fn prepare(&self, plan: Plan) -> Preparation {
+        let stops = self.state.borrow().stops;
+        self.prepare_unless_stopped(plan, stops).await
+    }
+
+    /// Prepares, unless the service was stopped since it had been `stops` times.
+    pub(crate) async fn prepare_unless_stopped(&self, plan: Plan, stops: u64) -> Preparation {
         let (spawned, spawned_rx) = oneshot::channel();
         let (ended, ended_rx) = oneshot::channel();
-        self.ask(Request::Prepare { plan: Box::new(plan), spawned, ended }).await;
+        self.ask(Request::Prepare { plan: Box::new(plan), stops, spawned, ended }).await;
         Preparation { spawned: spawned_rx, ended: ended_rx }
+    }
+
+    /// A run that could not be built is the service from now on, unless the one before it serves or
+    /// the service was stopped since it had been `stops` times. It is built and started as soon as that
+    /// succeeds.
+    pub(crate) async fn stay_unbuilt(&self, plan: Plan, stops: u64, failure: Failure) {
+        let (done, ended) = oneshot::channel();
+        self.ask(Request::StayUnbuilt { plan: Box::new(plan), stops, failure, done }).await;
+        drop(ended.await);
     }
 
     /// The prepared run, ready or not, is the service from now on; the old one drains and stops.
@@ -234,7 +281,7 @@ pub struct ServiceState {
     pub id: ServiceId,
     /// Whether it was stopped on request.
     pub stopped: bool,
-    /// Whether it has never had a run: its first one is still to come.
+    /// Whether no run of it has ever been in force, ready or not, and it was never stopped.
     pub is_new: bool,
     /// How often it was stopped on request.
     pub stops: u64,

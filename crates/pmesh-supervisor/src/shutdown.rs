@@ -7,7 +7,7 @@ use tokio::{sync::watch, time::Instant};
 use tracing::warn;
 
 use crate::{
-    AppSpec, Exit, Launch, Plan, ServiceLog, ServiceName, Stdin, Tail, Wish, command, driver::Context,
+    AppSpec, Exit, Launch, Plan, ServiceLog, ServiceName, Stdin, Tail, Wish, command, context::Context,
     ending, environment::command_environment,
 };
 

@@ -20,11 +20,12 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use crate::{
-    Balancer, Build, BuildError, Builder, LogFolder, Plan, Ports, Prepared, Prober, Rebuild, RevisionFacts,
-    Service, ServiceFacts, ServiceId, ServiceName, ServiceSpec, Spawner, Wish,
-    driver::{self, Context},
-    environment::command_environment,
-    generation::Surroundings,
+    Balancer, Build, BuildError, Builder, Failure, LogFolder, Plan, Ports, Prepared, Prober, Rebuild,
+    RevisionFacts, Service, ServiceId, ServiceName, ServiceSpec, Spawner, Wish,
+    causes::with_causes,
+    context::{Context, Surroundings},
+    driver,
+    link::Link,
     rollout::{Action, Event, Item, Limits, Rollout, Unity},
     spec::ServiceKind,
 };
@@ -48,7 +49,6 @@ pub struct Supervisor {
     context: Arc<Context>,
     services: Arc<Mutex<BTreeMap<ServiceName, Service>>>,
     drivers: mpsc::UnboundedSender<BoxFuture<'static, ()>>,
-    builder: Builder,
     limits: Limits,
 }
 
@@ -140,6 +140,7 @@ impl Supervisor {
             spawner,
             prober,
             balancer,
+            builder: Builder::new(settings.limits.builds),
             surroundings: Surroundings {
                 env: settings.env,
                 root: settings.root,
@@ -148,13 +149,8 @@ impl Supervisor {
             },
             last_upstream: AtomicU64::new(0),
         };
-        let supervisor = Self {
-            context: Arc::new(context),
-            services: Arc::default(),
-            drivers,
-            builder: Builder::new(settings.limits.builds),
-            limits: settings.limits,
-        };
+        let supervisor =
+            Self { context: Arc::new(context), services: Arc::default(), drivers, limits: settings.limits };
         (supervisor, drive(inbox))
     }
 
@@ -216,6 +212,7 @@ impl Supervisor {
         let mut builds: Vec<Option<Build>> = vec![None; items.len()];
         let mut links: Vec<Option<Link>> = vec![None; items.len()];
         let stops: Vec<Stops> = services.iter().map(Stops::of).collect();
+        let mut failures: Vec<Option<Failure>> = vec![None; items.len()];
         let mut end = RolloutEnd::default();
         let mut under_way: FuturesUnordered<BoxFuture<'_, (usize, Happened)>> = FuturesUnordered::new();
         let give_up = watch::Sender::new(false);
@@ -225,9 +222,16 @@ impl Supervisor {
                     Action::Build(index)
                     | Action::Start(index)
                     | Action::Switch(index)
-                    | Action::GoBack(index) => index,
+                    | Action::GoBack(index)
+                    | Action::StayUnbuilt(index) => index,
                 };
                 let (turn, service) = (&plan.turns[index], services[index].clone());
+                let new_run = |build| Plan {
+                    id: turn.id,
+                    spec: turn.spec.clone(),
+                    build,
+                    revision: plan.revision.clone(),
+                };
                 match action {
                     Action::Build(_) => {
                         let wish = (service, stops[index], give_up.subscribe());
@@ -239,29 +243,31 @@ impl Supervisor {
                     }
                     Action::Start(_) => {
                         if let Some(build) = &builds[index] {
-                            links[index] = Link::move_to(build.clone(), turn).await;
+                            links[index] = Link::move_to(build, &turn.spec).await;
                         }
-                        let run = Plan {
-                            id: turn.id,
-                            spec: turn.spec.clone(),
-                            build: builds[index].clone(),
-                            revision: plan.revision.clone(),
-                        };
+                        let (run, stops) = (new_run(builds[index].clone()), stops[index].stops);
                         report(service.name(), RolloutStep::Start, StepReport::Begun);
                         under_way.push(Box::pin(async move {
-                            let mut preparation = service.prepare(run).await;
+                            let mut preparation = service.prepare_unless_stopped(run, stops).await;
                             preparation.spawned().await;
                             (index, Happened::Spawned(preparation))
                         }));
                     }
+                    Action::StayUnbuilt(_) => {
+                        let (run, stops) = (new_run(None), stops[index].stops);
+                        let failure = failures[index].take().expect("its build has failed");
+                        under_way.push(Box::pin(async move {
+                            service.stay_unbuilt(run, stops, failure).await;
+                            (index, Happened::Settled)
+                        }));
+                    }
                     Action::Switch(_) => {
-                        end.switched.push(service.name().clone());
                         let pruned = self.clone();
                         let spec = turn.spec.clone();
                         under_way.push(Box::pin(async move {
-                            switch(&service, report).await;
+                            let switched = switch(&service, report).await;
                             pruned.prune(&service, &spec).await;
-                            (index, Happened::Switched)
+                            (index, if switched { Happened::Switched } else { Happened::Settled })
                         }));
                     }
                     Action::GoBack(_) => {
@@ -270,7 +276,7 @@ impl Supervisor {
                         let alone = !rollout.went_back();
                         under_way.push(Box::pin(async move {
                             go_back(&service, link, alone, report).await;
-                            (index, Happened::WentBack)
+                            (index, Happened::Settled)
                         }));
                     }
                 }
@@ -292,11 +298,12 @@ impl Supervisor {
                 Happened::Built(Err(_)) if Stops::of(&services[index]) != stops[index] => {
                     rollout.on_event(index, Event::Left);
                 }
-                Happened::Built(Err(reason)) => {
+                Happened::Built(Err(error)) => {
                     rollout.on_event(index, Event::Failed);
                     // A build that was ended because another service failed is no reason of its own.
                     if !*give_up.borrow() {
-                        end.failed.insert(name.clone(), reason);
+                        end.failed.insert(name.clone(), with_causes(&error));
+                        failures[index] = Some(error.into_failure());
                     }
                 }
                 Happened::Spawned(preparation) => {
@@ -324,7 +331,7 @@ impl Supervisor {
                             if let Some(link) = links[index].take() {
                                 under_way.push(Box::pin(async move {
                                     link.move_back(name).await;
-                                    (index, Happened::WentBack)
+                                    (index, Happened::Settled)
                                 }));
                             }
                             Event::Left
@@ -332,7 +339,8 @@ impl Supervisor {
                     };
                     rollout.on_event(index, event);
                 }
-                Happened::Switched | Happened::WentBack => {}
+                Happened::Switched => end.switched.push(name.clone()),
+                Happened::Settled => {}
             }
         }
         end.gave_up = rollout.went_back();
@@ -357,25 +365,15 @@ impl Supervisor {
         plan: &RolloutPlan,
         (service, stops, give_up): (Service, Stops, watch::Receiver<bool>),
         report: Reporter<'_>,
-    ) -> Result<Option<Build>, String> {
+    ) -> Result<Option<Build>, BuildError> {
         let ServiceKind::App(spec) = &turn.spec.kind else { return Ok(None) };
         if spec.build.is_empty() {
             return Ok(None);
         }
         let name = &turn.spec.name;
         report(name, RolloutStep::Build, StepReport::Begun);
-        let surroundings = &self.context.surroundings;
-        let log = surroundings.logs.log(&spec.log);
-        let facts = ServiceFacts {
-            service: name,
-            commit: plan.revision.commit.as_deref(),
-            branch: plan.revision.branch.as_deref(),
-            root: &surroundings.root,
-            build: None,
-        };
-        let env = command_environment(&surroundings.env, spec, &facts);
         let (wishes, wished) = watch::channel(Wish::GoOn);
-        let build = self.builder.build(name, spec, &env, plan.rebuild, &*self.context.spawner, &log, wished);
+        let build = self.context.build(&turn.spec, &plan.revision, plan.rebuild, wished);
         let built = tokio::select! {
             built = build => built,
             never = wish(&wishes, service.clone(), stops, give_up) => match never {},
@@ -387,13 +385,13 @@ impl Supervisor {
                 Ok(build)
             }
             Err(error) => {
-                let reason = match error {
+                let reason = match &error {
                     BuildError::Cancelled => stops.why_left(&service).to_owned(),
-                    error => with_causes(&error),
+                    error => with_causes(error),
                 };
                 warn!(service = %name, reason, "there is no build");
-                report(name, RolloutStep::Build, StepReport::Failed(reason.clone()));
-                Err(reason)
+                report(name, RolloutStep::Build, StepReport::Failed(reason));
+                Err(error)
             }
         }
     }
@@ -402,44 +400,7 @@ impl Supervisor {
     async fn prune(&self, service: &Service, spec: &ServiceSpec) {
         let ServiceKind::App(app) = &spec.kind else { return };
         if !app.build.is_empty() {
-            self.builder.prune(service.name(), &app.folder, &service.state().builds).await;
-        }
-    }
-}
-
-/// Where the link `.run` of a service led before it was moved.
-#[derive(Clone, Debug)]
-struct Link {
-    folder: PathBuf,
-    before: Option<Build>,
-}
-
-impl Link {
-    /// Moves the link of a service to its new build. Without the link the service runs all the same:
-    /// a failure is for the log.
-    async fn move_to(build: Build, turn: &Turn) -> Option<Self> {
-        let ServiceKind::App(spec) = &turn.spec.kind else { return None };
-        let folder = spec.folder.clone();
-        let moved = tokio::task::spawn_blocking(move || {
-            let link = Self { before: Build::active(&folder), folder };
-            build.activate().map(|()| link)
-        });
-        match moved.await.expect("it does not panic") {
-            Ok(link) => Some(link),
-            Err(error) => {
-                warn!(service = %turn.spec.name, reason = with_causes(&error), "the link .run stays behind");
-                None
-            }
-        }
-    }
-
-    async fn move_back(self, service: &ServiceName) {
-        let moved = tokio::task::spawn_blocking(move || match &self.before {
-            Some(build) => build.activate(),
-            None => Build::deactivate(&self.folder),
-        });
-        if let Err(error) = moved.await.expect("it does not panic") {
-            warn!(%service, reason = with_causes(&error), "the link .run does not go back");
+            self.context.builder.prune(service.name(), &app.folder, &service.state().builds).await;
         }
     }
 }
@@ -456,18 +417,6 @@ async fn go_back(service: &Service, link: Option<Link>, alone: bool, report: Rep
         warn!(service = %name, reason, "the old run does not become ready again");
     }
     report(name, RolloutStep::GoBack, StepReport::Done(None));
-}
-
-/// An error and its causes in one line.
-pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// Wishes a build's end when its rollout is given up or its service is stopped, and its end at once
@@ -518,11 +467,11 @@ impl Stops {
 
 /// What a future of a rollout brings.
 enum Happened {
-    Built(Result<Option<Build>, String>),
+    Built(Result<Option<Build>, BuildError>),
     Spawned(crate::Preparation),
     Prepared(Prepared),
     Switched,
-    WentBack,
+    Settled,
 }
 
 fn item(turn: &Turn, service: &Service) -> Item {
@@ -538,11 +487,15 @@ fn item(turn: &Turn, service: &Service) -> Item {
     }
 }
 
-async fn switch(service: &Service, report: Reporter<'_>) {
+/// Answers whether the new run has taken over.
+async fn switch(service: &Service, report: Reporter<'_>) -> bool {
     let name = service.name();
     report(name, RolloutStep::Switch, StepReport::Begun);
     let mut switch = service.commit().await;
-    switch.switched().await;
+    if !switch.switched().await {
+        report(name, RolloutStep::Switch, StepReport::Failed("the service was stopped".to_owned()));
+        return false;
+    }
     report(name, RolloutStep::Switch, StepReport::Done(None));
     report(name, RolloutStep::Drain, StepReport::Begun);
     switch.drained().await;
@@ -551,6 +504,7 @@ async fn switch(service: &Service, report: Reporter<'_>) {
     switch.stopped().await;
     report(name, RolloutStep::Stop, StepReport::Done(None));
     info!(service = %name, "the new run has taken over");
+    true
 }
 
 /// Resolves when the value is true; never if its sender is gone before. Cancel-safe.
