@@ -1,0 +1,47 @@
+//! Callers that go away, and what they leave.
+
+use pmesh_supervisor::{Exit, rollout::Unity};
+
+use crate::world::{MS, SEC, Seen, World, command};
+
+#[tokio::test(start_paused = true)]
+async fn what_a_dropped_rollout_prepared_ends_with_the_next_one() {
+    let world = World::new();
+    let web = world.app("web");
+    world.up(&[("web", &web)]).await;
+    world.prober.hold(true);
+    let restart = world.begin(Unity::Each, &[("web", &web)]);
+    world.see(Seen::Spawned(1)).await;
+    restart.abort();
+    world.prober.hold(false);
+    world.pass(SEC).await;
+    assert_eq!((world.serving("web"), world.spawner.running()), (vec![0], vec![0, 1]));
+    world.roll_out(Unity::Each, &[("web", &web)]).await;
+    assert_eq!((world.serving("web"), world.spawner.running()), (vec![2], vec![2]));
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollout_that_is_dropped_at_any_moment_loses_no_process() {
+    for moment in (0..60).map(|step| step * 50 * MS) {
+        let world = World::new();
+        let (web, job, mut api) = (world.app("web"), world.background("job"), world.app("api"));
+        api.shutdown = vec![command("flush")];
+        let all = [("web", &web), ("job", &job), ("api", &api)];
+        world.up(&all).await;
+        let request = world.request(0);
+        let update = world.begin(Unity::Together, &all);
+        world.pass(moment).await;
+        update.abort();
+        world.settle().await;
+        drop(request);
+        if let Some(flush) = world.programs().iter().position(|program| program == "flush") {
+            world.spawner.crash(flush, Exit::Code(0));
+        }
+        let end = world.roll_out(Unity::Together, &all).await;
+        assert!(!end.gave_up, "dropped after {moment:?}: {end:?}");
+        world.pass(60 * SEC).await;
+        assert_eq!(world.spawner.running().len(), 3, "dropped after {moment:?}");
+        world.end().await;
+    }
+}

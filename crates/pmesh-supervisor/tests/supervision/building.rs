@@ -1,0 +1,75 @@
+//! Rollouts with builds.
+
+use pmesh_supervisor::{AppSpec, Exit, RolloutStep as Step, Status, rollout::Unity};
+
+use crate::world::{Seen, World, command, reason};
+
+/// An app that is made by `make`, which succeeds at once.
+fn built(world: &World, name: &str) -> AppSpec {
+    world.spawner.exit_at_start("make", Exit::Code(0));
+    AppSpec { build: vec![command("make")], ..world.app(name) }
+}
+
+/// From now on every build finds other content.
+fn change(app: &AppSpec) {
+    std::fs::write(app.folder.join("source"), "changed").unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_is_built_before_it_starts_and_not_again_from_the_same_content() {
+    let world = World::new();
+    let web = built(&world, "web");
+    world.up(&[("web", &web)]).await;
+    world.roll_out(Unity::Each, &[("web", &web)]).await;
+    assert_eq!(world.programs(), ["make", "web", "web"]);
+    change(&web);
+    world.roll_out(Unity::Each, &[("web", &web)]).await;
+    assert_eq!(world.programs()[3..], ["make", "web"]);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_build_that_fails_leaves_the_old_instances_of_all_services_alone() {
+    let world = World::new();
+    let (web, api) = (built(&world, "web"), world.app("api"));
+    world.up(&[("web", &web), ("api", &api)]).await;
+    let running = world.spawner.running();
+    change(&web);
+    world.spawner.print_at_start("make", "syntax error\n");
+    world.spawner.exit_at_start("make", Exit::Code(2));
+    let end = world.roll_out(Unity::Together, &[("web", &web), ("api", &api)]).await;
+    assert!(end.gave_up);
+    let reason = reason(&end, "web");
+    assert_eq!(reason, "build step `make` ended with exit code 2; its last lines:\nsyntax error");
+    assert_eq!(world.when(&Seen::Failed("web", Step::Build, reason.to_owned())), Some(world.now()));
+    assert_eq!(world.spawner.running(), running, "and api was not even started anew");
+    assert_eq!(world.programs().iter().filter(|program| *program == "api").count(), 1);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_whose_build_fails_keeps_the_old_run() {
+    let world = World::new();
+    let web = built(&world, "web");
+    world.up(&[("web", &web)]).await;
+    let (running, id) = (world.spawner.running(), world.id("web"));
+    change(&web);
+    world.spawner.exit_at_start("make", Exit::Code(2));
+    let end = world.roll_out(Unity::Each, &[("web", &web)]).await;
+    assert!(reason(&end, "web").contains("exit code 2") && end.switched.is_empty(), "{end:?}");
+    assert_eq!((world.spawner.running(), world.id("web")), (running, id));
+    assert_eq!(world.health("web").status, Status::Ok);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_build_that_cannot_be_started_is_reported_with_its_command_and_the_reason() {
+    let world = World::new();
+    let web = AppSpec { build: vec![command("cc")], ..world.app("web") };
+    world.spawner.fail_spawn("cc", 24);
+    let end = world.start(&[("web", &web)]).await;
+    let reason = reason(&end, "web");
+    assert!(reason.starts_with("build step `cc` cannot be started: cannot start \"cc\" in"), "{reason}");
+    assert!(reason.ends_with("Too many open files (os error 24)"), "{reason}");
+    world.end().await;
+}
