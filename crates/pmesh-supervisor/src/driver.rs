@@ -210,6 +210,10 @@ impl Driver {
 
     fn prepare(&mut self, plan: Plan, spawned: oneshot::Sender<()>, ended: oneshot::Sender<Prepared>) {
         if let Some(candidate) = self.candidate.take() {
+            if candidate.revived {
+                // It has not come back yet, and is still what to go back to.
+                self.set_aside = Some(candidate.generation.plan.clone());
+            }
             self.leave(candidate.generation, Vec::new(), Vec::new());
         }
         let serves = self.current.as_ref().is_some_and(|current| current.healthy() > 0);
@@ -276,6 +280,10 @@ impl Driver {
     fn revive(&mut self, ended: oneshot::Sender<Prepared>) {
         match self.set_aside.take() {
             Some(plan) if !self.stopped => {
+                // A rollout that was dropped on its way has abandoned nothing.
+                if let Some(candidate) = self.candidate.take() {
+                    self.leave(candidate.generation, Vec::new(), Vec::new());
+                }
                 // Nothing is to be switched later: it is the service at once.
                 let (spawned, _) = oneshot::channel();
                 self.candidate = Some(Candidate {

@@ -1,8 +1,8 @@
 //! Callers that go away, and what they leave.
 
-use pmesh_supervisor::{Exit, rollout::Unity};
+use pmesh_supervisor::{Exit, Status, rollout::Unity};
 
-use crate::world::{MS, SEC, Seen, World, command};
+use crate::world::{MS, SEC, Seen, World, command, service_name};
 
 #[tokio::test(start_paused = true)]
 async fn what_a_dropped_rollout_prepared_ends_with_the_next_one() {
@@ -44,4 +44,41 @@ async fn a_rollout_that_is_dropped_at_any_moment_loses_no_process() {
         assert_eq!(world.spawner.running().len(), 3, "dropped after {moment:?}");
         world.end().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_rollout_that_made_room_can_still_be_taken_back() {
+    let world = World::new();
+    let mut job = world.background("job");
+    world.up(&[("job", &job)]).await;
+    let id = world.id("job");
+    job.run.as_mut().unwrap().program = "other".to_owned();
+    let restart = world.begin(Unity::Each, &[("job", &job)]);
+    world.see(Seen::Spawned(1)).await;
+    restart.abort();
+    world.supervisor.revive([service_name("job")]).await;
+    world.pass(SEC).await;
+    assert_eq!(world.programs(), ["job", "other", "job"]);
+    assert_eq!((world.spawner.running(), world.id("job")), (vec![2], id));
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_was_coming_back_comes_back_after_the_next_failure_too() {
+    let world = World::new();
+    let good = world.background("job");
+    world.up(&[("job", &good)]).await;
+    let id = world.id("job");
+    let mut broken = world.background("job");
+    broken.run.as_mut().unwrap().program = "broken".to_owned();
+    world.spawner.exit_at_start("broken", Exit::Code(1));
+    let restart = world.begin(Unity::Each, &[("job", &broken)]);
+    // The job again, not yet ready.
+    world.see(Seen::Spawned(4)).await;
+    assert_eq!(world.programs()[4], "job");
+    restart.abort();
+    world.roll_out(Unity::Each, &[("job", &broken)]).await;
+    assert_eq!(world.programs().last().unwrap(), "job");
+    assert_eq!((world.health("job").status, world.id("job")), (Status::Ok, id));
+    world.end().await;
 }
