@@ -219,7 +219,9 @@ impl Supervisor {
         let mut under_way: FuturesUnordered<BoxFuture<'_, (usize, Happened)>> = FuturesUnordered::new();
         let give_up = watch::Sender::new(false);
         loop {
-            for action in rollout.advance() {
+            let actions = rollout.advance();
+            give_up.send_replace(rollout.went_back());
+            for action in actions {
                 let index = match action {
                     Action::Build(index)
                     | Action::Start(index)
@@ -263,7 +265,6 @@ impl Supervisor {
                         }));
                     }
                     Action::GoBack(_) => {
-                        give_up.send_replace(plan.unity != Unity::Each);
                         let link = links[index].take();
                         let alone = plan.unity == Unity::Each;
                         under_way.push(Box::pin(async move {
@@ -314,7 +315,12 @@ impl Supervisor {
                             Event::Failed
                         }
                         Prepared::Left => {
-                            report(name, RolloutStep::Ready, StepReport::Failed("it was stopped".to_owned()));
+                            let why = if rollout.went_back() {
+                                "the rollout was given up"
+                            } else {
+                                "it was stopped"
+                            };
+                            report(name, RolloutStep::Ready, StepReport::Failed(why.to_owned()));
                             Event::Left
                         }
                     };

@@ -2,7 +2,7 @@
 
 use pmesh_supervisor::{AppSpec, Exit, RolloutStep as Step, Status, rollout::Unity};
 
-use crate::world::{Seen, World, command, reason};
+use crate::world::{SEC, Seen, World, command, reason};
 
 /// An app that is made by `make`, which succeeds at once.
 fn built(world: &World, name: &str) -> AppSpec {
@@ -72,4 +72,21 @@ async fn a_build_that_cannot_be_started_is_reported_with_its_command_and_the_rea
     assert!(reason.starts_with("build step `cc` cannot be started: cannot start \"cc\" in"), "{reason}");
     assert!(reason.ends_with("Too many open files (os error 24)"), "{reason}");
     world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn giving_up_ends_builds_that_are_under_way_whatever_the_rollout() {
+    for unity in [Unity::Each, Unity::Together, Unity::Regardless] {
+        let world = World::new();
+        let web = AppSpec { build: vec![command("hangs")], ..world.app("web") };
+        let rollout = world.begin(unity, &[("web", &web)]);
+        world.see(Seen::Spawned(0)).await;
+        let began = world.now();
+        world.cancel();
+        let end = rollout.await.unwrap();
+        assert!(end.gave_up && end.failed.is_empty(), "{end:?}");
+        assert!(world.since(began) < SEC, "{:?} for {unity:?}", world.since(began));
+        assert_eq!(world.spawner.running(), [] as [usize; 0]);
+        world.end().await;
+    }
 }

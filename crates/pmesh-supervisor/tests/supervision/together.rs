@@ -155,3 +155,21 @@ async fn a_service_that_is_stopped_meanwhile_leaves_the_rollout_to_the_others() 
     assert_eq!(world.spawner.running(), [3]);
     world.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_step_that_goes_back_with_the_rollout_is_not_reported_as_stopped() {
+    let world = World::new();
+    let (web, api) = (world.app("web"), world.app("api"));
+    world.up(&[("web", &web), ("api", &api)]).await;
+    world.prober.fail(&service_name("web"));
+    let update = world.begin(Unity::Together, &[("web", &web), ("api", &api)]);
+    world.see(Seen::Spawned(3)).await;
+    for process in 3..6 {
+        world.see(Seen::Spawned(process)).await;
+        world.spawner.crash(process, Exit::Code(1));
+    }
+    assert!(update.await.unwrap().gave_up);
+    let said = world.order(|seen| matches!(seen, Seen::Failed("web", ..)));
+    assert_eq!(said, [Seen::Failed("web", Step::Ready, "the rollout was given up".to_owned())]);
+    world.end().await;
+}
