@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, trace, warn};
 
 use crate::{
-    Balancer, Expected, Prober, ServiceId, ServiceName, Spawner,
+    Balancer, Expected, Failure, Prober, ServiceId, ServiceName, Spawner,
     generation::{Generation, Happening, Surroundings},
     lifecycle,
     service::{Plan, Prepared, Request, Service, ServiceState},
@@ -61,6 +61,7 @@ pub(crate) fn service(
         current: None,
         candidate: None,
         set_aside: None,
+        not_built: None,
         leaving: Vec::new(),
         stopped: false,
         is_new: true,
@@ -83,6 +84,8 @@ struct Driver {
     candidate: Option<Candidate>,
     /// The plan of a run that was stopped to make room for the candidate.
     set_aside: Option<Plan>,
+    /// Why there is no run, where there would be one but for its build.
+    not_built: Option<String>,
     /// Runs that end.
     leaving: Vec<Leaving>,
     stopped: bool,
@@ -172,6 +175,10 @@ impl Driver {
             Request::Commit { switched, drained, stopped } => self.commit(switched, drained, stopped),
             Request::Abandon { done } => self.abandon(done),
             Request::Revive { ended } => self.revive(ended),
+            Request::NotBuilt { reason } => {
+                self.is_new = false;
+                self.not_built = Some(reason);
+            }
             Request::Stop { done } => {
                 let was_up = !self.stopped;
                 self.stop();
@@ -226,6 +233,7 @@ impl Driver {
         let generation = Generation::new(plan, &self.name, &self.context);
         self.stopped = false;
         self.is_new = false;
+        self.not_built = None;
         self.candidate = Some(Candidate {
             generation,
             waits: true,
@@ -444,6 +452,11 @@ impl Driver {
             is_new: self.is_new,
             stops: self.stops,
             wanted: u32::from(!self.stopped),
+            failure: self.not_built.as_ref().map(|reason| Failure {
+                what: reason.clone(),
+                retry_at: None,
+                last_lines: Vec::new(),
+            }),
             builds,
             ..ServiceState::new(self.publisher.borrow().id)
         };

@@ -38,7 +38,7 @@ pub enum Unity {
     Together,
     /// Each switches when it is ready, and goes back alone: restart.
     Each,
-    /// Each switches whether it is ready or not, and goes on trying: the server's start.
+    /// Each that was built switches, ready or not, and goes on trying: the server's start.
     Regardless,
 }
 
@@ -142,13 +142,14 @@ impl Rollout {
             (Event::Spawned, Stage::Starting) => Stage::Spawned,
             (Event::Ready, Stage::Starting | Stage::Spawned) => Stage::Ready,
             (Event::Failed, Stage::Building | Stage::Starting | Stage::Spawned) => match self.unity {
-                Unity::Regardless => Stage::Tolerated,
                 Unity::Together if item.vital => {
                     self.failed = true;
                     return;
                 }
-                Unity::Together => Stage::Tolerated,
                 Unity::Each => Stage::Failed,
+                // Without a build there is nothing to switch to: it stays as it is.
+                Unity::Together | Unity::Regardless if *stage == Stage::Building => Stage::Left,
+                Unity::Together | Unity::Regardless => Stage::Tolerated,
             },
             (Event::Left, Stage::Switched | Stage::WentBack) => return,
             (Event::Left, _) => Stage::Left,
@@ -301,6 +302,19 @@ mod tests {
         assert_eq!(done, [Start(0), Start(1), Switch(1)]);
     }
 
+    #[test]
+    fn what_was_not_built_does_not_switch() {
+        let down = Item { vital: false, ..WEB };
+        for unity in [Unity::Regardless, Unity::Together] {
+            let mut rollout = Rollout::new(&[down, WEB], unity, WIDE);
+            assert_eq!(rollout.advance(), [Build(0), Build(1)]);
+            rollout.on_event(0, Event::Failed);
+            rollout.on_event(1, Event::Built);
+            assert_eq!(run(&mut rollout, |_| Event::Ready), [Start(1), Switch(1)]);
+            assert!(rollout.has_ended() && !rollout.went_back());
+        }
+    }
+
     proptest! {
         /// Any services, any limits, any order of events: the limits hold, every service ends in
         /// one way, and together means all or none.
@@ -320,6 +334,7 @@ mod tests {
             let (mut building, mut starting, mut ends) = (vec![], vec![], vec![0; items.len()]);
             let mut fates = fates.into_iter().cycle();
             let (mut switched, mut back) = (0, 0);
+            let mut unbuilt = vec![false; items.len()];
             for _ in 0..10_000 {
                 for action in rollout.advance() {
                     match action {
@@ -343,6 +358,7 @@ mod tests {
                 if which < building.len() {
                     let index = building.remove(which);
                     if fate == 0 {
+                        unbuilt[index] = true;
                         rollout.on_event(index, Event::Failed);
                     } else {
                         rollout.on_event(index, Event::Built);
@@ -363,7 +379,9 @@ mod tests {
                 }
             }
             prop_assert!(rollout.has_ended());
-            prop_assert!(ends.iter().all(|&times| times == 1), "{ends:?}");
+            for (times, unbuilt) in ends.iter().zip(unbuilt) {
+                prop_assert!(*times == 1 || (unbuilt && *times == 0), "{ends:?}");
+            }
             prop_assert!(unity != Unity::Together || switched == 0 || back == 0);
         }
     }

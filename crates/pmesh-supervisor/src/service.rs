@@ -123,6 +123,7 @@ pub(crate) enum Request {
     Commit { switched: oneshot::Sender<()>, drained: oneshot::Sender<()>, stopped: oneshot::Sender<()> },
     Abandon { done: oneshot::Sender<()> },
     Revive { ended: oneshot::Sender<Prepared> },
+    NotBuilt { reason: String },
     Stop { done: oneshot::Sender<bool> },
     Kill,
     Hold,
@@ -192,6 +193,12 @@ impl Service {
         end.await.unwrap_or(Prepared::Left)
     }
 
+    /// There is no new run to prepare, because it was not built. That is the service's failure if it
+    /// has no other run.
+    pub(crate) async fn not_built(&self, reason: String) {
+        self.ask(Request::NotBuilt { reason }).await;
+    }
+
     /// Stops the service, whatever it was at; returns when no process of it lives, and whether it
     /// had not been stopped before.
     ///
@@ -233,7 +240,7 @@ pub struct ServiceState {
     pub id: ServiceId,
     /// Whether it was stopped on request.
     pub stopped: bool,
-    /// Whether it has never had a run: its first one is still to come.
+    /// Whether its first run is still to come, and has not failed to be built.
     pub is_new: bool,
     /// How often it was stopped on request.
     pub stops: u64,

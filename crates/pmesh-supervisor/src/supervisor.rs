@@ -292,6 +292,7 @@ impl Supervisor {
                     rollout.on_event(index, Event::Failed);
                     // A build that was ended because another service failed is no reason of its own.
                     if !*give_up.borrow() {
+                        services[index].not_built(reason.clone()).await;
                         end.failed.insert(name.clone(), reason);
                     }
                 }

@@ -2,7 +2,7 @@
 
 use pmesh_supervisor::{AppSpec, Exit, RolloutStep as Step, Status, rollout::Unity};
 
-use crate::world::{SEC, Seen, World, command, reason};
+use crate::world::{SEC, Seen, World, command, reason, service_name};
 
 /// An app that is made by `make`, which succeeds at once.
 fn built(world: &World, name: &str) -> AppSpec {
@@ -89,4 +89,45 @@ async fn giving_up_ends_builds_that_are_under_way_whatever_the_rollout() {
         assert_eq!(world.spawner.running(), [] as [usize; 0]);
         world.end().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_build_that_fails_where_nothing_ran_does_not_end_the_builds_of_others() {
+    let world = World::new();
+    let (web, mut api) = (built(&world, "web"), world.app("api"));
+    world.spawner.exit_at_start("make", Exit::Code(2));
+    world.start(&[("web", &web), ("api", &api)]).await;
+    api.build = vec![command("compile")];
+    let update = world.begin(Unity::Together, &[("web", &web), ("api", &api)]);
+    while !world.programs().iter().any(|program| program == "compile") {
+        world.settle().await;
+    }
+    world.pass(SEC).await;
+    let compile = world.programs().iter().position(|program| program == "compile").unwrap();
+    world.spawner.crash(compile, Exit::Code(0));
+    let end = update.await.unwrap();
+    assert_eq!((end.gave_up, end.switched), (false, vec![service_name("api")]));
+    assert_eq!(end.failed.keys().collect::<Vec<_>>(), [&service_name("web")]);
+    assert_eq!(world.health("web").status, Status::Down);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_whose_first_build_fails_is_down_and_says_why() {
+    let world = World::new();
+    let (web, api) = (built(&world, "web"), world.app("api"));
+    world.spawner.exit_at_start("make", Exit::Code(2));
+    let end = world.start(&[("web", &web), ("api", &api)]).await;
+    assert!(reason(&end, "web").contains("exit code 2"), "{end:?}");
+    assert_eq!(end.switched, [service_name("api")]);
+    assert_eq!(world.order(|seen| matches!(seen, Seen::Done("web", _))), []);
+    let health = world.health("web");
+    assert_eq!((health.status, health.healthy, health.total), (Status::Down, 0, 1));
+    assert_eq!(health.error.unwrap(), "build step `make` ended with exit code 2");
+    assert_eq!(world.health("api").status, Status::Ok);
+
+    world.spawner.exit_at_start("make", Exit::Code(0));
+    world.roll_out(Unity::Each, &[("web", &web)]).await;
+    assert_eq!(world.health("web").status, Status::Ok);
+    world.end().await;
 }
