@@ -67,7 +67,6 @@ pub(crate) fn service(
         is_new: true,
         stops: 0,
         stop_waiters: Vec::new(),
-        held: false,
         pending: FuturesUnordered::new(),
         publisher,
         told: None,
@@ -93,7 +92,6 @@ struct Driver {
     /// How often it was stopped.
     stops: u64,
     stop_waiters: Vec<(oneshot::Sender<bool>, bool)>,
-    held: bool,
     pending: Pending,
     publisher: watch::Sender<ServiceState>,
     /// What the balancer was told last.
@@ -171,7 +169,10 @@ impl Driver {
 
     fn on_request(&mut self, request: Request) {
         match request {
-            Request::Prepare { plan, spawned, ended } => self.prepare(*plan, spawned, ended),
+            Request::Prepare { stops: Some(stops), ended, .. } if stops != self.stops => {
+                answer(ended, Prepared::Left);
+            }
+            Request::Prepare { plan, spawned, ended, .. } => self.prepare(*plan, spawned, ended),
             Request::Commit { switched, drained, stopped } => self.commit(switched, drained, stopped),
             Request::Abandon { done } => self.abandon(done),
             Request::Revive { ended } => self.revive(ended),
@@ -196,14 +197,8 @@ impl Driver {
                 }
                 self.pending = pending;
             }
-            Request::Hold => {
-                self.held = true;
-                self.tell_hold(lifecycle::Event::Hold);
-            }
-            Request::Release => {
-                self.held = false;
-                self.tell_hold(lifecycle::Event::Release);
-            }
+            Request::Hold => self.tell_hold(lifecycle::Event::Hold),
+            Request::Release => self.tell_hold(lifecycle::Event::Release),
         }
     }
 

@@ -119,12 +119,30 @@ impl Switch {
 /// What is asked of a driver.
 #[derive(Debug)]
 pub(crate) enum Request {
-    Prepare { plan: Box<Plan>, spawned: oneshot::Sender<()>, ended: oneshot::Sender<Prepared> },
-    Commit { switched: oneshot::Sender<()>, drained: oneshot::Sender<()>, stopped: oneshot::Sender<()> },
-    Abandon { done: oneshot::Sender<()> },
-    Revive { ended: oneshot::Sender<Prepared> },
-    NotBuilt { reason: String },
-    Stop { done: oneshot::Sender<bool> },
+    Prepare {
+        plan: Box<Plan>,
+        /// How often the service may have been stopped; none: any number of times.
+        stops: Option<u64>,
+        spawned: oneshot::Sender<()>,
+        ended: oneshot::Sender<Prepared>,
+    },
+    Commit {
+        switched: oneshot::Sender<()>,
+        drained: oneshot::Sender<()>,
+        stopped: oneshot::Sender<()>,
+    },
+    Abandon {
+        done: oneshot::Sender<()>,
+    },
+    Revive {
+        ended: oneshot::Sender<Prepared>,
+    },
+    NotBuilt {
+        reason: String,
+    },
+    Stop {
+        done: oneshot::Sender<bool>,
+    },
     Kill,
     Hold,
     Release,
@@ -162,9 +180,15 @@ impl Service {
     ///
     /// Must be followed by `commit` or [`abandon`](Self::abandon).
     pub async fn prepare(&self, plan: Plan) -> Preparation {
+        self.prepare_since(None, plan).await
+    }
+
+    /// As [`prepare`](Self::prepare), if the service was stopped exactly `stops` times by then: a stop
+    /// that came before is not overtaken.
+    pub(crate) async fn prepare_since(&self, stops: Option<u64>, plan: Plan) -> Preparation {
         let (spawned, spawned_rx) = oneshot::channel();
         let (ended, ended_rx) = oneshot::channel();
-        self.ask(Request::Prepare { plan: Box::new(plan), spawned, ended }).await;
+        self.ask(Request::Prepare { plan: Box::new(plan), stops, spawned, ended }).await;
         Preparation { spawned: spawned_rx, ended: ended_rx }
     }
 

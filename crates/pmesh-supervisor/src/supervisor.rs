@@ -247,9 +247,10 @@ impl Supervisor {
                             build: builds[index].clone(),
                             revision: plan.revision.clone(),
                         };
+                        let since = Some(stops[index]);
                         report(service.name(), RolloutStep::Start, StepReport::Begun);
                         under_way.push(Box::pin(async move {
-                            let mut preparation = service.prepare(run).await;
+                            let mut preparation = service.prepare_since(since, run).await;
                             preparation.spawned().await;
                             (index, Happened::Spawned(preparation))
                         }));

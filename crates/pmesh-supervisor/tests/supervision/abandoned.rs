@@ -82,3 +82,16 @@ async fn a_run_that_was_coming_back_comes_back_after_the_next_failure_too() {
     assert_eq!((world.health("job").status, world.id("job")), (Status::Ok, id));
     world.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_comes_just_before_the_start_is_not_overtaken_by_it() {
+    let world = World::new();
+    let web = world.app("web");
+    world.up(&[("web", &web)]).await;
+    let end = world.restart_and_stop_at_its_start("web", &web).await;
+    assert_eq!((end.switched, end.failed.len(), end.gave_up), (vec![], 0, false));
+    world.pass(SEC).await;
+    assert_eq!(world.spawner.running(), [] as [usize; 0]);
+    assert_eq!(world.health("web").status, Status::Stopped);
+    world.end().await;
+}

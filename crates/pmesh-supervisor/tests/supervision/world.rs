@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, future::BoxFuture};
 use parking_lot::Mutex;
 use pmesh_supervisor::{
     AppSpec, Balancer, Command, Expected, ExternalSpec, HealthReport, Launch, ListenAddress, LogFolder,
@@ -300,6 +300,18 @@ impl World {
     /// The rollout of [`World::roll_out`], begun.
     pub(crate) fn begin(&self, unity: Unity, apps: &[(&'static str, &AppSpec)]) -> JoinHandle<RolloutEnd> {
         self.begin_with(unity, apps.iter().map(|&(name, app)| service(name, app)), |_, _, _| {})
+    }
+
+    /// A restart of a service that somebody stops when the start of its new run is reported.
+    pub(crate) async fn restart_and_stop_at_its_start(&self, name: &str, app: &AppSpec) -> RolloutEnd {
+        let stopped = self.service(name);
+        let stop = move |_: &ServiceName, step, report: &StepReport| {
+            if (step, report) == (RolloutStep::Start, &StepReport::Begun) {
+                // Polled once, it has asked; the answer interests nobody.
+                assert!(stopped.stop().now_or_never().is_none(), "a stop takes its time");
+            }
+        };
+        self.begin_with(Unity::Each, [service(name, app)], stop).await.unwrap()
     }
 
     /// Starts a service of external addresses.
