@@ -322,6 +322,10 @@ impl Driver {
 
     /// Starts a run that is the service at once: nothing is to be switched later.
     fn start_alone(&mut self, plan: Plan, ended: oneshot::Sender<Prepared>) {
+        // A rollout that was dropped on its way has abandoned nothing.
+        if let Some(candidate) = self.candidate.take() {
+            self.leave(candidate.generation, Vec::new(), Vec::new());
+        }
         self.candidate = Some(Candidate {
             generation: Generation::new(plan, &self.name, &self.context),
             waits: true,

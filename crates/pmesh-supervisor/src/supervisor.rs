@@ -461,7 +461,7 @@ impl Stops {
 
     /// Why a service has left the rollout that began with these.
     fn why_left(self, service: &Service) -> &'static str {
-        if Self::of(service) == self { "the rollout was given up" } else { "the service was stopped" }
+        if Self::of(service) == self { "the rollout was given up" } else { "it was stopped" }
     }
 }
 
@@ -493,7 +493,7 @@ async fn switch(service: &Service, report: Reporter<'_>) -> bool {
     report(name, RolloutStep::Switch, StepReport::Begun);
     let mut switch = service.commit().await;
     if !switch.switched().await {
-        report(name, RolloutStep::Switch, StepReport::Failed("the service was stopped".to_owned()));
+        report(name, RolloutStep::Switch, StepReport::Failed("it was stopped".to_owned()));
         return false;
     }
     report(name, RolloutStep::Switch, StepReport::Done(None));

@@ -156,8 +156,7 @@ async fn without_overlap_a_restart_that_fails_starts_the_old_run_again_under_its
     world.spawner.exit_at_start("broken", Exit::Code(1));
     let end = world.roll_out(Unity::Each, &[("job", &job)]).await;
     assert!(reason(&end, "job").contains("exit code 1"), "{end:?}");
-    let programs: Vec<_> = world.spawner.launches().into_iter().map(|launch| launch.program).collect();
-    assert_eq!(programs, ["job", "broken", "broken", "broken", "job"]);
+    assert_eq!(world.programs(), ["job", "broken", "broken", "broken", "job"]);
     assert_eq!(world.health("job").status, Status::Ok);
     assert_eq!(world.id("job"), id);
     world.end().await;

@@ -184,8 +184,7 @@ async fn shutdown_commands_run_before_the_instances_are_told_to_end() {
     assert_eq!(world.serving("web"), []);
     world.spawner.crash(1, Exit::Code(0));
     stop.await.unwrap();
-    let programs: Vec<_> = world.spawner.launches().into_iter().map(|launch| launch.program).collect();
-    assert_eq!(programs, ["web", "flush", "announce"]);
+    assert_eq!(world.programs(), ["web", "flush", "announce"]);
     assert_eq!(world.spawner.signals(0), [Signal::Terminate]);
     world.end().await;
 }

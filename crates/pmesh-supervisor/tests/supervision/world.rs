@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     ffi::OsStr,
+    fmt::Debug,
     fs,
     net::SocketAddr,
     sync::{
@@ -12,13 +13,13 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, future::BoxFuture};
 use parking_lot::Mutex;
 use pmesh_supervisor::{
-    AppSpec, Balancer, Command, Expected, HealthReport, Launch, ListenAddress, LogFolder, LogLimits, Plan,
-    ProcessTree, Rebuild, RevisionFacts, RolloutEnd, RolloutPlan, RolloutStep, Service, ServiceId,
-    ServiceKind, ServiceName, ServiceSpec, ServiceUpstream, Signal, SpawnError, Spawned, Spawner, StepReport,
-    Supervisor, SupervisorSettings, Turn,
+    AppSpec, Balancer, Command, Expected, ExternalSpec, HealthReport, Launch, ListenAddress, LogFolder,
+    LogLimits, Plan, ProcessTree, Rebuild, RevisionFacts, RolloutEnd, RolloutPlan, RolloutStep, Service,
+    ServiceId, ServiceKind, ServiceName, ServiceSpec, ServiceUpstream, Signal, SpawnError, Spawned, Spawner,
+    StepReport, Supervisor, SupervisorSettings, Turn,
     rollout::{Limits, Unity},
     testing::{FakeProber, FakeSpawner},
 };
@@ -90,6 +91,8 @@ struct Traffic {
     journal: Journal,
     spawner: FakeSpawner,
     serving: Arc<Mutex<BTreeMap<ServiceName, HashMap<u64, usize>>>>,
+    /// The ports of external addresses that serve.
+    external: Arc<Mutex<BTreeMap<ServiceName, Vec<u16>>>>,
     /// The processes of all upstreams there ever were.
     known: Arc<Mutex<HashMap<u64, usize>>>,
     under_way: watch::Sender<HashMap<usize, usize>>,
@@ -109,13 +112,14 @@ impl Traffic {
 
 impl Balancer for Traffic {
     fn set_upstreams(&self, service: &ServiceName, upstreams: Vec<ServiceUpstream>, when_empty: Expected) {
-        let serving: HashMap<u64, usize> = upstreams
-            .into_iter()
-            .filter_map(|upstream| match upstream.address {
-                ListenAddress::Instance(address) => Some((upstream.id, self.process_at(address))),
-                ListenAddress::External(_) => None,
-            })
-            .collect();
+        let (mut serving, mut external) = (HashMap::new(), Vec::new());
+        for ServiceUpstream { id, address } in upstreams {
+            match address {
+                ListenAddress::Instance(address) => drop(serving.insert(id, self.process_at(address))),
+                ListenAddress::External(address) => external.push(address.port),
+            }
+        }
+        self.external.lock().insert(service.clone(), external);
         self.known.lock().extend(&serving);
         let mut processes: Vec<usize> = serving.values().copied().collect();
         processes.sort_unstable();
@@ -250,6 +254,7 @@ impl World {
             journal: journal.clone(),
             spawner: spawner.clone(),
             serving: Arc::default(),
+            external: Arc::default(),
             known: Arc::default(),
             under_way: watch::Sender::default(),
         };
@@ -294,9 +299,35 @@ impl World {
 
     /// The rollout of [`World::roll_out`], begun.
     pub(crate) fn begin(&self, unity: Unity, apps: &[(&'static str, &AppSpec)]) -> JoinHandle<RolloutEnd> {
-        let turns = apps.iter().map(|&(name, app)| Turn { id: self.new_id(), spec: service(name, app) });
+        self.begin_with(unity, apps.iter().map(|&(name, app)| service(name, app)), |_, _, _| {})
+    }
+
+    /// A restart of a service that somebody stops when the start of its new run is reported.
+    pub(crate) async fn restart_and_stop_at_its_start(&self, name: &str, app: &AppSpec) -> RolloutEnd {
+        let stopped = self.service(name);
+        let stop = move |_: &ServiceName, step, report: &StepReport| {
+            if (step, report) == (RolloutStep::Start, &StepReport::Begun) {
+                // Polled once, it has asked; the answer interests nobody.
+                assert!(stopped.stop().now_or_never().is_none(), "a stop takes its time");
+            }
+        };
+        self.begin_with(Unity::Each, [service(name, app)], stop).await.unwrap()
+    }
+
+    /// Starts a service of external addresses.
+    pub(crate) async fn external(&self, name: &str, spec: &ExternalSpec) {
+        let spec = ServiceSpec { name: service_name(name), kind: ServiceKind::External(spec.clone()) };
+        self.begin_with(Unity::Regardless, [spec], |_, _, _| {}).await.unwrap();
+    }
+
+    fn begin_with(
+        &self,
+        unity: Unity,
+        specs: impl IntoIterator<Item = ServiceSpec>,
+        act: impl Fn(&ServiceName, RolloutStep, &StepReport) + Send + Sync + 'static,
+    ) -> JoinHandle<RolloutEnd> {
         let plan = RolloutPlan {
-            turns: turns.collect(),
+            turns: specs.into_iter().map(|spec| Turn { id: self.new_id(), spec }).collect(),
             unity,
             rebuild: Rebuild::IfChanged,
             revision: RevisionFacts::default(),
@@ -304,18 +335,16 @@ impl World {
         let (supervisor, journal, cancelled) =
             (self.supervisor.clone(), self.journal.clone(), self.cancel.subscribe());
         tokio::spawn(async move {
-            let report = move |service: &ServiceName, step, report| match report {
-                StepReport::Begun => {}
-                StepReport::Done(_) => journal.note(Seen::Done(leak(service), step)),
-                StepReport::Failed(reason) => journal.note(Seen::Failed(leak(service), step, reason)),
+            let report = move |service: &ServiceName, step, report| {
+                act(service, step, &report);
+                match report {
+                    StepReport::Begun => {}
+                    StepReport::Done(_) => journal.note(Seen::Done(leak(service), step)),
+                    StepReport::Failed(reason) => journal.note(Seen::Failed(leak(service), step, reason)),
+                }
             };
             supervisor.roll_out(&plan, cancelled, &report).await
         })
-    }
-
-    /// All rollouts under way are to be given up.
-    pub(crate) fn give_up(&self) {
-        self.cancel.send_replace(true);
     }
 
     /// A run of an app, for a service that is told itself what to do.
@@ -338,6 +367,11 @@ impl World {
         assert!(end.failed.is_empty(), "{:?}", end.failed);
     }
 
+    /// Gives up every rollout that is under way.
+    pub(crate) fn cancel(&self) {
+        self.cancel.send_replace(true);
+    }
+
     pub(crate) fn service(&self, name: &str) -> Service {
         self.supervisor.service(&service_name(name)).expect("the service is known")
     }
@@ -358,6 +392,17 @@ impl World {
         let mut processes: Vec<usize> = upstreams.copied().collect();
         processes.sort_unstable();
         processes
+    }
+
+    /// Which external addresses take the requests of a service, by their ports.
+    pub(crate) fn externals(&self, name: &str) -> Vec<u16> {
+        self.traffic.external.lock()[&service_name(name)].clone()
+    }
+
+    /// What was started, by the programs' names.
+    pub(crate) fn programs(&self) -> Vec<String> {
+        let name = |launch: Launch| launch.program.into_string().unwrap();
+        self.spawner.launches().into_iter().map(name).collect()
     }
 
     /// The port that a process was told to listen on.
@@ -393,13 +438,22 @@ impl World {
 
     /// Waits until something is seen; answers when it was.
     pub(crate) async fn see(&self, seen: Seen) -> Duration {
+        self.wait_for(|world| world.when(&seen), &seen).await
+    }
+
+    /// Waits until these take the requests of a service; answers when that is.
+    pub(crate) async fn see_serving(&self, name: &str, processes: &[usize]) -> Duration {
+        self.wait_for(|world| (world.serving(name) == processes).then(|| world.now()), &processes).await
+    }
+
+    async fn wait_for<T>(&self, mut look: impl FnMut(&Self) -> Option<T>, what: &(impl Debug + Sync)) -> T {
         let mut changes = self.journal.changes.subscribe();
         loop {
-            if let Some(at) = self.when(&seen) {
-                return at;
+            if let Some(found) = look(self) {
+                return found;
             }
             let changed = timeout(NEVER, changes.changed()).await;
-            assert!(changed.is_ok(), "{seen:?} is not in {:#?}", self.journal());
+            assert!(changed.is_ok(), "{what:?} is not in {:#?}", self.journal());
         }
     }
 
