@@ -53,6 +53,7 @@ pub(crate) fn service(
         kills: 0,
         stop_waiters: Vec::new(),
         held: false,
+        hold_waiters: Vec::new(),
         pending: FuturesUnordered::new(),
         publisher,
         told: None,
@@ -83,7 +84,9 @@ struct Driver {
     /// How often it was killed.
     kills: u64,
     stop_waiters: Vec<(oneshot::Sender<bool>, bool)>,
+    /// Whether nothing may be started from the files in the work tree.
     held: bool,
+    hold_waiters: Vec<oneshot::Sender<()>>,
     pending: Pending,
     publisher: watch::Sender<ServiceState>,
     /// What the balancer was told last.
@@ -213,8 +216,9 @@ impl Driver {
                 }
                 self.pending = pending;
             }
-            Request::Hold => {
+            Request::Hold { done } => {
                 self.held = true;
+                self.hold_waiters.push(done);
                 self.tell_hold(lifecycle::Event::Hold);
                 self.tell_unbuilt(unbuilt::Event::Hold);
             }
@@ -226,11 +230,12 @@ impl Driver {
         }
     }
 
+    /// Tells the run that is the service, or is coming back to be it.
     fn tell_hold(&mut self, event: lifecycle::Event) {
-        if let Some(current) = &mut self.current
-            && current.plan.build.is_none()
-        {
-            current.tell_all(event, &self.context, &mut self.pending);
+        let back = self.candidate.as_mut().filter(|candidate| candidate.revived);
+        let runs = self.current.iter_mut().chain(back.map(|candidate| &mut candidate.generation));
+        for run in runs.filter(|run| run.plan.build.is_none()) {
+            run.tell_all(event, &self.context, &mut self.pending);
         }
     }
 
@@ -511,6 +516,11 @@ impl Driver {
         }
         // First, so that who gets an answer finds the state that it is about.
         self.publish();
+        if self.tries.iter().all(|(_, wishes)| *wishes.borrow() == Wish::GoOn) {
+            for waiter in self.hold_waiters.drain(..) {
+                answer(waiter, ());
+            }
+        }
         if self.has_ended() {
             for (waiter, was_up) in self.stop_waiters.drain(..) {
                 answer(waiter, was_up);

@@ -156,7 +156,9 @@ pub(crate) enum Request {
         done: oneshot::Sender<bool>,
     },
     Kill,
-    Hold,
+    Hold {
+        done: oneshot::Sender<()>,
+    },
     Release,
 }
 
@@ -256,10 +258,13 @@ impl Service {
         self.ask(Request::Kill).await;
     }
 
-    /// From now on an instance that dies is not started again, unless it runs from a build of its
-    /// own: the files in the work tree are about to become another revision's.
+    /// No instance is started and no build tried again before [`release`](Self::release), except by a
+    /// rollout and from a build of its own: the files in the work tree are about to become another
+    /// revision's. Returns when that is so, and a try to build that was under way has ended.
     pub async fn hold(&self) {
-        self.ask(Request::Hold).await;
+        let (done, held) = oneshot::channel();
+        self.ask(Request::Hold { done }).await;
+        drop(held.await);
     }
 
     /// Ends [`hold`](Self::hold).

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use pmesh_supervisor::{Exit, Status};
+use pmesh_supervisor::{Exit, StartOrder, Status};
 use tokio::time::Instant;
 
-use crate::world::{MS, SEC, Seen, World, reason};
+use crate::world::{MS, SEC, Seen, World, reason, service_name};
 
 /// Ends a process; answers how long after that the next one is started.
 async fn pause_after_crash(world: &World, process: usize) -> Duration {
@@ -125,5 +125,25 @@ async fn a_held_instance_that_dies_waits_for_the_release() {
     assert_eq!(world.starts().len(), 1);
     world.service("web").release().await;
     world.see(Seen::Serving("web", vec![1])).await;
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_whose_turn_comes_while_its_service_is_held_waits_for_the_release() {
+    let world = World::new();
+    let mut web = world.app("web");
+    web.instances = 2;
+    web.start = StartOrder::OneByOne;
+    // The first instance fails for so long that the start has ended without the second one.
+    world.prober.fail(&service_name("web"));
+    world.start(&[("web", &web)]).await;
+    world.service("web").hold().await;
+    world.prober.pass(&service_name("web"));
+    world.pass(60 * SEC).await;
+    let held = world.starts().len();
+    assert_eq!(world.spawner.running().len(), 1);
+    world.service("web").release().await;
+    world.settle().await;
+    assert_eq!((world.starts().len(), world.spawner.running().len()), (held + 1, 2));
     world.end().await;
 }

@@ -106,3 +106,22 @@ async fn a_stop_of_a_service_that_waits_for_its_build_is_for_good_and_ends_the_t
     assert_eq!(world.health("web").status, Status::Stopped);
     world.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_ends_a_try_to_build_and_the_release_begins_another() {
+    let world = World::new();
+    let mut web = world.app("web");
+    web.build = vec![command("make")];
+    world.spawner.exit_at_start("make", Exit::Code(1));
+    world.start(&[("web", &web)]).await;
+    world.spawner.start_normally("make");
+    world.see(Seen::Spawned(1)).await;
+    world.service("web").hold().await;
+    assert_eq!(world.spawner.running(), [] as [usize; 0]);
+    world.pass(600 * SEC).await;
+    assert_eq!(world.starts().len(), 2);
+    world.spawner.exit_at_start("make", Exit::Code(0));
+    world.service("web").release().await;
+    world.see(Seen::Serving("web", vec![3])).await;
+    world.end().await;
+}
