@@ -192,6 +192,11 @@ impl Driver {
                 }
                 answer(done, ());
             }
+            Request::AwaitReady { ended } => match &mut self.candidate {
+                // Answered, as the first time, when what has changed is settled.
+                Some(candidate) if !candidate.revived => candidate.ended = Some(ended),
+                _ => answer(ended, Prepared::Left),
+            },
             Request::Commit { switched, drained, stopped } => self.commit(switched, drained, stopped),
             Request::Abandon { done } => self.abandon(done),
             Request::Revive { ended } => self.revive(ended),
@@ -246,7 +251,7 @@ impl Driver {
             }
             self.leave(candidate.generation, Vec::new(), Vec::new());
         }
-        let serves = self.current.as_ref().is_some_and(|current| current.healthy() > 0);
+        let serves = self.current.as_ref().is_some_and(|current| current.ready() > 0);
         let overlaps = serves && plan.overlaps();
         info!(service = %self.name, id = %plan.id, overlaps, "a new run starts");
         if !overlaps {
@@ -343,7 +348,7 @@ impl Driver {
 
     fn stay_unbuilt(&mut self, plan: Plan, failure: Failure) {
         self.is_new = false;
-        if self.current.as_ref().is_some_and(|current| current.healthy() > 0) {
+        if self.current.as_ref().is_some_and(|current| current.ready() > 0) {
             // It has recovered since it was decided that its failure is none of the rollout's.
             return;
         }
@@ -429,15 +434,19 @@ impl Driver {
         self.is_new = false;
         self.before = Before::Nothing;
         self.take_unbuilt();
+        let mut left = None;
         if let Some(candidate) = self.candidate.take() {
-            if let Some(ended) = candidate.ended {
-                answer(ended, Prepared::Left);
-            }
+            left = candidate.ended;
             self.leave(candidate.generation, Vec::new(), Vec::new());
         }
         if let Some(current) = self.current.take() {
             info!(service = %self.name, "it stops on request");
             self.leave(current, Vec::new(), Vec::new());
+        }
+        if let Some(ended) = left {
+            // As in `settle_candidate`.
+            self.publish();
+            answer(ended, Prepared::Left);
         }
     }
 
@@ -514,7 +523,7 @@ impl Driver {
         if let Some(current) = &mut self.current {
             current.start_next(&self.context, &mut self.pending);
         }
-        // First, so that who gets an answer finds the state that it is about.
+        // Before the answers: who gets one finds the state that it is about.
         self.publish();
         if self.tries.iter().all(|(_, wishes)| *wishes.borrow() == Wish::GoOn) {
             for waiter in self.hold_waiters.drain(..) {
@@ -554,12 +563,14 @@ impl Driver {
                 warn!(service = %self.name, reason, "a new run does not become ready");
             }
             candidate.spawned = None;
-            answer(ended, end);
             if candidate.revived
                 && let Some(candidate) = self.candidate.take()
             {
                 self.current = Some(candidate.generation);
             }
+            // Before the answer: who gets it finds the state that it is about.
+            self.publish();
+            answer(ended, end);
         }
     }
 
@@ -590,7 +601,9 @@ impl Driver {
             (Some(generation), _) => ServiceState {
                 id: generation.plan.id,
                 wanted: generation.wanted(),
+                ready: generation.ready(),
                 healthy: generation.healthy(),
+                next_is_ready: self.candidate.as_ref().is_some_and(|next| next.generation.all_ready()),
                 failure: generation.failure(),
                 instances: generation.instances(),
                 addresses: generation.addresses(),

@@ -291,6 +291,12 @@ impl Generation {
         count(self.slots.len() + self.externals.len())
     }
 
+    /// How many may take traffic. Of external addresses that is all of them: where none is healthy,
+    /// each is as good as the others.
+    pub(crate) fn ready(&self) -> u32 {
+        count(self.slots.iter().filter(|slot| slot.is_ready()).count() + self.externals.len())
+    }
+
     /// How many are healthy.
     pub(crate) fn healthy(&self) -> u32 {
         let slots = self.slots.iter().filter(|slot| slot.is_healthy()).count();

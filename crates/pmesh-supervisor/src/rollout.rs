@@ -63,6 +63,8 @@ pub enum Event {
     Spawned,
     /// All its new instances are ready.
     Ready,
+    /// Some of its new instances, all of which were ready, are not any more. They get another chance.
+    Lost,
     /// It was not built, or not all its new instances became ready.
     Failed,
     /// It was stopped on request meanwhile: its part of the rollout is over.
@@ -129,6 +131,11 @@ impl Rollout {
         self.items.iter().all(|(_, stage)| matches!(stage, Stage::Switched | Stage::WentBack | Stage::Left))
     }
 
+    /// Whether this service is ready and waits for the others.
+    pub fn is_ready(&self, index: usize) -> bool {
+        self.items[index].1 == Stage::Ready
+    }
+
     /// Whether it went back, all of it.
     pub fn went_back(&self) -> bool {
         self.failed
@@ -147,6 +154,7 @@ impl Rollout {
             (Event::Built, Stage::Building) => Stage::Built,
             (Event::Spawned, Stage::Starting) => Stage::Spawned,
             (Event::Ready, Stage::Starting | Stage::Spawned) => Stage::Ready,
+            (Event::Lost, Stage::Ready) => Stage::Spawned,
             (Event::Failed, Stage::Building | Stage::Starting | Stage::Spawned) => match self.unity {
                 Unity::Together if item.vital => {
                     self.failed = true;
@@ -158,7 +166,7 @@ impl Rollout {
             },
             (Event::Left, Stage::Switched | Stage::WentBack) => return,
             (Event::Left, _) => Stage::Left,
-            (Event::Built | Event::Spawned | Event::Ready | Event::Failed, _) => return,
+            (Event::Built | Event::Spawned | Event::Ready | Event::Lost | Event::Failed, _) => return,
         };
     }
 
@@ -298,6 +306,29 @@ mod tests {
         let mut rollout = Rollout::new(&[WEB, JOB], Unity::Regardless, WIDE);
         let done = run(&mut rollout, |_| Event::Failed);
         assert_eq!(done, [Start(0), Start(1), Switch(0), Switch(1)]);
+    }
+
+    #[test]
+    fn who_is_ready_no_more_is_waited_for_again_and_can_fail_yet() {
+        for (fate, end) in [(Event::Ready, [Switch(0), Switch(1)]), (Event::Failed, [GoBack(0), GoBack(1)])] {
+            let mut rollout = Rollout::new(&[WEB, WEB], Unity::Together, WIDE);
+            let first = |index| if index == 0 { Event::Ready } else { Event::Spawned };
+            assert_eq!(run(&mut rollout, first), [Start(0), Start(1)]);
+            assert!(rollout.is_ready(0));
+            rollout.on_event(0, Event::Lost);
+            rollout.on_event(1, Event::Ready);
+            assert_eq!(rollout.advance(), [], "nothing switches meanwhile");
+            rollout.on_event(0, fate);
+            assert_eq!(rollout.advance(), end);
+        }
+    }
+
+    #[test]
+    fn who_has_switched_is_out_of_the_rollouts_hands() {
+        let mut rollout = Rollout::new(&[WEB], Unity::Each, WIDE);
+        assert_eq!(run(&mut rollout, |_| Event::Ready), [Start(0), Switch(0)]);
+        rollout.on_event(0, Event::Lost);
+        assert_eq!((rollout.advance(), rollout.has_ended()), (vec![], true));
     }
 
     /// A rollout of two, whose second one is not built.

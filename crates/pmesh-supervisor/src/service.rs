@@ -141,6 +141,9 @@ pub(crate) enum Request {
         failure: Failure,
         done: oneshot::Sender<()>,
     },
+    AwaitReady {
+        ended: oneshot::Sender<Prepared>,
+    },
     Commit {
         switched: oneshot::Sender<()>,
         drained: oneshot::Sender<()>,
@@ -214,6 +217,14 @@ impl Service {
         let (done, ended) = oneshot::channel();
         self.ask(Request::StayUnbuilt { plan: Box::new(plan), stops, failure, done }).await;
         drop(ended.await);
+    }
+
+    /// Waits for the prepared run as [`Preparation::ended`] does, once more: it was ready, and is not any
+    /// longer.
+    pub(crate) async fn ready_again(&self) -> Prepared {
+        let (ended, end) = oneshot::channel();
+        self.ask(Request::AwaitReady { ended }).await;
+        end.await.unwrap_or(Prepared::Left)
     }
 
     /// The prepared run, ready or not, is the service from now on; the old one drains and stops.
@@ -294,8 +305,13 @@ pub struct ServiceState {
     pub kills: u64,
     /// How many instances or addresses are wanted.
     pub wanted: u32,
-    /// How many of them are healthy.
+    /// How many of them have become ready and live: they take traffic, healthy or not, where nothing
+    /// better is there.
+    pub ready: u32,
+    /// How many of them are healthy: ready, and their probes pass.
     pub healthy: u32,
+    /// Whether all instances of the run that is prepared are ready.
+    pub next_is_ready: bool,
     /// The latest failure that has not healed.
     pub failure: Option<Failure>,
     /// Its instances that live, the old ones of a switch not among them.
@@ -316,7 +332,9 @@ impl ServiceState {
             stops: 0,
             kills: 0,
             wanted: 1,
+            ready: 0,
             healthy: 0,
+            next_is_ready: false,
             failure: None,
             instances: Vec::new(),
             addresses: Vec::new(),

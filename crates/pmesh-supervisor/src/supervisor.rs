@@ -217,6 +217,17 @@ impl Supervisor {
         let mut under_way: FuturesUnordered<BoxFuture<'_, (usize, Happened)>> = FuturesUnordered::new();
         let give_up = watch::Sender::new(false);
         loop {
+            for (index, service) in services.iter().enumerate() {
+                // It can have died since it was ready: looked at as late as possible, and again before
+                // each switch.
+                if rollout.is_ready(index) && !service.state.borrow().next_is_ready {
+                    rollout.on_event(index, Event::Lost);
+                    report(service.name(), RolloutStep::Ready, StepReport::Begun);
+                    under_way.push(Box::pin(async move {
+                        (index, Happened::Prepared(service.ready_again().await))
+                    }));
+                }
+            }
             for action in rollout.advance() {
                 let index = match action {
                     Action::Build(index)
@@ -483,7 +494,7 @@ fn item(turn: &Turn, service: &Service) -> Item {
     Item {
         overlaps: overlaps || !runs || state.stopped,
         background,
-        vital: state.is_new || state.healthy > 0 || (state.wanted == 0 && !state.stopped),
+        vital: state.is_new || state.ready > 0 || (state.wanted == 0 && !state.stopped),
     }
 }
 

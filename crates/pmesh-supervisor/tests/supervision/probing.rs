@@ -101,7 +101,7 @@ async fn an_instance_that_leaves_is_probed_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unhealthy_service_makes_room_for_its_restart_and_drains_all_the_same() {
+async fn a_service_that_is_ready_but_unhealthy_serves_until_its_restart_is_ready_and_drains_then() {
     let world = World::new();
     let web = watched(&world, 1);
     world.up(&[("web", &web)]).await;
@@ -110,8 +110,11 @@ async fn an_unhealthy_service_makes_room_for_its_restart_and_drains_all_the_same
     let request = world.request(0);
     let restart = world.begin(Unity::Each, &[("web", &web)]);
     world.pass(5 * SEC).await;
-    assert_eq!((world.spawner.running(), world.spawner.signals(0)), (vec![0], vec![]));
+    assert_eq!((world.spawner.running(), world.serving("web")), (vec![0, 1], vec![0]));
     world.prober.pass(&service_name("web"));
+    world.see(Seen::Withdrawn(0)).await;
+    world.pass(SEC).await;
+    assert_eq!((world.serving("web"), world.spawner.signals(0)), (vec![1], vec![]));
     drop(request);
     assert!(restart.await.unwrap().failed.is_empty());
     assert_eq!(world.spawner.running(), [1]);

@@ -202,3 +202,31 @@ async fn a_slow_end_of_the_old_run_does_not_count_as_the_new_ones_time_to_become
     assert_eq!(world.spawner.running(), [2]);
     world.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_ready_but_fails_its_probes_serves_until_the_new_run_is_ready_and_counts_as_up() {
+    for unity in [Unity::Each, Unity::Together] {
+        let world = World::new();
+        let (mut web, api) = (world.app("web"), world.app("api"));
+        world.up(&[("web", &web), ("api", &api)]).await;
+        world.prober.fail_port(world.port(0).unwrap());
+        world.pass(60 * SEC).await;
+        assert_eq!((world.health("web").status, world.serving("web")), (Status::Down, vec![0]));
+        let began = world.now();
+        world.roll_out(unity, &[("web", &web), ("api", &api)]).await;
+        let of_web = |entry: &(_, Seen)| matches!(&entry.1, Seen::Serving("web", _)) && entry.0 >= began;
+        let serving: Vec<Seen> = world.journal().into_iter().filter(of_web).map(|(_, seen)| seen).collect();
+        assert!(matches!(&serving[..], [Seen::Serving("web", new)] if new.len() == 1), "{serving:?}");
+
+        // And what is up does not go down for a revision that fails.
+        world.prober.fail_port(world.port(world.serving("web")[0]).unwrap());
+        world.pass(60 * SEC).await;
+        let before = world.serving("web");
+        web.run.as_mut().unwrap().program = "broken".to_owned();
+        world.spawner.exit_at_start("broken", Exit::Code(1));
+        let end = world.roll_out(Unity::Together, &[("web", &web), ("api", &api)]).await;
+        assert!(end.gave_up, "{end:?}");
+        assert_eq!(world.serving("web"), before);
+        world.end().await;
+    }
+}

@@ -173,3 +173,51 @@ async fn a_step_that_goes_back_with_the_rollout_is_not_reported_as_stopped() {
     assert_eq!(said, [Seen::Failed("web", Step::Ready, "the rollout was given up".to_owned())]);
     world.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_dies_while_the_others_get_ready_is_ready_again_before_anything_switches() {
+    let world = World::new();
+    let (web, api) = (world.app("web"), world.app("api"));
+    world.up(&[("web", &web), ("api", &api)]).await;
+    world.prober.hold(true);
+    let update = world.begin(Unity::Together, &[("web", &web), ("api", &api)]);
+    world.see(Seen::Spawned(3)).await;
+    let new_of = |program: &str| world.programs().iter().rposition(|name| name == program).unwrap();
+    let (new_web, new_api) = (new_of("web"), new_of("api"));
+    world.prober.fail_port(world.port(new_api).unwrap());
+    world.prober.hold(false);
+    world.pass(SEC).await;
+    world.prober.hold(true);
+    world.spawner.crash(new_web, Exit::Code(1));
+    world.see(Seen::Spawned(4)).await;
+    let again = world.port(4).unwrap();
+    world.prober.fail_port(again);
+    world.prober.pass_port(world.port(new_api).unwrap());
+    world.prober.hold(false);
+    world.pass(5 * SEC).await;
+    assert_eq!((world.serving("web"), world.serving("api")), (vec![0], vec![1]));
+    world.prober.pass_port(again);
+    assert_eq!(update.await.unwrap().switched.len(), 2);
+    assert_eq!((world.serving("web"), world.serving("api")), (vec![4], vec![new_api]));
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_was_ready_and_cannot_be_again_takes_the_rollout_back() {
+    let world = World::new();
+    let (mut web, api) = (world.app("web"), world.app("api"));
+    world.up(&[("web", &web), ("api", &api)]).await;
+    web.run.as_mut().unwrap().program = "new".to_owned();
+    world.prober.fail(&service_name("api"));
+    let update = world.begin(Unity::Together, &[("web", &web), ("api", &api)]);
+    world.pass(SEC).await;
+    let new_web = world.programs().iter().position(|program| program == "new").unwrap();
+    world.spawner.exit_at_start("new", Exit::Code(7));
+    world.spawner.crash(new_web, Exit::Code(7));
+    world.settle().await;
+    world.prober.pass(&service_name("api"));
+    let end = update.await.unwrap();
+    assert!(end.gave_up && reason(&end, "web").contains("exit code 7"), "{end:?}");
+    assert_eq!((world.serving("web"), world.serving("api")), (vec![0], vec![1]));
+    world.end().await;
+}
