@@ -59,6 +59,7 @@ compile_error!("pmesh supervises processes of Linux 5.10 and later on x86-64 and
 pub mod backoff;
 mod balancer;
 mod build;
+mod causes;
 mod command;
 mod driver;
 mod environment;

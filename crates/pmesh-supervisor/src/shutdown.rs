@@ -7,8 +7,8 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 use tracing::warn;
 
 use crate::{
-    AppSpec, Exit, Launch, Plan, ProcessTree, ServiceLog, ServiceName, Signal, Stdin, Tail, command,
-    driver::Context, environment::command_environment,
+    AppSpec, Exit, Launch, Plan, ProcessTree, ServiceLog, ServiceName, Signal, Stdin, Tail,
+    causes::with_causes, command, driver::Context, environment::command_environment,
 };
 
 /// Runs the commands in order, within the service's `stop_timeout` in all. A failure is logged and
@@ -42,7 +42,7 @@ pub(crate) fn run(
             let spawned = match context.spawner.spawn(&launch) {
                 Ok(spawned) => spawned,
                 Err(error) => {
-                    warn!(service = %name, %error, "a shutdown command cannot be started");
+                    warn!(service = %name, reason = with_causes(&error), "a shutdown command cannot be started");
                     continue;
                 }
             };

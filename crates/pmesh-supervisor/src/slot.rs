@@ -1,7 +1,6 @@
 //! One instance: its lifecycle, and the process, port and probes that its lifecycle asks for.
 
 use std::{
-    error::Error as _,
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
@@ -12,7 +11,9 @@ use tracing::{info, warn};
 
 use crate::{
     AppSpec, Exit, ExternalAddress, Failure, InstanceView, Liveness, Port, ProcessTree, ServiceName, Signal,
-    Tail, command,
+    Tail,
+    causes::with_causes,
+    command,
     driver::{Pending, answer},
     environment::instance_environment,
     generation::{Happening, READY_AFTER, Run, now},
@@ -258,10 +259,7 @@ impl Slot {
             port.as_ref().map(Port::number),
         );
         let launch = command::launch(command, spec, plan.build.as_ref(), env, spec.stdin);
-        let spawned = context.spawner.spawn(&launch).map_err(|error| {
-            let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-            format!("{error}{cause}")
-        })?;
+        let spawned = context.spawner.spawn(&launch).map_err(|error| with_causes(&error))?;
         let upstream = context.new_upstream();
         let tree: Arc<dyn ProcessTree> = Arc::from(spawned.tree);
         let tail = Tail::new();

@@ -21,6 +21,7 @@ use tracing::{info, warn};
 use crate::{
     Balancer, Build, Builder, LogFolder, Plan, Ports, Prepared, Prober, Rebuild, RevisionFacts, Service,
     ServiceFacts, ServiceId, ServiceName, ServiceSpec, Spawner,
+    causes::with_causes,
     driver::{self, Context},
     environment::command_environment,
     generation::Surroundings,
@@ -446,18 +447,6 @@ async fn go_back(service: &Service, link: Option<Link>, alone: bool, report: Rep
         warn!(service = %name, reason, "the old run does not become ready again");
     }
     report(name, RolloutStep::GoBack, StepReport::Done(None));
-}
-
-/// An error and its causes in one line.
-pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// What a future of a rollout brings.
