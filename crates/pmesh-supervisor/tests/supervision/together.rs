@@ -2,7 +2,7 @@
 
 use pmesh_supervisor::{Exit, Overlap, RolloutStep as Step, Status, rollout::Unity};
 
-use crate::world::{SEC, Seen, World, reason, service_name};
+use crate::world::{SEC, Seen, World, command, reason, service_name};
 
 #[tokio::test(start_paused = true)]
 async fn when_the_second_service_fails_the_old_instances_of_both_serve_throughout_under_their_ids() {
@@ -171,5 +171,22 @@ async fn a_step_that_goes_back_with_the_rollout_is_not_reported_as_stopped() {
     assert!(update.await.unwrap().gave_up);
     let said = world.order(|seen| matches!(seen, Seen::Failed("web", ..)));
     assert_eq!(said, [Seen::Failed("web", Step::Ready, "the rollout was given up".to_owned())]);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_took_requests_has_its_shutdown_commands_run_when_it_goes_back() {
+    let world = World::new();
+    let (mut solo, mut job) = (world.app("solo"), world.background("job"));
+    (solo.overlap, solo.shutdown) = (Overlap::No, vec![command("flush")]);
+    world.spawner.exit_at_start("flush", Exit::Code(0));
+    world.up(&[("solo", &solo), ("job", &job)]).await;
+    solo.run.as_mut().unwrap().program = "newer".to_owned();
+    job.run.as_mut().unwrap().program = "broken".to_owned();
+    world.spawner.fail_spawn("broken", 2);
+    world.roll_out(Unity::Together, &[("solo", &solo), ("job", &job)]).await;
+    assert_eq!(world.programs(), ["solo", "job", "flush", "newer", "flush"]);
+    world.supervisor.revive([service_name("solo"), service_name("job")]).await;
+    assert_eq!(world.programs()[5..], ["solo", "job"]);
     world.end().await;
 }
