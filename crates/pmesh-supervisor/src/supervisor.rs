@@ -248,6 +248,10 @@ impl Supervisor {
                             build: builds[index].clone(),
                             revision: plan.revision.clone(),
                         };
+                        // It may have been restarting when the rollout began, and serve again.
+                        if service.state().healthy > 0 {
+                            rollout.make_vital(index);
+                        }
                         let since = Some(stops[index]);
                         report(service.name(), RolloutStep::Start, StepReport::Begun);
                         under_way.push(Box::pin(async move {
