@@ -248,10 +248,7 @@ impl Supervisor {
                             build: builds[index].clone(),
                             revision: plan.revision.clone(),
                         };
-                        // It may have been restarting when the rollout began, and serve again.
-                        if service.state().healthy > 0 {
-                            rollout.make_vital(index);
-                        }
+                        serves_after_all(&service, index, &mut rollout);
                         let since = Some(stops[index]);
                         report(service.name(), RolloutStep::Start, StepReport::Begun);
                         under_way.push(Box::pin(async move {
@@ -295,6 +292,7 @@ impl Supervisor {
                     rollout.on_event(index, Event::Built);
                 }
                 Happened::Built(Err(reason)) => {
+                    serves_after_all(&services[index], index, &mut rollout);
                     rollout.on_event(index, Event::Failed);
                     // A build that was ended because another service failed is no reason of its own.
                     if !*give_up.borrow() {
@@ -472,6 +470,14 @@ fn item(turn: &Turn, service: &Service) -> Item {
         overlaps: overlaps || !runs || state.stopped,
         background,
         vital: state.is_new || state.healthy > 0 || (state.wanted == 0 && !state.stopped),
+    }
+}
+
+/// Looks again before a service fails the rollout or does not: it may have been restarting when the
+/// rollout began.
+fn serves_after_all(service: &Service, index: usize, rollout: &mut Rollout) {
+    if service.state().healthy > 0 {
+        rollout.make_vital(index);
     }
 }
 
