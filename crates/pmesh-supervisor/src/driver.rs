@@ -305,14 +305,15 @@ impl Driver {
             answer(done, ());
             return;
         };
-        // The commands before a stop are for runs that served; this one never did.
-        self.leaving.push(Leaving {
-            generation: candidate.generation,
-            told: false,
-            drained: Vec::new(),
-            stopped: vec![done],
-        });
-        self.tell_leaving();
+        if candidate.alone {
+            // It may have taken requests, as a run does that is the service.
+            self.leave(candidate.generation, Vec::new(), vec![done]);
+        } else {
+            // The commands before a stop are for runs that served; this one never did.
+            let (drained, stopped) = (Vec::new(), vec![done]);
+            self.leaving.push(Leaving { generation: candidate.generation, told: false, drained, stopped });
+            self.tell_leaving();
+        }
         if self.current.is_none() && matches!(self.before, Before::Nothing | Before::Stopped) {
             self.before = Before::Nothing;
             self.stopped = true;

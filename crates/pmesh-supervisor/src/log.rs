@@ -221,7 +221,8 @@ impl Writer {
             };
             let lost = std::mem::take(&mut *job.log.lost.lock());
             let owes_note = job.log.file.lock().write(job.stream, &job.bytes, lost, Instant::now());
-            // It fails where nobody waits, such as for a note.
+            // An error means that nobody waits: for a note nobody does, and an output's pump can be
+            // dropped. It is written all the same, and what is owed stays counted in the file.
             job.done.send(Written { owes_note }).ok();
         }
     }

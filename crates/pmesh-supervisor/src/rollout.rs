@@ -141,6 +141,11 @@ impl Rollout {
         self.failed
     }
 
+    /// The service `index` has a ready instance after all by now: its failure is one of the rollout.
+    pub fn make_vital(&mut self, index: usize) {
+        self.items[index].0.vital = true;
+    }
+
     /// Gives the rollout up: everything that is not switched goes back.
     pub fn cancel(&mut self) {
         self.failed = true;
@@ -360,6 +365,15 @@ mod tests {
         let mut rollout = Rollout::new(&[WEB, WEB], Unity::Together, WIDE);
         let done = run(&mut rollout, |index| if index == 0 { Event::Left } else { Event::Ready });
         assert_eq!(done, [Start(0), Start(1), Switch(1)]);
+    }
+
+    #[test]
+    fn a_service_that_has_recovered_by_its_start_is_vital_again() {
+        let down = Item { vital: false, ..WEB };
+        let mut rollout = Rollout::new(&[WEB, down], Unity::Together, WIDE);
+        rollout.make_vital(1);
+        let done = run(&mut rollout, |index| if index == 1 { Event::Failed } else { Event::Ready });
+        assert_eq!(done, [Start(0), Start(1), GoBack(0), GoBack(1)]);
     }
 
     proptest! {

@@ -7,8 +7,8 @@ use tokio::{sync::watch, time::Instant};
 use tracing::warn;
 
 use crate::{
-    AppSpec, Exit, Launch, Plan, ServiceLog, ServiceName, Stdin, Tail, Wish, command, context::Context,
-    ending, environment::command_environment,
+    AppSpec, Exit, Launch, Plan, ServiceLog, ServiceName, Stdin, Tail, Wish, causes::with_causes, command,
+    context::Context, ending, environment::command_environment,
 };
 
 /// Why the commands are cut short.
@@ -55,7 +55,7 @@ pub(crate) fn run(
             let spawned = match context.spawner.spawn(&launch) {
                 Ok(spawned) => spawned,
                 Err(error) => {
-                    warn!(service = %name, %error, "a shutdown command cannot be started");
+                    warn!(service = %name, reason = with_causes(&error), "a shutdown command cannot be started");
                     continue;
                 }
             };

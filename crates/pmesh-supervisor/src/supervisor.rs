@@ -256,6 +256,7 @@ impl Supervisor {
                         if let Some(build) = &builds[index] {
                             links[index] = Link::move_to(build, &turn.spec).await;
                         }
+                        serves_after_all(&service, index, &mut rollout);
                         let (run, stops) = (new_run(builds[index].clone()), stops[index].stops);
                         report(service.name(), RolloutStep::Start, StepReport::Begun);
                         under_way.push(Box::pin(async move {
@@ -310,6 +311,7 @@ impl Supervisor {
                     rollout.on_event(index, Event::Left);
                 }
                 Happened::Built(Err(error)) => {
+                    serves_after_all(&services[index], index, &mut rollout);
                     rollout.on_event(index, Event::Failed);
                     // A build that was ended because another service failed is no reason of its own.
                     if !*give_up.borrow() {
@@ -495,6 +497,14 @@ fn item(turn: &Turn, service: &Service) -> Item {
         overlaps: overlaps || !runs || state.stopped,
         background,
         vital: state.is_new || state.ready > 0 || (state.wanted == 0 && !state.stopped),
+    }
+}
+
+/// Looks again before a service fails the rollout or does not: it may have been restarting when the
+/// rollout began.
+fn serves_after_all(service: &Service, index: usize, rollout: &mut Rollout) {
+    if service.state.borrow().ready > 0 {
+        rollout.make_vital(index);
     }
 }
 

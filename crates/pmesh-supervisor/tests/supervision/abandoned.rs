@@ -95,3 +95,18 @@ async fn a_stop_that_comes_just_before_the_start_is_not_overtaken_by_it() {
     assert_eq!(world.health("web").status, Status::Stopped);
     world.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_the_supervisor_at_any_moment_of_a_rollout_ends_old_and_new() {
+    for moment in (0..30).map(|step| step * 100 * MS) {
+        let world = World::new();
+        let (web, job, mut api) = (world.app("web"), world.background("job"), world.app("api"));
+        api.shutdown = vec![command("hangs")];
+        let all = [("web", &web), ("job", &job), ("api", &api)];
+        world.up(&all).await;
+        let update = world.begin(Unity::Together, &all);
+        world.pass(moment).await;
+        update.abort();
+        world.end().await;
+    }
+}

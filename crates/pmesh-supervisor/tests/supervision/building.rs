@@ -132,3 +132,20 @@ async fn a_service_whose_first_build_fails_is_down_and_says_why() {
     assert_eq!(world.health("web").status, Status::Ok);
     world.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_build_that_fails_for_a_service_that_just_restarted_takes_the_rollout_back() {
+    let world = World::new();
+    let (web, mut api) = (world.app("web"), world.app("api"));
+    world.up(&[("web", &web), ("api", &api)]).await;
+    world.spawner.crash(1, Exit::Code(1));
+    world.see(Seen::Spawned(2)).await;
+    api.build = vec![command("make")];
+    let update = world.begin(Unity::Together, &[("web", &web), ("api", &api)]);
+    world.see(Seen::Spawned(3)).await;
+    world.pass(SEC).await;
+    world.spawner.crash(3, Exit::Code(2));
+    assert!(update.await.unwrap().gave_up);
+    assert_eq!(world.spawner.running(), [0, 2]);
+    world.end().await;
+}

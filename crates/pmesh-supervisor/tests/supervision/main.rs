@@ -2,6 +2,7 @@
 //! drivers do, in which order, and when to the millisecond.
 
 mod abandoned;
+mod anything;
 mod building;
 mod crashes;
 mod leaving;

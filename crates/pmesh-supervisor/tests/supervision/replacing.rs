@@ -230,3 +230,20 @@ async fn what_is_ready_but_fails_its_probes_serves_until_the_new_run_is_ready_an
         world.end().await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_old_run_that_does_not_come_back_goes_on_trying_and_is_down_meanwhile() {
+    let world = World::new();
+    let mut job = world.background("job");
+    world.up(&[("job", &job)]).await;
+    job.run.as_mut().unwrap().program = "broken".to_owned();
+    for program in ["broken", "job"] {
+        world.spawner.exit_at_start(program, Exit::Code(1));
+    }
+    world.roll_out(Unity::Each, &[("job", &job)]).await;
+    assert_eq!(world.health("job").status, Status::Down);
+    world.spawner.start_normally("job");
+    world.pass(10 * SEC).await;
+    assert_eq!(world.health("job").status, Status::Ok);
+    world.end().await;
+}

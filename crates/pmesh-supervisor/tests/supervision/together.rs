@@ -2,7 +2,7 @@
 
 use pmesh_supervisor::{Exit, Overlap, RolloutStep as Step, Status, rollout::Unity};
 
-use crate::world::{SEC, Seen, World, reason, service_name};
+use crate::world::{SEC, Seen, World, command, reason, service_name};
 
 #[tokio::test(start_paused = true)]
 async fn when_the_second_service_fails_the_old_instances_of_both_serve_throughout_under_their_ids() {
@@ -219,5 +219,44 @@ async fn a_service_that_was_ready_and_cannot_be_again_takes_the_rollout_back() {
     let end = update.await.unwrap();
     assert!(end.gave_up && reason(&end, "web").contains("exit code 7"), "{end:?}");
     assert_eq!((world.serving("web"), world.serving("api")), (vec![0], vec![1]));
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_took_requests_has_its_shutdown_commands_run_when_it_goes_back() {
+    let world = World::new();
+    let (mut solo, mut job) = (world.app("solo"), world.background("job"));
+    (solo.overlap, solo.shutdown) = (Overlap::No, vec![command("flush")]);
+    world.spawner.exit_at_start("flush", Exit::Code(0));
+    world.up(&[("solo", &solo), ("job", &job)]).await;
+    solo.run.as_mut().unwrap().program = "newer".to_owned();
+    job.run.as_mut().unwrap().program = "broken".to_owned();
+    world.spawner.fail_spawn("broken", 2);
+    world.roll_out(Unity::Together, &[("solo", &solo), ("job", &job)]).await;
+    assert_eq!(world.programs(), ["solo", "job", "flush", "newer", "flush"]);
+    world.supervisor.revive([service_name("solo"), service_name("job")]).await;
+    assert_eq!(world.programs()[5..], ["solo", "job"]);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_has_recovered_before_its_turn_came_holds_the_others_back_again() {
+    let world = World::new();
+    let (web, mut api) = (world.app("web"), world.app("api"));
+    world.up(&[("web", &web), ("api", &api)]).await;
+    // The rollout begins in the moment in which it restarts after a crash.
+    world.spawner.crash(1, Exit::Code(1));
+    world.see(Seen::Spawned(2)).await;
+    api.build = vec![command("make")];
+    api.run.as_mut().unwrap().program = "broken".to_owned();
+    world.spawner.exit_at_start("broken", Exit::Code(1));
+    let update = world.begin(Unity::Together, &[("web", &web), ("api", &api)]);
+    world.see(Seen::Spawned(3)).await;
+    world.pass(SEC).await;
+    assert_eq!((world.programs()[3].as_str(), world.serving("api")), ("make", vec![2]));
+    world.spawner.crash(3, Exit::Code(0));
+    let end = update.await.unwrap();
+    assert!(end.gave_up, "{end:?}");
+    assert_eq!((world.serving("web"), world.serving("api")), (vec![0], vec![2]));
     world.end().await;
 }

@@ -1,8 +1,8 @@
 //! A supervisor among fakes, and a journal of everything that it did to them.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    ffi::OsStr,
+    collections::{BTreeMap, HashMap, HashSet},
+    ffi::{OsStr, OsString},
     fmt::Debug,
     fs,
     net::SocketAddr,
@@ -123,11 +123,6 @@ impl Balancer for Traffic {
         self.known.lock().extend(&serving);
         let mut processes: Vec<usize> = serving.values().copied().collect();
         processes.sort_unstable();
-        for process in &processes {
-            if !self.spawner.running().contains(process) {
-                self.journal.wrongs.lock().push(format!("{process} has ended and is told to serve"));
-            }
-        }
         self.serving.lock().insert(service.clone(), serving);
         self.journal.note(match when_empty {
             Expected::Nothing => Seen::Gone(leak(service)),
@@ -181,11 +176,19 @@ impl Drop for RequestUnderWay {
 struct WatchedSpawner {
     spawner: FakeSpawner,
     traffic: Traffic,
+    /// Programs of which one may run at a time.
+    single: Arc<Mutex<HashSet<OsString>>>,
 }
 
 impl Spawner for WatchedSpawner {
     fn spawn(&self, launch: &Launch) -> Result<Spawned, SpawnError> {
         let journal = &self.traffic.journal;
+        let launches = self.spawner.launches();
+        if self.single.lock().contains(&launch.program)
+            && self.spawner.running().iter().any(|&process| launches[process].program == launch.program)
+        {
+            journal.wrongs.lock().push(format!("a second {}", launch.program.display()));
+        }
         match self.spawner.spawn(launch) {
             Ok(spawned) => {
                 let process = self.spawner.launches().len() - 1;
@@ -243,6 +246,7 @@ pub(crate) struct World {
     task: JoinHandle<()>,
     cancel: watch::Sender<bool>,
     last_id: AtomicU64,
+    single: Arc<Mutex<HashSet<OsString>>>,
 }
 
 impl World {
@@ -264,7 +268,12 @@ impl World {
             env: BTreeMap::new(),
             limits: Limits { starts: 8, builds: 2 },
         };
-        let watched = WatchedSpawner { spawner: spawner.clone(), traffic: traffic.clone() };
+        let single = Arc::default();
+        let watched = WatchedSpawner {
+            spawner: spawner.clone(),
+            traffic: traffic.clone(),
+            single: Arc::clone(&single),
+        };
         let (supervisor, task) =
             Supervisor::new(settings, Arc::new(watched), Arc::new(prober.clone()), Arc::new(traffic.clone()));
         Self {
@@ -276,6 +285,7 @@ impl World {
             journal,
             task: tokio::spawn(task),
             cancel: watch::Sender::new(false),
+            single,
             last_id: AtomicU64::new(0),
         }
     }
@@ -285,6 +295,11 @@ impl World {
         let folder = self.folder.path().join(name);
         fs::create_dir_all(&folder).unwrap();
         AppSpec { run: Some(command(name)), ..AppSpec::new(&service_name(name), folder) }
+    }
+
+    /// A second process of this program is wrong while one runs.
+    pub(crate) fn never_two(&self, program: &str) {
+        self.single.lock().insert(program.into());
     }
 
     /// An app without a port.
