@@ -14,6 +14,7 @@ use crate::{
     Build, BuildError, Expected, Failure, Rebuild, ServiceId, ServiceName, Wish, backoff,
     causes::with_causes,
     context::Context,
+    ending::OUTPUT_GRACE,
     generation::{Generation, Happening, now},
     lifecycle,
     link::Link,
@@ -23,11 +24,27 @@ use crate::{
 
 /// Something that happened to the process or address that balancers know by the first number.
 pub(crate) type Event = (u64, Happening);
-/// What a driver waits for.
-pub(crate) type Pending = FuturesUnordered<BoxFuture<'static, Event>>;
 
-/// Requests that may wait for a driver. Each of its callers waits for its answer before it asks
-/// again, so that more than a few never do.
+/// What a driver waits for.
+#[derive(Default)]
+pub(crate) struct Pending {
+    events: FuturesUnordered<BoxFuture<'static, Event>>,
+    /// The outputs of its processes, on their way into the log.
+    outputs: FuturesUnordered<BoxFuture<'static, ()>>,
+}
+
+impl Pending {
+    pub(crate) fn push(&mut self, event: BoxFuture<'static, Event>) {
+        self.events.push(event);
+    }
+
+    pub(crate) fn push_output(&mut self, output: BoxFuture<'static, ()>) {
+        self.outputs.push(output);
+    }
+}
+
+/// Requests that may wait for a driver. It takes them without delay, so that a full inbox makes its
+/// callers wait for no more than that.
 const INBOX: usize = 16;
 
 /// Returns the handle and the task that owns the service. The caller spawns the task.
@@ -54,7 +71,8 @@ pub(crate) fn service(
         stop_waiters: Vec::new(),
         held: false,
         hold_waiters: Vec::new(),
-        pending: FuturesUnordered::new(),
+        pending: Pending::default(),
+        output_until: None,
         publisher,
         told: None,
     };
@@ -88,6 +106,8 @@ struct Driver {
     held: bool,
     hold_waiters: Vec<oneshot::Sender<()>>,
     pending: Pending,
+    /// While everything has ended but the way of the output into the log: how long that is waited for.
+    output_until: Option<Instant>,
     publisher: watch::Sender<ServiceState>,
     /// What the balancer was told last.
     told: Option<(Vec<u64>, Expected)>,
@@ -130,7 +150,7 @@ impl Driver {
     async fn run(mut self, mut inbox: mpsc::Receiver<Request>) {
         let mut orphaned = false;
         loop {
-            if orphaned && self.is_quiet() {
+            if orphaned && self.is_quiet() && self.has_written() {
                 return;
             }
             let due: OptionFuture<_> =
@@ -143,9 +163,12 @@ impl Driver {
                         self.stop();
                     }
                 },
-                Some((upstream, happening)) = self.pending.next(), if !self.pending.is_empty() => {
+                Some((upstream, happening)) = self.pending.events.next(),
+                    if !self.pending.events.is_empty() =>
+                {
                     self.on_happening(upstream, happening);
                 }
+                Some(()) = self.pending.outputs.next(), if !self.pending.outputs.is_empty() => {}
                 Some(()) = due => self.tick(),
             }
             self.settle();
@@ -163,9 +186,19 @@ impl Driver {
         self.leaving.is_empty() && self.tries.iter().all(|&(key, _)| wanted == Some(key))
     }
 
+    /// Whether the output of what has ended is in the log, or has taken too long.
+    fn has_written(&mut self) -> bool {
+        if self.pending.outputs.is_empty() {
+            return true;
+        }
+        let now = now();
+        *self.output_until.get_or_insert(now + OUTPUT_GRACE) <= now
+    }
+
     fn deadline(&self) -> Option<Instant> {
         let retry = self.unbuilt.iter().filter_map(|unbuilt| unbuilt.retry.deadline());
-        self.generations().filter_map(Generation::deadline).chain(retry).min()
+        let output = self.output_until.filter(|&until| until > now());
+        self.generations().filter_map(Generation::deadline).chain(retry).chain(output).min()
     }
 
     fn generations(&self) -> impl Iterator<Item = &Generation> {
@@ -488,7 +521,6 @@ impl Driver {
                 break;
             }
         }
-        pending.extend(std::mem::take(&mut self.pending));
         self.pending = pending;
     }
 
@@ -499,7 +531,6 @@ impl Driver {
         for generation in self.generations_mut() {
             generation.tick(&context, &mut pending);
         }
-        pending.extend(std::mem::take(&mut self.pending));
         self.pending = pending;
     }
 
@@ -531,7 +562,9 @@ impl Driver {
                 answer(waiter, ());
             }
         }
-        if self.has_ended() {
+        if !self.has_ended() {
+            self.output_until = None;
+        } else if !self.stop_waiters.is_empty() && self.has_written() {
             for (waiter, was_up) in self.stop_waiters.drain(..) {
                 answer(waiter, was_up);
             }

@@ -30,9 +30,9 @@ impl Wish {
     }
 }
 
-/// How long output is waited for when the processes of a command are gone: only a stranger that was
-/// handed the pipe can hold it then.
-const OUTPUT_GRACE: std::time::Duration = std::time::Duration::from_secs(1);
+/// How long output is waited for when the processes that gave it are gone: only a stranger that was
+/// handed the pipe can hold it then, or a disk that hangs.
+pub(crate) const OUTPUT_GRACE: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Runs a command to its end, or until `stop` says why not, and then ends what is left of its tree as
 /// [`end_tree`] does. The output goes into `log`, the last of it into `tail`.

@@ -37,8 +37,6 @@ pub(crate) enum Happening {
     Lived,
     /// Nothing is under way to it any more.
     Drained,
-    /// Its output has ended.
-    OutputEnded,
     /// The commands before the stop of the run have ended.
     ShutdownCommandsEnded,
     /// A try to build a run that waits for its build has ended.

@@ -252,8 +252,9 @@ impl Service {
         end.await.unwrap_or(Prepared::Left)
     }
 
-    /// Stops the service, whatever it was at; returns when no process of it lives, and whether it
-    /// had not been stopped before.
+    /// Stops the service, whatever it was at; returns when no process of it lives and its output is in
+    /// its log (which is waited for up to 1 s), and whether it had not been stopped before. A build that
+    /// a rollout makes for it is asked to end.
     ///
     /// Cancel-safe: dropped before the request is queued, nothing happens; after, the stop goes on.
     pub async fn stop(&self) -> bool {

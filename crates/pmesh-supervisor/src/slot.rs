@@ -192,7 +192,7 @@ impl Slot {
         while !actions.is_empty() {
             let mut further = Vec::new();
             for action in actions {
-                further.extend(self.act(action, run, pending));
+                further.extend(self.act(action, event, run, pending));
             }
             actions = further;
         }
@@ -201,8 +201,8 @@ impl Slot {
         }
     }
 
-    /// Does what the lifecycle asks for; answers with what it asks for next.
-    fn act(&mut self, action: Action, run: &Run<'_>, pending: &mut Pending) -> Vec<Action> {
+    /// Does what the lifecycle asks for because of an event; answers with what it asks for next.
+    fn act(&mut self, action: Action, event: Event, run: &Run<'_>, pending: &mut Pending) -> Vec<Action> {
         match action {
             Action::Spawn => {
                 if let Err(reason) = self.spawn(run, pending) {
@@ -227,7 +227,11 @@ impl Slot {
             }
             Action::Terminate => self.signal(Signal::Terminate),
             Action::Kill => {
-                warn!(service = %self.service, instance = self.number, "its grace is over: SIGKILL");
+                if event == Event::Tick {
+                    warn!(service = %self.service, instance = self.number, "its grace is over: SIGKILL");
+                } else {
+                    info!(service = %self.service, instance = self.number, "no grace is left to it: SIGKILL");
+                }
                 self.signal(Signal::Kill);
             }
         }
@@ -263,10 +267,9 @@ impl Slot {
         let tail = Tail::new();
         let (ended, output_ended) = oneshot::channel();
         let pump = log.pump(spawned.output, tail.clone());
-        pending.push(Box::pin(async move {
+        pending.push_output(Box::pin(async move {
             pump.await;
             answer(ended, ());
-            (upstream, Happening::OutputEnded)
         }));
         let exit = spawned.exit;
         pending.push(Box::pin(async move { (upstream, Happening::Exited(exit.await)) }));
@@ -328,7 +331,7 @@ impl Slot {
             Happening::Probed(result) => self.on_probed(result, run, pending),
             Happening::Lived => self.tell(Event::Ready, run, pending),
             Happening::Drained => self.tell(Event::Drained, run, pending),
-            Happening::OutputEnded | Happening::ShutdownCommandsEnded | Happening::Built(_) => {}
+            Happening::ShutdownCommandsEnded | Happening::Built(_) => {}
         }
     }
 
