@@ -11,13 +11,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, trace, warn};
 
 use crate::{
-    Build, BuildError, Expected, Failure, Rebuild, ServiceId, ServiceName, Wish, backoff,
+    Build, BuildError, Expected, Failure, Rebuild, ServiceId, ServiceKind, ServiceName, Wish, backoff,
     causes::with_causes,
     context::Context,
     ending::OUTPUT_GRACE,
     generation::{Generation, Happening, now},
     lifecycle,
     link::Link,
+    nofile::NofileWarning,
     service::{Plan, Prepared, Request, Service, ServiceState},
     unbuilt::{self, Retry, Unbuilt},
 };
@@ -69,6 +70,7 @@ pub(crate) fn service(
         stops: 0,
         kills: 0,
         stop_waiters: Vec::new(),
+        nofile: NofileWarning::default(),
         held: false,
         hold_waiters: Vec::new(),
         pending: Pending::default(),
@@ -102,6 +104,7 @@ struct Driver {
     /// How often it was killed.
     kills: u64,
     stop_waiters: Vec<(oneshot::Sender<bool>, bool)>,
+    nofile: NofileWarning,
     /// Whether nothing may be started from the files in the work tree.
     held: bool,
     hold_waiters: Vec<oneshot::Sender<()>>,
@@ -295,6 +298,12 @@ impl Driver {
                 self.before = Before::Unbuilt(unbuilt);
             } else if self.stopped {
                 self.before = Before::Stopped;
+            }
+        }
+        if let ServiceKind::App(app) = &plan.spec.kind {
+            let limit = self.context.spawner.nofile_limit();
+            if self.nofile.is_due(app.nofile, limit) {
+                warn!(service = %self.name, wanted = app.nofile, limit, "nofile is cut to the hard limit");
             }
         }
         self.stopped = false;

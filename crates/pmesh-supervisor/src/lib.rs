@@ -72,6 +72,7 @@ mod link;
 mod log;
 mod metrics;
 mod name;
+mod nofile;
 mod os;
 mod ports;
 mod probe;
