@@ -191,6 +191,10 @@ fn write(log: &ServiceLog, stream: u64, chunk: Vec<u8>) -> BoxFuture<'static, Wr
 mod tests {
     use std::{fs, path::Path};
 
+    use rustix::{
+        event::{PollFd, PollFlags, Timespec},
+        fs::{Mode, OFlags},
+    };
     use tokio::io::AsyncWriteExt;
 
     use super::*;
@@ -348,7 +352,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let log = log(folder.path());
         // A FIFO that nobody reads takes 64 KiB and then lets its writer wait.
-        rustix::fs::mkfifoat(rustix::fs::CWD, log.path(), rustix::fs::Mode::RWXU).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, log.path(), Mode::RWXU).unwrap();
+        let fifo = rustix::fs::open(log.path(), OFlags::RDWR | OFlags::NONBLOCK, Mode::empty()).unwrap();
+        let has_room = || {
+            let mut room = [PollFd::new(&fifo, PollFlags::OUT)];
+            rustix::event::poll(&mut room, Some(&Timespec::default())).unwrap() > 0
+        };
         let (mut app, output) = tokio::io::duplex(1024);
         let pump = tokio::spawn(log.pump(output, Tail::new()));
         let begin = Instant::now();
@@ -357,6 +366,10 @@ mod tests {
                 app.write_all(format!("{number:09}\n").as_bytes()).await.unwrap();
             }
         });
+        // The writer's thread is not on the paused clock: no time passes before it hangs.
+        while has_room() {
+            tokio::task::yield_now().await;
+        }
         while !app.is_finished() {
             // By hand, for a thread that is in the disk's hands stops the paused clock.
             tokio::time::advance(Duration::from_millis(10)).await;
