@@ -1,5 +1,7 @@
 //! The task that owns a service: it waits for one thing, lets the lifecycles decide, and acts.
 
+mod waiting;
+
 use std::{sync::Arc, time::Instant};
 
 use futures_util::{
@@ -11,16 +13,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, trace, warn};
 
 use crate::{
-    Build, BuildError, Expected, Failure, Rebuild, ServiceId, ServiceKind, ServiceName, Wish, backoff,
-    causes::with_causes,
+    Expected, ServiceId, ServiceKind, ServiceName, Wish,
     context::Context,
     ending::OUTPUT_GRACE,
     generation::{Generation, Happening, now},
     lifecycle,
-    link::Link,
     nofile::NofileWarning,
     service::{Plan, Prepared, Request, Service, ServiceState},
-    unbuilt::{self, Retry, Unbuilt},
+    unbuilt::{self, Unbuilt},
 };
 
 /// Something that happened to the process or address that balancers know by the first number.
@@ -387,88 +387,6 @@ impl Driver {
             spawned: None,
             ended: Some(ended),
         });
-    }
-
-    fn stay_unbuilt(&mut self, plan: Plan, failure: Failure) {
-        self.is_new = false;
-        if self.current.as_ref().is_some_and(|current| current.ready() > 0) {
-            // It has recovered since it was decided that its failure is none of the rollout's.
-            return;
-        }
-        let candidate = self.candidate.take().map(|candidate| candidate.generation);
-        for old in self.current.take().into_iter().chain(candidate) {
-            self.leave(old, Vec::new(), Vec::new());
-        }
-        self.take_unbuilt();
-        self.before = Before::Nothing;
-        self.stopped = false;
-        self.wait_for_build(plan, failure);
-    }
-
-    fn wait_for_build(&mut self, plan: Plan, failure: Failure) {
-        let retry = Retry::new(backoff::seed(self.name.as_str()), self.held, now());
-        self.unbuilt = Some(Unbuilt { plan, failure, retry, trying: None });
-    }
-
-    /// Nobody waits for the build any more: a try that is under way ends.
-    fn take_unbuilt(&mut self) -> Option<Unbuilt> {
-        let unbuilt = self.unbuilt.take();
-        for (_, wishes) in &self.tries {
-            wishes.send_if_modified(|wish| {
-                let is_new = *wish < Wish::End;
-                *wish = (*wish).max(Wish::End);
-                is_new
-            });
-        }
-        unbuilt
-    }
-
-    fn tell_unbuilt(&mut self, event: unbuilt::Event) {
-        let Some(unbuilt) = &mut self.unbuilt else { return };
-        match unbuilt.retry.on_event(event, now()) {
-            Some(unbuilt::Action::Build) => {
-                let key = self.context.new_upstream();
-                let (wishes, wished) = watch::channel(Wish::GoOn);
-                unbuilt.trying = Some(key);
-                self.tries.push((key, wishes));
-                let (context, plan) = (Arc::clone(&self.context), unbuilt.plan.clone());
-                self.pending.push(Box::pin(async move {
-                    let built = context.build(&plan.spec, &plan.revision, Rebuild::IfChanged, wished).await;
-                    if let Ok(Some(build)) = &built {
-                        // It stays where it is led: there is no run to go back to.
-                        drop(Link::move_to(build, &plan.spec).await);
-                    }
-                    (key, Happening::Built(built))
-                }));
-            }
-            Some(unbuilt::Action::End) => {
-                for (_, wishes) in self.tries.iter().filter(|&&(key, _)| unbuilt.trying == Some(key)) {
-                    wishes.send_replace(Wish::End);
-                }
-            }
-            None => {}
-        }
-    }
-
-    fn on_built(&mut self, key: u64, built: Result<Option<Build>, BuildError>) {
-        self.tries.retain(|&(other, _)| other != key);
-        let Some(mut unbuilt) = self.unbuilt.take_if(|unbuilt| unbuilt.trying == Some(key)) else { return };
-        match built {
-            Ok(build) => {
-                info!(service = %self.name, id = %unbuilt.plan.id, "it is built, and starts");
-                let (ended, _) = oneshot::channel();
-                self.start_alone(Plan { build, ..unbuilt.plan }, ended);
-            }
-            Err(error) => {
-                unbuilt.trying = None;
-                if !matches!(error, BuildError::Cancelled) {
-                    warn!(service = %self.name, reason = with_causes(&error), "there is no build");
-                    unbuilt.failure = error.into_failure();
-                }
-                self.unbuilt = Some(unbuilt);
-                self.tell_unbuilt(unbuilt::Event::Failed);
-            }
-        }
     }
 
     fn stop(&mut self) {

@@ -59,7 +59,9 @@ pub(crate) fn run(
                     continue;
                 }
             };
-            let grace = async { drop(is_cut().await) };
+            let grace = async {
+                is_cut().await;
+            };
             match ending::run(spawned, &log, Tail::new(), is_cut(), grace).await {
                 Ok(Exit::Code(0)) => {}
                 Ok(exit) => warn!(service = %name, %exit, "a shutdown command failed"),

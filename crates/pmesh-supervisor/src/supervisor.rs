@@ -267,11 +267,13 @@ impl Supervisor {
                     }
                     Action::StayUnbuilt(_) => {
                         let (run, stops) = (new_run(None), stops[index].stops);
-                        let failure = failures[index].take().expect("its build has failed");
-                        under_way.push(Box::pin(async move {
-                            service.stay_unbuilt(run, stops, failure).await;
-                            (index, Happened::Settled)
-                        }));
+                        // There is one: a build that failed is all that leads here.
+                        if let Some(failure) = failures[index].take() {
+                            under_way.push(Box::pin(async move {
+                                service.stay_unbuilt(run, stops, failure).await;
+                                (index, Happened::Settled)
+                            }));
+                        }
                     }
                     Action::Switch(_) => {
                         let pruned = self.clone();

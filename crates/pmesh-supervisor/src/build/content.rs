@@ -87,7 +87,7 @@ fn walk(folder: &Path, log: &Path) -> Result<Vec<PathBuf>, BuildError> {
     for entry in walk {
         match entry {
             Ok(entry) if entry.file_type().is_some_and(|kind| !kind.is_dir()) => {
-                found.push(entry.into_path())
+                found.push(entry.into_path());
             }
             Ok(_) => {}
             Err(error) => {
