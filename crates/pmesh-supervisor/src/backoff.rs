@@ -9,24 +9,40 @@ pub const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// An instance that was ready for so long has recovered: its next failure counts as the first.
 pub const RECOVERED_AFTER: Duration = Duration::from_secs(30);
 
+/// The pause before a build that failed is tried again.
+pub const FIRST_BUILD_PAUSE: Duration = Duration::from_secs(5);
+/// The longest pause between tries of a build, without jitter.
+pub const LONGEST_BUILD_PAUSE: Duration = Duration::from_mins(5);
+
+/// A seed for jitter: two that fail together get different ones by their names.
+pub(crate) fn seed(name: &str) -> u64 {
+    let hash = blake3::hash(name.as_bytes());
+    u64::from_le_bytes(*hash.as_bytes().first_chunk().expect("a hash has 32 bytes"))
+}
+
 /// The pauses of one instance: none before the first restart, then [`FIRST_PAUSE`], doubling with
 /// each failure up to [`LONGEST_PAUSE`], each lengthened by up to a tenth so that instances that
 /// fail together do not come back together.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     failures: u32,
+    /// How many failures in a row cost no pause.
+    free: u32,
+    first: Duration,
+    longest: Duration,
     random: u64,
 }
 
 impl Backoff {
     /// A fresh one; `seed` decides the jitter.
     pub fn new(seed: u64) -> Self {
-        Self { failures: 0, random: seed }
+        Self { failures: 0, free: 1, first: FIRST_PAUSE, longest: LONGEST_PAUSE, random: seed }
     }
 
-    /// Failures in a row that count.
-    pub fn failures(&self) -> u32 {
-        self.failures
+    /// One for a build, which costs more than a start and mends itself more rarely:
+    /// [`FIRST_BUILD_PAUSE`], doubling with each failure up to [`LONGEST_BUILD_PAUSE`].
+    pub fn of_builds(seed: u64) -> Self {
+        Self { free: 0, first: FIRST_BUILD_PAUSE, longest: LONGEST_BUILD_PAUSE, ..Self::new(seed) }
     }
 
     /// Takes a failure of an instance that had been ready for `ready_for` (none: it never was) and
@@ -36,8 +52,8 @@ impl Backoff {
             self.failures = 0;
         }
         self.failures = self.failures.saturating_add(1);
-        let Some(doublings) = self.failures.checked_sub(2) else { return Duration::ZERO };
-        let pause = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(doublings)).min(LONGEST_PAUSE);
+        let Some(doublings) = self.failures.checked_sub(1 + self.free) else { return Duration::ZERO };
+        let pause = self.first.saturating_mul(2_u32.saturating_pow(doublings)).min(self.longest);
         pause + pause.mul_f64(self.jitter())
     }
 

@@ -9,7 +9,7 @@ mod folder;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    ffi::{OsStr, OsString},
+    ffi::OsString,
     fmt, io,
     path::{Path, PathBuf},
     sync::{Arc, Weak},
@@ -17,11 +17,14 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::Instant,
+};
 
 use crate::{
-    AppSpec, BuildCache, Command, Exit, Launch, ProcessTree, ServiceLog, ServiceName, Signal, SpawnError,
-    Spawned, Spawner, Stdin, Tail,
+    AppSpec, BuildCache, Command, Exit, Failure, Launch, ServiceLog, ServiceName, SpawnError, Spawner, Stdin,
+    Tail, Wish, causes::with_causes, command, ending,
 };
 
 /// The name of a build: a hash of everything that it is made from, in 16 hexadecimal digits.
@@ -152,6 +155,17 @@ pub enum BuildError {
     },
 }
 
+impl BuildError {
+    /// The same for a service's health: in one line, with the last lines apart.
+    pub(crate) fn into_failure(mut self) -> Failure {
+        let last_lines = match &mut self {
+            Self::Failed { lines, .. } | Self::Timeout { lines, .. } => std::mem::take(lines),
+            Self::Spawn { .. } | Self::Cancelled | Self::Files { .. } => Vec::new(),
+        };
+        Failure { what: with_causes(&self), retry_at: None, last_lines }
+    }
+}
+
 /// The last lines of an output, behind a text.
 struct Lines<'a>(&'a [String]);
 
@@ -170,10 +184,6 @@ pub struct Builder {
     folders: Arc<Mutex<HashMap<PathBuf, Weak<Semaphore>>>>,
 }
 
-/// How long output is waited for when the processes of a step are gone: only a stranger that was
-/// handed the pipe can hold it then.
-const OUTPUT_GRACE: Duration = Duration::from_secs(1);
-
 /// "Never", for a limit that no clock reaches.
 const FAR: Duration = Duration::from_hours(30 * 365 * 24);
 
@@ -189,7 +199,8 @@ impl Builder {
     /// The commands run in the service's folder with `env`, and in it also `PM3_OUT` (the product's
     /// folder, absolute), `PM3_BUILD` and `PM3_BUILDING=1`; `.build` is a link to the product's folder
     /// while they run. What they leave running is ended (SIGTERM, after `stop_timeout` SIGKILL), also
-    /// when `cancel` resolves or the time is up. Their output goes into `log`.
+    /// when the time is up or `wishes` says so; nobody wishes anything any more when its sender is gone.
+    /// Their output goes into `log`.
     ///
     /// Not to be dropped early: then what runs is killed at once, and an unfinished product stays
     /// until the next build or [`Builder::prune`].
@@ -206,13 +217,12 @@ impl Builder {
         rebuild: Rebuild,
         spawner: &dyn Spawner,
         log: &ServiceLog,
-        cancel: impl Future<Output = ()> + Send,
+        wishes: watch::Receiver<Wish>,
     ) -> Result<Option<Build>, BuildError> {
         if spec.build.is_empty() {
             return Ok(None);
         }
         let turn = self.turn(&spec.folder);
-        let mut cancel = std::pin::pin!(cancel);
         let permits = async {
             // Of the folder first: who waits for that takes no place among the running ones.
             let folder = turn.acquire().await;
@@ -220,7 +230,7 @@ impl Builder {
         };
         let _permits = tokio::select! {
             permits = permits => permits,
-            () = &mut cancel => return Err(BuildError::Cancelled),
+            () = Wish::becomes(wishes.clone(), Wish::End) => return Err(BuildError::Cancelled),
         };
         let build = Attempt { service, spec, env, spawner, log };
         let id = build.content().await?;
@@ -231,7 +241,7 @@ impl Builder {
             return Ok(Some(found));
         }
         let product = folder::begin(&spec.folder, &id)?;
-        match build.run(&product, cancel).await.and_then(|()| folder::finish(&product, service)) {
+        match build.run(&product, &wishes).await.and_then(|()| folder::finish(&product, service)) {
             Ok(()) => Ok(Some(product)),
             Err(error) => {
                 blocking(move || folder::remove(&product)).await;
@@ -271,9 +281,8 @@ struct Attempt<'a> {
     log: &'a ServiceLog,
 }
 
-/// How a step came to its end.
-enum End {
-    Exit(Exit),
+/// Why a step did not come to its own end.
+enum Stopped {
     Cancelled,
     Timeout,
 }
@@ -285,11 +294,7 @@ impl Attempt<'_> {
         blocking(move || content::identify(&service, &spec, &log)).await
     }
 
-    async fn run(
-        &self,
-        product: &Build,
-        mut cancel: std::pin::Pin<&mut (impl Future<Output = ()> + Send)>,
-    ) -> Result<(), BuildError> {
+    async fn run(&self, product: &Build, wishes: &watch::Receiver<Wish>) -> Result<(), BuildError> {
         folder::link(&product.folder, folder::BUILD)?;
         let begin = Instant::now();
         let limit = self.spec.build_timeout;
@@ -298,13 +303,13 @@ impl Attempt<'_> {
             let step = command.to_string();
             self.log.note(&format!("build {}: {step}", product.id));
             let tail = Tail::new();
-            let end = self.step(command, product, &tail, deadline, &mut cancel).await?;
+            let end = self.step(command, product, &tail, deadline, wishes).await?;
             let lines = tail.lines();
             let error = match end {
-                End::Exit(Exit::Code(0)) => continue,
-                End::Exit(exit) => BuildError::Failed { step, exit, lines },
-                End::Cancelled => BuildError::Cancelled,
-                End::Timeout => BuildError::Timeout { step, limit, lines },
+                Ok(Exit::Code(0)) => continue,
+                Ok(exit) => BuildError::Failed { step, exit, lines },
+                Err(Stopped::Cancelled) => BuildError::Cancelled,
+                Err(Stopped::Timeout) => BuildError::Timeout { step, limit, lines },
             };
             self.log.note(&format!("build {} failed", product.id));
             return Err(error);
@@ -319,33 +324,23 @@ impl Attempt<'_> {
         product: &Build,
         tail: &Tail,
         deadline: Instant,
-        cancel: &mut (impl Future<Output = ()> + Send + Unpin),
-    ) -> Result<End, BuildError> {
-        let launch = self.launch(command, product);
-        let spawned = self.spawner.spawn(&launch);
-        let Spawned { tree, exit, output } =
-            spawned.map_err(|source| BuildError::Spawn { step: command.to_string(), source })?;
-        let tree = KillOnDrop(tree);
-        let ends = async {
-            let end = tokio::select! {
-                exit = exit => End::Exit(exit),
-                () = cancel => End::Cancelled,
-                () = tokio::time::sleep_until(deadline) => End::Timeout,
-            };
-            end_tree(&*tree.0, self.spec.stop_timeout).await;
-            end
-        };
-        // Beside it, for a process can only end when somebody takes its output.
-        let mut pump = std::pin::pin!(self.log.pump(output, tail.clone()));
-        let mut ends = std::pin::pin!(ends);
-        Ok(tokio::select! {
-            end = &mut ends => {
-                // Late output is worth a moment, not more.
-                drop(tokio::time::timeout(OUTPUT_GRACE, pump).await);
-                end
+        wishes: &watch::Receiver<Wish>,
+    ) -> Result<Result<Exit, Stopped>, BuildError> {
+        let spawned = self.spawner.spawn(&self.launch(command, product));
+        let spawned = spawned.map_err(|source| BuildError::Spawn { step: command.to_string(), source })?;
+        let stop = async {
+            tokio::select! {
+                () = Wish::becomes(wishes.clone(), Wish::End) => Stopped::Cancelled,
+                () = tokio::time::sleep_until(deadline) => Stopped::Timeout,
             }
-            () = &mut pump => ends.await,
-        })
+        };
+        let grace = async {
+            tokio::select! {
+                () = Wish::becomes(wishes.clone(), Wish::Kill) => {}
+                () = tokio::time::sleep(self.spec.stop_timeout) => {}
+            }
+        };
+        Ok(ending::run(spawned, self.log, tail.clone(), stop, grace).await)
     }
 
     fn launch(&self, command: &Command, product: &Build) -> Launch {
@@ -354,36 +349,7 @@ impl Attempt<'_> {
         env.insert("PM3_BUILD".into(), product.id.as_str().into());
         env.insert("PM3_OUT".into(), product.folder.clone().into_os_string());
         env.extend(command.env.iter().map(|(name, value)| (name.into(), value.into())));
-        Launch {
-            program: OsStr::new(&command.program).to_owned(),
-            arguments: command.arguments.iter().map(OsString::from).collect(),
-            folder: match &command.folder {
-                Some(folder) => self.spec.folder.join(folder),
-                None => self.spec.folder.clone(),
-            },
-            env,
-            nofile: Some(self.spec.nofile),
-            stdin: Stdin::Null,
-        }
-    }
-}
-
-/// SIGTERM, and after `grace` SIGKILL, to what is left of a tree; returns when that is nothing.
-async fn end_tree(tree: &dyn ProcessTree, grace: Duration) {
-    if !tree.pids().is_empty() {
-        tree.signal(Signal::Terminate);
-        if tokio::time::timeout(grace, tree.ended()).await.is_err() {
-            tree.signal(Signal::Kill);
-        }
-    }
-    tree.ended().await;
-}
-
-struct KillOnDrop(Box<dyn ProcessTree>);
-
-impl Drop for KillOnDrop {
-    fn drop(&mut self) {
-        self.0.signal(Signal::Kill);
+        command::launch(command, self.spec, None, env, Stdin::Null)
     }
 }
 

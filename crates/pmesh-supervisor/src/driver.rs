@@ -1,12 +1,8 @@
 //! The task that owns a service: it waits for one thing, lets the lifecycles decide, and acts.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Instant,
-};
+mod waiting;
+
+use std::{sync::Arc, time::Instant};
 
 use futures_util::{
     StreamExt,
@@ -17,34 +13,39 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, trace, warn};
 
 use crate::{
-    Balancer, Expected, Prober, ServiceId, ServiceName, Spawner,
-    generation::{Generation, Happening, Surroundings},
+    Expected, ServiceId, ServiceKind, ServiceName, Wish,
+    context::Context,
+    ending::OUTPUT_GRACE,
+    generation::{Generation, Happening, now},
     lifecycle,
+    nofile::NofileWarning,
     service::{Plan, Prepared, Request, Service, ServiceState},
+    unbuilt::{self, Unbuilt},
 };
-
-/// What all drivers of a supervisor share.
-pub(crate) struct Context {
-    pub(crate) spawner: Arc<dyn Spawner>,
-    pub(crate) prober: Arc<dyn Prober>,
-    pub(crate) balancer: Arc<dyn Balancer>,
-    pub(crate) surroundings: Surroundings,
-    pub(crate) last_upstream: AtomicU64,
-}
-
-impl Context {
-    pub(crate) fn new_upstream(&self) -> u64 {
-        self.last_upstream.fetch_add(1, Ordering::Relaxed) + 1
-    }
-}
 
 /// Something that happened to the process or address that balancers know by the first number.
 pub(crate) type Event = (u64, Happening);
-/// What a driver waits for.
-pub(crate) type Pending = FuturesUnordered<BoxFuture<'static, Event>>;
 
-/// Requests that may wait for a driver. Each of its callers waits for its answer before it asks
-/// again, so that more than a few never do.
+/// What a driver waits for.
+#[derive(Default)]
+pub(crate) struct Pending {
+    events: FuturesUnordered<BoxFuture<'static, Event>>,
+    /// The outputs of its processes, on their way into the log.
+    outputs: FuturesUnordered<BoxFuture<'static, ()>>,
+}
+
+impl Pending {
+    pub(crate) fn push(&mut self, event: BoxFuture<'static, Event>) {
+        self.events.push(event);
+    }
+
+    pub(crate) fn push_output(&mut self, output: BoxFuture<'static, ()>) {
+        self.outputs.push(output);
+    }
+}
+
+/// Requests that may wait for a driver. It takes them without delay, so that a full inbox makes its
+/// callers wait for no more than that.
 const INBOX: usize = 16;
 
 /// Returns the handle and the task that owns the service. The caller spawns the task.
@@ -60,14 +61,20 @@ pub(crate) fn service(
         context,
         current: None,
         candidate: None,
-        set_aside: None,
+        before: Before::Nothing,
+        unbuilt: None,
+        tries: Vec::new(),
         leaving: Vec::new(),
         stopped: false,
         is_new: true,
         stops: 0,
+        kills: 0,
         stop_waiters: Vec::new(),
+        nofile: NofileWarning::default(),
         held: false,
-        pending: FuturesUnordered::new(),
+        hold_waiters: Vec::new(),
+        pending: Pending::default(),
+        output_until: None,
         publisher,
         told: None,
     };
@@ -81,20 +88,45 @@ struct Driver {
     current: Option<Generation>,
     /// The run that is to become it.
     candidate: Option<Candidate>,
-    /// The plan of a run that was stopped to make room for the candidate.
-    set_aside: Option<Plan>,
+    /// What had to make room for the candidate.
+    before: Before,
+    /// The run that is the service as soon as it is built.
+    unbuilt: Option<Unbuilt>,
+    /// Tries to build that are under way, also such that are wanted no more: their keys, and what
+    /// is wished of them.
+    tries: Vec<(u64, watch::Sender<Wish>)>,
     /// Runs that end.
     leaving: Vec<Leaving>,
     stopped: bool,
     is_new: bool,
     /// How often it was stopped.
     stops: u64,
+    /// How often it was killed.
+    kills: u64,
     stop_waiters: Vec<(oneshot::Sender<bool>, bool)>,
+    nofile: NofileWarning,
+    /// Whether nothing may be started from the files in the work tree.
     held: bool,
+    hold_waiters: Vec<oneshot::Sender<()>>,
     pending: Pending,
+    /// While everything has ended but the way of the output into the log: how long that is waited for.
+    output_until: Option<Instant>,
     publisher: watch::Sender<ServiceState>,
     /// What the balancer was told last.
     told: Option<(Vec<u64>, Expected)>,
+}
+
+/// What a service was, for the case that its candidate fails.
+#[derive(Debug)]
+enum Before {
+    /// It never ran, or runs beside its candidate.
+    Nothing,
+    /// It was stopped on request.
+    Stopped,
+    /// It was a run of this plan.
+    Run(Plan),
+    /// It waited for its build.
+    Unbuilt(Unbuilt),
 }
 
 struct Candidate {
@@ -121,7 +153,7 @@ impl Driver {
     async fn run(mut self, mut inbox: mpsc::Receiver<Request>) {
         let mut orphaned = false;
         loop {
-            if orphaned && self.is_quiet() {
+            if orphaned && self.is_quiet() && self.has_written() {
                 return;
             }
             let due: OptionFuture<_> =
@@ -134,9 +166,12 @@ impl Driver {
                         self.stop();
                     }
                 },
-                Some((upstream, happening)) = self.pending.next(), if !self.pending.is_empty() => {
+                Some((upstream, happening)) = self.pending.events.next(),
+                    if !self.pending.events.is_empty() =>
+                {
                     self.on_happening(upstream, happening);
                 }
+                Some(()) = self.pending.outputs.next(), if !self.pending.outputs.is_empty() => {}
                 Some(()) = due => self.tick(),
             }
             self.settle();
@@ -145,11 +180,28 @@ impl Driver {
 
     /// Whether nothing of the service runs.
     fn is_quiet(&self) -> bool {
-        self.current.is_none() && self.candidate.is_none() && self.leaving.is_empty()
+        self.current.is_none() && self.candidate.is_none() && self.has_ended()
+    }
+
+    /// Whether all that was to end has ended.
+    fn has_ended(&self) -> bool {
+        let wanted = self.unbuilt.as_ref().and_then(|unbuilt| unbuilt.trying);
+        self.leaving.is_empty() && self.tries.iter().all(|&(key, _)| wanted == Some(key))
+    }
+
+    /// Whether the output of what has ended is in the log, or has taken too long.
+    fn has_written(&mut self) -> bool {
+        if self.pending.outputs.is_empty() {
+            return true;
+        }
+        let now = now();
+        *self.output_until.get_or_insert(now + OUTPUT_GRACE) <= now
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.generations().filter_map(Generation::deadline).min()
+        let retry = self.unbuilt.iter().filter_map(|unbuilt| unbuilt.retry.deadline());
+        let output = self.output_until.filter(|&until| until > now());
+        self.generations().filter_map(Generation::deadline).chain(retry).chain(output).min()
     }
 
     fn generations(&self) -> impl Iterator<Item = &Generation> {
@@ -168,7 +220,19 @@ impl Driver {
 
     fn on_request(&mut self, request: Request) {
         match request {
-            Request::Prepare { plan, spawned, ended } => self.prepare(*plan, spawned, ended),
+            Request::Prepare { stops, ended, .. } if stops != self.stops => answer(ended, Prepared::Left),
+            Request::Prepare { plan, spawned, ended, .. } => self.prepare(*plan, spawned, ended),
+            Request::StayUnbuilt { plan, stops, failure, done } => {
+                if stops == self.stops {
+                    self.stay_unbuilt(*plan, failure);
+                }
+                answer(done, ());
+            }
+            Request::AwaitReady { ended } => match &mut self.candidate {
+                // Answered, as the first time, when what has changed is settled.
+                Some(candidate) if !candidate.revived => candidate.ended = Some(ended),
+                _ => answer(ended, Prepared::Left),
+            },
             Request::Commit { switched, drained, stopped } => self.commit(switched, drained, stopped),
             Request::Abandon { done } => self.abandon(done),
             Request::Revive { ended } => self.revive(ended),
@@ -178,50 +242,72 @@ impl Driver {
                 self.stop_waiters.push((done, was_up));
             }
             Request::Kill => {
+                self.kills += 1;
                 self.stop();
                 let context = Arc::clone(&self.context);
                 let mut pending = std::mem::take(&mut self.pending);
                 for leaving in &mut self.leaving {
                     leaving.told = true;
                 }
+                for (_, wishes) in &self.tries {
+                    wishes.send_replace(Wish::Kill);
+                }
                 for generation in self.generations_mut() {
-                    generation.tell_all(lifecycle::Event::Kill, &context, &mut pending);
+                    generation.kill(&context, &mut pending);
                 }
                 self.pending = pending;
             }
-            Request::Hold => {
+            Request::Hold { done } => {
                 self.held = true;
+                self.hold_waiters.push(done);
                 self.tell_hold(lifecycle::Event::Hold);
+                self.tell_unbuilt(unbuilt::Event::Hold);
             }
             Request::Release => {
                 self.held = false;
                 self.tell_hold(lifecycle::Event::Release);
+                self.tell_unbuilt(unbuilt::Event::Release);
             }
         }
     }
 
+    /// Tells the run that is the service, or is coming back to be it.
     fn tell_hold(&mut self, event: lifecycle::Event) {
-        if let Some(current) = &mut self.current
-            && current.plan.build.is_none()
-        {
-            current.tell_all(event, &self.context, &mut self.pending);
+        let back = self.candidate.as_mut().filter(|candidate| candidate.revived);
+        let runs = self.current.iter_mut().chain(back.map(|candidate| &mut candidate.generation));
+        for run in runs.filter(|run| run.plan.build.is_none()) {
+            run.tell_all(event, &self.context, &mut self.pending);
         }
     }
 
     fn prepare(&mut self, plan: Plan, spawned: oneshot::Sender<()>, ended: oneshot::Sender<Prepared>) {
         if let Some(candidate) = self.candidate.take() {
+            if candidate.revived {
+                self.before = Before::Run(candidate.generation.plan.clone());
+            }
             self.leave(candidate.generation, Vec::new(), Vec::new());
         }
-        let serves = self.current.as_ref().is_some_and(|current| current.healthy() > 0);
+        let serves = self.current.as_ref().is_some_and(|current| current.ready() > 0);
         let overlaps = serves && plan.overlaps();
         info!(service = %self.name, id = %plan.id, overlaps, "a new run starts");
-        if !overlaps && let Some(old) = self.current.take() {
-            self.set_aside = Some(old.plan.clone());
-            self.leave(old, Vec::new(), Vec::new());
+        if !overlaps {
+            if let Some(old) = self.current.take() {
+                self.before = Before::Run(old.plan.clone());
+                self.leave(old, Vec::new(), Vec::new());
+            } else if let Some(unbuilt) = self.take_unbuilt() {
+                self.before = Before::Unbuilt(unbuilt);
+            } else if self.stopped {
+                self.before = Before::Stopped;
+            }
         }
-        let generation = Generation::new(plan, &self.name, &self.context);
+        if let ServiceKind::App(app) = &plan.spec.kind {
+            let limit = self.context.spawner.nofile_limit();
+            if self.nofile.is_due(app.nofile, limit) {
+                warn!(service = %self.name, wanted = app.nofile, limit, "nofile is cut to the hard limit");
+            }
+        }
         self.stopped = false;
-        self.is_new = false;
+        let generation = Generation::new(plan, &self.name, &self.context);
         self.candidate = Some(Candidate {
             generation,
             waits: true,
@@ -238,11 +324,12 @@ impl Driver {
         drained: oneshot::Sender<()>,
         stopped: oneshot::Sender<()>,
     ) {
-        let Some(candidate) = self.candidate.take() else {
+        let Some(candidate) = self.candidate.take_if(|candidate| !candidate.revived) else {
             // It was stopped meanwhile; what waits for the switch learns so by the channels' end.
             return;
         };
-        self.set_aside = None;
+        self.before = Before::Nothing;
+        self.is_new = false;
         let old = self.current.replace(candidate.generation);
         self.publish();
         answer(switched, ());
@@ -256,54 +343,71 @@ impl Driver {
     }
 
     fn abandon(&mut self, done: oneshot::Sender<()>) {
-        let Some(candidate) = self.candidate.take() else {
+        let Some(candidate) = self.candidate.take_if(|candidate| !candidate.revived) else {
             answer(done, ());
             return;
         };
-        // The commands before a stop are for runs that served; this one never did.
-        self.leaving.push(Leaving {
-            generation: candidate.generation,
-            told: false,
-            drained: Vec::new(),
-            stopped: vec![done],
-        });
-        self.tell_leaving();
-        if self.current.is_none() && self.set_aside.is_none() {
+        if candidate.alone {
+            // It may have taken requests, as a run does that is the service.
+            self.leave(candidate.generation, Vec::new(), vec![done]);
+        } else {
+            // The commands before a stop are for runs that served; this one never did.
+            let (drained, stopped) = (Vec::new(), vec![done]);
+            self.leaving.push(Leaving { generation: candidate.generation, told: false, drained, stopped });
+            self.tell_leaving();
+        }
+        if self.current.is_none() && matches!(self.before, Before::Nothing | Before::Stopped) {
+            self.before = Before::Nothing;
             self.stopped = true;
         }
     }
 
     fn revive(&mut self, ended: oneshot::Sender<Prepared>) {
-        match self.set_aside.take() {
-            Some(plan) if !self.stopped => {
-                // Nothing is to be switched later: it is the service at once.
-                let (spawned, _) = oneshot::channel();
-                self.candidate = Some(Candidate {
-                    generation: Generation::new(plan, &self.name, &self.context),
-                    waits: true,
-                    alone: true,
-                    revived: true,
-                    spawned: Some(spawned),
-                    ended: Some(ended),
-                });
+        match std::mem::replace(&mut self.before, Before::Nothing) {
+            Before::Run(plan) => self.start_alone(plan, ended),
+            Before::Unbuilt(Unbuilt { plan, failure, .. }) => {
+                answer(ended, Prepared::Failed(failure.sentence(now())));
+                self.wait_for_build(plan, failure);
             }
-            _ => answer(ended, Prepared::Ready),
+            Before::Nothing | Before::Stopped => answer(ended, Prepared::Ready),
         }
+    }
+
+    /// Starts a run that is the service at once: nothing is to be switched later.
+    fn start_alone(&mut self, plan: Plan, ended: oneshot::Sender<Prepared>) {
+        // A rollout that was dropped on its way has abandoned nothing.
+        if let Some(candidate) = self.candidate.take() {
+            self.leave(candidate.generation, Vec::new(), Vec::new());
+        }
+        self.candidate = Some(Candidate {
+            generation: Generation::new(plan, &self.name, &self.context),
+            waits: true,
+            alone: true,
+            revived: true,
+            spawned: None,
+            ended: Some(ended),
+        });
     }
 
     fn stop(&mut self) {
         self.stopped = true;
         self.stops += 1;
-        self.set_aside = None;
+        self.is_new = false;
+        self.before = Before::Nothing;
+        self.take_unbuilt();
+        let mut left = None;
         if let Some(candidate) = self.candidate.take() {
-            if let Some(ended) = candidate.ended {
-                answer(ended, Prepared::Left);
-            }
+            left = candidate.ended;
             self.leave(candidate.generation, Vec::new(), Vec::new());
         }
         if let Some(current) = self.current.take() {
             info!(service = %self.name, "it stops on request");
             self.leave(current, Vec::new(), Vec::new());
+        }
+        if let Some(ended) = left {
+            // As in `settle_candidate`.
+            self.publish();
+            answer(ended, Prepared::Left);
         }
     }
 
@@ -332,6 +436,10 @@ impl Driver {
     }
 
     fn on_happening(&mut self, upstream: u64, happening: Happening) {
+        let happening = match happening {
+            Happening::Built(built) => return self.on_built(upstream, built),
+            happening => happening,
+        };
         let context = Arc::clone(&self.context);
         let mut pending = std::mem::take(&mut self.pending);
         for generation in self.generations_mut() {
@@ -340,17 +448,16 @@ impl Driver {
                 break;
             }
         }
-        pending.extend(std::mem::take(&mut self.pending));
         self.pending = pending;
     }
 
     fn tick(&mut self) {
+        self.tell_unbuilt(unbuilt::Event::Tick);
         let context = Arc::clone(&self.context);
         let mut pending = std::mem::take(&mut self.pending);
         for generation in self.generations_mut() {
             generation.tick(&context, &mut pending);
         }
-        pending.extend(std::mem::take(&mut self.pending));
         self.pending = pending;
     }
 
@@ -375,12 +482,20 @@ impl Driver {
         if let Some(current) = &mut self.current {
             current.start_next(&self.context, &mut self.pending);
         }
-        if self.leaving.is_empty() {
+        // Before the answers: who gets one finds the state that it is about.
+        self.publish();
+        if self.tries.iter().all(|(_, wishes)| *wishes.borrow() == Wish::GoOn) {
+            for waiter in self.hold_waiters.drain(..) {
+                answer(waiter, ());
+            }
+        }
+        if !self.has_ended() {
+            self.output_until = None;
+        } else if !self.stop_waiters.is_empty() && self.has_written() {
             for (waiter, was_up) in self.stop_waiters.drain(..) {
                 answer(waiter, was_up);
             }
         }
-        self.publish();
     }
 
     fn settle_candidate(&mut self) {
@@ -409,12 +524,14 @@ impl Driver {
                 warn!(service = %self.name, reason, "a new run does not become ready");
             }
             candidate.spawned = None;
-            answer(ended, end);
             if candidate.revived
                 && let Some(candidate) = self.candidate.take()
             {
                 self.current = Some(candidate.generation);
             }
+            // Before the answer: who gets it finds the state that it is about.
+            self.publish();
+            answer(ended, end);
         }
     }
 
@@ -435,21 +552,31 @@ impl Driver {
             stopped: self.stopped,
             is_new: self.is_new,
             stops: self.stops,
+            kills: self.kills,
             wanted: u32::from(!self.stopped),
             builds,
             ..ServiceState::new(self.publisher.borrow().id)
         };
-        let state = match shown {
-            Some(generation) if !self.stopped => ServiceState {
+        let state = match (shown, &self.unbuilt) {
+            _ if self.stopped => empty,
+            (Some(generation), _) => ServiceState {
                 id: generation.plan.id,
                 wanted: generation.wanted(),
+                ready: generation.ready(),
                 healthy: generation.healthy(),
+                next_is_ready: self.candidate.as_ref().is_some_and(|next| next.generation.all_ready()),
                 failure: generation.failure(),
                 instances: generation.instances(),
                 addresses: generation.addresses(),
                 ..empty
             },
-            _ => empty,
+            (None, Some(unbuilt)) => ServiceState {
+                id: unbuilt.plan.id,
+                wanted: unbuilt.plan.wanted(),
+                failure: Some(unbuilt.failure()),
+                ..empty
+            },
+            (None, None) => empty,
         };
         self.publisher.send_replace(state);
     }

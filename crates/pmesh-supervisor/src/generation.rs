@@ -1,19 +1,18 @@
 //! One run of a service: its instances (or external addresses), from the same plan.
 
 use std::{
-    collections::BTreeMap,
-    ffi::OsString,
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::{
-    AddressView, AppSpec, Exit, ExternalAddress, Failure, InstanceView, ListenAddress, Liveness, LogFolder,
-    Monitor, Plan, Ports, ServiceLog, ServiceName, ServiceUpstream, StartOrder,
-    driver::{Context, Pending},
+    AddressView, AppSpec, Build, BuildError, Exit, ExternalAddress, Failure, InstanceView, ListenAddress,
+    Liveness, Monitor, Plan, ServiceLog, ServiceName, ServiceUpstream, StartOrder, Wish,
+    context::Context,
+    driver::Pending,
     lifecycle::{self, Phase},
     probe::{ProbeFailure, Target},
     shutdown,
@@ -24,17 +23,6 @@ use crate::{
 /// Tries of an instance that may end before it was ready, until its run counts as failed. More than
 /// one, because a port can be lost to somebody else between its choice and its use.
 const START_TRIES: u32 = 3;
-
-/// What the instances of a supervisor are put into.
-#[derive(Debug)]
-pub(crate) struct Surroundings {
-    /// The server's own environment.
-    pub(crate) env: BTreeMap<OsString, OsString>,
-    /// The project's root (`PM3_ROOT`).
-    pub(crate) root: PathBuf,
-    pub(crate) logs: LogFolder,
-    pub(crate) ports: Ports,
-}
 
 /// What happens to a process, an address or a run.
 #[derive(Debug)]
@@ -49,10 +37,10 @@ pub(crate) enum Happening {
     Lived,
     /// Nothing is under way to it any more.
     Drained,
-    /// Its output has ended.
-    OutputEnded,
     /// The commands before the stop of the run have ended.
     ShutdownCommandsEnded,
+    /// A try to build a run that waits for its build has ended.
+    Built(Result<Option<Build>, BuildError>),
 }
 
 /// An address of somebody else's.
@@ -71,8 +59,10 @@ pub(crate) struct Generation {
     log: Option<ServiceLog>,
     slots: Vec<Slot>,
     externals: Vec<External>,
-    began: Instant,
-    shutting_down: bool,
+    /// When its first instance was told to start: a run may have to wait for the end of another.
+    began: Option<Instant>,
+    /// While the commands before the stop are under way: what cuts them short.
+    shutting_down: Option<watch::Sender<Wish>>,
 }
 
 impl Generation {
@@ -96,7 +86,7 @@ impl Generation {
                 }));
             }
         }
-        Self { plan, key: context.new_upstream(), log, slots, externals, began: now, shutting_down: false }
+        Self { plan, key: context.new_upstream(), log, slots, externals, began: None, shutting_down: None }
     }
 
     fn app(&self) -> Option<&AppSpec> {
@@ -121,6 +111,7 @@ impl Generation {
 
     /// Starts the instances whose turn it is.
     pub(crate) fn start_next(&mut self, context: &Arc<Context>, pending: &mut Pending) {
+        self.began.get_or_insert_with(now);
         let one_by_one = self.app().is_some_and(|spec| spec.start == StartOrder::OneByOne);
         for index in 0..self.slots.len() {
             if one_by_one && index > 0 && !self.slots[index - 1].has_been_ready() {
@@ -146,7 +137,7 @@ impl Generation {
     pub(crate) fn failure_of_start(&self) -> Option<String> {
         let spec = self.app()?;
         let now = now();
-        let late = now >= self.began + spec.ready_timeout;
+        let late = now >= self.began? + spec.ready_timeout;
         self.slots.iter().filter(|slot| !slot.is_ready() && slot.failed_starts() > 0).find_map(|slot| {
             let clearing = matches!(slot.phase(), Phase::Stopping { .. } | Phase::Killing { .. });
             if clearing || !(late || slot.failed_starts() >= START_TRIES) {
@@ -182,23 +173,35 @@ impl Generation {
         context: &Arc<Context>,
         pending: &mut Pending,
     ) -> bool {
-        let (Some(spec), Some(log)) = (self.app(), &self.log) else { return false };
-        if spec.shutdown.is_empty() || !self.slots.iter().any(Slot::has_been_ready) {
+        let has_commands = self.app().is_some_and(|spec| !spec.shutdown.is_empty());
+        if !has_commands || !self.slots.iter().any(Slot::has_been_ready) {
             return false;
         }
-        let commands = shutdown::run(name, spec, &self.plan, log.clone(), Arc::clone(context));
+        // Often it is the commands that end the instances: such an end is no crash.
+        self.tell_all(lifecycle::Event::Hold, context, pending);
+        let (Some(spec), Some(log)) = (self.app(), &self.log) else { return false };
+        let (wishes, wished) = watch::channel(Wish::GoOn);
+        let commands = shutdown::run(name, spec, &self.plan, log.clone(), Arc::clone(context), wished);
         let key = self.key;
         pending.push(Box::pin(async move {
             commands.await;
             (key, Happening::ShutdownCommandsEnded)
         }));
-        self.shutting_down = true;
+        self.shutting_down = Some(wishes);
         true
     }
 
     /// Whether the commands before the stop are under way.
     pub(crate) fn is_shutting_down(&self) -> bool {
-        self.shutting_down
+        self.shutting_down.is_some()
+    }
+
+    /// Ends everything of the run at once: the commands before its stop, and every instance.
+    pub(crate) fn kill(&mut self, context: &Arc<Context>, pending: &mut Pending) {
+        if let Some(wishes) = &self.shutting_down {
+            wishes.send_replace(Wish::Kill);
+        }
+        self.tell_all(lifecycle::Event::Kill, context, pending);
     }
 
     /// Whether nothing is under way to any instance.
@@ -208,7 +211,7 @@ impl Generation {
 
     /// Whether no process lives and none will be started.
     pub(crate) fn has_stopped(&self) -> bool {
-        self.slots.iter().all(Slot::is_stopped)
+        !self.is_shutting_down() && self.slots.iter().all(Slot::is_stopped)
     }
 
     pub(crate) fn on_happening(
@@ -219,7 +222,7 @@ impl Generation {
         pending: &mut Pending,
     ) {
         if upstream == self.key {
-            self.shutting_down = false;
+            self.shutting_down = None;
             return;
         }
         if let Some(index) = self.slots.iter().position(|slot| slot.upstream() == upstream) {
@@ -284,6 +287,12 @@ impl Generation {
     /// How many instances or addresses are wanted.
     pub(crate) fn wanted(&self) -> u32 {
         count(self.slots.len() + self.externals.len())
+    }
+
+    /// How many may take traffic. Of external addresses that is all of them: where none is healthy,
+    /// each is as good as the others.
+    pub(crate) fn ready(&self) -> u32 {
+        count(self.slots.iter().filter(|slot| slot.is_ready()).count() + self.externals.len())
     }
 
     /// How many are healthy.

@@ -59,15 +59,20 @@ compile_error!("pmesh supervises processes of Linux 5.10 and later on x86-64 and
 pub mod backoff;
 mod balancer;
 mod build;
+mod causes;
 mod command;
+mod context;
 mod driver;
+mod ending;
 mod environment;
 mod generation;
 mod health;
 pub mod lifecycle;
+mod link;
 mod log;
 mod metrics;
 mod name;
+mod nofile;
 mod os;
 mod ports;
 mod probe;
@@ -83,9 +88,11 @@ mod sys;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod tree;
+mod unbuilt;
 
 pub use balancer::{Balancer, Expected, ListenAddress, NoBalancer, ServiceUpstream};
 pub use build::{Build, BuildError, BuildId, Builder, Rebuild};
+pub use ending::Wish;
 pub use environment::{ServiceFacts, command_environment, instance_environment};
 pub use health::{HealthReport, Liveness, Status};
 pub use log::{LogFolder, LogLimits, ServiceLog, Tail};

@@ -44,7 +44,7 @@ pub enum Event {
     Exited,
     /// No process of its tree lives any more. Comes after `Exited`.
     TreeEnded,
-    /// It may not be started again after a failure until [`Release`](Event::Release).
+    /// It may not be started, the first time or again, until [`Release`](Event::Release).
     Hold,
     /// It may again.
     Release,
@@ -72,7 +72,7 @@ pub enum Action {
 pub enum Phase {
     /// Nothing of it runs, and nothing is planned.
     Stopped,
-    /// It failed and is started again later.
+    /// It is started later: it failed, or it may not be started yet.
     BackingOff {
         /// When.
         until: Instant,
@@ -170,6 +170,7 @@ impl Lifecycle {
     pub fn on_event(&mut self, event: Event, now: Instant) -> Vec<Action> {
         use Phase::{BackingOff, Draining, Killing, Ready, Starting, Stopped, Stopping};
         match (event, self.phase) {
+            (Event::Start, Stopped) if self.held => self.settle(BackingOff { until: now }),
             (Event::Start, Stopped) => self.spawn(now),
             (Event::Start, BackingOff { .. } | Starting { .. } | Ready { .. }) => Vec::new(),
             (Event::Start, Draining { .. } | Stopping { .. } | Killing { .. }) => {
@@ -411,6 +412,16 @@ mod tests {
         assert_eq!(instance.on_event(Event::Tick, now + 60 * SEC), []);
         assert_eq!(instance.deadline(), None);
         assert_eq!(instance.on_event(Event::Release, now + 60 * SEC), [Action::Spawn]);
+    }
+
+    #[test]
+    fn a_held_instance_whose_turn_comes_is_started_when_it_is_released() {
+        let (mut instance, now) = (Lifecycle::new(GRACE, 1), Instant::now());
+        instance.on_event(Event::Hold, now);
+        assert_eq!(instance.on_event(Event::Start, now), []);
+        assert_eq!((instance.on_event(Event::Tick, now + SEC), instance.deadline()), (vec![], None));
+        assert_eq!(instance.on_event(Event::Release, now + SEC), [Action::Spawn]);
+        assert_eq!(instance.failed_starts(), 0);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Instant,
 };
@@ -88,6 +88,8 @@ struct Shared {
     /// What was dropped before it came to the writer.
     lost: Mutex<Loss>,
     streams: AtomicU64,
+    /// Whether one of the pumps sees to it that a note of a loss is written.
+    note_kept: AtomicBool,
 }
 
 /// Something for the writer to do.
@@ -138,6 +140,7 @@ impl LogFolder {
                 file: Mutex::new(LogFile::new(path, self.limits)),
                 lost: Mutex::default(),
                 streams: AtomicU64::new(1),
+                note_kept: AtomicBool::new(false),
             });
             logs.insert(name.to_owned(), Arc::downgrade(&shared));
             shared
@@ -159,7 +162,8 @@ impl ServiceLog {
     /// of the disk, such as "no space left", output is dropped at once and the disk tried again each
     /// second. A line that is not ended is written after 100 ms without more of it.
     ///
-    /// Dropped early, what was read and not yet given to the writer is lost without a count.
+    /// What was lost is noted as soon as the disk takes it: with the end of its output, one of a log's
+    /// pumps goes on until then. Dropped early, what it has read is given to the writer.
     pub fn pump(
         &self,
         output: impl AsyncRead + Send + Unpin + 'static,
@@ -221,7 +225,8 @@ impl Writer {
             };
             let lost = std::mem::take(&mut *job.log.lost.lock());
             let owes_note = job.log.file.lock().write(job.stream, &job.bytes, lost, Instant::now());
-            // It fails where nobody waits, such as for a note.
+            // An error means that nobody waits: for a note nobody does, and an output's pump can be
+            // dropped. It is written all the same, and what is owed stays counted in the file.
             job.done.send(Written { owes_note }).ok();
         }
     }

@@ -75,6 +75,10 @@ impl Spawner for OsSpawner {
             source,
         })
     }
+
+    fn nofile_limit(&self) -> Option<u64> {
+        sys::hard_nofile()
+    }
 }
 
 /// The file of a program. A name without a slash is looked up as execvp(3) does, but in the `PATH`

@@ -18,6 +18,11 @@ pub trait Spawner: Send + Sync + 'static {
     ///
     /// [`SpawnError`] with the system's own reason; nothing runs then.
     fn spawn(&self, launch: &Launch) -> Result<Spawned, SpawnError>;
+
+    /// The most that a launch's [`nofile`](Launch::nofile) can be; none where that is not limited.
+    fn nofile_limit(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// Everything that a process is started with.

@@ -45,7 +45,8 @@ pub enum Unity {
 /// A service that is to be rolled over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Item {
-    /// Whether its old instances serve until the new ones are ready. False where there are none.
+    /// Whether it need not wait for the others before it starts, as its old instances serve until the
+    /// new ones are ready. True also where there is nothing to stop.
     pub overlaps: bool,
     /// Whether it is out of the count of starts as soon as it is spawned.
     pub background: bool,
@@ -62,6 +63,8 @@ pub enum Event {
     Spawned,
     /// All its new instances are ready.
     Ready,
+    /// Some of its new instances, all of which were ready, are not any more. They get another chance.
+    Lost,
     /// It was not built, or not all its new instances became ready.
     Failed,
     /// It was stopped on request meanwhile: its part of the rollout is over.
@@ -79,6 +82,8 @@ pub enum Action {
     Switch(usize),
     /// The new instances of this one end, and the old ones go on.
     GoBack(usize),
+    /// This one has no build, and that is no reason to go back: it is built and started later.
+    StayUnbuilt(usize),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,10 +94,13 @@ enum Stage {
     Starting,
     Spawned,
     Ready,
+    /// Not built, and that is no reason to go back.
+    Unbuilt,
     /// Not ready, and that is no reason to go back.
     Tolerated,
     /// Not ready, and to go back alone.
     Failed,
+    /// Its new run is in force, built or not.
     Switched,
     WentBack,
     Left,
@@ -123,9 +131,19 @@ impl Rollout {
         self.items.iter().all(|(_, stage)| matches!(stage, Stage::Switched | Stage::WentBack | Stage::Left))
     }
 
+    /// Whether this service is ready and waits for the others.
+    pub fn is_ready(&self, index: usize) -> bool {
+        self.items[index].1 == Stage::Ready
+    }
+
     /// Whether it went back, all of it.
     pub fn went_back(&self) -> bool {
         self.failed
+    }
+
+    /// The service `index` has a ready instance after all by now: its failure is one of the rollout.
+    pub fn make_vital(&mut self, index: usize) {
+        self.items[index].0.vital = true;
     }
 
     /// Gives the rollout up: everything that is not switched goes back.
@@ -141,18 +159,19 @@ impl Rollout {
             (Event::Built, Stage::Building) => Stage::Built,
             (Event::Spawned, Stage::Starting) => Stage::Spawned,
             (Event::Ready, Stage::Starting | Stage::Spawned) => Stage::Ready,
+            (Event::Lost, Stage::Ready) => Stage::Spawned,
             (Event::Failed, Stage::Building | Stage::Starting | Stage::Spawned) => match self.unity {
-                Unity::Regardless => Stage::Tolerated,
                 Unity::Together if item.vital => {
                     self.failed = true;
                     return;
                 }
-                Unity::Together => Stage::Tolerated,
+                Unity::Regardless | Unity::Together if *stage == Stage::Building => Stage::Unbuilt,
+                Unity::Regardless | Unity::Together => Stage::Tolerated,
                 Unity::Each => Stage::Failed,
             },
             (Event::Left, Stage::Switched | Stage::WentBack) => return,
             (Event::Left, _) => Stage::Left,
-            (Event::Built | Event::Spawned | Event::Ready | Event::Failed, _) => return,
+            (Event::Built | Event::Spawned | Event::Ready | Event::Lost | Event::Failed, _) => return,
         };
     }
 
@@ -192,24 +211,24 @@ impl Rollout {
             }
         }
 
-        let all_settled = self.count(|_, stage| !Self::is_settled(stage)) == 0;
+        let may_switch =
+            self.unity != Unity::Together || self.count(|_, stage| !Self::is_settled(stage)) == 0;
         for (index, (_, stage)) in self.items.iter_mut().enumerate() {
-            if *stage == Stage::Failed {
-                *stage = Stage::WentBack;
-                actions.push(Action::GoBack(index));
-            }
-            let ready = matches!(stage, Stage::Ready | Stage::Tolerated);
-            if ready && (all_settled || self.unity != Unity::Together) {
-                *stage = Stage::Switched;
-                actions.push(Action::Switch(index));
-            }
+            let (next, action) = match stage {
+                Stage::Failed => (Stage::WentBack, Action::GoBack(index)),
+                Stage::Ready | Stage::Tolerated if may_switch => (Stage::Switched, Action::Switch(index)),
+                Stage::Unbuilt if may_switch => (Stage::Switched, Action::StayUnbuilt(index)),
+                _ => continue,
+            };
+            *stage = next;
+            actions.push(action);
         }
         actions
     }
 
     fn is_settled(stage: Stage) -> bool {
         match stage {
-            Stage::Ready | Stage::Tolerated => true,
+            Stage::Ready | Stage::Unbuilt | Stage::Tolerated => true,
             Stage::Failed | Stage::Switched | Stage::WentBack | Stage::Left => true,
             Stage::Waiting | Stage::Building | Stage::Built | Stage::Starting | Stage::Spawned => false,
         }
@@ -225,7 +244,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{
-        Action::{self, Build, GoBack, Start, Switch},
+        Action::{self, Build, GoBack, Start, StayUnbuilt, Switch},
         Event, Item, Limits, Rollout, Unity,
     };
 
@@ -249,7 +268,7 @@ mod tests {
                         rollout.on_event(index, fate(index));
                         done.push(action);
                     }
-                    Switch(_) | GoBack(_) => done.push(action),
+                    Switch(_) | GoBack(_) | StayUnbuilt(_) => done.push(action),
                 }
             }
         }
@@ -295,10 +314,66 @@ mod tests {
     }
 
     #[test]
+    fn who_is_ready_no_more_is_waited_for_again_and_can_fail_yet() {
+        for (fate, end) in [(Event::Ready, [Switch(0), Switch(1)]), (Event::Failed, [GoBack(0), GoBack(1)])] {
+            let mut rollout = Rollout::new(&[WEB, WEB], Unity::Together, WIDE);
+            let first = |index| if index == 0 { Event::Ready } else { Event::Spawned };
+            assert_eq!(run(&mut rollout, first), [Start(0), Start(1)]);
+            assert!(rollout.is_ready(0));
+            rollout.on_event(0, Event::Lost);
+            rollout.on_event(1, Event::Ready);
+            assert_eq!(rollout.advance(), [], "nothing switches meanwhile");
+            rollout.on_event(0, fate);
+            assert_eq!(rollout.advance(), end);
+        }
+    }
+
+    #[test]
+    fn who_has_switched_is_out_of_the_rollouts_hands() {
+        let mut rollout = Rollout::new(&[WEB], Unity::Each, WIDE);
+        assert_eq!(run(&mut rollout, |_| Event::Ready), [Start(0), Switch(0)]);
+        rollout.on_event(0, Event::Lost);
+        assert_eq!((rollout.advance(), rollout.has_ended()), (vec![], true));
+    }
+
+    /// A rollout of two, whose second one is not built.
+    fn one_is_not_built(second: Item, unity: Unity) -> Vec<Action> {
+        let mut rollout = Rollout::new(&[WEB, second], unity, WIDE);
+        assert_eq!(rollout.advance(), [Build(0), Build(1)]);
+        rollout.on_event(0, Event::Built);
+        rollout.on_event(1, Event::Failed);
+        let done = run(&mut rollout, |_| Event::Ready);
+        assert!(rollout.has_ended());
+        done
+    }
+
+    #[test]
+    fn what_is_not_built_is_not_switched_but_left_to_be_built_later() {
+        assert_eq!(one_is_not_built(WEB, Unity::Regardless), [Start(0), StayUnbuilt(1), Switch(0)]);
+        let down = Item { vital: false, ..WEB };
+        assert_eq!(one_is_not_built(down, Unity::Together), [Start(0), Switch(0), StayUnbuilt(1)]);
+    }
+
+    #[test]
+    fn what_is_not_built_goes_back_where_it_was_up_before() {
+        assert_eq!(one_is_not_built(WEB, Unity::Together), [GoBack(0), GoBack(1)]);
+        assert_eq!(one_is_not_built(WEB, Unity::Each), [Start(0), GoBack(1), Switch(0)]);
+    }
+
+    #[test]
     fn a_service_that_is_stopped_meanwhile_leaves_the_rollout() {
         let mut rollout = Rollout::new(&[WEB, WEB], Unity::Together, WIDE);
         let done = run(&mut rollout, |index| if index == 0 { Event::Left } else { Event::Ready });
         assert_eq!(done, [Start(0), Start(1), Switch(1)]);
+    }
+
+    #[test]
+    fn a_service_that_has_recovered_by_its_start_is_vital_again() {
+        let down = Item { vital: false, ..WEB };
+        let mut rollout = Rollout::new(&[WEB, down], Unity::Together, WIDE);
+        rollout.make_vital(1);
+        let done = run(&mut rollout, |index| if index == 1 { Event::Failed } else { Event::Ready });
+        assert_eq!(done, [Start(0), Start(1), GoBack(0), GoBack(1)]);
     }
 
     proptest! {
@@ -325,7 +400,7 @@ mod tests {
                     match action {
                         Build(index) => building.push(index),
                         Start(index) => starting.push((index, false)),
-                        Switch(index) => { ends[index] += 1; switched += 1; }
+                        Switch(index) | StayUnbuilt(index) => { ends[index] += 1; switched += 1; }
                         GoBack(index) => { ends[index] += 1; back += 1; }
                     }
                 }

@@ -40,6 +40,14 @@ impl Plan {
         }
     }
 
+    /// How many instances are wanted of an app; 1 where there is nothing to run, for its build.
+    pub(crate) fn wanted(&self) -> u32 {
+        match &self.spec.kind {
+            ServiceKind::App(spec) if spec.run.is_some() => spec.instances,
+            ServiceKind::App(_) | ServiceKind::External(_) | ServiceKind::Files => 1,
+        }
+    }
+
     /// Whether the old run serves until this one is ready.
     pub(crate) fn overlaps(&self) -> bool {
         match &self.spec.kind {
@@ -100,9 +108,10 @@ pub struct Switch {
 }
 
 impl Switch {
-    /// Resolves when the new instances take all new requests. Cancel-safe.
-    pub async fn switched(&mut self) {
-        drop((&mut self.switched).await);
+    /// Resolves when the new instances take all new requests; answers whether they do: not if the
+    /// service was stopped meanwhile. Cancel-safe.
+    pub async fn switched(&mut self) -> bool {
+        (&mut self.switched).await.is_ok()
     }
 
     /// Resolves when nothing is under way to the old instances any more. Cancel-safe.
@@ -119,13 +128,40 @@ impl Switch {
 /// What is asked of a driver.
 #[derive(Debug)]
 pub(crate) enum Request {
-    Prepare { plan: Box<Plan>, spawned: oneshot::Sender<()>, ended: oneshot::Sender<Prepared> },
-    Commit { switched: oneshot::Sender<()>, drained: oneshot::Sender<()>, stopped: oneshot::Sender<()> },
-    Abandon { done: oneshot::Sender<()> },
-    Revive { ended: oneshot::Sender<Prepared> },
-    Stop { done: oneshot::Sender<bool> },
+    Prepare {
+        plan: Box<Plan>,
+        /// How often the service had been stopped when it was decided to prepare this.
+        stops: u64,
+        spawned: oneshot::Sender<()>,
+        ended: oneshot::Sender<Prepared>,
+    },
+    StayUnbuilt {
+        plan: Box<Plan>,
+        stops: u64,
+        failure: Failure,
+        done: oneshot::Sender<()>,
+    },
+    AwaitReady {
+        ended: oneshot::Sender<Prepared>,
+    },
+    Commit {
+        switched: oneshot::Sender<()>,
+        drained: oneshot::Sender<()>,
+        stopped: oneshot::Sender<()>,
+    },
+    Abandon {
+        done: oneshot::Sender<()>,
+    },
+    Revive {
+        ended: oneshot::Sender<Prepared>,
+    },
+    Stop {
+        done: oneshot::Sender<bool>,
+    },
     Kill,
-    Hold,
+    Hold {
+        done: oneshot::Sender<()>,
+    },
     Release,
 }
 
@@ -159,12 +195,36 @@ impl Service {
     /// nothing of the present one is ready. The new instances take no traffic from those that have
     /// it before [`commit`](Self::commit).
     ///
-    /// Must be followed by `commit` or [`abandon`](Self::abandon).
+    /// Must be followed by `commit` or [`abandon`](Self::abandon). A stop that is under way wins: the
+    /// preparation ends as [`Prepared::Left`] then, and nothing starts.
     pub async fn prepare(&self, plan: Plan) -> Preparation {
+        let stops = self.state.borrow().stops;
+        self.prepare_unless_stopped(plan, stops).await
+    }
+
+    /// Prepares, unless the service was stopped since it had been `stops` times.
+    pub(crate) async fn prepare_unless_stopped(&self, plan: Plan, stops: u64) -> Preparation {
         let (spawned, spawned_rx) = oneshot::channel();
         let (ended, ended_rx) = oneshot::channel();
-        self.ask(Request::Prepare { plan: Box::new(plan), spawned, ended }).await;
+        self.ask(Request::Prepare { plan: Box::new(plan), stops, spawned, ended }).await;
         Preparation { spawned: spawned_rx, ended: ended_rx }
+    }
+
+    /// A run that could not be built is the service from now on, unless the one before it serves or
+    /// the service was stopped since it had been `stops` times. It is built and started as soon as that
+    /// succeeds.
+    pub(crate) async fn stay_unbuilt(&self, plan: Plan, stops: u64, failure: Failure) {
+        let (done, ended) = oneshot::channel();
+        self.ask(Request::StayUnbuilt { plan: Box::new(plan), stops, failure, done }).await;
+        drop(ended.await);
+    }
+
+    /// Waits for the prepared run as [`Preparation::ended`] does, once more: it was ready, and is not any
+    /// longer.
+    pub(crate) async fn ready_again(&self) -> Prepared {
+        let (ended, end) = oneshot::channel();
+        self.ask(Request::AwaitReady { ended }).await;
+        end.await.unwrap_or(Prepared::Left)
     }
 
     /// The prepared run, ready or not, is the service from now on; the old one drains and stops.
@@ -192,8 +252,9 @@ impl Service {
         end.await.unwrap_or(Prepared::Left)
     }
 
-    /// Stops the service, whatever it was at; returns when no process of it lives, and whether it
-    /// had not been stopped before.
+    /// Stops the service, whatever it was at; returns when no process of it lives and its output is in
+    /// its log (which is waited for up to 1 s), and whether it had not been stopped before. A build that
+    /// a rollout makes for it is asked to end.
     ///
     /// Cancel-safe: dropped before the request is queued, nothing happens; after, the stop goes on.
     pub async fn stop(&self) -> bool {
@@ -202,16 +263,20 @@ impl Service {
         ended.await.unwrap_or(false)
     }
 
-    /// Ends every process of the service at once, without grace. Follow it with
-    /// [`stop`](Self::stop) to learn of the end.
+    /// Stops the service without grace: every process of it is killed, also those of a build for it and
+    /// of its shutdown commands. Returns when that is asked for; [`stop`](Self::stop) behind it returns
+    /// when the service has none left.
     pub async fn kill(&self) {
         self.ask(Request::Kill).await;
     }
 
-    /// From now on an instance that dies is not started again, unless it runs from a build of its
-    /// own: the files in the work tree are about to become another revision's.
+    /// No instance is started and no build tried again before [`release`](Self::release), except by a
+    /// rollout and from a build of its own: the files in the work tree are about to become another
+    /// revision's. Returns when that is so, and a try to build that was under way has ended.
     pub async fn hold(&self) {
-        self.ask(Request::Hold).await;
+        let (done, held) = oneshot::channel();
+        self.ask(Request::Hold { done }).await;
+        drop(held.await);
     }
 
     /// Ends [`hold`](Self::hold).
@@ -233,14 +298,21 @@ pub struct ServiceState {
     pub id: ServiceId,
     /// Whether it was stopped on request.
     pub stopped: bool,
-    /// Whether it has never had a run: its first one is still to come.
+    /// Whether no run of it has ever been in force, ready or not, and it was never stopped.
     pub is_new: bool,
     /// How often it was stopped on request.
     pub stops: u64,
+    /// How often it was killed on request.
+    pub kills: u64,
     /// How many instances or addresses are wanted.
     pub wanted: u32,
-    /// How many of them are healthy.
+    /// How many of them have become ready and live: they take traffic, healthy or not, where nothing
+    /// better is there.
+    pub ready: u32,
+    /// How many of them are healthy: ready, and their probes pass.
     pub healthy: u32,
+    /// Whether all instances of the run that is prepared are ready.
+    pub next_is_ready: bool,
     /// The latest failure that has not healed.
     pub failure: Option<Failure>,
     /// Its instances that live, the old ones of a switch not among them.
@@ -259,8 +331,11 @@ impl ServiceState {
             stopped: false,
             is_new: true,
             stops: 0,
+            kills: 0,
             wanted: 1,
+            ready: 0,
             healthy: 0,
+            next_is_ready: false,
             failure: None,
             instances: Vec::new(),
             addresses: Vec::new(),

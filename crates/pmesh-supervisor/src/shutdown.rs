@@ -3,21 +3,31 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use tokio::{sync::watch, time::Instant};
 use tracing::warn;
 
 use crate::{
-    AppSpec, Exit, Launch, Plan, ProcessTree, ServiceLog, ServiceName, Signal, Stdin, Tail, command,
-    driver::Context, environment::command_environment,
+    AppSpec, Exit, Launch, Plan, ServiceLog, ServiceName, Stdin, Tail, Wish, causes::with_causes, command,
+    context::Context, ending, environment::command_environment,
 };
 
+/// Why the commands are cut short.
+enum Cut {
+    Late,
+    Wished,
+}
+
 /// Runs the commands in order, within the service's `stop_timeout` in all. A failure is logged and
-/// is no reason not to stop.
+/// is no reason not to stop. What a command leaves running is ended before the next one starts
+/// (SIGTERM, and SIGKILL when the time is up). With the time, or by any wish but the first, all of
+/// them end.
 pub(crate) fn run(
     name: &ServiceName,
     spec: &AppSpec,
     plan: &Plan,
     log: ServiceLog,
     context: Arc<Context>,
+    wishes: watch::Receiver<Wish>,
 ) -> BoxFuture<'static, ()> {
     let env = command_environment(&context.surroundings.env, spec, &plan.facts(&context.surroundings.root));
     let launches: Vec<Launch> = spec
@@ -31,27 +41,35 @@ pub(crate) fn run(
         .collect();
     let (name, limit) = (name.clone(), spec.stop_timeout);
     Box::pin(async move {
-        let deadline = tokio::time::Instant::now() + limit;
+        let deadline = Instant::now() + limit;
+        let is_cut = || async {
+            tokio::select! {
+                () = Wish::becomes(wishes.clone(), Wish::End) => Cut::Wished,
+                () = tokio::time::sleep_until(deadline) => Cut::Late,
+            }
+        };
         for launch in launches {
+            if *wishes.borrow() != Wish::GoOn || Instant::now() >= deadline {
+                return;
+            }
             let spawned = match context.spawner.spawn(&launch) {
                 Ok(spawned) => spawned,
                 Err(error) => {
-                    warn!(service = %name, %error, "a shutdown command cannot be started");
+                    warn!(service = %name, reason = with_causes(&error), "a shutdown command cannot be started");
                     continue;
                 }
             };
-            let tree: Arc<dyn ProcessTree> = Arc::from(spawned.tree);
-            let pump = log.pump(spawned.output, Tail::new());
-            let both = futures_util::future::join(spawned.exit, pump);
-            match tokio::time::timeout_at(deadline, both).await {
-                Ok((Exit::Code(0), ())) => {}
-                Ok((exit, ())) => warn!(service = %name, %exit, "a shutdown command failed"),
-                Err(_) => {
+            let grace = async {
+                is_cut().await;
+            };
+            match ending::run(spawned, &log, Tail::new(), is_cut(), grace).await {
+                Ok(Exit::Code(0)) => {}
+                Ok(exit) => warn!(service = %name, %exit, "a shutdown command failed"),
+                Err(Cut::Late) => {
                     warn!(service = %name, "the shutdown commands took longer than stop_timeout");
-                    tree.signal(Signal::Kill);
-                    tree.ended().await;
                     return;
                 }
+                Err(Cut::Wished) => return,
             }
         }
     })

@@ -1,7 +1,6 @@
 //! One instance: its lifecycle, and the process, port and probes that its lifecycle asks for.
 
 use std::{
-    error::Error as _,
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
@@ -12,7 +11,9 @@ use tracing::{info, warn};
 
 use crate::{
     AppSpec, Exit, ExternalAddress, Failure, InstanceView, Liveness, Port, ProcessTree, ServiceName, Signal,
-    Tail, command,
+    Tail, backoff,
+    causes::with_causes,
+    command,
     driver::{Pending, answer},
     environment::instance_environment,
     generation::{Happening, READY_AFTER, Run, now},
@@ -70,9 +71,7 @@ enum Trouble {
 
 impl Slot {
     pub(crate) fn new(number: u32, service: ServiceName, spec: &AppSpec) -> Self {
-        // Two instances that fail together get different jitter by their names.
-        let seed = blake3::hash(format!("{service}/{number}").as_bytes());
-        let seed = u64::from_le_bytes(*seed.as_bytes().first_chunk().expect("a hash has 32 bytes"));
+        let seed = backoff::seed(&format!("{service}/{number}"));
         Self {
             number,
             service,
@@ -193,7 +192,7 @@ impl Slot {
         while !actions.is_empty() {
             let mut further = Vec::new();
             for action in actions {
-                further.extend(self.act(action, run, pending));
+                further.extend(self.act(action, event, run, pending));
             }
             actions = further;
         }
@@ -202,8 +201,8 @@ impl Slot {
         }
     }
 
-    /// Does what the lifecycle asks for; answers with what it asks for next.
-    fn act(&mut self, action: Action, run: &Run<'_>, pending: &mut Pending) -> Vec<Action> {
+    /// Does what the lifecycle asks for because of an event; answers with what it asks for next.
+    fn act(&mut self, action: Action, event: Event, run: &Run<'_>, pending: &mut Pending) -> Vec<Action> {
         match action {
             Action::Spawn => {
                 if let Err(reason) = self.spawn(run, pending) {
@@ -228,7 +227,11 @@ impl Slot {
             }
             Action::Terminate => self.signal(Signal::Terminate),
             Action::Kill => {
-                warn!(service = %self.service, instance = self.number, "its grace is over: SIGKILL");
+                if event == Event::Tick {
+                    warn!(service = %self.service, instance = self.number, "its grace is over: SIGKILL");
+                } else {
+                    info!(service = %self.service, instance = self.number, "no grace is left to it: SIGKILL");
+                }
                 self.signal(Signal::Kill);
             }
         }
@@ -258,19 +261,15 @@ impl Slot {
             port.as_ref().map(Port::number),
         );
         let launch = command::launch(command, spec, plan.build.as_ref(), env, spec.stdin);
-        let spawned = context.spawner.spawn(&launch).map_err(|error| {
-            let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-            format!("{error}{cause}")
-        })?;
+        let spawned = context.spawner.spawn(&launch).map_err(|error| with_causes(&error))?;
         let upstream = context.new_upstream();
         let tree: Arc<dyn ProcessTree> = Arc::from(spawned.tree);
         let tail = Tail::new();
         let (ended, output_ended) = oneshot::channel();
         let pump = log.pump(spawned.output, tail.clone());
-        pending.push(Box::pin(async move {
+        pending.push_output(Box::pin(async move {
             pump.await;
             answer(ended, ());
-            (upstream, Happening::OutputEnded)
         }));
         let exit = spawned.exit;
         pending.push(Box::pin(async move { (upstream, Happening::Exited(exit.await)) }));
@@ -332,7 +331,7 @@ impl Slot {
             Happening::Probed(result) => self.on_probed(result, run, pending),
             Happening::Lived => self.tell(Event::Ready, run, pending),
             Happening::Drained => self.tell(Event::Drained, run, pending),
-            Happening::OutputEnded | Happening::ShutdownCommandsEnded => {}
+            Happening::ShutdownCommandsEnded | Happening::Built(_) => {}
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    convert::Infallible,
     ffi::OsString,
     fmt,
     future::Future,
@@ -19,11 +20,12 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use crate::{
-    Balancer, Build, Builder, LogFolder, Plan, Ports, Prepared, Prober, Rebuild, RevisionFacts, Service,
-    ServiceFacts, ServiceId, ServiceName, ServiceSpec, Spawner,
-    driver::{self, Context},
-    environment::command_environment,
-    generation::Surroundings,
+    Balancer, Build, BuildError, Builder, Failure, LogFolder, Plan, Ports, Prepared, Prober, Rebuild,
+    RevisionFacts, Service, ServiceId, ServiceName, ServiceSpec, Spawner, Wish,
+    causes::with_causes,
+    context::{Context, Surroundings},
+    driver,
+    link::Link,
     rollout::{Action, Event, Item, Limits, Rollout, Unity},
     spec::ServiceKind,
 };
@@ -47,7 +49,6 @@ pub struct Supervisor {
     context: Arc<Context>,
     services: Arc<Mutex<BTreeMap<ServiceName, Service>>>,
     drivers: mpsc::UnboundedSender<BoxFuture<'static, ()>>,
-    builder: Builder,
     limits: Limits,
 }
 
@@ -139,6 +140,7 @@ impl Supervisor {
             spawner,
             prober,
             balancer,
+            builder: Builder::new(settings.limits.builds),
             surroundings: Surroundings {
                 env: settings.env,
                 root: settings.root,
@@ -147,13 +149,8 @@ impl Supervisor {
             },
             last_upstream: AtomicU64::new(0),
         };
-        let supervisor = Self {
-            context: Arc::new(context),
-            services: Arc::default(),
-            drivers,
-            builder: Builder::new(settings.limits.builds),
-            limits: settings.limits,
-        };
+        let supervisor =
+            Self { context: Arc::new(context), services: Arc::default(), drivers, limits: settings.limits };
         (supervisor, drive(inbox))
     }
 
@@ -214,61 +211,86 @@ impl Supervisor {
         let mut rollout = Rollout::new(&items, plan.unity, self.limits);
         let mut builds: Vec<Option<Build>> = vec![None; items.len()];
         let mut links: Vec<Option<Link>> = vec![None; items.len()];
-        let stops: Vec<u64> = services.iter().map(|service| service.state().stops).collect();
+        let stops: Vec<Stops> = services.iter().map(Stops::of).collect();
+        let mut failures: Vec<Option<Failure>> = vec![None; items.len()];
         let mut end = RolloutEnd::default();
         let mut under_way: FuturesUnordered<BoxFuture<'_, (usize, Happened)>> = FuturesUnordered::new();
         let give_up = watch::Sender::new(false);
         loop {
+            for (index, service) in services.iter().enumerate() {
+                // It can have died since it was ready: looked at as late as possible, and again before
+                // each switch.
+                if rollout.is_ready(index) && !service.state.borrow().next_is_ready {
+                    rollout.on_event(index, Event::Lost);
+                    report(service.name(), RolloutStep::Ready, StepReport::Begun);
+                    under_way.push(Box::pin(async move {
+                        (index, Happened::Prepared(service.ready_again().await))
+                    }));
+                }
+            }
             for action in rollout.advance() {
                 let index = match action {
                     Action::Build(index)
                     | Action::Start(index)
                     | Action::Switch(index)
-                    | Action::GoBack(index) => index,
+                    | Action::GoBack(index)
+                    | Action::StayUnbuilt(index) => index,
                 };
                 let (turn, service) = (&plan.turns[index], services[index].clone());
+                let new_run = |build| Plan {
+                    id: turn.id,
+                    spec: turn.spec.clone(),
+                    build,
+                    revision: plan.revision.clone(),
+                };
                 match action {
                     Action::Build(_) => {
-                        let build = self.build(turn, plan, give_up.subscribe(), report);
+                        let wish = (service, stops[index], give_up.subscribe());
+                        let build = self.build(turn, plan, wish, report);
                         under_way.push(Box::pin(async move { (index, Happened::Built(build.await)) }));
                     }
-                    Action::Start(_) if service.state().stops != stops[index] => {
+                    Action::Start(_) if Stops::of(&service) != stops[index] => {
                         under_way.push(Box::pin(async move { (index, Happened::Prepared(Prepared::Left)) }));
                     }
                     Action::Start(_) => {
                         if let Some(build) = &builds[index] {
-                            links[index] = Link::move_to(build.clone(), turn).await;
+                            links[index] = Link::move_to(build, &turn.spec).await;
                         }
-                        let run = Plan {
-                            id: turn.id,
-                            spec: turn.spec.clone(),
-                            build: builds[index].clone(),
-                            revision: plan.revision.clone(),
-                        };
+                        serves_after_all(&service, index, &mut rollout);
+                        let (run, stops) = (new_run(builds[index].clone()), stops[index].stops);
                         report(service.name(), RolloutStep::Start, StepReport::Begun);
                         under_way.push(Box::pin(async move {
-                            let mut preparation = service.prepare(run).await;
+                            let mut preparation = service.prepare_unless_stopped(run, stops).await;
                             preparation.spawned().await;
                             (index, Happened::Spawned(preparation))
                         }));
                     }
+                    Action::StayUnbuilt(_) => {
+                        let (run, stops) = (new_run(None), stops[index].stops);
+                        // There is one: a build that failed is all that leads here.
+                        if let Some(failure) = failures[index].take() {
+                            under_way.push(Box::pin(async move {
+                                service.stay_unbuilt(run, stops, failure).await;
+                                (index, Happened::Settled)
+                            }));
+                        }
+                    }
                     Action::Switch(_) => {
-                        end.switched.push(service.name().clone());
                         let pruned = self.clone();
                         let spec = turn.spec.clone();
                         under_way.push(Box::pin(async move {
-                            switch(&service, report).await;
+                            let switched = switch(&service, report).await;
                             pruned.prune(&service, &spec).await;
-                            (index, Happened::Switched)
+                            (index, if switched { Happened::Switched } else { Happened::Settled })
                         }));
                     }
                     Action::GoBack(_) => {
-                        give_up.send_replace(plan.unity != Unity::Each);
+                        give_up.send_replace(rollout.went_back());
                         let link = links[index].take();
-                        let alone = plan.unity == Unity::Each;
+                        let alone = !rollout.went_back();
                         under_way.push(Box::pin(async move {
                             go_back(&service, link, alone, report).await;
-                            (index, Happened::WentBack)
+                            (index, Happened::Settled)
                         }));
                     }
                 }
@@ -287,11 +309,16 @@ impl Supervisor {
                     builds[index] = build;
                     rollout.on_event(index, Event::Built);
                 }
-                Happened::Built(Err(reason)) => {
+                Happened::Built(Err(_)) if Stops::of(&services[index]) != stops[index] => {
+                    rollout.on_event(index, Event::Left);
+                }
+                Happened::Built(Err(error)) => {
+                    serves_after_all(&services[index], index, &mut rollout);
                     rollout.on_event(index, Event::Failed);
                     // A build that was ended because another service failed is no reason of its own.
                     if !*give_up.borrow() {
-                        end.failed.insert(name.clone(), reason);
+                        end.failed.insert(name.clone(), with_causes(&error));
+                        failures[index] = Some(error.into_failure());
                     }
                 }
                 Happened::Spawned(preparation) => {
@@ -314,13 +341,21 @@ impl Supervisor {
                             Event::Failed
                         }
                         Prepared::Left => {
-                            report(name, RolloutStep::Ready, StepReport::Failed("it was stopped".to_owned()));
+                            let why = stops[index].why_left(&services[index]).to_owned();
+                            report(name, RolloutStep::Ready, StepReport::Failed(why));
+                            if let Some(link) = links[index].take() {
+                                under_way.push(Box::pin(async move {
+                                    link.move_back(name).await;
+                                    (index, Happened::Settled)
+                                }));
+                            }
                             Event::Left
                         }
                     };
                     rollout.on_event(index, event);
                 }
-                Happened::Switched | Happened::WentBack => {}
+                Happened::Switched => end.switched.push(name.clone()),
+                Happened::Settled => {}
             }
         }
         end.gave_up = rollout.went_back();
@@ -343,28 +378,21 @@ impl Supervisor {
         &self,
         turn: &Turn,
         plan: &RolloutPlan,
-        mut give_up: watch::Receiver<bool>,
+        (service, stops, give_up): (Service, Stops, watch::Receiver<bool>),
         report: Reporter<'_>,
-    ) -> Result<Option<Build>, String> {
+    ) -> Result<Option<Build>, BuildError> {
         let ServiceKind::App(spec) = &turn.spec.kind else { return Ok(None) };
         if spec.build.is_empty() {
             return Ok(None);
         }
         let name = &turn.spec.name;
         report(name, RolloutStep::Build, StepReport::Begun);
-        let surroundings = &self.context.surroundings;
-        let log = surroundings.logs.log(&spec.log);
-        let facts = ServiceFacts {
-            service: name,
-            commit: plan.revision.commit.as_deref(),
-            branch: plan.revision.branch.as_deref(),
-            root: &surroundings.root,
-            build: None,
+        let (wishes, wished) = watch::channel(Wish::GoOn);
+        let build = self.context.build(&turn.spec, &plan.revision, plan.rebuild, wished);
+        let built = tokio::select! {
+            built = build => built,
+            never = wish(&wishes, service.clone(), stops, give_up) => match never {},
         };
-        let env = command_environment(&surroundings.env, spec, &facts);
-        let cancel = async move { becomes_true(&mut give_up).await };
-        let built =
-            self.builder.build(name, spec, &env, plan.rebuild, &*self.context.spawner, &log, cancel).await;
         match built {
             Ok(build) => {
                 let detail = build.as_ref().map(|build| build.id().to_string());
@@ -372,10 +400,13 @@ impl Supervisor {
                 Ok(build)
             }
             Err(error) => {
-                let reason = with_causes(&error);
-                warn!(service = %name, reason, "the build failed");
-                report(name, RolloutStep::Build, StepReport::Failed(reason.clone()));
-                Err(reason)
+                let reason = match &error {
+                    BuildError::Cancelled => stops.why_left(&service).to_owned(),
+                    error => with_causes(error),
+                };
+                warn!(service = %name, reason, "there is no build");
+                report(name, RolloutStep::Build, StepReport::Failed(reason));
+                Err(error)
             }
         }
     }
@@ -384,44 +415,7 @@ impl Supervisor {
     async fn prune(&self, service: &Service, spec: &ServiceSpec) {
         let ServiceKind::App(app) = &spec.kind else { return };
         if !app.build.is_empty() {
-            self.builder.prune(service.name(), &app.folder, &service.state().builds).await;
-        }
-    }
-}
-
-/// Where the link `.run` of a service led before it was moved.
-#[derive(Clone, Debug)]
-struct Link {
-    folder: PathBuf,
-    before: Option<Build>,
-}
-
-impl Link {
-    /// Moves the link of a service to its new build. Without the link the service runs all the same:
-    /// a failure is for the log.
-    async fn move_to(build: Build, turn: &Turn) -> Option<Self> {
-        let ServiceKind::App(spec) = &turn.spec.kind else { return None };
-        let folder = spec.folder.clone();
-        let moved = tokio::task::spawn_blocking(move || {
-            let link = Self { before: Build::active(&folder), folder };
-            build.activate().map(|()| link)
-        });
-        match moved.await.expect("it does not panic") {
-            Ok(link) => Some(link),
-            Err(error) => {
-                warn!(service = %turn.spec.name, reason = with_causes(&error), "the link .run stays behind");
-                None
-            }
-        }
-    }
-
-    async fn move_back(self, service: &ServiceName) {
-        let moved = tokio::task::spawn_blocking(move || match &self.before {
-            Some(build) => build.activate(),
-            None => Build::deactivate(&self.folder),
-        });
-        if let Err(error) = moved.await.expect("it does not panic") {
-            warn!(%service, reason = with_causes(&error), "the link .run does not go back");
+            self.context.builder.prune(service.name(), &app.folder, &service.state().builds).await;
         }
     }
 }
@@ -440,25 +434,59 @@ async fn go_back(service: &Service, link: Option<Link>, alone: bool, report: Rep
     report(name, RolloutStep::GoBack, StepReport::Done(None));
 }
 
-/// An error and its causes in one line.
-pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
+/// Wishes a build's end when its rollout is given up or its service is stopped, and its end at once
+/// when the service is killed.
+async fn wish(
+    wishes: &watch::Sender<Wish>,
+    mut service: Service,
+    before: Stops,
+    mut give_up: watch::Receiver<bool>,
+) -> Infallible {
+    loop {
+        let now = Stops::of(&service);
+        wishes.send_replace(if now.kills > before.kills {
+            Wish::Kill
+        } else if now.stops > before.stops || *give_up.borrow() {
+            Wish::End
+        } else {
+            Wish::GoOn
+        });
+        let changed = tokio::select! {
+            changed = service.state.changed() => changed,
+            changed = give_up.changed() => changed,
+        };
+        if changed.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
-    text
+}
+
+/// How often a service had been stopped when a rollout of it began: more says that it has left it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stops {
+    stops: u64,
+    kills: u64,
+}
+
+impl Stops {
+    fn of(service: &Service) -> Self {
+        let state = service.state.borrow();
+        Self { stops: state.stops, kills: state.kills }
+    }
+
+    /// Why a service has left the rollout that began with these.
+    fn why_left(self, service: &Service) -> &'static str {
+        if Self::of(service) == self { "the rollout was given up" } else { "it was stopped" }
+    }
 }
 
 /// What a future of a rollout brings.
 enum Happened {
-    Built(Result<Option<Build>, String>),
+    Built(Result<Option<Build>, BuildError>),
     Spawned(crate::Preparation),
     Prepared(Prepared),
     Switched,
-    WentBack,
+    Settled,
 }
 
 fn item(turn: &Turn, service: &Service) -> Item {
@@ -470,15 +498,27 @@ fn item(turn: &Turn, service: &Service) -> Item {
     Item {
         overlaps: overlaps || !runs || state.stopped,
         background,
-        vital: state.is_new || state.healthy > 0 || (state.wanted == 0 && !state.stopped),
+        vital: state.is_new || state.ready > 0 || (state.wanted == 0 && !state.stopped),
     }
 }
 
-async fn switch(service: &Service, report: Reporter<'_>) {
+/// Looks again before a service fails the rollout or does not: it may have been restarting when the
+/// rollout began.
+fn serves_after_all(service: &Service, index: usize, rollout: &mut Rollout) {
+    if service.state.borrow().ready > 0 {
+        rollout.make_vital(index);
+    }
+}
+
+/// Answers whether the new run has taken over.
+async fn switch(service: &Service, report: Reporter<'_>) -> bool {
     let name = service.name();
     report(name, RolloutStep::Switch, StepReport::Begun);
     let mut switch = service.commit().await;
-    switch.switched().await;
+    if !switch.switched().await {
+        report(name, RolloutStep::Switch, StepReport::Failed("it was stopped".to_owned()));
+        return false;
+    }
     report(name, RolloutStep::Switch, StepReport::Done(None));
     report(name, RolloutStep::Drain, StepReport::Begun);
     switch.drained().await;
@@ -487,6 +527,7 @@ async fn switch(service: &Service, report: Reporter<'_>) {
     switch.stopped().await;
     report(name, RolloutStep::Stop, StepReport::Done(None));
     info!(service = %name, "the new run has taken over");
+    true
 }
 
 /// Resolves when the value is true; never if its sender is gone before. Cancel-safe.

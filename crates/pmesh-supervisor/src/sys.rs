@@ -50,9 +50,14 @@ fn close_on_exec() {
     }
 }
 
+/// The hard limit of open descriptors, which children get as well.
+pub(crate) fn hard_nofile() -> Option<u64> {
+    rustix::process::getrlimit(Resource::Nofile).maximum
+}
+
 /// The limit to set: `wanted`, cut to the hard limit, which stays.
 fn soft_limit(wanted: u64) -> Rlimit {
-    let hard = rustix::process::getrlimit(Resource::Nofile).maximum;
+    let hard = hard_nofile();
     Rlimit { current: Some(hard.map_or(wanted, |hard| hard.min(wanted))), maximum: hard }
 }
 

@@ -26,7 +26,8 @@ use crate::{
     sys,
 };
 
-/// How old a view of the process table may be for a caller that cannot wait for a new one.
+/// How long a view of the process table serves callers that cannot wait for a new one: from the end of
+/// the look on, for on a crowded machine the look itself takes longer than this.
 const FRESH: Duration = Duration::from_millis(10);
 
 /// How many processes of one tree are waited for at a time. What is left when they have ended is
@@ -97,8 +98,8 @@ impl Snapshot {
 
 type Taking = Shared<BoxFuture<'static, Option<Arc<Snapshot>>>>;
 
-/// Views of the process table, shared by all trees of a spawner: two hundred trees that end at once
-/// need a few looks at `/proc`, not two hundred.
+/// Views of the process table, shared by all trees of a spawner: trees that end or are signalled at the
+/// same time share looks at `/proc`.
 #[derive(Default)]
 pub(crate) struct Snapshots {
     latest: Mutex<Option<(Instant, Arc<Snapshot>)>>,
@@ -112,18 +113,21 @@ impl fmt::Debug for Snapshots {
 }
 
 impl Snapshots {
-    /// A view at most [`FRESH`] old. Blocks for the read of `/proc`, a few milliseconds, if there is
-    /// none.
+    /// A view that was finished at most [`FRESH`] ago. Blocks for the read of `/proc`, a few
+    /// milliseconds, if there is none.
     fn recent(&self) -> Option<Arc<Snapshot>> {
+        self.recent_or(Snapshot::take)
+    }
+
+    fn recent_or(&self, take: impl FnOnce() -> Option<Arc<Snapshot>>) -> Option<Arc<Snapshot>> {
         let mut latest = self.latest.lock();
         if let Some((taken, snapshot)) = &*latest
             && taken.elapsed() <= FRESH
         {
             return Some(Arc::clone(snapshot));
         }
-        let now = Instant::now();
-        let snapshot = Snapshot::take()?;
-        *latest = Some((now, Arc::clone(&snapshot)));
+        let snapshot = take()?;
+        *latest = Some((Instant::now(), Arc::clone(&snapshot)));
         Some(snapshot)
     }
 
@@ -143,11 +147,10 @@ impl Snapshots {
                 before.await;
             }
             flag.store(true, Ordering::Release);
-            let now = Instant::now();
             // The pool refuses work only when the runtime ends; then nobody waits any more.
             let snapshot = tokio::task::spawn_blocking(Snapshot::take).await.unwrap_or_default();
             if let (Some(snapshots), Some(snapshot)) = (snapshots.upgrade(), &snapshot) {
-                *snapshots.latest.lock() = Some((now, Arc::clone(snapshot)));
+                *snapshots.latest.lock() = Some((Instant::now(), Arc::clone(snapshot)));
             }
             snapshot
         };
@@ -284,8 +287,8 @@ impl OsTree {
             if stat.alive {
                 living.push(stat);
             } else if stat.parent == own && stat.pid != session {
-                // An orphan that came to us because this process is a subreaper (prctl(2)). It is
-                // no child of tokio's, so nobody else reaps it.
+                // An orphan that came to us: so it does where this process is a subreaper (prctl(2))
+                // or the first of its pid namespace. It is no child of tokio's, so nobody else reaps it.
                 let pid = Pid::from_raw(stat.pid.cast_signed());
                 ignore_gone(rustix::process::waitpid(pid, WaitOptions::NOHANG).map(drop));
             }
@@ -297,8 +300,18 @@ impl OsTree {
     /// Signals the living processes outside of the leader's group.
     fn signal_others(&self, living: &[Stat], signals: &[OsSignal]) {
         let group = self.leader.number();
-        let Ok(mut proc) = Proc::open() else { return };
-        for stat in living.iter().filter(|stat| stat.group != group) {
+        let mut others = living.iter().filter(|stat| stat.group != group).peekable();
+        if others.peek().is_none() {
+            return;
+        }
+        let mut proc = match Proc::open() {
+            Ok(proc) => proc,
+            Err(error) => {
+                tracing::warn!(%error, "cannot open /proc; processes that left their group are not signalled");
+                return;
+            }
+        };
+        for stat in others {
             if let Some(pidfd) = open_pidfd(&mut proc, stat) {
                 for &signal in signals {
                     ignore_gone(rustix::process::pidfd_send_signal(&pidfd, signal));
@@ -411,4 +424,29 @@ fn watch_all(processes: &[Stat]) -> Option<FuturesUnordered<impl Future<Output =
         }
     }
     (gone > 0 || !ends.is_empty()).then_some(ends)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::Arc,
+        time::{Duration, Instant},
+    };
+
+    use super::{FRESH, Snapshot, Snapshots};
+
+    #[test]
+    fn a_look_that_takes_longer_than_its_view_is_fresh_serves_the_next_caller_all_the_same() {
+        let snapshots = Snapshots::default();
+        let slow = || {
+            let begin = Instant::now();
+            while begin.elapsed() <= FRESH + Duration::from_millis(1) {
+                std::hint::spin_loop();
+            }
+            Some(Arc::new(Snapshot::default()))
+        };
+        let first = snapshots.recent_or(slow).expect("it was taken");
+        let second = snapshots.recent_or(|| None).expect("the one that was taken");
+        assert!(Arc::ptr_eq(&first, &second));
+    }
 }

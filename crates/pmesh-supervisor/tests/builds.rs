@@ -10,8 +10,9 @@ use std::{
 
 use pmesh_supervisor::{
     AppSpec, Build, BuildError, Builder, Command, Exit, LogFolder, LogLimits, OsSpawner, Rebuild, ServiceLog,
-    ServiceName, Signal, Spawner, testing::FakeSpawner,
+    ServiceName, Signal, Spawner, Wish, testing::FakeSpawner,
 };
+use tokio::sync::watch;
 
 struct Project {
     _folder: tempfile::TempDir,
@@ -52,10 +53,20 @@ impl Project {
     ) -> Result<Build, BuildError> {
         let env = BTreeMap::from([(OsString::from("PATH"), std::env::var_os("PATH").unwrap())]);
         let (name, spec, log) = (&self.name, &self.spec, &self.log);
-        self.builder
-            .build(name, spec, &env, rebuild, spawner, log, cancel)
-            .await
-            .map(|build| build.expect("there are build steps"))
+        let (wishes, wished) = watch::channel(Wish::GoOn);
+        let build = self.builder.build(name, spec, &env, rebuild, spawner, log, wished);
+        let cancel = async {
+            cancel.await;
+            wishes.send_replace(Wish::End);
+        };
+        let (built, ()) = tokio::join!(build, async {
+            // The build need not be cancelled at all.
+            tokio::select! {
+                () = cancel => {}
+                () = wishes.closed() => {}
+            }
+        });
+        built.map(|build| build.expect("there are build steps"))
     }
 
     async fn build(&self) -> Result<Build, BuildError> {
@@ -129,8 +140,8 @@ async fn a_service_without_steps_has_no_build() {
     let spawner = FakeSpawner::new();
     let env = BTreeMap::new();
     let (name, spec, log) = (&project.name, &project.spec, &project.log);
-    let cancel = future::pending();
-    let build = project.builder.build(name, spec, &env, Rebuild::Always, &spawner, log, cancel).await;
+    let wishes = watch::channel(Wish::GoOn).1;
+    let build = project.builder.build(name, spec, &env, Rebuild::Always, &spawner, log, wishes).await;
     assert_eq!(build.unwrap(), None);
     assert_eq!(spawner.launches(), []);
 }
@@ -183,6 +194,26 @@ async fn a_step_that_leaves_processes_behind_does_not_keep_the_build_waiting() {
     let project = project(&["sleep 1000 & echo $! > ../pid"]);
     project.build().await.unwrap();
     assert!(!Path::new("/proc").join(project.read("../pid").trim()).join("fd/0").exists());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_build_can_be_hurried_to_its_end() {
+    let project = project(&["a build"]);
+    let spawner = FakeSpawner::new();
+    spawner.ignore_terminate(true);
+    let (wishes, wished) = watch::channel(Wish::GoOn);
+    let (env, begin) = (BTreeMap::new(), tokio::time::Instant::now());
+    let (name, spec, log) = (&project.name, &project.spec, &project.log);
+    let build = project.builder.build(name, spec, &env, Rebuild::IfChanged, &spawner, log, wished);
+    let (built, ()) = tokio::join!(build, async {
+        spawner.wait_for_launches(1).await;
+        wishes.send_replace(Wish::End);
+        spawner.wait_for_signal(0, Signal::Terminate).await;
+        wishes.send_replace(Wish::Kill);
+    });
+    assert!(matches!(built, Err(BuildError::Cancelled)));
+    assert_eq!(spawner.signals(0), [Signal::Terminate, Signal::Kill]);
+    assert_eq!(begin.elapsed(), Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]
@@ -298,7 +329,15 @@ async fn builds_in_one_folder_take_turns() {
     let env = BTreeMap::new();
     let build = |spec| {
         let (spawner, log) = (&spawner, &project.log);
-        project.builder.build(&project.name, spec, &env, Rebuild::IfChanged, spawner, log, future::pending())
+        project.builder.build(
+            &project.name,
+            spec,
+            &env,
+            Rebuild::IfChanged,
+            spawner,
+            log,
+            watch::channel(Wish::GoOn).1,
+        )
     };
     let script = async {
         for nth in 0..2 {

@@ -6,7 +6,7 @@ use std::{
     fs::{self, File},
     io::{self, Read},
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use blake3::Hasher;
@@ -60,10 +60,9 @@ fn environment(hasher: &mut Hasher, env: &BTreeMap<String, String>) {
 
 fn folder(hasher: &mut Hasher, folder: &Path, log: &Path) -> Result<(), BuildError> {
     let mut found = walk(folder, log)?;
-    found.sort_by(|a, b| a.path().cmp(b.path()));
+    found.sort();
     let mut buffer = vec![0; 256 * 1024];
-    for entry in &found {
-        let path = entry.path();
+    for path in &found {
         match file(hasher, folder, path, &mut buffer) {
             // Removed since.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -73,8 +72,8 @@ fn folder(hasher: &mut Hasher, folder: &Path, log: &Path) -> Result<(), BuildErr
     Ok(())
 }
 
-/// The files and links below a folder that count.
-fn walk(folder: &Path, log: &Path) -> Result<Vec<DirEntry>, BuildError> {
+/// The files and links below a folder that count, and the folders that cannot be read.
+fn walk(folder: &Path, log: &Path) -> Result<Vec<PathBuf>, BuildError> {
     let (logs, root) = (log.parent().map(Path::to_owned), folder.to_owned());
     let walk = WalkBuilder::new(folder)
         .standard_filters(false)
@@ -87,17 +86,34 @@ fn walk(folder: &Path, log: &Path) -> Result<Vec<DirEntry>, BuildError> {
     let mut found = Vec::new();
     for entry in walk {
         match entry {
-            Ok(entry) if entry.file_type().is_some_and(|kind| !kind.is_dir()) => found.push(entry),
+            Ok(entry) if entry.file_type().is_some_and(|kind| !kind.is_dir()) => {
+                found.push(entry.into_path());
+            }
             Ok(_) => {}
-            Err(error) => match error.into_io_error() {
-                Some(gone) if gone.kind() == io::ErrorKind::NotFound && folder.is_dir() => {}
-                Some(source) => return Err(files("read", folder)(source)),
-                // A line of an ignore file that is no pattern: git leaves it out too.
-                None => {}
-            },
+            Err(error) => {
+                let path = path_of(&error).unwrap_or(folder).to_owned();
+                match error.into_io_error() {
+                    Some(gone) if gone.kind() == io::ErrorKind::NotFound && folder.is_dir() => {}
+                    // As with a file of that kind.
+                    Some(refused) if refused.kind() == io::ErrorKind::PermissionDenied && path != folder => {
+                        found.push(path);
+                    }
+                    Some(source) => return Err(files("read", &path)(source)),
+                    // A line of an ignore file that is no pattern: git leaves it out too.
+                    None => {}
+                }
+            }
         }
     }
     Ok(found)
+}
+
+fn path_of(error: &ignore::Error) -> Option<&Path> {
+    match error {
+        ignore::Error::WithPath { path, .. } => Some(path),
+        ignore::Error::WithDepth { err, .. } | ignore::Error::WithLineNumber { err, .. } => path_of(err),
+        _ => None,
+    }
 }
 
 /// Whether an entry is the service's own: not git's, not pmesh's, and no log.
@@ -129,6 +145,8 @@ fn file(hasher: &mut Hasher, folder: &Path, path: &Path, buffer: &mut [u8]) -> i
         text(hasher, name);
         text(hasher, b"link");
         text(hasher, target.as_os_str().as_bytes());
+    } else if metadata.is_dir() {
+        unreadable(hasher, name);
     } else if metadata.is_file() {
         match File::open(path) {
             Ok(mut file) => {
@@ -137,17 +155,18 @@ fn file(hasher: &mut Hasher, folder: &Path, path: &Path, buffer: &mut [u8]) -> i
                 hasher.update(&(metadata.mode() & 0o777).to_le_bytes());
                 contents(hasher, &mut file, buffer)?;
             }
-            // A build that runs as the server cannot read it either, but may depend on its being
-            // there.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                text(hasher, name);
-                text(hasher, b"unreadable");
-            }
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => unreadable(hasher, name),
             Err(error) => return Err(error),
         }
     }
     // Sockets, pipes and devices are not content.
     Ok(())
+}
+
+/// A build that runs as the server cannot read it either, but may depend on its being there.
+fn unreadable(hasher: &mut Hasher, name: &[u8]) {
+    text(hasher, name);
+    text(hasher, b"unreadable");
 }
 
 fn contents(hasher: &mut Hasher, file: &mut File, buffer: &mut [u8]) -> io::Result<()> {
@@ -170,7 +189,7 @@ fn contents(hasher: &mut Hasher, file: &mut File, buffer: &mut [u8]) -> io::Resu
 
 #[cfg(test)]
 mod tests {
-    use std::{os::unix::fs::PermissionsExt, path::PathBuf};
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
@@ -282,6 +301,21 @@ mod tests {
             std::os::unix::fs::symlink(".build-0123456789abcdef", project.path("web/.run")).unwrap();
         }));
         assert!(project.changes(|project| project.write("web/.ignore", "src\n")), "only git's rules");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_read_counts_by_its_being_there() {
+        let mut project = project();
+        let locked = project.path("web/locked");
+        let mode = |mode| fs::Permissions::from_mode(mode);
+        assert!(!project.changes(|_| fs::create_dir(&locked).unwrap()), "git knows no empty folders");
+        fs::set_permissions(&locked, mode(0)).unwrap();
+        // Root reads it all the same.
+        if fs::read_dir(&locked).is_err() {
+            let there = project.id();
+            fs::remove_dir(&locked).unwrap();
+            assert_ne!(project.id(), there);
+        }
     }
 
     #[test]

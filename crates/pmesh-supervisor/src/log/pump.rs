@@ -1,6 +1,6 @@
 //! From an output to the writer, in bounded memory.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::{
@@ -80,8 +80,38 @@ impl Chunker {
     }
 }
 
+/// Gives what is not given away to the writer when it is dropped.
+struct Pump {
+    log: ServiceLog,
+    stream: u64,
+    chunker: Chunker,
+    /// Whether it is the one that sees to it that the log's note of a loss is written.
+    keeps_note: bool,
+}
+
+impl Pump {
+    /// Whether nobody else sees to the note.
+    fn keep_note(&mut self) -> bool {
+        self.keeps_note |= !self.log.shared.note_kept.swap(true, Ordering::AcqRel);
+        self.keeps_note
+    }
+}
+
+impl Drop for Pump {
+    fn drop(&mut self) {
+        let rest = self.chunker.take_all();
+        if !rest.is_empty() {
+            drop(self.log.give(self.stream, rest));
+        }
+        if self.keeps_note {
+            self.log.shared.note_kept.store(false, Ordering::Release);
+        }
+    }
+}
+
 pub(super) async fn run(log: ServiceLog, stream: u64, mut output: impl AsyncRead + Send + Unpin, tail: Tail) {
-    let mut chunker = Chunker::new(log.shared.line);
+    let chunker = Chunker::new(log.shared.line);
+    let mut pump = Pump { log, stream, chunker, keeps_note: false };
     let mut writing: Option<(BoxFuture<'static, Written>, Instant)> = None;
     let mut owes_note = false;
     let mut last_read = Instant::now();
@@ -93,30 +123,32 @@ pub(super) async fn run(log: ServiceLog, stream: u64, mut output: impl AsyncRead
         let now = Instant::now();
         let open_line_due = last_read + OPEN_LINE;
         if writing.is_none() {
-            let full = chunker.pending.len() >= CHUNK && chunker.whole == 0;
+            let full = pump.chunker.pending.len() >= CHUNK && pump.chunker.whole == 0;
             let all = ended || full || now >= open_line_due;
-            let chunk = if all { chunker.take_all() } else { chunker.take_lines() };
+            let chunk = if all { pump.chunker.take_all() } else { pump.chunker.take_lines() };
             if !chunk.is_empty() {
-                writing = Some((write(&log, stream, chunk), now));
-            } else if ended {
+                writing = Some((write(&pump.log, stream, chunk), now));
+            } else if ended && !(owes_note && pump.keep_note()) {
                 return;
             }
         }
-        let full = chunker.pending.len() >= CHUNK;
+        let full = pump.chunker.pending.len() >= CHUNK;
         let out_of_patience = writing.as_ref().is_some_and(|(_, since)| now >= *since + PATIENCE);
         if ended && out_of_patience {
             // What is under way is the writer's, or was never accepted.
-            log.lose(&chunker.take_all(), TOO_SLOW);
+            pump.log.lose(&pump.chunker.take_all(), TOO_SLOW);
+            // For the note, behind it.
+            drop(pump.log.give(stream, Vec::new()));
             return;
         }
         let dropping = full && out_of_patience;
         let due = match &writing {
             Some((_, since)) if full || ended => *since + PATIENCE,
-            None if !chunker.pending.is_empty() => open_line_due,
+            None if !pump.chunker.pending.is_empty() => open_line_due,
             None if owes_note => now + RETRY,
             Some(_) | None => now + IDLE,
         };
-        let into = if dropping { &mut dropped } else { &mut chunker.pending };
+        let into = if dropping { &mut dropped } else { &mut pump.chunker.pending };
         into.reserve(if full && !dropping { 0 } else { appetite });
         tokio::select! {
             written = async { (&mut writing.as_mut().expect("the branch's condition").0).await },
@@ -128,22 +160,22 @@ pub(super) async fn run(log: ServiceLog, stream: u64, mut output: impl AsyncRead
             read = output.read_buf(into), if !ended && (!full || dropping) => match read {
                 Ok(count) if count > 0 && dropping => {
                     tail.push(&dropped);
-                    log.lose(&dropped, TOO_SLOW);
+                    pump.log.lose(&dropped, TOO_SLOW);
                     dropped.clear();
                 }
                 Ok(count) if count > 0 => {
                     last_read = Instant::now();
-                    let from = chunker.pending.len() - count;
-                    tail.push(&chunker.pending[from..]);
-                    chunker.appended(from);
+                    let from = pump.chunker.pending.len() - count;
+                    tail.push(&pump.chunker.pending[from..]);
+                    pump.chunker.appended(from);
                     appetite = if count >= appetite { CHUNK } else { SIP };
                 }
                 // The end, or an output that cannot be read: either way there is no more of it.
                 _ => ended = true,
             },
             () = tokio::time::sleep_until(due), if !dropping => {
-                if writing.is_none() && owes_note && chunker.pending.is_empty() {
-                    writing = Some((write(&log, stream, Vec::new()), Instant::now()));
+                if writing.is_none() && owes_note && pump.chunker.pending.is_empty() {
+                    writing = Some((write(&pump.log, stream, Vec::new()), Instant::now()));
                 }
             }
         }
@@ -159,6 +191,10 @@ fn write(log: &ServiceLog, stream: u64, chunk: Vec<u8>) -> BoxFuture<'static, Wr
 mod tests {
     use std::{fs, path::Path};
 
+    use rustix::{
+        event::{PollFd, PollFlags, Timespec},
+        fs::{Mode, OFlags},
+    };
     use tokio::io::AsyncWriteExt;
 
     use super::*;
@@ -245,6 +281,45 @@ mod tests {
         assert_eq!(read(&log), "Password: given\n");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_loss_is_noted_when_the_disk_takes_it_although_no_output_comes_any_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = log(&folder.path().join("logs"));
+        fs::remove_dir(folder.path().join("logs")).unwrap();
+        let mut pumps = Vec::new();
+        for _ in 0..2 {
+            let (mut app, output) = tokio::io::duplex(1024);
+            pumps.push(tokio::spawn(log.pump(output, Tail::new())));
+            app.write_all(b"lost\n").await.unwrap();
+        }
+        while !log.write(0, Vec::new()).await.owes_note {
+            tokio::task::yield_now().await;
+        }
+        fs::create_dir(folder.path().join("logs")).unwrap();
+        for pump in pumps {
+            pump.await.unwrap();
+        }
+        let note = "[pmesh] 10 bytes, 2 lines were dropped: No such file or directory (os error 2)\n";
+        assert_eq!(read(&log), note);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_pump_has_read_is_written_when_it_is_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = log(folder.path());
+        let (mut app, output) = tokio::io::duplex(1024);
+        let tail = Tail::new();
+        let pump = tokio::spawn(log.pump(output, tail.clone()));
+        app.write_all(b"half a li").await.unwrap();
+        while tail.lines().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        pump.abort();
+        assert!(pump.await.unwrap_err().is_cancelled());
+        log.flush().await;
+        assert_eq!(read(&log), "half a li");
+    }
+
     #[tokio::test]
     async fn the_lines_of_two_instances_do_not_mix() {
         let folder = tempfile::tempdir().unwrap();
@@ -277,7 +352,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let log = log(folder.path());
         // A FIFO that nobody reads takes 64 KiB and then lets its writer wait.
-        rustix::fs::mkfifoat(rustix::fs::CWD, log.path(), rustix::fs::Mode::RWXU).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, log.path(), Mode::RWXU).unwrap();
+        let fifo = rustix::fs::open(log.path(), OFlags::RDWR | OFlags::NONBLOCK, Mode::empty()).unwrap();
+        let has_room = || {
+            let mut room = [PollFd::new(&fifo, PollFlags::OUT)];
+            rustix::event::poll(&mut room, Some(&Timespec::default())).unwrap() > 0
+        };
         let (mut app, output) = tokio::io::duplex(1024);
         let pump = tokio::spawn(log.pump(output, Tail::new()));
         let begin = Instant::now();
@@ -286,6 +366,10 @@ mod tests {
                 app.write_all(format!("{number:09}\n").as_bytes()).await.unwrap();
             }
         });
+        // The writer's thread is not on the paused clock: no time passes before it hangs.
+        while has_room() {
+            tokio::task::yield_now().await;
+        }
         while !app.is_finished() {
             // By hand, for a thread that is in the disk's hands stops the paused clock.
             tokio::time::advance(Duration::from_millis(10)).await;

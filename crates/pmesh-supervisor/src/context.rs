@@ -1,0 +1,66 @@
+//! What all services of a supervisor share.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tokio::sync::watch;
+
+use crate::{
+    Balancer, Build, BuildError, Builder, LogFolder, Ports, Prober, Rebuild, RevisionFacts, ServiceFacts,
+    ServiceKind, ServiceSpec, Spawner, Wish, environment::command_environment,
+};
+
+/// What instances are put into.
+#[derive(Debug)]
+pub(crate) struct Surroundings {
+    /// The server's own environment.
+    pub(crate) env: BTreeMap<OsString, OsString>,
+    /// The project's root (`PM3_ROOT`).
+    pub(crate) root: PathBuf,
+    pub(crate) logs: LogFolder,
+    pub(crate) ports: Ports,
+}
+
+/// What all drivers of a supervisor share.
+pub(crate) struct Context {
+    pub(crate) spawner: Arc<dyn Spawner>,
+    pub(crate) prober: Arc<dyn Prober>,
+    pub(crate) balancer: Arc<dyn Balancer>,
+    pub(crate) builder: Builder,
+    pub(crate) surroundings: Surroundings,
+    pub(crate) last_upstream: AtomicU64,
+}
+
+impl Context {
+    pub(crate) fn new_upstream(&self) -> u64 {
+        self.last_upstream.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The build of a service, as [`Builder::build`] gives it.
+    pub(crate) async fn build(
+        &self,
+        spec: &ServiceSpec,
+        revision: &RevisionFacts,
+        rebuild: Rebuild,
+        wishes: watch::Receiver<Wish>,
+    ) -> Result<Option<Build>, BuildError> {
+        let ServiceKind::App(app) = &spec.kind else { return Ok(None) };
+        let Surroundings { env, root, logs, .. } = &self.surroundings;
+        let facts = ServiceFacts {
+            service: &spec.name,
+            commit: revision.commit.as_deref(),
+            branch: revision.branch.as_deref(),
+            root,
+            build: None,
+        };
+        let (env, log) = (command_environment(env, app, &facts), logs.log(&app.log));
+        self.builder.build(&spec.name, app, &env, rebuild, &*self.spawner, &log, wishes).await
+    }
+}

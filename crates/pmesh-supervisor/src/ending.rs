@@ -1,0 +1,96 @@
+//! How commands are run to their end, and how that end is hastened: builds, and what runs before a
+//! stop.
+
+use std::pin::pin;
+
+use futures_util::FutureExt;
+use tokio::sync::watch;
+
+use crate::{Exit, ProcessTree, ServiceLog, Signal, Spawned, Tail};
+
+/// What is wished of work under way. It only ever becomes more urgent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wish {
+    /// Its result.
+    #[default]
+    GoOn,
+    /// Its end: what runs is asked for it, and has its grace.
+    End,
+    /// Its end at once: what runs is killed.
+    Kill,
+}
+
+impl Wish {
+    /// Resolves when the wish is at least as urgent as `wish`; never if its sender is gone before.
+    /// Cancel-safe.
+    pub(crate) async fn becomes(mut wishes: watch::Receiver<Self>, wish: Self) {
+        if wishes.wait_for(|&now| now >= wish).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// How long output is waited for when the processes that gave it are gone: only a stranger that was
+/// handed the pipe can hold it then, or a disk that hangs.
+pub(crate) const OUTPUT_GRACE: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Runs a command to its end, or until `stop` says why not, and then ends what is left of its tree as
+/// [`end_tree`] does. The output goes into `log`, the last of it into `tail`.
+///
+/// Not to be dropped early: then what runs is killed at once.
+pub(crate) async fn run<S>(
+    spawned: Spawned,
+    log: &ServiceLog,
+    tail: Tail,
+    stop: impl Future<Output = S>,
+    grace: impl Future<Output = ()>,
+) -> Result<Exit, S> {
+    let Spawned { tree, exit, output } = spawned;
+    let tree = KillOnDrop(tree);
+    let ends = async {
+        let end = tokio::select! {
+            exit = exit => Ok(exit),
+            reason = stop => Err(reason),
+        };
+        end_tree(&*tree.0, grace).await;
+        end
+    };
+    // Beside it, for a process can only end when somebody takes its output.
+    let mut pump = pin!(log.pump(output, tail));
+    let mut ends = pin!(ends);
+    tokio::select! {
+        end = &mut ends => {
+            // Late output is worth a moment, not more.
+            drop(tokio::time::timeout(OUTPUT_GRACE, pump).await);
+            end
+        }
+        () = &mut pump => ends.await,
+    }
+}
+
+/// SIGTERM, and when `grace` resolves SIGKILL, to what is left of a tree; returns when that is
+/// nothing. No SIGTERM where `grace` is over already.
+async fn end_tree(tree: &dyn ProcessTree, grace: impl Future<Output = ()>) {
+    let mut ended = pin!(tree.ended());
+    let mut grace = pin!(grace);
+    if (&mut ended).now_or_never().is_some() {
+        return;
+    }
+    if (&mut grace).now_or_never().is_none() {
+        tree.signal(Signal::Terminate);
+        tokio::select! {
+            () = &mut ended => return,
+            () = grace => {}
+        }
+    }
+    tree.signal(Signal::Kill);
+    ended.await;
+}
+
+struct KillOnDrop(Box<dyn ProcessTree>);
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        self.0.signal(Signal::Kill);
+    }
+}

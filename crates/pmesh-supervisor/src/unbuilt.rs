@@ -1,0 +1,182 @@
+//! A run that waits for its build: a build that failed, and is no reason to go back, is tried again.
+
+use std::time::Instant;
+
+use crate::{Failure, Plan, backoff::Backoff};
+
+/// What happens to a run without a build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// The try has failed, or was ended.
+    Failed,
+    /// No try may be under way until [`Release`](Event::Release).
+    Hold,
+    /// It may again.
+    Release,
+    /// A [`deadline`](Retry::deadline) may have passed.
+    Tick,
+}
+
+/// What is to be done for a run without a build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Try to build.
+    Build,
+    /// End the try that is under way.
+    End,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Waiting {
+        until: Instant,
+    },
+    Building,
+    /// The try is ended, and another comes when it may.
+    Ending,
+}
+
+/// When the next try is. A plain type: takes events and the time, answers with what to do.
+#[derive(Clone, Debug)]
+pub(crate) struct Retry {
+    backoff: Backoff,
+    phase: Phase,
+    held: bool,
+}
+
+impl Retry {
+    /// After the first failure; `seed` decides the jitter.
+    pub(crate) fn new(seed: u64, held: bool, now: Instant) -> Self {
+        let mut backoff = Backoff::of_builds(seed);
+        let until = now + backoff.on_failure(None);
+        Self { backoff, phase: Phase::Waiting { until }, held }
+    }
+
+    /// When the next try is planned.
+    pub(crate) fn next_try(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Waiting { until } => Some(until),
+            Phase::Building | Phase::Ending => None,
+        }
+    }
+
+    /// When [`Event::Tick`] is due if nothing else happens first. An early tick does nothing.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.next_try().filter(|_| !self.held)
+    }
+
+    pub(crate) fn on_event(&mut self, event: Event, now: Instant) -> Option<Action> {
+        match (event, self.phase) {
+            (Event::Failed, Phase::Building) => {
+                self.phase = Phase::Waiting { until: now + self.backoff.on_failure(None) };
+                None
+            }
+            // No failure of its own.
+            (Event::Failed, Phase::Ending) => {
+                self.phase = Phase::Waiting { until: now };
+                self.on_event(Event::Tick, now)
+            }
+            (Event::Failed, Phase::Waiting { .. }) => None,
+
+            (Event::Hold, Phase::Building) => {
+                self.held = true;
+                self.phase = Phase::Ending;
+                Some(Action::End)
+            }
+            (Event::Hold, Phase::Waiting { .. } | Phase::Ending) => {
+                self.held = true;
+                None
+            }
+            (Event::Release, _) => {
+                self.held = false;
+                self.on_event(Event::Tick, now)
+            }
+
+            (Event::Tick, Phase::Waiting { until }) if until <= now && !self.held => {
+                self.phase = Phase::Building;
+                Some(Action::Build)
+            }
+            (Event::Tick, _) => None,
+        }
+    }
+}
+
+/// A run that waits for its build.
+#[derive(Debug)]
+pub(crate) struct Unbuilt {
+    /// What it is started from when it has one.
+    pub(crate) plan: Plan,
+    /// Why it has none.
+    pub(crate) failure: Failure,
+    pub(crate) retry: Retry,
+    /// The key of the try that is under way.
+    pub(crate) trying: Option<u64>,
+}
+
+impl Unbuilt {
+    /// Why it has no build and when the next try is.
+    pub(crate) fn failure(&self) -> Failure {
+        let Failure { what, last_lines, .. } = self.failure.clone();
+        Failure { what: format!("it is not built: {what}"), retry_at: self.retry.next_try(), last_lines }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::{Action, Event, Retry};
+    use crate::backoff::{FIRST_BUILD_PAUSE, LONGEST_BUILD_PAUSE};
+
+    fn failed_once() -> (Retry, Instant) {
+        let now = Instant::now();
+        (Retry::new(1, false, now), now)
+    }
+
+    #[test]
+    fn a_build_that_failed_is_tried_again_after_a_pause_that_doubles_up_to_a_limit() {
+        let (mut retry, mut now) = failed_once();
+        let mut plain = FIRST_BUILD_PAUSE;
+        for _ in 0..12 {
+            let due = retry.deadline().expect("a try is planned");
+            assert!(due - now >= plain && due - now <= plain + plain / 10, "{:?}", due - now);
+            assert_eq!(retry.on_event(Event::Tick, now + plain.mul_f64(0.99)), None);
+            assert_eq!(retry.on_event(Event::Tick, due), Some(Action::Build));
+            assert_eq!(retry.deadline(), None);
+            now = due + Duration::from_mins(1);
+            assert_eq!(retry.on_event(Event::Failed, now), None);
+            plain = (2 * plain).min(LONGEST_BUILD_PAUSE);
+        }
+    }
+
+    #[test]
+    fn a_hold_ends_the_try_and_the_release_begins_another_at_once() {
+        let (mut retry, now) = failed_once();
+        let due = retry.deadline().expect("a try is planned");
+        assert_eq!(retry.on_event(Event::Tick, due), Some(Action::Build));
+        assert_eq!(retry.on_event(Event::Hold, due), Some(Action::End));
+        assert_eq!(retry.on_event(Event::Failed, due), None);
+        assert_eq!(retry.deadline(), None);
+        assert_eq!(retry.on_event(Event::Release, now + LONGEST_BUILD_PAUSE), Some(Action::Build));
+    }
+
+    #[test]
+    fn a_release_before_the_try_has_ended_waits_for_its_end() {
+        let (mut retry, _) = failed_once();
+        let due = retry.deadline().expect("a try is planned");
+        retry.on_event(Event::Tick, due);
+        retry.on_event(Event::Hold, due);
+        assert_eq!(retry.on_event(Event::Release, due), None);
+        assert_eq!(retry.on_event(Event::Failed, due), Some(Action::Build));
+    }
+
+    #[test]
+    fn a_try_whose_time_comes_while_it_is_held_waits_for_the_release() {
+        let (mut retry, now) = failed_once();
+        assert_eq!(retry.on_event(Event::Hold, now), None);
+        assert_eq!(retry.on_event(Event::Tick, now + LONGEST_BUILD_PAUSE), None);
+        assert_eq!(retry.deadline(), None);
+        assert_eq!(retry.on_event(Event::Release, now), None, "it is not due yet");
+        assert!(retry.deadline().is_some());
+    }
+}

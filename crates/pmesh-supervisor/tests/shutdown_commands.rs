@@ -1,0 +1,56 @@
+//! The commands before a stop, with real processes.
+
+use std::{collections::BTreeMap, ffi::OsString, fs, path::Path, sync::Arc};
+
+use pmesh_supervisor::{
+    AppSpec, Command, LogFolder, LogLimits, NetProber, NoBalancer, OsSpawner, Rebuild, RevisionFacts,
+    RolloutPlan, ServiceId, ServiceKind, ServiceName, ServiceSpec, Supervisor, SupervisorSettings, Turn,
+    rollout::{Limits, Unity},
+};
+
+fn shell(script: &str) -> Command {
+    let arguments = vec!["-c".to_owned(), script.to_owned()];
+    Command { program: "sh".to_owned(), arguments, ..Command::default() }
+}
+
+/// Whether a process is there and no zombie.
+fn lives(pid: &str) -> bool {
+    Path::new("/proc").join(pid).join("fd/0").exists()
+}
+
+#[tokio::test]
+async fn what_a_shutdown_command_leaves_in_the_background_is_ended_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = SupervisorSettings {
+        root: folder.path().to_owned(),
+        logs: LogFolder::open(folder.path(), LogLimits::default()).unwrap(),
+        env: BTreeMap::from([(OsString::from("PATH"), std::env::var_os("PATH").unwrap())]),
+        limits: Limits::default(),
+    };
+    let (supervisor, task) =
+        Supervisor::new(settings, Arc::new(OsSpawner::new()), Arc::new(NetProber), Arc::new(NoBalancer));
+    let task = tokio::spawn(task);
+
+    let name: ServiceName = "job".parse().unwrap();
+    let mut job = AppSpec::new(&name, folder.path().to_owned());
+    job.run = Some(shell("exec sleep 1000"));
+    job.background = true;
+    job.shutdown =
+        vec![shell("sleep 1000 > /dev/null 2>&1 & echo $! > quiet"), shell("sleep 1000 & echo $! > loud")];
+    let spec = ServiceSpec { name: name.clone(), kind: ServiceKind::App(Box::new(job)) };
+    let plan = RolloutPlan {
+        turns: vec![Turn { id: ServiceId(1), spec }],
+        unity: Unity::Regardless,
+        rebuild: Rebuild::IfChanged,
+        revision: RevisionFacts::default(),
+    };
+    let never = tokio::sync::watch::channel(false).1;
+    supervisor.roll_out(&plan, never, &|_, _, _| {}).await;
+    supervisor.service(&name).unwrap().stop().await;
+    for file in ["quiet", "loud"] {
+        let pid = fs::read_to_string(folder.path().join(file)).unwrap();
+        assert!(!lives(pid.trim()), "{file}");
+    }
+    drop(supervisor);
+    task.await.unwrap();
+}

@@ -1,0 +1,100 @@
+//! Services that leave a rollout, and rollouts that are given up: what becomes of builds and links.
+
+use pmesh_supervisor::{Build, Exit, RolloutStep, Signal, Status, rollout::Unity};
+
+use crate::world::{SEC, Seen, World, command, service_name};
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_that_is_given_up_ends_its_builds_and_what_runs_goes_on() {
+    let world = World::new();
+    let mut web = world.app("web");
+    world.up(&[("web", &web)]).await;
+    web.build = vec![command("make")];
+    let restart = world.begin(Unity::Each, &[("web", &web)]);
+    world.see(Seen::Spawned(1)).await;
+    let began = world.now();
+    world.cancel();
+    let end = restart.await.unwrap();
+    assert!(end.gave_up && end.failed.is_empty(), "{end:?}");
+    assert_eq!((world.now(), world.spawner.signals(1)), (began, vec![Signal::Terminate]));
+    assert_eq!(world.serving("web"), [0]);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kill_does_not_leave_a_build_its_grace() {
+    let world = World::new();
+    let mut web = world.app("web");
+    world.up(&[("web", &web)]).await;
+    web.build = vec![command("make")];
+    world.spawner.ignore_terminate(true);
+    let restart = world.begin(Unity::Each, &[("web", &web)]);
+    world.see(Seen::Spawned(1)).await;
+    world.cancel();
+    world.pass(SEC).await;
+    assert_eq!(world.spawner.running(), [0, 1]);
+    let began = world.now();
+    world.service("web").kill().await;
+    restart.await.unwrap();
+    assert_eq!((world.now(), world.spawner.running()), (began, vec![]));
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_during_its_build_ends_a_services_part_of_the_rollout_and_the_build() {
+    // Together, nothing starts before all is built.
+    for (unity, launches) in [(Unity::Together, 3), (Unity::Each, 4)] {
+        let world = World::new();
+        let (mut web, api) = (world.app("web"), world.app("api"));
+        world.up(&[("web", &web), ("api", &api)]).await;
+        web.build = vec![command("make")];
+        let rollout = world.begin(unity, &[("web", &web), ("api", &api)]);
+        world.spawner.wait_for_launches(launches).await;
+        let make = world.spawner.launches().iter().position(|launch| launch.program == "make").unwrap();
+        assert!(world.service("web").stop().await);
+        let end = rollout.await.unwrap();
+        assert_eq!((end.failed.len(), end.gave_up, end.switched), (0, false, vec![service_name("api")]));
+        assert_eq!(world.spawner.signals(make), [Signal::Terminate]);
+        let left = Seen::Failed("web", RolloutStep::Build, "it was stopped".to_owned());
+        assert!(world.when(&left).is_some(), "{:#?}", world.journal());
+        assert_eq!(world.health("web").status, Status::Stopped);
+        world.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_link_goes_back_to_the_build_before_when_the_service_is_stopped_on_its_way() {
+    let world = World::new();
+    let mut web = world.app("web");
+    web.build = vec![command("make")];
+    world.spawner.exit_at_start("make", Exit::Code(0));
+    world.up(&[("web", &web)]).await;
+    let before = Build::active(&web.folder).unwrap();
+    std::fs::write(web.folder.join("source"), "changed").unwrap();
+    world.prober.hold(true);
+    let restart = world.begin(Unity::Each, &[("web", &web)]);
+    world.see(Seen::Spawned(3)).await;
+    assert_ne!(Build::active(&web.folder), Some(before.clone()));
+    world.service("web").stop().await;
+    restart.await.unwrap();
+    assert_eq!(Build::active(&web.folder), Some(before));
+    let left = Seen::Failed("web", RolloutStep::Ready, "it was stopped".to_owned());
+    assert!(world.when(&left).is_some(), "{:#?}", world.journal());
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_given_up_with_the_others_is_not_said_to_be_stopped() {
+    let world = World::new();
+    let (web, api) = (world.app("web"), world.app("api"));
+    world.up(&[("web", &web), ("api", &api)]).await;
+    world.prober.hold(true);
+    let rollout = world.begin(Unity::Together, &[("web", &web), ("api", &api)]);
+    world.see(Seen::Spawned(3)).await;
+    world.cancel();
+    rollout.await.unwrap();
+    let given_up = Seen::Failed("web", RolloutStep::Ready, "the rollout was given up".to_owned());
+    assert!(world.when(&given_up).is_some(), "{:#?}", world.journal());
+    world.prober.hold(false);
+    world.end().await;
+}

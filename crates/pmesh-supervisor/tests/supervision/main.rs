@@ -1,0 +1,15 @@
+//! The supervisor in a world of scripted processes, probes and traffic, on a paused clock: what its
+//! drivers do, in which order, and when to the millisecond.
+
+mod abandoned;
+mod anything;
+mod building;
+mod crashes;
+mod leaving;
+mod probing;
+mod replacing;
+mod starting;
+mod stopping;
+mod together;
+mod unbuilt;
+mod world;

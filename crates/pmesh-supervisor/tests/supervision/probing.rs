@@ -1,0 +1,145 @@
+//! Probes that fail after an instance was ready.
+
+use pmesh_supervisor::{AppSpec, ExternalAddress, ExternalSpec, Monitor, Status, rollout::Unity};
+
+use crate::world::{MS, READY, SEC, Seen, World, service_name};
+
+/// An app that is probed each second, falls after three failures and rises after two passes.
+fn watched(world: &World, instances: u32) -> AppSpec {
+    let monitor = Monitor {
+        healthy_interval: SEC,
+        unhealthy_interval: SEC,
+        unhealthy_threshold: 3,
+        healthy_threshold: 2,
+        ..Monitor::default()
+    };
+    AppSpec { monitor, instances, ..world.app("web") }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_whose_probes_fail_takes_no_requests_until_it_has_recovered_and_is_not_restarted() {
+    let world = World::new();
+    world.up(&[("web", &watched(&world, 2))]).await;
+    world.prober.fail_port(world.port(1).unwrap());
+    let fell = world.see_serving("web", &[0]).await;
+    assert_eq!(fell, READY + 3 * SEC, "two failures are not enough");
+    let health = world.health("web");
+    assert_eq!((health.status, health.healthy, health.total), (Status::Degraded, 1, 2));
+    assert!(health.error.unwrap().starts_with("instance 2: check tcp: cannot connect to 127.0.0.1:"));
+
+    world.prober.pass_port(world.port(1).unwrap());
+    world.pass(SEC + MS).await;
+    assert_eq!(world.serving("web"), [0], "one pass is not enough");
+    world.pass(SEC).await;
+    assert_eq!(world.serving("web"), [0, 1]);
+    assert_eq!(world.health("web").status, Status::Ok);
+    assert_eq!(world.starts().len(), 2);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_every_probe_fails_all_instances_keep_the_requests_and_the_service_is_down() {
+    let world = World::new();
+    world.up(&[("web", &watched(&world, 2))]).await;
+    world.prober.fail(&service_name("web"));
+    world.pass(5 * SEC).await;
+    assert_eq!(world.serving("web"), [0, 1]);
+    let health = world.health("web");
+    assert_eq!((health.status, health.healthy), (Status::Down, 0));
+    assert!(health.error.unwrap().contains("the test says so"));
+    world.prober.pass(&service_name("web"));
+    world.pass(3 * SEC).await;
+    assert_eq!(world.health("web").status, Status::Ok);
+    assert_eq!(world.order(|seen| matches!(seen, Seen::Withdrawn(_) | Seen::Signalled(..))), []);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_that_are_not_in_a_row_change_nothing() {
+    let world = World::new();
+    world.up(&[("web", &watched(&world, 2))]).await;
+    let told = |world: &World| world.order(|seen| matches!(seen, Seen::Serving(..))).len();
+    let before = told(&world);
+    for _ in 0..4 {
+        world.prober.fail(&service_name("web"));
+        world.pass(2 * SEC).await;
+        world.prober.pass(&service_name("web"));
+        world.pass(SEC).await;
+    }
+    assert_eq!(told(&world), before);
+    assert_eq!(world.health("web").status, Status::Ok);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_is_never_probed_twice_at_a_time() {
+    let world = World::new();
+    world.up(&[("web", &watched(&world, 1))]).await;
+    world.prober.hold(true);
+    world.pass(60 * SEC).await;
+    assert_eq!(world.prober.probes().len(), 2, "the one that made it ready, and one that hangs");
+    world.prober.hold(false);
+    world.pass(10 * SEC).await;
+    assert!(world.prober.probes().len() >= 11);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_leaves_is_probed_no_more() {
+    let world = World::new();
+    world.up(&[("web", &watched(&world, 1))]).await;
+    let request = world.request(0);
+    let service = world.service("web");
+    let stop = tokio::spawn(async move { service.stop().await });
+    world.settle().await;
+    let probes = world.prober.probes().len();
+    world.pass(20 * SEC).await;
+    assert_eq!(world.prober.probes().len(), probes);
+    drop(request);
+    stop.await.unwrap();
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_ready_but_unhealthy_serves_until_its_restart_is_ready_and_drains_then() {
+    let world = World::new();
+    let web = watched(&world, 1);
+    world.up(&[("web", &web)]).await;
+    world.prober.fail(&service_name("web"));
+    world.pass(5 * SEC).await;
+    let request = world.request(0);
+    let restart = world.begin(Unity::Each, &[("web", &web)]);
+    world.pass(5 * SEC).await;
+    assert_eq!((world.spawner.running(), world.serving("web")), (vec![0, 1], vec![0]));
+    world.prober.pass(&service_name("web"));
+    world.see(Seen::Withdrawn(0)).await;
+    world.pass(SEC).await;
+    assert_eq!((world.serving("web"), world.spawner.signals(0)), (vec![1], vec![]));
+    drop(request);
+    assert!(restart.await.unwrap().failed.is_empty());
+    assert_eq!(world.spawner.running(), [1]);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn external_addresses_are_probed_and_never_all_taken_out() {
+    let world = World::new();
+    let address = |port| ExternalAddress { host: "db".to_owned(), port };
+    let addresses = vec![address(1), address(2)];
+    let spec = ExternalSpec { addresses, monitor: watched(&world, 1).monitor };
+    world.external("db", &spec).await;
+    let healthy = |world: &World| {
+        let views = world.service("db").state().addresses;
+        views.into_iter().filter(|view| view.healthy).map(|view| view.address.port).collect::<Vec<_>>()
+    };
+    world.pass(SEC).await;
+    assert_eq!(healthy(&world), [1, 2]);
+    world.prober.fail_port(2);
+    world.pass(4 * SEC).await;
+    assert_eq!((healthy(&world), world.externals("db")), (vec![1], vec![1]));
+    world.prober.fail_port(1);
+    world.pass(4 * SEC).await;
+    assert_eq!((healthy(&world), world.externals("db")), (vec![], vec![1, 2]));
+    assert_eq!(world.health("db").status, Status::Down);
+    world.end().await;
+}
