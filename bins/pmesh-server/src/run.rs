@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::OptionFuture;
 use http_body_util::BodyExt;
 use pmesh_api::{Api, ApiSettings, Listener, Token};
 use pmesh_manifest::{Manifest, Unsupported};
@@ -25,9 +26,9 @@ use tokio::{
     runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
-    task::JoinSet,
+    task::{JoinError, JoinHandle, JoinSet},
 };
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::{
     VERSION,
@@ -40,7 +41,7 @@ use crate::{
 /// else has ended: they are those of the operations that ended with it.
 const API_GRACE: Duration = Duration::from_secs(2);
 
-/// Why the server cannot start.
+/// Why the server cannot start, or has ended by itself.
 #[derive(Debug, thiserror::Error)]
 enum StartError {
     #[error(transparent)]
@@ -57,6 +58,8 @@ enum StartError {
     OpenApi(SocketAddr),
     #[error("cannot {what}")]
     System { what: &'static str, source: io::Error },
+    #[error("the node's task ended early; every service was stopped")]
+    Node(#[source] JoinError),
 }
 
 fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
@@ -208,7 +211,7 @@ fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<()
         }
         print(&lines);
         notify::tell(notify::State::Ready);
-        obey(&node, signals, front, driving).await;
+        let obeyed = obey(&node, signals, front, driving).await;
         ended.send_replace(true);
         let answered = tokio::time::timeout(API_GRACE, async { while apis.join_next().await.is_some() {} });
         if answered.await.is_err() {
@@ -219,7 +222,7 @@ fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<()
         {
             warn!(%error, path = %path.display(), "the socket stays behind");
         }
-        Ok(())
+        obeyed
     })
 }
 
@@ -247,20 +250,37 @@ fn repository(file: &Path) -> Option<Arc<dyn Vcs>> {
 }
 
 /// Does what signals and the API ask for, until everything has ended.
-async fn obey(node: &Node, mut signals: Signals, front: Front, driving: tokio::task::JoinHandle<()>) {
+///
+/// # Errors
+///
+/// [`StartError::Node`] where the node's task has ended without having been asked to.
+async fn obey(
+    node: &Node,
+    mut signals: Signals,
+    front: Front,
+    mut driving: JoinHandle<()>,
+) -> Result<(), StartError> {
+    // A reload under way does not keep anybody from ending the server. One that is asked for meanwhile
+    // ends after it, and takes its place here.
+    let mut reloading: OptionFuture<_> = None.into();
     loop {
         tokio::select! {
             () = node.ending() => break,
+            ended = &mut driving => return ended.map_err(StartError::Node),
+            Some(()) = &mut reloading => {
+                notify::tell(notify::State::Ready);
+                reloading = None.into();
+            }
             asked = signals.next() => match asked {
                 Asked::Stop => break,
                 Asked::Reload => {
                     notify::tell(notify::State::Reloading);
-                    reload(node).await;
-                    notify::tell(notify::State::Ready);
+                    reloading = Some(Box::pin(reload(node))).into();
                 }
             },
         }
     }
+    drop(reloading);
     info!("ending: nothing is accepted any more");
     notify::tell(notify::State::Stopping);
     node.shut_down();
@@ -277,12 +297,7 @@ async fn obey(node: &Node, mut signals: Signals, front: Front, driving: tokio::t
     });
     loop {
         tokio::select! {
-            ended = &mut ending => {
-                if let Err(error) = ended {
-                    error!(%error, "the node's task ended early");
-                }
-                return;
-            }
+            ended = &mut ending => return ended.map_err(StartError::Node),
             asked = signals.next() => if let Asked::Stop = asked {
                 warn!("asked again: nothing more is waited for");
                 hurried.send_replace(true);
