@@ -192,7 +192,7 @@ impl From<&VcsError> for ApiError {
             VcsError::Detached { .. } => Code::DetachedHead,
             VcsError::Unborn { .. } => Code::UnbornBranch,
             VcsError::InProgress { .. } => Code::MergeInProgress,
-            VcsError::Locked { .. } => Code::RepositoryLocked,
+            VcsError::Locked { .. } | VcsError::HeadMoved { .. } => Code::RepositoryLocked,
             VcsError::Dirty { .. } => Code::WorkTreeDirty,
             VcsError::Diverged { .. } => Code::HistoryDiverged,
             VcsError::Fetch { .. } => Code::FetchFailed,
@@ -202,6 +202,7 @@ impl From<&VcsError> for ApiError {
             | VcsError::TooLarge { .. }
             | VcsError::Io { .. }
             | VcsError::Program { .. }
+            | VcsError::Defect { .. }
             | VcsError::Git { .. } => Code::Internal,
         };
         Self::new(code, sentence(error))
