@@ -3,11 +3,13 @@
 use std::{
     fmt,
     future::Future,
+    panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use pmesh_manifest::{Manifest, Unsupported};
 use pmesh_proxy::Tables;
@@ -18,6 +20,7 @@ use pmesh_supervisor::{
 };
 use pmesh_vcs::{Cancel, Vcs, VcsError};
 use tokio::sync::{Notify, watch};
+use tracing::error;
 
 use crate::{
     Metrics, Operation, OperationId, OperationKind, Repository, Request, Scope, ServiceType,
@@ -108,6 +111,10 @@ pub(crate) struct Shared {
 impl Node {
     /// Returns the node and the task that drives it. The task's first operation is `start`; it ends
     /// after [`shut_down`](Self::shut_down) and [`close`](Self::close), when every process has ended.
+    ///
+    /// # Panics
+    ///
+    /// The task, for a defect that no operation could answer for; every service has been stopped then.
     pub fn new(parts: NodeParts) -> (Self, impl Future<Output = ()> + Send) {
         let bridge = Bridge::new(parts.tables);
         let balancer: Arc<Bridge> = Arc::clone(&bridge);
@@ -141,15 +148,25 @@ impl Node {
         });
         shared.operations.record(start, OperationKind::Start);
         let driver = Driver::new(Arc::clone(&shared), start, shutdown);
+        let node = Self(Arc::clone(&shared));
         let task = async move {
+            let driven = async {
+                // Unwound from here, the supervisor's task would be dropped, and what it supervises
+                // would run on without anybody.
+                let Err(panic) = AssertUnwindSafe(driver.run()).catch_unwind().await else { return };
+                error!("the driver of the node panicked; every service is stopped");
+                shared.ending.send_replace(true);
+                shared.supervisor.stop(&shared.supervisor.services()).await;
+                std::panic::resume_unwind(panic);
+            };
             // The driver ends when every service has stopped; the supervisor's task would wait for
             // the last handle, and whoever answers reads may hold one.
             tokio::select! {
-                () = driver.run() => {}
+                () = driven => {}
                 () = supervising => {}
             }
         };
-        (Self(shared), task)
+        (node, task)
     }
 
     /// The manifest's file that is served; absolute.
@@ -391,7 +408,7 @@ impl Shared {
     ) -> Result<T, VcsError> {
         let vcs = self.vcs.clone().ok_or_else(|| VcsError::NotFound(self.file.clone()))?;
         let blocking = tokio::task::spawn_blocking(move || call(&*vcs));
-        blocking.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+        blocking.await.unwrap_or_else(|error| Err(VcsError::Defect { message: error.to_string() }))
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
     },
 };
 
+use futures_util::future::join_all;
 use pmesh_manifest::{Manifest, ReadError};
 use pmesh_supervisor::{
     RevisionFacts, RolloutEnd, RolloutPlan, RolloutStep, ServiceId, ServiceName, StepReport, Turn,
@@ -121,6 +122,19 @@ impl Rolling {
 
     pub(crate) fn is_cancelled(&self) -> bool {
         *self.cancelled.borrow()
+    }
+
+    /// Leaves what a defect has cut off in the middle: prepared runs end, and what was stopped or held
+    /// for them goes on.
+    pub(crate) async fn give_up(&self) {
+        let services = self.shared.supervisor.services();
+        join_all(services.iter().map(|service| async move {
+            service.abandon().await;
+            service.release().await;
+        }))
+        .await;
+        self.shared.supervisor.revive(self.names()).await;
+        self.forget_all_but(&self.shared.in_force()).await;
     }
 
     fn names(&self) -> Vec<ServiceName> {
