@@ -1,11 +1,8 @@
 //! The operations that roll services over: start, reload, restart; and what they share with update.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use futures_util::future::join_all;
@@ -18,8 +15,10 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use crate::{
-    Failure, OperationId, Outcome, Rebuild, RolloutFailure, Scope, StepName, StepState, history::StepKey,
-    node::Shared,
+    Failure, OperationId, Outcome, Rebuild, RolloutFailure, Scope, StepName, StepState,
+    history::StepKey,
+    in_one_line,
+    node::{Shared, raised},
 };
 
 /// One operation under way.
@@ -78,6 +77,7 @@ impl Rolling {
             restarted: Some(count),
             revisions: None,
             rolled_back: false,
+            stuck: None,
         }))
     }
 
@@ -86,7 +86,7 @@ impl Rolling {
         let manifest = match self.read_manifest().await {
             Ok(manifest) => Arc::new(manifest),
             Err(failure) => {
-                self.end_step(step, StepState::Failed, None);
+                self.end_step(step, StepState::Failed, Some(in_one_line(&failure)));
                 return Err(failure);
             }
         };
@@ -95,7 +95,7 @@ impl Rolling {
         if !end.gave_up {
             return Ok(Outcome::Reloaded { failed: end.failed });
         }
-        self.shared.supervisor.revive(self.names()).await;
+        self.revive().await;
         self.forget_all_but(&self.shared.in_force()).await;
         if self.is_cancelled() {
             return Err(Failure::ShuttingDown);
@@ -105,11 +105,12 @@ impl Rolling {
             restarted: None,
             revisions: None,
             rolled_back: true,
+            stuck: None,
         }))
     }
 
     /// The manifest as it is on disk.
-    async fn read_manifest(&self) -> Result<Manifest, Failure> {
+    pub(crate) async fn read_manifest(&self) -> Result<Manifest, Failure> {
         let (file, unsupported) = (self.shared.file.clone(), self.shared.unsupported);
         let read = tokio::task::spawn_blocking(move || pmesh_manifest::read(&file, unsupported));
         match read.await {
@@ -133,8 +134,19 @@ impl Rolling {
             service.release().await;
         }))
         .await;
-        self.shared.supervisor.revive(self.names()).await;
+        self.revive().await;
         self.forget_all_but(&self.shared.in_force()).await;
+    }
+
+    /// Starts what was stopped for runs that were abandoned – but not where everything is about to be
+    /// stopped.
+    pub(crate) async fn revive(&self) {
+        let mut cancelled = self.cancelled.clone();
+        tokio::select! {
+            biased;
+            () = raised(&mut cancelled) => {}
+            () = self.shared.supervisor.revive(self.names()) => {}
+        }
     }
 
     fn names(&self) -> Vec<ServiceName> {
@@ -234,19 +246,5 @@ impl Rolling {
                 RevisionFacts::default()
             }
         }
-    }
-
-    /// The failure for a rollout of an update.
-    pub(crate) fn failed(
-        services: BTreeMap<ServiceName, String>,
-        revisions: (pmesh_vcs::Revision, pmesh_vcs::Revision),
-        rolled_back: bool,
-    ) -> Failure {
-        Failure::Rollout(RolloutFailure {
-            services,
-            restarted: None,
-            revisions: Some(revisions),
-            rolled_back,
-        })
     }
 }

@@ -1,7 +1,8 @@
 //! Nodes on fakes, from outside.
 
 use pmesh_node::{Failure, Operation, OperationState, Outcome, Rebuild, Request, Scope, testing::TestNode};
-use pmesh_vcs::VcsError;
+use pmesh_supervisor::Exit;
+use pmesh_vcs::{Vcs, VcsError, testing::FakeVcs};
 
 const MANIFEST: &str = "services:\n  job: !App\n    run: work\n    background: true\n";
 const UPDATE: Request = Request::Update(Rebuild::Changed);
@@ -44,4 +45,85 @@ async fn a_defect_of_the_repository_fails_the_operation_and_costs_no_service() {
     assert_eq!(node.spawner.running().len(), 1);
     let restart = run(&node, Request::Restart(Scope::All, Rebuild::Changed)).await;
     assert_eq!(restart.state, OperationState::Done);
+}
+
+/// The manifest with another program.
+fn with_program(program: &str) -> String {
+    MANIFEST.replace("work", program)
+}
+
+/// A node whose programs called `broken` end as soon as they start.
+async fn node_at(folder: &std::path::Path) -> TestNode {
+    let node = TestNode::start(folder, MANIFEST).await;
+    node.spawner.exit_at_start("broken", Exit::Code(1));
+    node
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_that_fails_goes_back_over_what_was_written_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = node_at(folder.path()).await;
+    node.vcs.push_files("b2", [("pm3.yml", with_program("broken")), ("asset.js", "1".to_owned())]);
+    let id = node.submit(UPDATE).unwrap();
+    node.spawner.wait_for_launches(2).await;
+    std::fs::write(folder.path().join("asset.js"), "rewritten").unwrap();
+    let update = node.operation_ended(id).await.unwrap();
+    let Failure::Rollout(rollout) = failure(&update) else { panic!("{update:?}") };
+    assert!(rollout.rolled_back, "{rollout:?}");
+    assert_eq!(node.vcs.head().unwrap().commit, Some(FakeVcs::commit_id(TestNode::COMMIT)));
+    assert_eq!(std::fs::read_to_string(folder.path().join("pm3.yml")).unwrap(), MANIFEST);
+    assert!(!folder.path().join("asset.js").exists());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_whose_work_tree_could_not_go_back_says_so_and_is_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = node_at(folder.path()).await;
+    node.vcs.push_files("b2", [("pm3.yml", with_program("broken"))]);
+    let id = node.submit(UPDATE).unwrap();
+    node.spawner.wait_for_launches(2).await;
+    node.vcs.fail_check_outs(Some("the disk is full"));
+    let update = node.operation_ended(id).await.unwrap();
+    let Failure::Rollout(rollout) = failure(&update) else { panic!("{update:?}") };
+    assert!(!rollout.rolled_back);
+    assert!(failure(&update).to_string().contains("the disk is full"), "{}", failure(&update));
+
+    node.vcs.fail_check_outs(None);
+    let again = run(&node, UPDATE).await;
+    assert!(matches!(failure(&again), Failure::Rollout(_)), "{again:?}");
+    node.spawner.start_normally("broken");
+    let at_last = run(&node, UPDATE).await;
+    assert_eq!(at_last.state, OperationState::Done);
+    let running = node.spawner.running();
+    assert_eq!(node.spawner.launches()[running[0]].program, "broken", "the commit's own manifest");
+    let launches = node.spawner.launches().len();
+    assert_eq!(run(&node, UPDATE).await.state, OperationState::Done);
+    assert_eq!(node.spawner.launches().len(), launches, "nothing is left to be done");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invalidate_that_failed_is_tried_again_by_the_next_update() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = TestNode::start(folder.path(), MANIFEST).await;
+    node.spawner.fail_spawn("work", 2);
+    let failed = run(&node, Request::Update(Rebuild::Everything)).await;
+    assert!(matches!(failure(&failed), Failure::Rollout(_)), "{failed:?}");
+    node.spawner.start_normally("work");
+    let before = node.services();
+    assert_eq!(run(&node, UPDATE).await.state, OperationState::Done);
+    assert_ne!(node.services(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_does_not_hide_that_the_work_tree_could_not_go_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = node_at(folder.path()).await;
+    node.vcs.push_files("b2", [("pm3.yml", with_program("slow"))]);
+    node.spawner.fail_spawn("slow", 11);
+    let id = node.submit(UPDATE).unwrap();
+    node.spawner.wait_for_failures(1).await;
+    node.vcs.fail_check_outs(Some("the disk is full"));
+    node.shut_down();
+    let update = node.operation_ended(id).await.unwrap();
+    assert!(failure(&update).to_string().contains("the disk is full"), "{update:?}");
 }
