@@ -5,6 +5,7 @@ use std::{
     future::Future,
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
+    pin::pin,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -19,7 +20,7 @@ use pmesh_supervisor::{
     SupervisorSettings,
 };
 use pmesh_vcs::{Cancel, Vcs, VcsError};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, OwnedMutexGuard, watch};
 use tracing::error;
 
 use crate::{
@@ -35,7 +36,7 @@ pub const FETCH_LIMIT: Duration = Duration::from_mins(1);
 
 /// What a node is made from.
 pub struct NodeParts {
-    /// The manifest's file; absolute. A reload reads it again.
+    /// The manifest's file; absolute, its folder without links. A reload reads it again.
     pub file: PathBuf,
     /// What it says now.
     pub manifest: Manifest,
@@ -96,8 +97,8 @@ pub(crate) struct Shared {
     /// The manifest in force.
     pub(crate) manifest: Mutex<Arc<Manifest>>,
     pub(crate) ids: Mutex<Ids>,
-    /// One fetch at a time.
-    pub(crate) fetching: tokio::sync::Mutex<()>,
+    /// One fetch or move of the work tree at a time.
+    vcs_turn: Arc<tokio::sync::Mutex<()>>,
     sampler: Sampler,
     /// True when the server is asked to end.
     pub(crate) ending: watch::Sender<bool>,
@@ -139,7 +140,7 @@ impl Node {
             requests: Notify::new(),
             manifest: Mutex::new(Arc::new(parts.manifest)),
             ids: Mutex::new(ids),
-            fetching: tokio::sync::Mutex::default(),
+            vcs_turn: Arc::default(),
             sampler: Sampler::new(),
             ending: watch::Sender::new(false),
             closed: watch::Sender::new(false),
@@ -268,12 +269,24 @@ impl Node {
 
     /// Fetches what the remote has, within [`FETCH_LIMIT`]; changes nothing but the remote head.
     ///
+    /// Cancel-safe: dropped, it ends the fetch. So does the server's end.
+    ///
     /// # Errors
     ///
     /// Those of [`Vcs::fetch`].
     pub async fn fetch(&self) -> Result<(), VcsError> {
-        let _one_at_a_time = self.0.fetching.lock().await;
-        self.0.with_vcs(|vcs| vcs.fetch(FETCH_LIMIT, &Cancel::new())).await
+        let cancel = CancelOnDrop(Cancel::new());
+        let turn = self.0.vcs_turn().await;
+        let call = {
+            let cancel = cancel.0.clone();
+            self.0.with_vcs_in(turn, move |vcs| vcs.fetch(FETCH_LIMIT, &cancel))
+        };
+        let mut call = pin!(call);
+        tokio::select! {
+            result = &mut call => return result,
+            () = self.ending() => cancel.0.cancel(),
+        }
+        call.await
     }
 
     /// The table of client sessions.
@@ -401,6 +414,26 @@ impl Shared {
         }
     }
 
+    /// Waits until no other call fetches or moves the work tree. Cancel-safe.
+    pub(crate) async fn vcs_turn(&self) -> VcsTurn {
+        Arc::clone(&self.vcs_turn).lock_owned().await
+    }
+
+    /// Runs a fetch or a move of the work tree. The turn ends with the call itself: a blocking call goes
+    /// on when its caller hangs up.
+    pub(crate) async fn with_vcs_in<T: Send + 'static>(
+        &self,
+        turn: VcsTurn,
+        call: impl FnOnce(&dyn Vcs) -> Result<T, VcsError> + Send + 'static,
+    ) -> Result<T, VcsError> {
+        self.with_vcs(move |vcs| {
+            let result = call(vcs);
+            drop(turn);
+            result
+        })
+        .await
+    }
+
     /// Runs something of the repository on a thread that may block.
     pub(crate) async fn with_vcs<T: Send + 'static>(
         &self,
@@ -409,6 +442,18 @@ impl Shared {
         let vcs = self.vcs.clone().ok_or_else(|| VcsError::NotFound(self.file.clone()))?;
         let blocking = tokio::task::spawn_blocking(move || call(&*vcs));
         blocking.await.unwrap_or_else(|error| Err(VcsError::Defect { message: error.to_string() }))
+    }
+}
+
+/// The right to fetch or to move the work tree.
+pub(crate) type VcsTurn = OwnedMutexGuard<()>;
+
+/// Ends a call that nobody waits for any more.
+struct CancelOnDrop(Cancel);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
     }
 }
 

@@ -8,7 +8,7 @@ use tracing::{error, info};
 
 use crate::{
     Failure, Outcome, Rebuild, RolloutFailure, StepName, StepState, Update, in_one_line,
-    node::{FETCH_LIMIT, raised},
+    node::{FETCH_LIMIT, VcsTurn, raised},
     rolling::Rolling,
 };
 
@@ -68,11 +68,12 @@ pub(crate) async fn run(
 
     let held = rolling.shared.supervisor.services();
     if let Some(commit) = &target {
+        let turn = vcs_turn(rolling).await?;
         for service in &held {
             service.hold().await;
         }
         let commit = commit.clone();
-        let moved = rolling.shared.with_vcs(move |vcs| vcs.check_out(&commit));
+        let moved = rolling.shared.with_vcs_in(turn, move |vcs| vcs.check_out(&commit));
         if let Err(failure) = step(rolling, StepName::CheckOut, async { Ok(moved.await?) }).await {
             release(&held).await;
             return Err(failure);
@@ -88,7 +89,9 @@ pub(crate) async fn run(
     let mut stuck = None;
     if let (Some(tried), Some(before)) = (target.clone(), from.commit.clone()) {
         info!(to = %before, "the rollout failed: the work tree goes back");
-        let back = rolling.shared.with_vcs(move |vcs| vcs.go_back(&tried, &before));
+        // A fetch of somebody else ends within its limit.
+        let turn = rolling.shared.vcs_turn().await;
+        let back = rolling.shared.with_vcs_in(turn, move |vcs| vcs.go_back(&tried, &before));
         if let Err(failure) = step(rolling, StepName::RollBack, async { Ok(back.await?) }).await {
             let reason = in_one_line(&failure);
             error!(reason, "the work tree could not go back");
@@ -134,13 +137,23 @@ async fn step<T>(
     result
 }
 
+/// Waits until nobody else fetches – as long as the operation is wanted.
+async fn vcs_turn(rolling: &Rolling) -> Result<VcsTurn, Failure> {
+    let mut cancelled = rolling.cancelled.clone();
+    tokio::select! {
+        turn = rolling.shared.vcs_turn() => Ok(turn),
+        () = raised(&mut cancelled) => Err(Failure::ShuttingDown),
+    }
+}
+
 /// Asks the remote; answers with the head, the remote head and how they stand to each other.
 async fn fetch(rolling: &Rolling) -> Result<(Revision, Revision, Relation), Failure> {
     let cancel = Cancel::new();
     let mut cancelled = rolling.cancelled.clone();
+    let turn = vcs_turn(rolling).await?;
     let call = {
         let cancel = cancel.clone();
-        rolling.shared.with_vcs(move |vcs| {
+        rolling.shared.with_vcs_in(turn, move |vcs| {
             let tree = vcs.work_tree()?;
             if let Some(operation) = tree.in_progress {
                 return Err(VcsError::InProgress { operation });
@@ -162,7 +175,6 @@ async fn fetch(rolling: &Rolling) -> Result<(Revision, Revision, Relation), Fail
             Ok((head, remote, relation))
         })
     };
-    let _one_at_a_time = rolling.shared.fetching.lock().await;
     let mut call = std::pin::pin!(call);
     tokio::select! {
         result = &mut call => return Ok(result?),

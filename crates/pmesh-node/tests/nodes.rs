@@ -127,3 +127,39 @@ async fn a_shutdown_does_not_hide_that_the_work_tree_could_not_go_back() {
     let update = node.operation_ended(id).await.unwrap();
     assert!(failure(&update).to_string().contains("the disk is full"), "{update:?}");
 }
+
+/// Waits on a thread of its own until so many fetches have begun.
+async fn fetches(node: &TestNode, count: usize) {
+    let vcs = node.vcs.clone();
+    tokio::task::spawn_blocking(move || vcs.wait_for_fetches(count)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_fetch_whose_client_hangs_up_ends_and_nothing_else_is_done_to_the_repository_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = TestNode::start(folder.path(), MANIFEST).await;
+    node.vcs.hang();
+    let handle = node.handle();
+    let client = tokio::spawn(async move { handle.fetch().await });
+    fetches(&node, 1).await;
+    let update = node.submit(UPDATE).unwrap();
+    client.abort();
+    assert!(client.await.unwrap_err().is_cancelled());
+    fetches(&node, 2).await;
+    node.vcs.go_online();
+    assert_eq!(node.operation_ended(update).await.unwrap().state, OperationState::Done);
+}
+
+#[tokio::test]
+async fn the_servers_end_is_heard_by_an_update_that_waits_for_a_fetch_and_by_the_fetch() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = TestNode::start(folder.path(), MANIFEST).await;
+    node.vcs.hang();
+    let handle = node.handle();
+    let client = tokio::spawn(async move { handle.fetch().await });
+    fetches(&node, 1).await;
+    let update = node.submit(UPDATE).unwrap();
+    node.shut_down();
+    assert!(matches!(failure(&node.operation_ended(update).await.unwrap()), Failure::ShuttingDown));
+    assert!(matches!(client.await.unwrap(), Err(VcsError::Cancelled)));
+}
