@@ -81,7 +81,7 @@ pub(crate) fn run(arguments: &RunArguments) -> ExitCode {
 /// Everything that can fail before the first service starts, in the order in which it undoes itself.
 fn start(arguments: &RunArguments) -> Result<(), StartError> {
     let file = pmesh_manifest::find(arguments.path.as_deref().unwrap_or(Path::new(".")))?;
-    let file = std::path::absolute(&file).map_err(system("find the current folder"))?;
+    let file = without_links(&file).map_err(system("find the manifest's folder"))?;
     let unsupported = if arguments.ignore_unsupported { Unsupported::Warn } else { Unsupported::Refuse };
     let manifest = pmesh_manifest::read(&file, unsupported)?;
     for warning in &manifest.warnings {
@@ -123,6 +123,16 @@ fn start(arguments: &RunArguments) -> Result<(), StartError> {
     runtime.shutdown_background();
     drop(state);
     Ok(())
+}
+
+/// The manifest's file in its folder as the repository knows it: absolute, without links and `..`. What
+/// the file itself may be a link to is the repository's affair.
+fn without_links(file: &Path) -> io::Result<PathBuf> {
+    let absolute = std::path::absolute(file)?;
+    Ok(match (absolute.parent(), absolute.file_name()) {
+        (Some(folder), Some(name)) => folder.canonicalize()?.join(name),
+        _ => absolute,
+    })
 }
 
 /// The soft limit of open descriptors becomes the hard one: each client and each instance takes some.
