@@ -110,7 +110,8 @@ pub(crate) struct Shared {
 }
 
 impl Node {
-    /// Returns the node and the task that drives it. The task's first operation is `start`; it ends
+    /// Returns the node and the task that drives it. The tables lead to the manifest's services from now
+    /// on; those that are not ready yet let requests wait. The task's first operation is `start`; it ends
     /// after [`shut_down`](Self::shut_down) and [`close`](Self::close), when every process has ended.
     ///
     /// # Panics
@@ -118,6 +119,8 @@ impl Node {
     /// The task, for a defect that no operation could answer for; every service has been stopped then.
     pub fn new(parts: NodeParts) -> (Self, impl Future<Output = ()> + Send) {
         let bridge = Bridge::new(parts.tables);
+        // Before the front accepts: requests that come before their service is ready wait for it.
+        bridge.route(&parts.manifest);
         let balancer: Arc<Bridge> = Arc::clone(&bridge);
         let (supervisor, supervising) =
             Supervisor::new(parts.supervisor, parts.spawner, parts.prober, balancer);
@@ -309,9 +312,8 @@ impl Node {
     pub async fn operation_ended(&self, id: OperationId) -> Option<Operation> {
         let mut changes = self.0.operations.subscribe();
         loop {
-            let operation = self.operation(id)?;
-            if operation.state.has_ended() {
-                return Some(operation);
+            if self.0.operations.has_ended(id)? {
+                return self.operation(id);
             }
             changes.changed().await.ok()?;
         }

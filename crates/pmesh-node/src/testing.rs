@@ -26,6 +26,8 @@ pub struct TestNode {
     pub spawner: FakeSpawner,
     /// What probes them.
     pub prober: FakeProber,
+    /// The tables that a front would serve from.
+    pub tables: Tables,
     task: JoinHandle<()>,
 }
 
@@ -65,6 +67,8 @@ impl TestNode {
         let (spawner, prober) = (FakeSpawner::new(), FakeProber::new());
         let logs = LogFolder::open(&folder.join("logs"), LogLimits::default())
             .expect("the folder of the logs can be made");
+        let tables =
+            Tables::new(Arc::new(Sessions::new(&SessionLimits::default())), TrustedProxies::default());
         let parts = NodeParts {
             supervisor: SupervisorSettings {
                 root: manifest.root.clone(),
@@ -78,13 +82,10 @@ impl TestNode {
             vcs: has_repository.then(|| Arc::new(vcs.clone()) as Arc<dyn Vcs>),
             spawner: Arc::new(spawner.clone()),
             prober: Arc::new(prober.clone()),
-            tables: Tables::new(
-                Arc::new(Sessions::new(&SessionLimits::default())),
-                TrustedProxies::default(),
-            ),
+            tables: tables.clone(),
         };
         let (node, task) = Node::new(parts);
-        Self { node, vcs, spawner, prober, task: tokio::spawn(task) }
+        Self { node, vcs, spawner, prober, tables, task: tokio::spawn(task) }
     }
 
     /// The handle to it, for what is built on it.
