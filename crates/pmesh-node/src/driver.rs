@@ -68,6 +68,8 @@ impl Driver {
         let mut has_ended = false;
         while !has_ended || !stops.is_empty() {
             tokio::select! {
+                // The operation begins before a stop beside it does: so it knows which stops came later.
+                biased;
                 () = &mut running, if !has_ended => has_ended = true,
                 Some(()) = stops.next(), if !stops.is_empty() => {}
                 (id, request) = shared.next(|request| matches!(request, Request::Stop(_))), if !is_stop && !has_ended => {
@@ -205,6 +207,7 @@ fn finish(shared: &Shared, id: OperationId, outcome: Result<Outcome, Failure>) {
         shared.operations.one(id).map_or("operation", |operation| OperationKind::as_str(operation.kind));
     match &outcome {
         Ok(_) => info!(operation = %id, kind, "done"),
+        Err(Failure::ShuttingDown) => info!(operation = %id, kind, "cancelled: the server ends"),
         Err(failure) => warn!(operation = %id, kind, %failure, "failed"),
     }
     shared.operations.end(id, outcome.map_err(Arc::new));

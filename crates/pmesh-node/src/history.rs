@@ -8,7 +8,7 @@ use pmesh_supervisor::ServiceName;
 use tokio::sync::watch;
 
 use crate::{
-    Failure, Operation, OperationId, OperationKind, OperationState, Outcome, Request, Step, StepName,
+    Failure, Operation, OperationId, OperationKind, OperationState, Outcome, Request, Scope, Step, StepName,
     StepState,
 };
 
@@ -52,14 +52,17 @@ impl Operations {
         self.changes.subscribe()
     }
 
-    /// Puts a request in the queue, or finds the equal one that waits there already. None: it is full.
+    /// Puts a request in the queue, or finds the equal one that waits there already – unless it would
+    /// pass one whose order to it matters. None: it is full.
     pub(crate) fn enqueue(
         &self,
         request: Request,
         new_id: impl FnOnce() -> OperationId,
     ) -> Option<OperationId> {
         self.change(|inner| {
-            if let Some((id, _)) = inner.queue.iter().find(|(_, queued)| *queued == request) {
+            let behind = inner.queue.iter().rev().take_while(|(_, queued)| !queued.is_ordered_with(&request));
+            let place = inner.queue.len().saturating_sub(behind.count() + 1);
+            if let Some((id, _)) = inner.queue.iter().skip(place).find(|(_, queued)| *queued == request) {
                 return Some(*id);
             }
             if inner.queue.len() >= QUEUE_LIMIT {
@@ -84,10 +87,14 @@ impl Operations {
         }
     }
 
-    /// Takes the first request that `may_run`.
+    /// Takes the first request that `may_run` and passes none whose order to it matters.
     pub(crate) fn take(&self, may_run: impl Fn(&Request) -> bool) -> Option<(OperationId, Request)> {
         let mut inner = self.inner.lock();
-        let position = inner.queue.iter().position(|(_, request)| may_run(request))?;
+        let position = (0..inner.queue.len()).find(|&position| {
+            let request = &inner.queue[position].1;
+            may_run(request)
+                && !inner.queue.iter().take(position).any(|(_, before)| before.is_ordered_with(request))
+        })?;
         inner.queue.remove(position)
     }
 
@@ -102,7 +109,11 @@ impl Operations {
         self.change(|inner| {
             let now = SystemTime::now();
             if let Some(operation) = inner.find(id) {
-                operation.state = if outcome.is_ok() { OperationState::Done } else { OperationState::Failed };
+                operation.state = match outcome.as_ref().map_err(|failure| &**failure) {
+                    Ok(_) => OperationState::Done,
+                    Err(Failure::ShuttingDown) => OperationState::Cancelled,
+                    Err(_) => OperationState::Failed,
+                };
                 operation.ended = Some(now);
                 for step in operation.steps.iter_mut().filter(|step| step.state == StepState::Running) {
                     step.state = StepState::Failed;
@@ -176,6 +187,11 @@ impl Operations {
         });
     }
 
+    /// Whether nothing of it is still to come; none if there is none of this id.
+    pub(crate) fn has_ended(&self, id: OperationId) -> Option<bool> {
+        Some(self.inner.lock().find(id)?.state.has_ended())
+    }
+
     pub(crate) fn one(&self, id: OperationId) -> Option<Operation> {
         self.inner.lock().records.iter().find(|operation| operation.id == id).cloned()
     }
@@ -222,6 +238,21 @@ impl Operation {
 }
 
 impl Request {
+    /// Whether it matters which of the two runs first: they are about a service in common. Two stops are
+    /// the same in either order.
+    fn is_ordered_with(&self, other: &Self) -> bool {
+        let about = |request: &Self| match request {
+            Self::Update(_) | Self::Reload(_) => Scope::All,
+            Self::Restart(scope, _) | Self::Stop(scope) => scope.clone(),
+        };
+        let both_stop = matches!((self, other), (Self::Stop(_), Self::Stop(_)));
+        !both_stop
+            && match (about(self), about(other)) {
+                (Scope::One(one), Scope::One(another)) => one == another,
+                (Scope::All, _) | (_, Scope::All) => true,
+            }
+    }
+
     fn kind(&self) -> OperationKind {
         match self {
             Self::Update(_) => OperationKind::Update,
@@ -253,6 +284,40 @@ mod tests {
             Some(OperationId(4)),
             "its turn has come"
         );
+    }
+
+    fn stop(name: &str) -> Request {
+        Request::Stop(Scope::One(name.parse().unwrap()))
+    }
+
+    #[test]
+    fn nothing_joins_or_overtakes_past_another_request_for_the_same_service() {
+        let all = Request::Restart(Scope::All, Rebuild::Changed);
+        let reload = Request::Reload(Rebuild::Changed);
+        for (queued, asked, joins, overtakes) in [
+            (vec![stop("a")], stop("a"), Some(0), true),
+            (vec![stop("a"), restart("b")], stop("a"), Some(0), true),
+            (vec![stop("a"), stop("b")], stop("a"), Some(0), true),
+            (vec![stop("a"), restart("a")], stop("a"), None, false),
+            (vec![stop("a"), all.clone()], stop("a"), None, false),
+            (vec![restart("a"), stop("a")], restart("a"), None, false),
+            (vec![reload.clone(), restart("a")], reload.clone(), None, false),
+            (vec![reload.clone(), stop("b")], reload, None, false),
+            (vec![restart("b")], stop("a"), None, true),
+            (vec![restart("a")], stop("a"), None, false),
+            (vec![restart("a")], Request::Stop(Scope::All), None, false),
+        ] {
+            let operations = Operations::new();
+            for (request, id) in queued.iter().zip(0..) {
+                operations.enqueue(request.clone(), || OperationId(id)).unwrap();
+            }
+            let id = operations.enqueue(asked.clone(), || OperationId(99)).unwrap();
+            assert_eq!(id, joins.map_or(OperationId(99), OperationId), "{asked:?} behind {queued:?}");
+            let taken = operations.take(|request| *request == asked && matches!(request, Request::Stop(_)));
+            let first_is_equal = queued.first() == Some(&asked);
+            let is_stop = matches!(asked, Request::Stop(_));
+            assert_eq!(taken.is_some(), is_stop && (overtakes || first_is_equal), "{asked:?} of {queued:?}");
+        }
     }
 
     #[test]

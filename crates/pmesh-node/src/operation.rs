@@ -101,7 +101,7 @@ pub enum OperationState {
     Done,
     /// It ended with a [`Failure`].
     Failed,
-    /// It was taken out of the queue, or ended early and went back.
+    /// The server's end took it out of the queue, or ended it early: it went back.
     Cancelled,
 }
 

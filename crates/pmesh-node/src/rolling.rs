@@ -1,8 +1,11 @@
 //! The operations that roll services over: start, reload, restart; and what they share with update.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use futures_util::future::join_all;
@@ -27,11 +30,15 @@ pub(crate) struct Rolling {
     id: OperationId,
     /// Becomes true when the operation is to go back.
     pub(crate) cancelled: watch::Receiver<bool>,
+    /// How often each service had been stopped when the operation began.
+    stops: BTreeMap<ServiceName, u64>,
 }
 
 impl Rolling {
     pub(crate) fn new(shared: Arc<Shared>, id: OperationId, cancelled: watch::Receiver<bool>) -> Self {
-        Self { shared, id, cancelled }
+        let stops = shared.supervisor.services().into_iter();
+        let stops = stops.map(|service| (service.name().clone(), service.state().stops)).collect();
+        Self { shared, id, cancelled, stops }
     }
 
     pub(crate) fn begin_step(&self, name: StepName) -> StepKey {
@@ -42,12 +49,13 @@ impl Rolling {
         self.shared.operations.end_step(self.id, key, state, detail);
     }
 
-    /// The server's start: everything is started, and nothing goes back.
+    /// The server's start: everything is started, and nothing goes back unless the server is to end.
     pub(crate) async fn start(&self) -> Result<Outcome, Failure> {
         let manifest = self.shared.in_force();
-        // Requests that come before their service is ready wait for it.
-        self.shared.bridge.route(&manifest);
         let end = self.roll_out(&manifest, |_| true, Unity::Regardless, Rebuild::Changed, &|| {}).await;
+        if end.gave_up {
+            return Err(Failure::ShuttingDown);
+        }
         Ok(Outcome::Started { failed: end.failed })
     }
 
@@ -65,7 +73,7 @@ impl Rolling {
         let end = self.roll_out(&manifest, wanted, Unity::Each, rebuild, &|| {}).await;
         // A file service that was stopped is served again.
         self.shared.bridge.route(&manifest);
-        if self.is_cancelled() {
+        if end.gave_up {
             return Err(Failure::ShuttingDown);
         }
         let count = end.switched.len();
@@ -95,9 +103,10 @@ impl Rolling {
         if !end.gave_up {
             return Ok(Outcome::Reloaded { failed: end.failed });
         }
+        let was_cancelled = self.is_cancelled();
         self.revive().await;
         self.forget_all_but(&self.shared.in_force()).await;
-        if self.is_cancelled() {
+        if was_cancelled {
             return Err(Failure::ShuttingDown);
         }
         Err(Failure::Rollout(RolloutFailure {
@@ -187,10 +196,12 @@ impl Rolling {
         rebuild: Rebuild,
         before_first_switch: &(dyn Fn() + Send + Sync),
     ) -> RolloutEnd {
+        let revision = self.revision().await;
+        // Nothing is awaited from here to the rollout, which watches for stops itself.
         let turns = manifest
             .services
             .iter()
-            .filter(|service| wanted(&service.spec.name))
+            .filter(|service| wanted(&service.spec.name) && !self.was_stopped_since(&service.spec.name))
             .map(|service| Turn { id: ServiceId(self.shared.new_id()), spec: service.spec.clone() })
             .collect();
         let plan = RolloutPlan {
@@ -200,7 +211,7 @@ impl Rolling {
                 Rebuild::Changed => pmesh_supervisor::Rebuild::IfChanged,
                 Rebuild::Everything => pmesh_supervisor::Rebuild::Always,
             },
-            revision: self.revision().await,
+            revision,
         };
         let report = |service: &ServiceName, step: RolloutStep, report: StepReport| {
             if (step, &report) == (RolloutStep::Switch, &StepReport::Begun) {
@@ -209,6 +220,12 @@ impl Rolling {
             self.record(service, step, report);
         };
         self.shared.supervisor.roll_out(&plan, self.cancelled.clone(), &report).await
+    }
+
+    /// Whether a stop that was asked for after the operation has ended the service's part of it.
+    fn was_stopped_since(&self, name: &ServiceName) -> bool {
+        let stops = self.shared.supervisor.service(name).map(|service| service.state().stops);
+        stops.is_some_and(|stops| self.stops.get(name).is_some_and(|&before| stops != before))
     }
 
     fn record(&self, service: &ServiceName, step: RolloutStep, report: StepReport) {

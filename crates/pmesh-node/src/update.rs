@@ -86,6 +86,7 @@ pub(crate) async fn run(
         return Ok(same(None, end.failed));
     }
 
+    let was_cancelled = rolling.is_cancelled();
     let mut stuck = None;
     if let (Some(tried), Some(before)) = (target.clone(), from.commit.clone()) {
         info!(to = %before, "the rollout failed: the work tree goes back");
@@ -104,7 +105,7 @@ pub(crate) async fn run(
     release(&held).await;
     rolling.revive().await;
     rolling.forget_all_but(&old).await;
-    if rolling.is_cancelled() && stuck.is_none() {
+    if was_cancelled && stuck.is_none() {
         return Err(Failure::ShuttingDown);
     }
     Err(Failure::Rollout(RolloutFailure {

@@ -1,6 +1,12 @@
 //! Nodes on fakes, from outside.
 
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+};
+
 use pmesh_node::{Failure, Operation, OperationState, Outcome, Rebuild, Request, Scope, testing::TestNode};
+use pmesh_proxy::{Front, FrontLimits};
 use pmesh_supervisor::Exit;
 use pmesh_vcs::{Vcs, VcsError, testing::FakeVcs};
 
@@ -162,4 +168,70 @@ async fn the_servers_end_is_heard_by_an_update_that_waits_for_a_fetch_and_by_the
     node.shut_down();
     assert!(matches!(failure(&node.operation_ended(update).await.unwrap()), Failure::ShuttingDown));
     assert!(matches!(client.await.unwrap(), Err(VcsError::Cancelled)));
+}
+
+#[tokio::test]
+async fn the_front_knows_every_service_before_anything_has_started() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("site")).unwrap();
+    std::fs::write(folder.path().join("site/index.html"), "hello").unwrap();
+    let manifest = "services:\n  site: !FS\nserver:\n  _:\n    router:\n      - site\n";
+    // Nothing is awaited here, so the node's task has not run.
+    let node = TestNode::without_repository(folder.path(), manifest);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let front = Front::serve(vec![listener], node.tables.clone(), FrontLimits::default(), None).unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("hello"), "{answer}");
+    drop(front);
+}
+
+#[tokio::test]
+async fn a_stop_does_not_overtake_the_restart_of_its_service() {
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = "services:\n  web: !App\n    root: .\n    run: work\n  job: !App\n    root: .\n    run: work\n    \
+                    background: true\n";
+    let node = TestNode::start(folder.path(), manifest).await;
+    let one = |name: &str| Scope::One(name.parse().unwrap());
+    node.prober.hold(true);
+    let web = node.submit(Request::Restart(one("web"), Rebuild::Changed)).unwrap();
+    node.spawner.wait_for_launches(3).await;
+    node.submit(Request::Restart(one("job"), Rebuild::Changed)).unwrap();
+    let stop = node.submit(Request::Stop(one("job"))).unwrap();
+    let other = run(&node, Request::Stop(one("web"))).await;
+    assert_eq!(other.state, OperationState::Done, "that of another service does not wait");
+    assert_eq!(node.operation_ended(web).await.unwrap().state, OperationState::Done);
+    node.operation_ended(stop).await.unwrap();
+    assert!(node.services().is_empty(), "{:?}", node.services());
+}
+
+#[tokio::test]
+async fn what_the_servers_end_has_ended_is_cancelled_and_the_start_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = "services:\n  web: !App\n    root: .\n    run: work\n";
+    let node = TestNode::without_repository(folder.path(), manifest);
+    node.prober.hold(true);
+    let restart = node.submit(Request::Restart(Scope::All, Rebuild::Changed)).unwrap();
+    node.spawner.wait_for_launches(1).await;
+    let start = node.operations().last().unwrap().id;
+    node.shut_down();
+    for id in [start, restart] {
+        let operation = node.operation_ended(id).await.unwrap();
+        assert_eq!(operation.state, OperationState::Cancelled, "{operation:?}");
+        assert!(matches!(failure(&operation), Failure::ShuttingDown));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_about_to_end_is_not_revived_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = TestNode::start(folder.path(), MANIFEST).await;
+    std::fs::write(folder.path().join("pm3.yml"), with_program("slow")).unwrap();
+    let id = node.submit(Request::Reload(Rebuild::Changed)).unwrap();
+    node.spawner.wait_for_launches(2).await;
+    node.shut_down();
+    assert_eq!(node.operation_ended(id).await.unwrap().state, OperationState::Cancelled);
+    assert_eq!(node.spawner.launches().len(), 2, "the old run is not started again");
 }
