@@ -170,7 +170,6 @@ fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<()
         Node::new(NodeParts {
             vcs: repository(&parts.file),
             supervisor: SupervisorSettings {
-                root: parts.manifest.root.clone(),
                 logs: parts.logs,
                 env: std::env::vars_os().collect::<BTreeMap<_, _>>(),
                 limits: Limits::default(),

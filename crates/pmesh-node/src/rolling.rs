@@ -14,6 +14,7 @@ use pmesh_supervisor::{
     RevisionFacts, RolloutEnd, RolloutPlan, RolloutStep, ServiceId, ServiceName, StepReport, Turn,
     rollout::Unity,
 };
+use pmesh_vcs::VcsError;
 use tokio::sync::watch;
 use tracing::warn;
 
@@ -196,7 +197,7 @@ impl Rolling {
         rebuild: Rebuild,
         before_first_switch: &(dyn Fn() + Send + Sync),
     ) -> RolloutEnd {
-        let revision = self.revision().await;
+        let revision = self.revision(manifest).await;
         // Nothing is awaited from here to the rollout, which watches for stops itself.
         let turns = manifest
             .services
@@ -250,17 +251,20 @@ impl Rolling {
         }
     }
 
-    /// What instances are told of the work tree: nothing where there is no repository.
-    async fn revision(&self) -> RevisionFacts {
+    /// What instances are told of the work tree: of a revision nothing where there is no repository.
+    async fn revision(&self, manifest: &Manifest) -> RevisionFacts {
+        let root = manifest.root.clone();
         match self.shared.with_vcs(<dyn pmesh_vcs::Vcs>::head).await {
             Ok(head) => RevisionFacts {
+                root,
                 commit: head.commit.map(|commit| commit.to_string()),
                 branch: Some(head.branch.to_string()),
             },
-            Err(pmesh_vcs::VcsError::NotFound(_)) => RevisionFacts::default(),
             Err(error) => {
-                warn!(%error, "the services are not told of the revision");
-                RevisionFacts::default()
+                if !matches!(error, VcsError::NotFound(_)) {
+                    warn!(error = in_one_line(&error), "the services are not told of the revision");
+                }
+                RevisionFacts { root, ..RevisionFacts::default() }
             }
         }
     }

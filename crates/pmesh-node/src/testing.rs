@@ -70,12 +70,7 @@ impl TestNode {
         let tables =
             Tables::new(Arc::new(Sessions::new(&SessionLimits::default())), TrustedProxies::default());
         let parts = NodeParts {
-            supervisor: SupervisorSettings {
-                root: manifest.root.clone(),
-                logs,
-                env: BTreeMap::new(),
-                limits: Limits::default(),
-            },
+            supervisor: SupervisorSettings { logs, env: BTreeMap::new(), limits: Limits::default() },
             file,
             manifest,
             unsupported: Unsupported::Refuse,

@@ -235,3 +235,16 @@ async fn what_is_about_to_end_is_not_revived_first() {
     assert_eq!(node.operation_ended(id).await.unwrap().state, OperationState::Cancelled);
     assert_eq!(node.spawner.launches().len(), 2, "the old run is not started again");
 }
+
+#[tokio::test]
+async fn instances_are_told_the_root_of_the_manifest_in_force() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("other")).unwrap();
+    let node = TestNode::start(folder.path(), MANIFEST).await;
+    std::fs::write(folder.path().join("pm3.yml"), format!("root: other\n{MANIFEST}")).unwrap();
+    let reload = run(&node, Request::Reload(Rebuild::Changed)).await;
+    assert_eq!(reload.state, OperationState::Done, "{reload:?}");
+    let root = |nth: usize| node.spawner.launches()[nth].env[std::ffi::OsStr::new("PM3_ROOT")].clone();
+    let canonical = folder.path().canonicalize().unwrap();
+    assert_eq!((root(0), root(1)), (canonical.clone().into(), canonical.join("other").into()));
+}

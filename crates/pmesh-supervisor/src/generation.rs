@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     ffi::OsString,
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -30,8 +29,6 @@ const START_TRIES: u32 = 3;
 pub(crate) struct Surroundings {
     /// The server's own environment.
     pub(crate) env: BTreeMap<OsString, OsString>,
-    /// The project's root (`PM3_ROOT`).
-    pub(crate) root: PathBuf,
     pub(crate) logs: LogFolder,
     pub(crate) ports: Ports,
 }

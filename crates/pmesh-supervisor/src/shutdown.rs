@@ -19,7 +19,7 @@ pub(crate) fn run(
     log: ServiceLog,
     context: Arc<Context>,
 ) -> BoxFuture<'static, ()> {
-    let env = command_environment(&context.surroundings.env, spec, &plan.facts(&context.surroundings.root));
+    let env = command_environment(&context.surroundings.env, spec, &plan.facts());
     let launches: Vec<Launch> = spec
         .shutdown
         .iter()

@@ -31,8 +31,6 @@ use crate::{
 /// What a supervisor is made from.
 #[derive(Clone)]
 pub struct SupervisorSettings {
-    /// The project's root (`PM3_ROOT`).
-    pub root: PathBuf,
     /// Where the services' output goes.
     pub logs: LogFolder,
     /// The environment that services get a part of: as a rule the server's own.
@@ -139,12 +137,7 @@ impl Supervisor {
             spawner,
             prober,
             balancer,
-            surroundings: Surroundings {
-                env: settings.env,
-                root: settings.root,
-                logs: settings.logs,
-                ports: Ports::new(),
-            },
+            surroundings: Surroundings { env: settings.env, logs: settings.logs, ports: Ports::new() },
             last_upstream: AtomicU64::new(0),
         };
         let supervisor = Self {
@@ -358,7 +351,7 @@ impl Supervisor {
             service: name,
             commit: plan.revision.commit.as_deref(),
             branch: plan.revision.branch.as_deref(),
-            root: &surroundings.root,
+            root: &plan.revision.root,
             build: None,
         };
         let env = command_environment(&surroundings.env, spec, &facts);
