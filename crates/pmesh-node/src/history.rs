@@ -60,9 +60,9 @@ impl Operations {
         new_id: impl FnOnce() -> OperationId,
     ) -> Option<OperationId> {
         self.change(|inner| {
-            let behind = inner.queue.iter().rev().take_while(|(_, queued)| !queued.is_ordered_with(&request));
-            let place = inner.queue.len().saturating_sub(behind.count() + 1);
-            if let Some((id, _)) = inner.queue.iter().skip(place).find(|(_, queued)| *queued == request) {
+            let mut behind =
+                inner.queue.iter().rev().take_while(|(_, queued)| !queued.is_ordered_with(&request));
+            if let Some((id, _)) = behind.find(|(_, queued)| *queued == request) {
                 return Some(*id);
             }
             if inner.queue.len() >= QUEUE_LIMIT {
@@ -238,19 +238,18 @@ impl Operation {
 }
 
 impl Request {
-    /// Whether it matters which of the two runs first: they are about a service in common. Two stops are
-    /// the same in either order.
+    /// Whether it matters which of the two runs first: they are about a service in common. Two of a kind
+    /// come to the same in either order.
     fn is_ordered_with(&self, other: &Self) -> bool {
         let about = |request: &Self| match request {
             Self::Update(_) | Self::Reload(_) => Scope::All,
             Self::Restart(scope, _) | Self::Stop(scope) => scope.clone(),
         };
-        let both_stop = matches!((self, other), (Self::Stop(_), Self::Stop(_)));
-        !both_stop
-            && match (about(self), about(other)) {
-                (Scope::One(one), Scope::One(another)) => one == another,
-                (Scope::All, _) | (_, Scope::All) => true,
-            }
+        let have_one_in_common = match (about(self), about(other)) {
+            (Scope::One(one), Scope::One(another)) => one == another,
+            (Scope::All, _) | (_, Scope::All) => true,
+        };
+        self.kind() != other.kind() && have_one_in_common
     }
 
     fn kind(&self) -> OperationKind {
@@ -294,29 +293,31 @@ mod tests {
     fn nothing_joins_or_overtakes_past_another_request_for_the_same_service() {
         let all = Request::Restart(Scope::All, Rebuild::Changed);
         let reload = Request::Reload(Rebuild::Changed);
-        for (queued, asked, joins, overtakes) in [
-            (vec![stop("a")], stop("a"), Some(0), true),
-            (vec![stop("a"), restart("b")], stop("a"), Some(0), true),
-            (vec![stop("a"), stop("b")], stop("a"), Some(0), true),
-            (vec![stop("a"), restart("a")], stop("a"), None, false),
-            (vec![stop("a"), all.clone()], stop("a"), None, false),
-            (vec![restart("a"), stop("a")], restart("a"), None, false),
-            (vec![reload.clone(), restart("a")], reload.clone(), None, false),
-            (vec![reload.clone(), stop("b")], reload, None, false),
-            (vec![restart("b")], stop("a"), None, true),
-            (vec![restart("a")], stop("a"), None, false),
-            (vec![restart("a")], Request::Stop(Scope::All), None, false),
+        let rebuild = Request::Reload(Rebuild::Everything);
+        for (queued, asked, joins, is_taken) in [
+            (vec![stop("a")], stop("a"), true, true),
+            (vec![stop("a"), restart("b")], stop("a"), true, true),
+            (vec![stop("a"), stop("b")], stop("a"), true, true),
+            (vec![restart("a"), all.clone()], restart("a"), true, true),
+            (vec![reload.clone(), rebuild], reload.clone(), true, true),
+            (vec![stop("a"), restart("a")], stop("a"), false, true),
+            (vec![stop("a"), all], stop("a"), false, true),
+            (vec![restart("a"), stop("a")], restart("a"), false, true),
+            (vec![reload.clone(), restart("a")], reload.clone(), false, true),
+            (vec![reload.clone(), stop("b")], reload, false, true),
+            (vec![restart("b")], stop("a"), false, true),
+            (vec![restart("a")], stop("a"), false, false),
+            (vec![restart("a"), stop("b")], stop("a"), false, false),
+            (vec![restart("a")], Request::Stop(Scope::All), false, false),
         ] {
             let operations = Operations::new();
             for (request, id) in queued.iter().zip(0..) {
                 operations.enqueue(request.clone(), || OperationId(id)).unwrap();
             }
             let id = operations.enqueue(asked.clone(), || OperationId(99)).unwrap();
-            assert_eq!(id, joins.map_or(OperationId(99), OperationId), "{asked:?} behind {queued:?}");
-            let taken = operations.take(|request| *request == asked && matches!(request, Request::Stop(_)));
-            let first_is_equal = queued.first() == Some(&asked);
-            let is_stop = matches!(asked, Request::Stop(_));
-            assert_eq!(taken.is_some(), is_stop && (overtakes || first_is_equal), "{asked:?} of {queued:?}");
+            assert_eq!(id != OperationId(99), joins, "{asked:?} behind {queued:?}");
+            let taken = operations.take(|request| *request == asked);
+            assert_eq!(taken.is_some(), is_taken, "{asked:?} out of {queued:?}");
         }
     }
 
