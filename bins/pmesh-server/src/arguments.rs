@@ -108,10 +108,6 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "ADDR", env = "PMESH_API", value_delimiter = ',', default_value = DEFAULT_API)]
     pub(crate) api: Vec<ListenAddress>,
 
-    /// Let any local user use the API over TCP
-    #[arg(long, env = "PMESH_API_OPEN", value_parser = BoolishValueParser::new())]
-    pub(crate) api_open: bool,
-
     /// No API over a Unix socket
     #[arg(long, env = "PMESH_NO_SOCKET", value_parser = BoolishValueParser::new())]
     pub(crate) no_socket: bool,
