@@ -15,7 +15,7 @@ use pmesh_api::client::Endpoint;
 use pmesh_sessions::{NetworkError, TrustedProxies};
 use pmesh_supervisor::ServiceName;
 
-use crate::{VERSION, listen_address::ListenAddress, near_miss};
+use crate::{VERSION, listen_address::ListenAddress};
 
 /// Keeps the web apps of a git repository running and serves them over HTTP.
 ///
@@ -316,7 +316,7 @@ fn is_command(word: &str) -> bool {
 fn neither_command_nor_path(word: &str) -> clap::Error {
     let mut command = CommandLine::command();
     let names: Vec<String> = command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
-    let remedy = match near_miss::near_miss(word, names.iter().map(String::as_str)) {
+    let remedy = match pmesh_api::near_miss(word, names.iter().map(String::as_str)) {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("the commands are {}", names.join(", ")),
     };
