@@ -99,6 +99,9 @@ pub(crate) struct Shared {
     pub(crate) ids: Mutex<Ids>,
     /// One fetch or move of the work tree at a time.
     vcs_turn: Arc<tokio::sync::Mutex<()>>,
+    /// One reader at a time waits for that turn: an update that has to go back waits for one fetch, and
+    /// not for everybody's.
+    readers_fetch: tokio::sync::Mutex<()>,
     sampler: Sampler,
     /// True when the server is asked to end.
     pub(crate) ending: watch::Sender<bool>,
@@ -144,6 +147,7 @@ impl Node {
             manifest: Mutex::new(Arc::new(parts.manifest)),
             ids: Mutex::new(ids),
             vcs_turn: Arc::default(),
+            readers_fetch: tokio::sync::Mutex::default(),
             sampler: Sampler::new(),
             ending: watch::Sender::new(false),
             closed: watch::Sender::new(false),
@@ -279,6 +283,7 @@ impl Node {
     /// Those of [`Vcs::fetch`].
     pub async fn fetch(&self) -> Result<(), VcsError> {
         let cancel = CancelOnDrop(Cancel::new());
+        let _one_reader = self.0.readers_fetch.lock().await;
         let turn = self.0.vcs_turn().await;
         let call = {
             let cancel = cancel.0.clone();

@@ -8,7 +8,10 @@ use std::{
 use pmesh_node::{Failure, Operation, OperationState, Outcome, Rebuild, Request, Scope, testing::TestNode};
 use pmesh_proxy::{Front, FrontLimits};
 use pmesh_supervisor::Exit;
-use pmesh_vcs::{Vcs, VcsError, testing::FakeVcs};
+use pmesh_vcs::{
+    Vcs, VcsError,
+    testing::{Call, FakeVcs},
+};
 
 const MANIFEST: &str = "services:\n  job: !App\n    run: work\n    background: true\n";
 const UPDATE: Request = Request::Update(Rebuild::Changed);
@@ -247,4 +250,30 @@ async fn instances_are_told_the_root_of_the_manifest_in_force() {
     let root = |nth: usize| node.spawner.launches()[nth].env[std::ffi::OsStr::new("PM3_ROOT")].clone();
     let canonical = folder.path().canonicalize().unwrap();
     assert_eq!((root(0), root(1)), (canonical.clone().into(), canonical.join("other").into()));
+}
+
+#[tokio::test]
+async fn an_update_waits_for_one_fetch_and_not_for_those_of_all_readers() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = TestNode::start(folder.path(), MANIFEST).await;
+    node.vcs.hang();
+    let reader = || {
+        let handle = node.handle();
+        tokio::spawn(async move { handle.fetch().await })
+    };
+    let first = reader();
+    fetches(&node, 1).await;
+    let others = [reader(), reader()];
+    let update = node.submit(UPDATE).unwrap();
+    while node.operation(update).unwrap().steps.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    first.abort();
+    fetches(&node, 2).await;
+    for other in &others {
+        other.abort();
+    }
+    node.vcs.go_online();
+    assert_eq!(node.operation_ended(update).await.unwrap().state, OperationState::Done);
+    assert_eq!(node.vcs.calls().iter().filter(|call| **call == Call::Fetch).count(), 2);
 }
