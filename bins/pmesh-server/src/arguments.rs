@@ -92,7 +92,6 @@ impl ControlCommand {
 
 /// The arguments of `run`.
 #[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct RunArguments {
     /// A pm3.yml or pm3.yaml, or a folder that has one [default: the current folder]
     pub(crate) path: Option<PathBuf>,

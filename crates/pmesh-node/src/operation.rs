@@ -291,7 +291,7 @@ pub enum Failure {
     },
     /// Services did not become ready.
     #[error("{}", .0.sentence())]
-    Rollout(RolloutFailure),
+    Rollout(Box<RolloutFailure>),
     /// No service of this name.
     #[error("no service \"{0}\" in the manifest")]
     UnknownService(ServiceName),

@@ -81,13 +81,13 @@ impl Rolling {
         if end.failed.is_empty() {
             return Ok(Outcome::Restarted { count });
         }
-        Err(Failure::Rollout(RolloutFailure {
+        Err(Failure::Rollout(Box::new(RolloutFailure {
             services: end.failed,
             restarted: Some(count),
             revisions: None,
             rolled_back: false,
             stuck: None,
-        }))
+        })))
     }
 
     pub(crate) async fn reload(&self, rebuild: Rebuild) -> Result<Outcome, Failure> {
@@ -110,13 +110,13 @@ impl Rolling {
         if was_cancelled {
             return Err(Failure::ShuttingDown);
         }
-        Err(Failure::Rollout(RolloutFailure {
+        Err(Failure::Rollout(Box::new(RolloutFailure {
             services: end.failed,
             restarted: None,
             revisions: None,
             rolled_back: true,
             stuck: None,
-        }))
+        })))
     }
 
     /// The manifest as it is on disk.

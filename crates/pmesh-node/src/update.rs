@@ -100,7 +100,7 @@ pub(crate) async fn run(
         }
     }
     if target.is_none() || stuck.is_some() {
-        memory.unfinished = to.commit.clone();
+        memory.unfinished.clone_from(&to.commit);
     }
     release(&held).await;
     rolling.revive().await;
@@ -108,13 +108,13 @@ pub(crate) async fn run(
     if was_cancelled && stuck.is_none() {
         return Err(Failure::ShuttingDown);
     }
-    Err(Failure::Rollout(RolloutFailure {
+    Err(Failure::Rollout(Box::new(RolloutFailure {
         services: end.failed,
         restarted: None,
         revisions: Some((from, to)),
         rolled_back: stuck.is_none(),
         stuck,
-    }))
+    })))
 }
 
 async fn release(held: &[pmesh_supervisor::Service]) {
