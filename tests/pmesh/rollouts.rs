@@ -62,6 +62,33 @@ fn an_update_to_a_revision_that_cannot_start_goes_back_while_the_old_instances_s
 }
 
 #[test]
+fn an_update_finds_its_manifest_whatever_way_it_was_named() {
+    for way in ["link", "work/../work", "link/./pm3.yml"] {
+        let project = Project::web(1);
+        std::os::unix::fs::symlink(&project.work, project.folder.path().join("link")).unwrap();
+        let state = project.folder.path().join("state");
+        let server = Server::start(&project.folder.path().join(way), &state);
+        server.settle();
+        let new = project.push(&[("web/version.txt", "v2\n")]);
+        assert_eq!(server.post("/repo/update")["to"]["hash"], new.as_str(), "{way}");
+    }
+}
+
+#[test]
+fn a_revision_that_fails_goes_back_although_its_build_rewrote_tracked_files() {
+    let project = Project::web(1);
+    let server = Server::serve(&project);
+    let old = project.head();
+    let build = "    build: sh -c 'echo rewritten > version.txt; rm ../.gitignore; exit 1'\n";
+    project.push(&[("pm3.yml", &web_manifest(1, build)), ("web/version.txt", "v2\n")]);
+    let (status, answer) = server.call("POST", "/repo/update", &[], "");
+    assert_eq!((status, &answer["rolled_back"]), (500, &json!(true)), "{answer}");
+    assert_eq!(project.head(), old);
+    assert_eq!(crate::harness::git(&project.work, &["status", "--porcelain"]), "");
+    assert_eq!(server.call("POST", "/repo/update", &[], "").0, 500, "it is tried again");
+}
+
+#[test]
 fn a_commit_with_a_broken_manifest_changes_nothing() {
     let project = Project::web(1);
     let server = Server::serve(&project);

@@ -1,6 +1,10 @@
 //! Signals, and what a service manager is told.
 
-use std::{fs, os::unix::net::UnixDatagram, time::Duration};
+use std::{
+    fs,
+    os::unix::net::UnixDatagram,
+    time::{Duration, Instant},
+};
 
 use serde_json::json;
 
@@ -61,6 +65,19 @@ fn sighup_reads_the_manifest_again() {
     fs::write(project.work.join("pm3.yml"), web_manifest(1, job)).unwrap();
     signal(server.pid(), "HUP");
     wait_for("the new service", || server.call("GET", "/service/health/job", &[], "").1["status"] == "OK");
+}
+
+#[test]
+fn sigterm_is_heard_during_a_reload_and_ends_what_it_builds() {
+    let project = Project::web(1);
+    let server = Server::serve(&project);
+    let slow = "    build: sh -c 'echo > ../building; sleep 60'\n";
+    fs::write(project.work.join("pm3.yml"), web_manifest(1, slow)).unwrap();
+    signal(server.pid(), "HUP");
+    wait_for("the build runs", || project.work.join("building").exists());
+    let asked = Instant::now();
+    assert_eq!(server.terminate(), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(30), "it waited for the build");
 }
 
 #[test]

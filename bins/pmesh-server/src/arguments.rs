@@ -15,7 +15,7 @@ use pmesh_api::client::Endpoint;
 use pmesh_sessions::{NetworkError, TrustedProxies};
 use pmesh_supervisor::ServiceName;
 
-use crate::{VERSION, listen_address::ListenAddress, near_miss};
+use crate::{VERSION, listen_address::ListenAddress};
 
 /// Keeps the web apps of a git repository running and serves them over HTTP.
 ///
@@ -92,7 +92,6 @@ impl ControlCommand {
 
 /// The arguments of `run`.
 #[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct RunArguments {
     /// A pm3.yml or pm3.yaml, or a folder that has one [default: the current folder]
     pub(crate) path: Option<PathBuf>,
@@ -107,10 +106,6 @@ pub(crate) struct RunArguments {
     /// Where the API listens over TCP; repeatable. Beyond loopback only with --api-token-file
     #[arg(long, value_name = "ADDR", env = "PMESH_API", value_delimiter = ',', default_value = DEFAULT_API)]
     pub(crate) api: Vec<ListenAddress>,
-
-    /// Let any local user use the API over TCP
-    #[arg(long, env = "PMESH_API_OPEN", value_parser = BoolishValueParser::new())]
-    pub(crate) api_open: bool,
 
     /// No API over a Unix socket
     #[arg(long, env = "PMESH_NO_SOCKET", value_parser = BoolishValueParser::new())]
@@ -320,7 +315,7 @@ fn is_command(word: &str) -> bool {
 fn neither_command_nor_path(word: &str) -> clap::Error {
     let mut command = CommandLine::command();
     let names: Vec<String> = command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
-    let remedy = match near_miss::near_miss(word, names.iter().map(String::as_str)) {
+    let remedy = match pmesh_api::near_miss(word, names.iter().map(String::as_str)) {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("the commands are {}", names.join(", ")),
     };

@@ -6,12 +6,10 @@ use pmesh_api::{
     client::{Answer, Client, ClientError},
     wire::Named,
 };
+use pmesh_node::in_one_line;
 use serde_json::Value;
 
-use crate::{
-    sentence,
-    terminal::{complain, harmless},
-};
+use crate::terminal::{complain, harmless};
 
 /// Why a command has not done what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -30,11 +28,11 @@ impl CallError {
         match self {
             Self::Client(error) if is_no_server(error) => {
                 let remedy = "start one with `pmesh-server run`, or say where it is with --url";
-                complain(&harmless(&format!("{}; {remedy}", sentence(self))));
+                complain(&harmless(&format!("{}; {remedy}", in_one_line(self))));
                 ExitCode::from(crate::NO_SERVER)
             }
             Self::Client(_) | Self::Refused(_) => {
-                complain(&harmless(&sentence(self)));
+                complain(&harmless(&in_one_line(self)));
                 ExitCode::FAILURE
             }
         }

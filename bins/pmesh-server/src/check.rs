@@ -25,7 +25,7 @@ pub(crate) fn check(arguments: &CheckArguments) -> ExitCode {
             ExitCode::FAILURE
         }
         Err(error) => {
-            complain(&crate::sentence(&error));
+            complain(&pmesh_node::in_one_line(&error));
             ExitCode::FAILURE
         }
     }

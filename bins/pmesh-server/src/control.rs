@@ -7,6 +7,7 @@ use pmesh_api::{
     client::{Answer, Client, ClientError, Endpoint, service_path},
     wire::{Accepted, Counted, Metrics, Named, Operation, Reloaded, Updated},
 };
+use pmesh_node::in_one_line;
 use pmesh_supervisor::ServiceName;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -16,7 +17,6 @@ use crate::{
     arguments::{ControlCommand, DEFAULT_API, Invalidate, ServerArguments},
     call::{self, CallError},
     progress::Progress,
-    sentence,
     server_search::{Found, Here, Purpose, Search},
     show::{
         figures::counted,
@@ -46,7 +46,7 @@ async fn answered(command: &ControlCommand) -> ExitCode {
     let token = match arguments.token_file.as_deref().map(Token::read).transpose() {
         Ok(token) => token,
         Err(error) => {
-            complain(&sentence(&error));
+            complain(&in_one_line(&error));
             return ExitCode::from(crate::WRONG_COMMAND_LINE);
         }
     };

@@ -20,7 +20,6 @@ mod check;
 mod control;
 mod listen_address;
 mod log;
-mod near_miss;
 mod notify;
 mod place;
 mod progress;
@@ -29,7 +28,7 @@ mod server_search;
 mod show;
 mod terminal;
 
-use std::{error::Error, path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode};
 
 use arguments::Command;
 use clap::error::ErrorKind;
@@ -64,15 +63,4 @@ fn not_a_command(answer: &clap::Error) -> ExitCode {
             ExitCode::from(WRONG_COMMAND_LINE)
         }
     }
-}
-
-/// An error and its causes in one sentence: our texts leave the cause to `source`.
-fn sentence(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

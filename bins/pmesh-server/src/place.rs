@@ -27,10 +27,12 @@ pub(crate) fn state_folder(manifest: &Path) -> PathBuf {
     Places::of_this_process().state_folder(&folder)
 }
 
-/// The path of the API's socket for a server with the state folder `state`. Nothing is created; the
-/// folder that it is in exists once the state folder does.
+/// The path of the API's socket for a server with the state folder `state`, the same whatever way that
+/// is named. Nothing is created; the folder that it is in exists once the state folder does.
 pub(crate) fn socket_path(state: &Path) -> PathBuf {
-    Places::of_this_process().socket_path(state)
+    // Without its state folder no server runs, and none will be found.
+    let state = state.canonicalize().unwrap_or_else(|_| state.to_owned());
+    Places::of_this_process().socket_path(&state)
 }
 
 /// Whether a socket is at `path` that this user or root has made. In a folder that all can write to,
@@ -130,7 +132,7 @@ fn digits(path: &Path, count: usize) -> String {
 mod tests {
     use std::path::{Path, PathBuf};
 
-    use super::{Places, is_trusted_socket, state_folder};
+    use super::{Places, is_trusted_socket, socket_path, state_folder};
 
     fn of_a_user() -> Places {
         Places {
@@ -183,6 +185,10 @@ mod tests {
         let expected = state_folder(&shop.join("pm3.yml"));
         assert_eq!(state_folder(&link.join("pm3.yml")), expected);
         assert_eq!(state_folder(&shop.join("../shop/./pm3.yaml")), expected);
+        // Also where the path is too long for a socket in the folder itself.
+        let long = shop.join("s".repeat(100));
+        std::fs::create_dir(&long).unwrap();
+        assert_eq!(socket_path(&link.join(long.file_name().unwrap())), socket_path(&long));
     }
 
     #[test]

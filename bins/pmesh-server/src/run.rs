@@ -12,35 +12,38 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::OptionFuture;
 use http_body_util::BodyExt;
 use pmesh_api::{Api, ApiSettings, Listener, Token};
 use pmesh_manifest::{Manifest, Unsupported};
-use pmesh_node::{Node, NodeParts, Rebuild, Request, StateError, StateFolder};
+use pmesh_node::{Node, NodeParts, Rebuild, Request, StateError, StateFolder, in_one_line};
 use pmesh_proxy::{ConnectionInfo, Front, FrontLimits, LocalBody, LocalHandler, Tables};
 use pmesh_sessions::{SessionLimits, Sessions, TrustedProxies};
-use pmesh_supervisor::{LogFolder, LogLimits, NetProber, OsSpawner, SupervisorSettings, rollout::Limits};
+use pmesh_supervisor::{
+    LogFolder, LogLimits, NetProber, OsSpawner, ServiceKind, SupervisorSettings, rollout::Limits,
+};
 use pmesh_vcs::{Vcs, VcsError, git::GitRepo};
 use tokio::{
     net::UnixListener,
     runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
-    task::JoinSet,
+    task::{JoinError, JoinHandle, JoinSet},
 };
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::{
     VERSION,
     arguments::RunArguments,
     bind::{self, BindError},
-    log, notify, place, sentence,
+    log, notify, place,
 };
 
 /// How long answers that are under way at the API may take at the server's end, after everything
 /// else has ended: they are those of the operations that ended with it.
 const API_GRACE: Duration = Duration::from_secs(2);
 
-/// Why the server cannot start.
+/// Why the server cannot start, or has ended by itself.
 #[derive(Debug, thiserror::Error)]
 enum StartError {
     #[error(transparent)]
@@ -57,6 +60,8 @@ enum StartError {
     OpenApi(SocketAddr),
     #[error("cannot {what}")]
     System { what: &'static str, source: io::Error },
+    #[error("the node's task ended early; every service was stopped")]
+    Node(#[source] JoinError),
 }
 
 fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
@@ -69,7 +74,7 @@ pub(crate) fn run(arguments: &RunArguments) -> ExitCode {
     match start(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            crate::terminal::say(&format!("pmesh-server: {}\n", sentence(&error)));
+            crate::terminal::say(&format!("pmesh-server: {}\n", in_one_line(&error)));
             ExitCode::FAILURE
         }
     }
@@ -78,7 +83,7 @@ pub(crate) fn run(arguments: &RunArguments) -> ExitCode {
 /// Everything that can fail before the first service starts, in the order in which it undoes itself.
 fn start(arguments: &RunArguments) -> Result<(), StartError> {
     let file = pmesh_manifest::find(arguments.path.as_deref().unwrap_or(Path::new(".")))?;
-    let file = std::path::absolute(&file).map_err(system("find the current folder"))?;
+    let file = without_links(&file).map_err(system("find the manifest's folder"))?;
     let unsupported = if arguments.ignore_unsupported { Unsupported::Warn } else { Unsupported::Refuse };
     let manifest = pmesh_manifest::read(&file, unsupported)?;
     for warning in &manifest.warnings {
@@ -87,7 +92,9 @@ fn start(arguments: &RunArguments) -> Result<(), StartError> {
     let token = arguments.api_token_file.as_deref().map(Token::read).transpose()?;
     let state_path = arguments.state_dir.clone().unwrap_or_else(|| place::state_folder(&file));
     let state = StateFolder::open(&state_path)?;
-    raise_descriptor_limit();
+    if let Some(warning) = raise_descriptor_limit().and_then(|limit| too_few_descriptors(&manifest, limit)) {
+        warn!("{warning}");
+    }
 
     let front = bind::all(&arguments.http, "front")?;
     let api = bind::all(&arguments.api, "API")?;
@@ -122,14 +129,43 @@ fn start(arguments: &RunArguments) -> Result<(), StartError> {
     Ok(())
 }
 
+/// The manifest's file in its folder as the repository knows it: absolute, without links and `..`. What
+/// the file itself may be a link to is the repository's affair.
+fn without_links(file: &Path) -> io::Result<PathBuf> {
+    let absolute = std::path::absolute(file)?;
+    Ok(match (absolute.parent(), absolute.file_name()) {
+        (Some(folder), Some(name)) => folder.canonicalize()?.join(name),
+        _ => absolute,
+    })
+}
+
 /// The soft limit of open descriptors becomes the hard one: each client and each instance takes some.
-fn raise_descriptor_limit() {
+/// Answers with the hard limit, if there is one.
+fn raise_descriptor_limit() -> Option<u64> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
     {
         warn!(%error, "the limit of open descriptors stays as it is");
     }
+    limit.maximum
+}
+
+/// A warning for the services whose `nofile` is more than instances can get.
+fn too_few_descriptors(manifest: &Manifest, limit: u64) -> Option<String> {
+    let wants_more = |service: &&pmesh_manifest::Service| match &service.spec.kind {
+        ServiceKind::App(app) => app.nofile > limit,
+        ServiceKind::External(_) | ServiceKind::Files => false,
+    };
+    let names: Vec<&str> =
+        manifest.services.iter().filter(wants_more).map(|service| service.spec.name.as_str()).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "the hard limit of open descriptors is {limit}, and `nofile` is cut to it for {}; raise it \
+             (`LimitNOFILE` of a systemd unit, `ulimit -Hn` of a shell)",
+            names.join(", ")
+        )
+    })
 }
 
 struct Parts {
@@ -157,7 +193,6 @@ fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<()
         Node::new(NodeParts {
             vcs: repository(&parts.file),
             supervisor: SupervisorSettings {
-                root: parts.manifest.root.clone(),
                 logs: parts.logs,
                 env: std::env::vars_os().collect::<BTreeMap<_, _>>(),
                 limits: Limits::default(),
@@ -208,7 +243,7 @@ fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<()
         }
         print(&lines);
         notify::tell(notify::State::Ready);
-        obey(&node, signals, front, driving).await;
+        let obeyed = obey(&node, signals, front, driving).await;
         ended.send_replace(true);
         let answered = tokio::time::timeout(API_GRACE, async { while apis.join_next().await.is_some() {} });
         if answered.await.is_err() {
@@ -219,7 +254,7 @@ fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<()
         {
             warn!(%error, path = %path.display(), "the socket stays behind");
         }
-        Ok(())
+        obeyed
     })
 }
 
@@ -240,27 +275,47 @@ fn repository(file: &Path) -> Option<Arc<dyn Vcs>> {
             None
         }
         Err(error) => {
-            warn!(error = sentence(&error), "the repository cannot be used: /repo and updates are not there");
+            warn!(
+                error = in_one_line(&error),
+                "the repository cannot be used: /repo and updates are not there"
+            );
             None
         }
     }
 }
 
 /// Does what signals and the API ask for, until everything has ended.
-async fn obey(node: &Node, mut signals: Signals, front: Front, driving: tokio::task::JoinHandle<()>) {
+///
+/// # Errors
+///
+/// [`StartError::Node`] where the node's task has ended without having been asked to.
+async fn obey(
+    node: &Node,
+    mut signals: Signals,
+    front: Front,
+    mut driving: JoinHandle<()>,
+) -> Result<(), StartError> {
+    // A reload under way does not keep anybody from ending the server. One that is asked for meanwhile
+    // ends after it, and takes its place here.
+    let mut reloading: OptionFuture<_> = None.into();
     loop {
         tokio::select! {
             () = node.ending() => break,
+            ended = &mut driving => return ended.map_err(StartError::Node),
+            Some(()) = &mut reloading => {
+                notify::tell(notify::State::Ready);
+                reloading = None.into();
+            }
             asked = signals.next() => match asked {
                 Asked::Stop => break,
                 Asked::Reload => {
                     notify::tell(notify::State::Reloading);
-                    reload(node).await;
-                    notify::tell(notify::State::Ready);
+                    reloading = Some(Box::pin(reload(node))).into();
                 }
             },
         }
     }
+    drop(reloading);
     info!("ending: nothing is accepted any more");
     notify::tell(notify::State::Stopping);
     node.shut_down();
@@ -277,12 +332,7 @@ async fn obey(node: &Node, mut signals: Signals, front: Front, driving: tokio::t
     });
     loop {
         tokio::select! {
-            ended = &mut ending => {
-                if let Err(error) = ended {
-                    error!(%error, "the node's task ended early");
-                }
-                return;
-            }
+            ended = &mut ending => return ended.map_err(StartError::Node),
             asked = signals.next() => if let Asked::Stop = asked {
                 warn!("asked again: nothing more is waited for");
                 hurried.send_replace(true);
@@ -359,5 +409,26 @@ impl LocalHandler for Pm3Host {
                 .await
                 .map(|body| LocalBody::new(body.map_err(|never| match never {})))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use pmesh_manifest::{Source, Unsupported};
+
+    use super::too_few_descriptors;
+
+    #[test]
+    fn the_services_whose_nofile_is_cut_are_named_in_one_warning() {
+        let text = "services:\n  a: !App\n    run: x\n    nofile: 1000\n  b: !App\n    run: x\n    nofile: 1001\n  \
+                    c: !App\n    run: x\n  d: !FS\n";
+        let folder = tempfile::tempdir().unwrap();
+        let source = Source { text: text.as_bytes(), file: Path::new("pm3.yml"), folder: folder.path() };
+        let manifest = pmesh_manifest::parse(&source, Unsupported::Refuse).unwrap();
+        let warning = too_few_descriptors(&manifest, 1000).unwrap();
+        assert!(warning.contains("is 1000") && warning.contains("for b, c;"), "{warning}");
+        assert_eq!(too_few_descriptors(&manifest, 65_536), None);
     }
 }

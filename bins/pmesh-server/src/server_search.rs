@@ -10,8 +10,9 @@ use pmesh_api::{
     client::{Client, ClientError, Endpoint},
 };
 use pmesh_manifest::FILE_NAMES;
+use pmesh_node::in_one_line;
 
-use crate::{call::is_no_server, place, sentence};
+use crate::{call::is_no_server, place};
 
 /// What the server is wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,7 +152,7 @@ fn is_nobody(error: &ClientError) -> bool {
 fn cause(error: &ClientError) -> String {
     match error {
         ClientError::Unreachable { source, .. } => source.to_string(),
-        other => sentence(other),
+        other => in_one_line(other),
     }
 }
 

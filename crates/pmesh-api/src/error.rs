@@ -1,10 +1,10 @@
 //! What goes wrong, for a person, for a program and as a status: each given once, here.
 
-use std::{error::Error, fmt};
+use std::fmt;
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use pmesh_manifest::ReadError;
-use pmesh_node::{Failure, OperationId, RolloutFailure, SubmitError};
+use pmesh_node::{Failure, OperationId, RolloutFailure, SubmitError, in_one_line};
 use pmesh_vcs::VcsError;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -167,20 +167,6 @@ impl ApiError {
     }
 }
 
-/// An error and its causes in one sentence: our texts leave the cause to `source`.
-fn sentence(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
-}
-
 impl From<&VcsError> for ApiError {
     fn from(error: &VcsError) -> Self {
         // No `_` arm: a new failure is given its code before the workspace compiles again.
@@ -192,7 +178,7 @@ impl From<&VcsError> for ApiError {
             VcsError::Detached { .. } => Code::DetachedHead,
             VcsError::Unborn { .. } => Code::UnbornBranch,
             VcsError::InProgress { .. } => Code::MergeInProgress,
-            VcsError::Locked { .. } => Code::RepositoryLocked,
+            VcsError::Locked { .. } | VcsError::HeadMoved { .. } => Code::RepositoryLocked,
             VcsError::Dirty { .. } => Code::WorkTreeDirty,
             VcsError::Diverged { .. } => Code::HistoryDiverged,
             VcsError::Fetch { .. } => Code::FetchFailed,
@@ -202,9 +188,10 @@ impl From<&VcsError> for ApiError {
             | VcsError::TooLarge { .. }
             | VcsError::Io { .. }
             | VcsError::Program { .. }
+            | VcsError::Defect { .. }
             | VcsError::Git { .. } => Code::Internal,
         };
-        Self::new(code, sentence(error))
+        Self::new(code, in_one_line(error))
     }
 }
 
@@ -217,7 +204,8 @@ impl From<&Failure> for ApiError {
             Failure::ManifestInvalid(mistakes)
             | Failure::ManifestUnreadable(ReadError::Invalid(mistakes)) => {
                 let mistakes: Vec<_> = mistakes.iter().map(wire::Mistake::from).collect();
-                return Self::new(Code::ManifestInvalid, sentence(failure)).with_field("mistakes", mistakes);
+                return Self::new(Code::ManifestInvalid, in_one_line(failure))
+                    .with_field("mistakes", mistakes);
             }
             Failure::UpdateDisabled => Code::UpdateDisabled,
             Failure::ManifestMissing { .. }
@@ -228,12 +216,12 @@ impl From<&Failure> for ApiError {
             Failure::ShuttingDown => Code::ShuttingDown,
             Failure::Internal(_) => Code::Internal,
         };
-        Self::new(code, sentence(failure))
+        Self::new(code, in_one_line(failure))
     }
 }
 
 fn rollout_failed(rollout: &RolloutFailure, failure: &Failure) -> ApiError {
-    let mut error = ApiError::new(Code::RolloutFailed, sentence(failure));
+    let mut error = ApiError::new(Code::RolloutFailed, in_one_line(failure));
     if let Some((from, to)) = &rollout.revisions {
         error =
             error.with_field("from", wire::Revision::from(from)).with_field("to", wire::Revision::from(to));
@@ -247,7 +235,7 @@ fn rollout_failed(rollout: &RolloutFailure, failure: &Failure) -> ApiError {
 
 impl From<SubmitError> for ApiError {
     fn from(error: SubmitError) -> Self {
-        let refused = |code| Self::new(code, sentence(&error));
+        let refused = |code| Self::new(code, in_one_line(&error));
         match &error {
             SubmitError::Busy => {
                 refused(Code::Busy).with_header(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER))

@@ -46,6 +46,7 @@ pub mod wire;
 pub use access::Listener;
 pub use api::{Api, ApiSettings};
 pub use error::Code;
+pub use near_miss::near_miss;
 pub use parameters::{Parameter, ParameterType};
 pub use routes::{Kind, ROUTES, Route};
 pub use serve::{serve_tcp, serve_unix};

@@ -1,8 +1,8 @@
 //! The task that changes the node: one operation at a time, and stops beside a rollout.
 
-use std::{pin::pin, sync::Arc};
+use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc};
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use pmesh_supervisor::{Service, ServiceName};
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -68,11 +68,13 @@ impl Driver {
         let mut has_ended = false;
         while !has_ended || !stops.is_empty() {
             tokio::select! {
+                // The operation begins before a stop beside it does: so it knows which stops came later.
+                biased;
                 () = &mut running, if !has_ended => has_ended = true,
                 Some(()) = stops.next(), if !stops.is_empty() => {}
                 (id, request) = shared.next(|request| matches!(request, Request::Stop(_))), if !is_stop && !has_ended => {
                     if let Request::Stop(scope) = request {
-                        stops.push(stop(&shared, id, scope));
+                        stops.push(stop_beside(&shared, id, scope));
                     }
                 }
                 () = raised(&mut hurrying), if !is_hurried => {
@@ -87,12 +89,23 @@ impl Driver {
         let shared = Arc::clone(&self.shared);
         shared.operations.begin(id);
         let rolling = Rolling::new(Arc::clone(&shared), id, self.ending.clone());
-        let outcome = match work {
-            Work::Start => rolling.start().await,
-            Work::Asked(Request::Reload(rebuild)) => rolling.reload(rebuild).await,
-            Work::Asked(Request::Restart(scope, rebuild)) => rolling.restart(&scope, rebuild).await,
-            Work::Asked(Request::Update(rebuild)) => update::run(&rolling, &mut self.memory, rebuild).await,
-            Work::Asked(Request::Stop(scope)) => return stop(&shared, id, scope).await,
+        let memory = &mut self.memory;
+        let outcome = or_panic(async {
+            match work {
+                Work::Start => rolling.start().await,
+                Work::Asked(Request::Reload(rebuild)) => rolling.reload(rebuild).await,
+                Work::Asked(Request::Restart(scope, rebuild)) => rolling.restart(&scope, rebuild).await,
+                Work::Asked(Request::Update(rebuild)) => update::run(&rolling, memory, rebuild).await,
+                Work::Asked(Request::Stop(scope)) => stop(&shared, id, scope).await,
+            }
+        })
+        .await;
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(failure) => {
+                rolling.give_up().await;
+                Err(failure)
+            }
         };
         finish(&shared, id, outcome);
     }
@@ -150,9 +163,15 @@ async fn kill_all(shared: &Shared) {
     }
 }
 
-/// Stops services, and says so in the operation's record.
-async fn stop(shared: &Shared, id: OperationId, scope: Scope) {
+/// A stop as an operation of its own, beside the one that runs.
+async fn stop_beside(shared: &Shared, id: OperationId, scope: Scope) {
     shared.operations.begin(id);
+    let outcome = or_panic(stop(shared, id, scope)).await.unwrap_or_else(Err);
+    finish(shared, id, outcome);
+}
+
+/// Stops services, and says so in the operation's record.
+async fn stop(shared: &Shared, id: OperationId, scope: Scope) -> Result<Outcome, Failure> {
     let services: Vec<Service> = shared
         .supervisor
         .services()
@@ -163,14 +182,24 @@ async fn stop(shared: &Shared, id: OperationId, scope: Scope) {
         })
         .collect();
     if let (Scope::One(name), true) = (&scope, services.is_empty()) {
-        return finish(shared, id, Err(Failure::UnknownService(name.clone())));
+        return Err(Failure::UnknownService(name.clone()));
     }
     let step = shared.operations.begin_step(id, crate::StepName::Stop, None);
     let count = shared.supervisor.stop(&services).await;
     // Files are served by the front itself: it learns here that it must not.
     shared.bridge.route(&shared.in_force());
     shared.operations.end_step(id, step, crate::StepState::Done, None);
-    finish(shared, id, Ok(Outcome::Stopped { count }));
+    Ok(Outcome::Stopped { count })
+}
+
+/// Runs `work`; its panic is a failure of the operation, and not the end of whoever runs it.
+async fn or_panic<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
+    AssertUnwindSafe(work).catch_unwind().await.map_err(|panic| {
+        let said = panic.downcast_ref::<&str>().copied();
+        let said = said.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        let said = said.unwrap_or("it gave no reason");
+        Failure::Internal(format!("the operation ended early: {said}; that is a defect of pmesh"))
+    })
 }
 
 fn finish(shared: &Shared, id: OperationId, outcome: Result<Outcome, Failure>) {
@@ -178,7 +207,26 @@ fn finish(shared: &Shared, id: OperationId, outcome: Result<Outcome, Failure>) {
         shared.operations.one(id).map_or("operation", |operation| OperationKind::as_str(operation.kind));
     match &outcome {
         Ok(_) => info!(operation = %id, kind, "done"),
+        Err(Failure::ShuttingDown) => info!(operation = %id, kind, "cancelled: the server ends"),
         Err(failure) => warn!(operation = %id, kind, %failure, "failed"),
     }
     shared.operations.end(id, outcome.map_err(Arc::new));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::or_panic;
+    use crate::Failure;
+
+    #[tokio::test]
+    async fn a_panic_is_the_failure_of_its_operation() {
+        assert_eq!(or_panic(async { 1 }).await.unwrap(), 1);
+        for message in ["as it is", "put together"] {
+            let failed = or_panic(async { panic!("{message}") }).await;
+            match failed {
+                Err(Failure::Internal(text)) => assert!(text.contains(message), "{text}"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
 }

@@ -8,7 +8,7 @@ use pmesh_supervisor::ServiceName;
 use tokio::sync::watch;
 
 use crate::{
-    Failure, Operation, OperationId, OperationKind, OperationState, Outcome, Request, Step, StepName,
+    Failure, Operation, OperationId, OperationKind, OperationState, Outcome, Request, Scope, Step, StepName,
     StepState,
 };
 
@@ -52,14 +52,17 @@ impl Operations {
         self.changes.subscribe()
     }
 
-    /// Puts a request in the queue, or finds the equal one that waits there already. None: it is full.
+    /// Puts a request in the queue, or finds the equal one that waits there already – unless it would
+    /// pass one whose order to it matters. None: it is full.
     pub(crate) fn enqueue(
         &self,
         request: Request,
         new_id: impl FnOnce() -> OperationId,
     ) -> Option<OperationId> {
         self.change(|inner| {
-            if let Some((id, _)) = inner.queue.iter().find(|(_, queued)| *queued == request) {
+            let mut behind =
+                inner.queue.iter().rev().take_while(|(_, queued)| !queued.is_ordered_with(&request));
+            if let Some((id, _)) = behind.find(|(_, queued)| *queued == request) {
                 return Some(*id);
             }
             if inner.queue.len() >= QUEUE_LIMIT {
@@ -84,10 +87,14 @@ impl Operations {
         }
     }
 
-    /// Takes the first request that `may_run`.
+    /// Takes the first request that `may_run` and passes none whose order to it matters.
     pub(crate) fn take(&self, may_run: impl Fn(&Request) -> bool) -> Option<(OperationId, Request)> {
         let mut inner = self.inner.lock();
-        let position = inner.queue.iter().position(|(_, request)| may_run(request))?;
+        let position = (0..inner.queue.len()).find(|&position| {
+            let request = &inner.queue[position].1;
+            may_run(request)
+                && !inner.queue.iter().take(position).any(|(_, before)| before.is_ordered_with(request))
+        })?;
         inner.queue.remove(position)
     }
 
@@ -102,7 +109,11 @@ impl Operations {
         self.change(|inner| {
             let now = SystemTime::now();
             if let Some(operation) = inner.find(id) {
-                operation.state = if outcome.is_ok() { OperationState::Done } else { OperationState::Failed };
+                operation.state = match outcome.as_ref().map_err(|failure| &**failure) {
+                    Ok(_) => OperationState::Done,
+                    Err(Failure::ShuttingDown) => OperationState::Cancelled,
+                    Err(_) => OperationState::Failed,
+                };
                 operation.ended = Some(now);
                 for step in operation.steps.iter_mut().filter(|step| step.state == StepState::Running) {
                     step.state = StepState::Failed;
@@ -176,6 +187,11 @@ impl Operations {
         });
     }
 
+    /// Whether nothing of it is still to come; none if there is none of this id.
+    pub(crate) fn has_ended(&self, id: OperationId) -> Option<bool> {
+        Some(self.inner.lock().find(id)?.state.has_ended())
+    }
+
     pub(crate) fn one(&self, id: OperationId) -> Option<Operation> {
         self.inner.lock().records.iter().find(|operation| operation.id == id).cloned()
     }
@@ -222,6 +238,20 @@ impl Operation {
 }
 
 impl Request {
+    /// Whether it matters which of the two runs first: they are about a service in common. Two of a kind
+    /// come to the same in either order.
+    fn is_ordered_with(&self, other: &Self) -> bool {
+        let about = |request: &Self| match request {
+            Self::Update(_) | Self::Reload(_) => Scope::All,
+            Self::Restart(scope, _) | Self::Stop(scope) => scope.clone(),
+        };
+        let have_one_in_common = match (about(self), about(other)) {
+            (Scope::One(one), Scope::One(another)) => one == another,
+            (Scope::All, _) | (_, Scope::All) => true,
+        };
+        self.kind() != other.kind() && have_one_in_common
+    }
+
     fn kind(&self) -> OperationKind {
         match self {
             Self::Update(_) => OperationKind::Update,
@@ -253,6 +283,42 @@ mod tests {
             Some(OperationId(4)),
             "its turn has come"
         );
+    }
+
+    fn stop(name: &str) -> Request {
+        Request::Stop(Scope::One(name.parse().unwrap()))
+    }
+
+    #[test]
+    fn nothing_joins_or_overtakes_past_another_request_for_the_same_service() {
+        let all = Request::Restart(Scope::All, Rebuild::Changed);
+        let reload = Request::Reload(Rebuild::Changed);
+        let rebuild = Request::Reload(Rebuild::Everything);
+        for (queued, asked, joins, is_taken) in [
+            (vec![stop("a")], stop("a"), true, true),
+            (vec![stop("a"), restart("b")], stop("a"), true, true),
+            (vec![stop("a"), stop("b")], stop("a"), true, true),
+            (vec![restart("a"), all.clone()], restart("a"), true, true),
+            (vec![reload.clone(), rebuild], reload.clone(), true, true),
+            (vec![stop("a"), restart("a")], stop("a"), false, true),
+            (vec![stop("a"), all], stop("a"), false, true),
+            (vec![restart("a"), stop("a")], restart("a"), false, true),
+            (vec![reload.clone(), restart("a")], reload.clone(), false, true),
+            (vec![reload.clone(), stop("b")], reload, false, true),
+            (vec![restart("b")], stop("a"), false, true),
+            (vec![restart("a")], stop("a"), false, false),
+            (vec![restart("a"), stop("b")], stop("a"), false, false),
+            (vec![restart("a")], Request::Stop(Scope::All), false, false),
+        ] {
+            let operations = Operations::new();
+            for (request, id) in queued.iter().zip(0..) {
+                operations.enqueue(request.clone(), || OperationId(id)).unwrap();
+            }
+            let id = operations.enqueue(asked.clone(), || OperationId(99)).unwrap();
+            assert_eq!(id != OperationId(99), joins, "{asked:?} behind {queued:?}");
+            let taken = operations.take(|request| *request == asked);
+            assert_eq!(taken.is_some(), is_taken, "{asked:?} out of {queued:?}");
+        }
     }
 
     #[test]

@@ -4,34 +4,32 @@ use std::time::{Duration, SystemTime};
 
 /// 2024-01-01T00:00:00Z, since the Unix epoch: where the ids begin.
 const EPOCH: Duration = Duration::from_hours(473_352);
-/// Bits for ids of one millisecond.
-const COUNTER_BITS: u32 = 12;
-/// Bits that tell the servers of a machine apart.
-const SERVER_BITS: u32 = 10;
+/// Bits of a pid: the kernel gives none above 2^22 (proc(5), `pid_max`).
+const PID_BITS: u32 = 22;
 
-/// Makes 64-bit ids: milliseconds since 2024-01-01 in the upper 42 bits, then 10 bits of the
-/// server's pid, then a counter. Each is greater than the one before, also when the clock goes back.
+/// Makes 64-bit ids: milliseconds since 2024-01-01 in the upper 42 bits, then the server's pid. Each is
+/// greater than the one before, also when the clock goes back, and unlike those of every other server of
+/// the machine (with the same pids: containers have their own).
 #[derive(Debug)]
 pub(crate) struct Ids {
-    server: u64,
-    /// The last id without the server's bits.
+    pid: u64,
+    /// The millisecond of the last id.
     last: u64,
 }
 
 impl Ids {
     /// For the server with this pid.
     pub(crate) fn new(pid: u32) -> Self {
-        Self { server: u64::from(pid) % (1 << SERVER_BITS), last: 0 }
+        Self { pid: u64::from(pid) % (1 << PID_BITS), last: 0 }
     }
 
     /// The next id at the time `now`.
     pub(crate) fn next(&mut self, now: SystemTime) -> u64 {
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().saturating_sub(EPOCH);
-        let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX >> 22);
-        // A millisecond that has run out of numbers borrows from the next one.
-        self.last = (self.last + 1).max(millis << COUNTER_BITS);
-        let (millis, counter) = (self.last >> COUNTER_BITS, self.last % (1 << COUNTER_BITS));
-        (millis << (COUNTER_BITS + SERVER_BITS)) | (self.server << COUNTER_BITS) | counter
+        let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX >> PID_BITS);
+        // A second id in one millisecond borrows the next one.
+        self.last = (self.last + 1).max(millis);
+        (self.last << PID_BITS) | self.pid
     }
 }
 
@@ -65,6 +63,8 @@ mod tests {
     #[test]
     fn two_servers_of_a_machine_make_different_ids() {
         let now = SystemTime::now();
-        assert_ne!(Ids::new(4711).next(now), Ids::new(4712).next(now));
+        for other in [4712, 4711 + 1024, 4711 + (1 << 21)] {
+            assert_ne!(Ids::new(4711).next(now), Ids::new(other).next(now));
+        }
     }
 }

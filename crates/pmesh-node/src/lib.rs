@@ -44,7 +44,7 @@ pub use history::{HISTORY_LIMIT, QUEUE_LIMIT};
 pub use node::{FETCH_LIMIT, Node, NodeParts, SubmitError};
 pub use operation::{
     Failure, Operation, OperationId, OperationKind, OperationState, Outcome, Rebuild, Request,
-    RolloutFailure, Scope, Step, StepName, StepState, Update,
+    RolloutFailure, Scope, Step, StepName, StepState, Update, in_one_line,
 };
 pub use state::{StateError, StateFolder};
 pub use view::{Metrics, Repository, ServiceType};

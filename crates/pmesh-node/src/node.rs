@@ -3,11 +3,14 @@
 use std::{
     fmt,
     future::Future,
+    panic::AssertUnwindSafe,
     path::{Path, PathBuf},
+    pin::pin,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use pmesh_manifest::{Manifest, Unsupported};
 use pmesh_proxy::Tables;
@@ -17,7 +20,8 @@ use pmesh_supervisor::{
     SupervisorSettings,
 };
 use pmesh_vcs::{Cancel, Vcs, VcsError};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, OwnedMutexGuard, watch};
+use tracing::error;
 
 use crate::{
     Metrics, Operation, OperationId, OperationKind, Repository, Request, Scope, ServiceType,
@@ -32,7 +36,7 @@ pub const FETCH_LIMIT: Duration = Duration::from_mins(1);
 
 /// What a node is made from.
 pub struct NodeParts {
-    /// The manifest's file; absolute. A reload reads it again.
+    /// The manifest's file; absolute, its folder without links. A reload reads it again.
     pub file: PathBuf,
     /// What it says now.
     pub manifest: Manifest,
@@ -93,8 +97,11 @@ pub(crate) struct Shared {
     /// The manifest in force.
     pub(crate) manifest: Mutex<Arc<Manifest>>,
     pub(crate) ids: Mutex<Ids>,
-    /// One fetch at a time.
-    pub(crate) fetching: tokio::sync::Mutex<()>,
+    /// One fetch or move of the work tree at a time.
+    vcs_turn: Arc<tokio::sync::Mutex<()>>,
+    /// One reader at a time waits for that turn: an update that has to go back waits for one fetch, and
+    /// not for everybody's.
+    readers_fetch: tokio::sync::Mutex<()>,
     sampler: Sampler,
     /// True when the server is asked to end.
     pub(crate) ending: watch::Sender<bool>,
@@ -106,10 +113,17 @@ pub(crate) struct Shared {
 }
 
 impl Node {
-    /// Returns the node and the task that drives it. The task's first operation is `start`; it ends
+    /// Returns the node and the task that drives it. The tables lead to the manifest's services from now
+    /// on; those that are not ready yet let requests wait. The task's first operation is `start`; it ends
     /// after [`shut_down`](Self::shut_down) and [`close`](Self::close), when every process has ended.
+    ///
+    /// # Panics
+    ///
+    /// The task, for a defect that no operation could answer for; every service has been stopped then.
     pub fn new(parts: NodeParts) -> (Self, impl Future<Output = ()> + Send) {
         let bridge = Bridge::new(parts.tables);
+        // Before the front accepts: requests that come before their service is ready wait for it.
+        bridge.route(&parts.manifest);
         let balancer: Arc<Bridge> = Arc::clone(&bridge);
         let (supervisor, supervising) =
             Supervisor::new(parts.supervisor, parts.spawner, parts.prober, balancer);
@@ -132,7 +146,8 @@ impl Node {
             requests: Notify::new(),
             manifest: Mutex::new(Arc::new(parts.manifest)),
             ids: Mutex::new(ids),
-            fetching: tokio::sync::Mutex::default(),
+            vcs_turn: Arc::default(),
+            readers_fetch: tokio::sync::Mutex::default(),
             sampler: Sampler::new(),
             ending: watch::Sender::new(false),
             closed: watch::Sender::new(false),
@@ -141,15 +156,25 @@ impl Node {
         });
         shared.operations.record(start, OperationKind::Start);
         let driver = Driver::new(Arc::clone(&shared), start, shutdown);
+        let node = Self(Arc::clone(&shared));
         let task = async move {
+            let driven = async {
+                // Unwound from here, the supervisor's task would be dropped, and what it supervises
+                // would run on without anybody.
+                let Err(panic) = AssertUnwindSafe(driver.run()).catch_unwind().await else { return };
+                error!("the driver of the node panicked; every service is stopped");
+                shared.ending.send_replace(true);
+                shared.supervisor.stop(&shared.supervisor.services()).await;
+                std::panic::resume_unwind(panic);
+            };
             // The driver ends when every service has stopped; the supervisor's task would wait for
             // the last handle, and whoever answers reads may hold one.
             tokio::select! {
-                () = driver.run() => {}
+                () = driven => {}
                 () = supervising => {}
             }
         };
-        (Self(shared), task)
+        (node, task)
     }
 
     /// The manifest's file that is served; absolute.
@@ -251,12 +276,25 @@ impl Node {
 
     /// Fetches what the remote has, within [`FETCH_LIMIT`]; changes nothing but the remote head.
     ///
+    /// Cancel-safe: dropped, it ends the fetch. So does the server's end.
+    ///
     /// # Errors
     ///
     /// Those of [`Vcs::fetch`].
     pub async fn fetch(&self) -> Result<(), VcsError> {
-        let _one_at_a_time = self.0.fetching.lock().await;
-        self.0.with_vcs(|vcs| vcs.fetch(FETCH_LIMIT, &Cancel::new())).await
+        let cancel = CancelOnDrop(Cancel::new());
+        let _one_reader = self.0.readers_fetch.lock().await;
+        let turn = self.0.vcs_turn().await;
+        let call = {
+            let cancel = cancel.0.clone();
+            self.0.with_vcs_in(turn, move |vcs| vcs.fetch(FETCH_LIMIT, &cancel))
+        };
+        let mut call = pin!(call);
+        tokio::select! {
+            result = &mut call => return result,
+            () = self.ending() => cancel.0.cancel(),
+        }
+        call.await
     }
 
     /// The table of client sessions.
@@ -279,9 +317,8 @@ impl Node {
     pub async fn operation_ended(&self, id: OperationId) -> Option<Operation> {
         let mut changes = self.0.operations.subscribe();
         loop {
-            let operation = self.operation(id)?;
-            if operation.state.has_ended() {
-                return Some(operation);
+            if self.0.operations.has_ended(id)? {
+                return self.operation(id);
             }
             changes.changed().await.ok()?;
         }
@@ -384,6 +421,26 @@ impl Shared {
         }
     }
 
+    /// Waits until no other call fetches or moves the work tree. Cancel-safe.
+    pub(crate) async fn vcs_turn(&self) -> VcsTurn {
+        Arc::clone(&self.vcs_turn).lock_owned().await
+    }
+
+    /// Runs a fetch or a move of the work tree. The turn ends with the call itself: a blocking call goes
+    /// on when its caller hangs up.
+    pub(crate) async fn with_vcs_in<T: Send + 'static>(
+        &self,
+        turn: VcsTurn,
+        call: impl FnOnce(&dyn Vcs) -> Result<T, VcsError> + Send + 'static,
+    ) -> Result<T, VcsError> {
+        self.with_vcs(move |vcs| {
+            let result = call(vcs);
+            drop(turn);
+            result
+        })
+        .await
+    }
+
     /// Runs something of the repository on a thread that may block.
     pub(crate) async fn with_vcs<T: Send + 'static>(
         &self,
@@ -391,7 +448,19 @@ impl Shared {
     ) -> Result<T, VcsError> {
         let vcs = self.vcs.clone().ok_or_else(|| VcsError::NotFound(self.file.clone()))?;
         let blocking = tokio::task::spawn_blocking(move || call(&*vcs));
-        blocking.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+        blocking.await.unwrap_or_else(|error| Err(VcsError::Defect { message: error.to_string() }))
+    }
+}
+
+/// The right to fetch or to move the work tree.
+pub(crate) type VcsTurn = OwnedMutexGuard<()>;
+
+/// Ends a call that nobody waits for any more.
+struct CancelOnDrop(Cancel);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
     }
 }
 

@@ -2,7 +2,9 @@
 //!
 //! The API, the command line and the log tell the same story because they read the same record.
 
-use std::{collections::BTreeMap, fmt, num::ParseIntError, str::FromStr, sync::Arc, time::SystemTime};
+use std::{
+    collections::BTreeMap, error::Error, fmt, num::ParseIntError, str::FromStr, sync::Arc, time::SystemTime,
+};
 
 use pmesh_manifest::{Mistakes, ReadError};
 use pmesh_supervisor::ServiceName;
@@ -99,7 +101,7 @@ pub enum OperationState {
     Done,
     /// It ended with a [`Failure`].
     Failed,
-    /// It was taken out of the queue, or ended early and went back.
+    /// The server's end took it out of the queue, or ended it early: it went back.
     Cancelled,
 }
 
@@ -289,7 +291,7 @@ pub enum Failure {
     },
     /// Services did not become ready.
     #[error("{}", .0.sentence())]
-    Rollout(RolloutFailure),
+    Rollout(Box<RolloutFailure>),
     /// No service of this name.
     #[error("no service \"{0}\" in the manifest")]
     UnknownService(ServiceName),
@@ -312,6 +314,8 @@ pub struct RolloutFailure {
     pub revisions: Option<(Revision, Revision)>,
     /// Whether everything is as it was before.
     pub rolled_back: bool,
+    /// Of an update: why the work tree could not go back, if it could not.
+    pub stuck: Option<String>,
 }
 
 impl RolloutFailure {
@@ -323,7 +327,28 @@ impl RolloutFailure {
             }
             text.push_str(&format!("service {service} failed: {reason}"));
         }
-        text.push_str(if self.rolled_back { "; everything is as it was before" } else { "" });
+        if self.rolled_back {
+            text.push_str("; everything is as it was before");
+        }
+        if let Some(reason) = &self.stuck {
+            let between = if text.is_empty() { "" } else { "; " };
+            text.push_str(&format!("{between}the work tree could not go back: {reason}"));
+        }
         text
     }
+}
+
+/// An error and its causes in one line: our texts leave the cause to `source`. What a cause says that
+/// the text has already is left out.
+pub fn in_one_line(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
 }

@@ -8,17 +8,21 @@ use std::{
     },
 };
 
+use futures_util::future::join_all;
 use pmesh_manifest::{Manifest, ReadError};
 use pmesh_supervisor::{
     RevisionFacts, RolloutEnd, RolloutPlan, RolloutStep, ServiceId, ServiceName, StepReport, Turn,
     rollout::Unity,
 };
+use pmesh_vcs::VcsError;
 use tokio::sync::watch;
 use tracing::warn;
 
 use crate::{
-    Failure, OperationId, Outcome, Rebuild, RolloutFailure, Scope, StepName, StepState, history::StepKey,
-    node::Shared,
+    Failure, OperationId, Outcome, Rebuild, RolloutFailure, Scope, StepName, StepState,
+    history::StepKey,
+    in_one_line,
+    node::{Shared, raised},
 };
 
 /// One operation under way.
@@ -27,11 +31,15 @@ pub(crate) struct Rolling {
     id: OperationId,
     /// Becomes true when the operation is to go back.
     pub(crate) cancelled: watch::Receiver<bool>,
+    /// How often each service had been stopped when the operation began.
+    stops: BTreeMap<ServiceName, u64>,
 }
 
 impl Rolling {
     pub(crate) fn new(shared: Arc<Shared>, id: OperationId, cancelled: watch::Receiver<bool>) -> Self {
-        Self { shared, id, cancelled }
+        let stops = shared.supervisor.services().into_iter();
+        let stops = stops.map(|service| (service.name().clone(), service.state().stops)).collect();
+        Self { shared, id, cancelled, stops }
     }
 
     pub(crate) fn begin_step(&self, name: StepName) -> StepKey {
@@ -42,12 +50,13 @@ impl Rolling {
         self.shared.operations.end_step(self.id, key, state, detail);
     }
 
-    /// The server's start: everything is started, and nothing goes back.
+    /// The server's start: everything is started, and nothing goes back unless the server is to end.
     pub(crate) async fn start(&self) -> Result<Outcome, Failure> {
         let manifest = self.shared.in_force();
-        // Requests that come before their service is ready wait for it.
-        self.shared.bridge.route(&manifest);
         let end = self.roll_out(&manifest, |_| true, Unity::Regardless, Rebuild::Changed, &|| {}).await;
+        if end.gave_up {
+            return Err(Failure::ShuttingDown);
+        }
         Ok(Outcome::Started { failed: end.failed })
     }
 
@@ -65,19 +74,20 @@ impl Rolling {
         let end = self.roll_out(&manifest, wanted, Unity::Each, rebuild, &|| {}).await;
         // A file service that was stopped is served again.
         self.shared.bridge.route(&manifest);
-        if self.is_cancelled() {
+        if end.gave_up {
             return Err(Failure::ShuttingDown);
         }
         let count = end.switched.len();
         if end.failed.is_empty() {
             return Ok(Outcome::Restarted { count });
         }
-        Err(Failure::Rollout(RolloutFailure {
+        Err(Failure::Rollout(Box::new(RolloutFailure {
             services: end.failed,
             restarted: Some(count),
             revisions: None,
             rolled_back: false,
-        }))
+            stuck: None,
+        })))
     }
 
     pub(crate) async fn reload(&self, rebuild: Rebuild) -> Result<Outcome, Failure> {
@@ -85,7 +95,7 @@ impl Rolling {
         let manifest = match self.read_manifest().await {
             Ok(manifest) => Arc::new(manifest),
             Err(failure) => {
-                self.end_step(step, StepState::Failed, None);
+                self.end_step(step, StepState::Failed, Some(in_one_line(&failure)));
                 return Err(failure);
             }
         };
@@ -94,21 +104,23 @@ impl Rolling {
         if !end.gave_up {
             return Ok(Outcome::Reloaded { failed: end.failed });
         }
-        self.shared.supervisor.revive(self.names()).await;
+        let was_cancelled = self.is_cancelled();
+        self.revive().await;
         self.forget_all_but(&self.shared.in_force()).await;
-        if self.is_cancelled() {
+        if was_cancelled {
             return Err(Failure::ShuttingDown);
         }
-        Err(Failure::Rollout(RolloutFailure {
+        Err(Failure::Rollout(Box::new(RolloutFailure {
             services: end.failed,
             restarted: None,
             revisions: None,
             rolled_back: true,
-        }))
+            stuck: None,
+        })))
     }
 
     /// The manifest as it is on disk.
-    async fn read_manifest(&self) -> Result<Manifest, Failure> {
+    pub(crate) async fn read_manifest(&self) -> Result<Manifest, Failure> {
         let (file, unsupported) = (self.shared.file.clone(), self.shared.unsupported);
         let read = tokio::task::spawn_blocking(move || pmesh_manifest::read(&file, unsupported));
         match read.await {
@@ -121,6 +133,30 @@ impl Rolling {
 
     pub(crate) fn is_cancelled(&self) -> bool {
         *self.cancelled.borrow()
+    }
+
+    /// Leaves what a defect has cut off in the middle: prepared runs end, and what was stopped or held
+    /// for them goes on.
+    pub(crate) async fn give_up(&self) {
+        let services = self.shared.supervisor.services();
+        join_all(services.iter().map(|service| async move {
+            service.abandon().await;
+            service.release().await;
+        }))
+        .await;
+        self.revive().await;
+        self.forget_all_but(&self.shared.in_force()).await;
+    }
+
+    /// Starts what was stopped for runs that were abandoned – but not where everything is about to be
+    /// stopped.
+    pub(crate) async fn revive(&self) {
+        let mut cancelled = self.cancelled.clone();
+        tokio::select! {
+            biased;
+            () = raised(&mut cancelled) => {}
+            () = self.shared.supervisor.revive(self.names()) => {}
+        }
     }
 
     fn names(&self) -> Vec<ServiceName> {
@@ -161,10 +197,12 @@ impl Rolling {
         rebuild: Rebuild,
         before_first_switch: &(dyn Fn() + Send + Sync),
     ) -> RolloutEnd {
+        let revision = self.revision(manifest).await;
+        // Nothing is awaited from here to the rollout, which watches for stops itself.
         let turns = manifest
             .services
             .iter()
-            .filter(|service| wanted(&service.spec.name))
+            .filter(|service| wanted(&service.spec.name) && !self.was_stopped_since(&service.spec.name))
             .map(|service| Turn { id: ServiceId(self.shared.new_id()), spec: service.spec.clone() })
             .collect();
         let plan = RolloutPlan {
@@ -174,7 +212,7 @@ impl Rolling {
                 Rebuild::Changed => pmesh_supervisor::Rebuild::IfChanged,
                 Rebuild::Everything => pmesh_supervisor::Rebuild::Always,
             },
-            revision: self.revision().await,
+            revision,
         };
         let report = |service: &ServiceName, step: RolloutStep, report: StepReport| {
             if (step, &report) == (RolloutStep::Switch, &StepReport::Begun) {
@@ -183,6 +221,12 @@ impl Rolling {
             self.record(service, step, report);
         };
         self.shared.supervisor.roll_out(&plan, self.cancelled.clone(), &report).await
+    }
+
+    /// Whether a stop that was asked for after the operation has ended the service's part of it.
+    fn was_stopped_since(&self, name: &ServiceName) -> bool {
+        let stops = self.shared.supervisor.service(name).map(|service| service.state().stops);
+        stops.is_some_and(|stops| self.stops.get(name).is_some_and(|&before| stops != before))
     }
 
     fn record(&self, service: &ServiceName, step: RolloutStep, report: StepReport) {
@@ -207,32 +251,21 @@ impl Rolling {
         }
     }
 
-    /// What instances are told of the work tree: nothing where there is no repository.
-    async fn revision(&self) -> RevisionFacts {
+    /// What instances are told of the work tree: of a revision nothing where there is no repository.
+    async fn revision(&self, manifest: &Manifest) -> RevisionFacts {
+        let root = manifest.root.clone();
         match self.shared.with_vcs(<dyn pmesh_vcs::Vcs>::head).await {
             Ok(head) => RevisionFacts {
+                root,
                 commit: head.commit.map(|commit| commit.to_string()),
                 branch: Some(head.branch.to_string()),
             },
-            Err(pmesh_vcs::VcsError::NotFound(_)) => RevisionFacts::default(),
             Err(error) => {
-                warn!(%error, "the services are not told of the revision");
-                RevisionFacts::default()
+                if !matches!(error, VcsError::NotFound(_)) {
+                    warn!(error = in_one_line(&error), "the services are not told of the revision");
+                }
+                RevisionFacts { root, ..RevisionFacts::default() }
             }
         }
-    }
-
-    /// The failure for a rollout of an update.
-    pub(crate) fn failed(
-        services: BTreeMap<ServiceName, String>,
-        revisions: (pmesh_vcs::Revision, pmesh_vcs::Revision),
-        rolled_back: bool,
-    ) -> Failure {
-        Failure::Rollout(RolloutFailure {
-            services,
-            restarted: None,
-            revisions: Some(revisions),
-            rolled_back,
-        })
     }
 }

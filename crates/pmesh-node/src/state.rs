@@ -48,12 +48,15 @@ pub enum StateError {
 }
 
 impl StateFolder {
-    /// Opens the folder, and makes it (0700, with its parents) if it is not there.
+    /// Opens the folder, and makes it (0700, with its parents) if it is not there. Its parents may be
+    /// reached through links, the folder itself may not, however its path is written.
     ///
     /// # Errors
     ///
     /// [`StateError`]; nothing is changed but for parents that were made.
     pub fn open(path: &Path) -> Result<Self, StateError> {
+        // A slash at the end would follow a link (path_resolution(7)).
+        let path = &path.components().collect::<PathBuf>();
         let io_error = |source| StateError::Io { path: path.to_owned(), source };
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(io_error)?;
@@ -78,6 +81,8 @@ impl StateFolder {
             std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o700);
             fs::set_permissions(path, permissions).map_err(io_error)?;
         }
+        // What is derived from it is compared with paths that others found in their own way.
+        let path = &path.canonicalize().map_err(io_error)?;
         let lock = Self::lock(path)?;
         let logs = path.join("logs");
         match DirBuilder::new().mode(0o700).create(&logs) {
@@ -117,7 +122,7 @@ impl StateFolder {
         Ok(file)
     }
 
-    /// The folder.
+    /// The folder, absolute and without links.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -125,11 +130,6 @@ impl StateFolder {
     /// The folder of the services' logs.
     pub fn logs(&self) -> PathBuf {
         self.path.join("logs")
-    }
-
-    /// Where the API's Unix socket is by default.
-    pub fn socket(&self) -> PathBuf {
-        self.path.join("api.sock")
     }
 }
 
@@ -169,6 +169,22 @@ mod tests {
         let (real, link) = (folder.path().join("real"), folder.path().join("link"));
         fs::create_dir(&real).unwrap();
         symlink(&real, &link).unwrap();
-        assert!(matches!(StateFolder::open(&link), Err(StateError::Unsafe { what: "a link", .. })));
+        for way in ["link", "link/", "link/.", "./link//"] {
+            let opened = StateFolder::open(&folder.path().join(way));
+            assert!(matches!(opened, Err(StateError::Unsafe { what: "a link", .. })), "{way}: {opened:?}");
+        }
+    }
+
+    #[test]
+    fn its_path_is_absolute_and_without_links_whatever_way_it_was_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let (real, link) = (folder.path().join("real"), folder.path().join("link"));
+        fs::create_dir(&real).unwrap();
+        symlink(&real, &link).unwrap();
+        let expected = real.canonicalize().unwrap().join("state");
+        for way in ["link/state", "real/../real/state", "real/state/"] {
+            let state = StateFolder::open(&folder.path().join(way)).unwrap();
+            assert_eq!((state.path(), state.logs()), (&*expected, expected.join("logs")), "{way}");
+        }
     }
 }

@@ -26,6 +26,8 @@ pub struct TestNode {
     pub spawner: FakeSpawner,
     /// What probes them.
     pub prober: FakeProber,
+    /// The tables that a front would serve from.
+    pub tables: Tables,
     task: JoinHandle<()>,
 }
 
@@ -65,26 +67,20 @@ impl TestNode {
         let (spawner, prober) = (FakeSpawner::new(), FakeProber::new());
         let logs = LogFolder::open(&folder.join("logs"), LogLimits::default())
             .expect("the folder of the logs can be made");
+        let tables =
+            Tables::new(Arc::new(Sessions::new(&SessionLimits::default())), TrustedProxies::default());
         let parts = NodeParts {
-            supervisor: SupervisorSettings {
-                root: manifest.root.clone(),
-                logs,
-                env: BTreeMap::new(),
-                limits: Limits::default(),
-            },
+            supervisor: SupervisorSettings { logs, env: BTreeMap::new(), limits: Limits::default() },
             file,
             manifest,
             unsupported: Unsupported::Refuse,
             vcs: has_repository.then(|| Arc::new(vcs.clone()) as Arc<dyn Vcs>),
             spawner: Arc::new(spawner.clone()),
             prober: Arc::new(prober.clone()),
-            tables: Tables::new(
-                Arc::new(Sessions::new(&SessionLimits::default())),
-                TrustedProxies::default(),
-            ),
+            tables: tables.clone(),
         };
         let (node, task) = Node::new(parts);
-        Self { node, vcs, spawner, prober, task: tokio::spawn(task) }
+        Self { node, vcs, spawner, prober, tables, task: tokio::spawn(task) }
     }
 
     /// The handle to it, for what is built on it.

@@ -7,16 +7,16 @@ use pmesh_vcs::{Cancel, CommitId, Relation, Revision, VcsError};
 use tracing::{error, info};
 
 use crate::{
-    Failure, Outcome, Rebuild, StepName, StepState, Update,
-    node::{FETCH_LIMIT, raised},
+    Failure, Outcome, Rebuild, RolloutFailure, StepName, StepState, Update, in_one_line,
+    node::{FETCH_LIMIT, VcsTurn, raised},
     rolling::Rolling,
 };
 
 /// What is remembered from one update to the next.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
-    /// A commit that is checked out although not every service became ready on it: an update that
-    /// finds nothing new tries it again.
+    /// A commit that is checked out although not every service runs from it: an update that finds
+    /// nothing new tries it again.
     unfinished: Option<CommitId>,
 }
 
@@ -36,14 +36,12 @@ pub(crate) async fn run(
     }
     let (from, to, relation) = step(rolling, StepName::Fetch, fetch(rolling)).await?;
     let same = |ahead, failed| Outcome::Updated(Update { from: from.clone(), to: to.clone(), ahead, failed });
+    let unfinished = memory.unfinished.is_some() && memory.unfinished == to.commit;
     let target = match relation {
-        Relation::Same => {
-            let unfinished = memory.unfinished.is_some() && memory.unfinished == to.commit;
-            if rebuild == Rebuild::Changed && !unfinished {
-                return Ok(same(None, BTreeMap::default()));
-            }
-            None
+        Relation::Same if rebuild == Rebuild::Changed && !unfinished => {
+            return Ok(same(None, BTreeMap::default()));
         }
+        Relation::Same => None,
         Relation::Ahead { by } => {
             let stays = Revision { branch: to.branch.clone(), ..from.clone() };
             return Ok(Outcome::Updated(Update {
@@ -60,6 +58,8 @@ pub(crate) async fn run(
     };
     let manifest = match &target {
         Some(commit) => Arc::new(step(rolling, StepName::Check, manifest_of(rolling, commit)).await?),
+        // What is in force may be the manifest of the commit before it.
+        None if unfinished => Arc::new(step(rolling, StepName::Check, rolling.read_manifest()).await?),
         None => Arc::clone(&old),
     };
     if rolling.is_cancelled() {
@@ -68,11 +68,12 @@ pub(crate) async fn run(
 
     let held = rolling.shared.supervisor.services();
     if let Some(commit) = &target {
+        let turn = vcs_turn(rolling).await?;
         for service in &held {
             service.hold().await;
         }
         let commit = commit.clone();
-        let moved = rolling.shared.with_vcs(move |vcs| vcs.check_out(&commit));
+        let moved = rolling.shared.with_vcs_in(turn, move |vcs| vcs.check_out(&commit));
         if let Err(failure) = step(rolling, StepName::CheckOut, async { Ok(moved.await?) }).await {
             release(&held).await;
             return Err(failure);
@@ -85,26 +86,35 @@ pub(crate) async fn run(
         return Ok(same(None, end.failed));
     }
 
-    let mut services = end.failed;
-    let mut rolled_back = true;
-    if let (Some(_), Some(before)) = (&target, from.commit.clone()) {
+    let was_cancelled = rolling.is_cancelled();
+    let mut stuck = None;
+    if let (Some(tried), Some(before)) = (target.clone(), from.commit.clone()) {
         info!(to = %before, "the rollout failed: the work tree goes back");
-        let back = rolling.shared.with_vcs(move |vcs| vcs.check_out(&before));
+        // A fetch of somebody else ends within its limit.
+        let turn = rolling.shared.vcs_turn().await;
+        let back = rolling.shared.with_vcs_in(turn, move |vcs| vcs.go_back(&tried, &before));
         if let Err(failure) = step(rolling, StepName::RollBack, async { Ok(back.await?) }).await {
-            error!(%failure, "the work tree could not go back");
-            rolled_back = false;
-            for reason in services.values_mut() {
-                reason.push_str(&format!("; and the work tree could not go back: {failure}"));
-            }
+            let reason = in_one_line(&failure);
+            error!(reason, "the work tree could not go back");
+            stuck = Some(reason);
         }
     }
+    if target.is_none() || stuck.is_some() {
+        memory.unfinished.clone_from(&to.commit);
+    }
     release(&held).await;
-    rolling.shared.supervisor.revive(held.iter().map(|service| service.name().clone())).await;
+    rolling.revive().await;
     rolling.forget_all_but(&old).await;
-    if rolling.is_cancelled() {
+    if was_cancelled && stuck.is_none() {
         return Err(Failure::ShuttingDown);
     }
-    Err(Rolling::failed(services, (from, to), rolled_back))
+    Err(Failure::Rollout(Box::new(RolloutFailure {
+        services: end.failed,
+        restarted: None,
+        revisions: Some((from, to)),
+        rolled_back: stuck.is_none(),
+        stuck,
+    })))
 }
 
 async fn release(held: &[pmesh_supervisor::Service]) {
@@ -123,18 +133,28 @@ async fn step<T>(
     let result = work.await;
     match &result {
         Ok(_) => rolling.end_step(key, StepState::Done, None),
-        Err(failure) => rolling.end_step(key, StepState::Failed, Some(failure.to_string())),
+        Err(failure) => rolling.end_step(key, StepState::Failed, Some(in_one_line(failure))),
     }
     result
+}
+
+/// Waits until nobody else fetches – as long as the operation is wanted.
+async fn vcs_turn(rolling: &Rolling) -> Result<VcsTurn, Failure> {
+    let mut cancelled = rolling.cancelled.clone();
+    tokio::select! {
+        turn = rolling.shared.vcs_turn() => Ok(turn),
+        () = raised(&mut cancelled) => Err(Failure::ShuttingDown),
+    }
 }
 
 /// Asks the remote; answers with the head, the remote head and how they stand to each other.
 async fn fetch(rolling: &Rolling) -> Result<(Revision, Revision, Relation), Failure> {
     let cancel = Cancel::new();
     let mut cancelled = rolling.cancelled.clone();
+    let turn = vcs_turn(rolling).await?;
     let call = {
         let cancel = cancel.clone();
-        rolling.shared.with_vcs(move |vcs| {
+        rolling.shared.with_vcs_in(turn, move |vcs| {
             let tree = vcs.work_tree()?;
             if let Some(operation) = tree.in_progress {
                 return Err(VcsError::InProgress { operation });
@@ -156,7 +176,6 @@ async fn fetch(rolling: &Rolling) -> Result<(Revision, Revision, Relation), Fail
             Ok((head, remote, relation))
         })
     };
-    let _one_at_a_time = rolling.shared.fetching.lock().await;
     let mut call = std::pin::pin!(call);
     tokio::select! {
         result = &mut call => return Ok(result?),
@@ -171,18 +190,17 @@ async fn fetch(rolling: &Rolling) -> Result<(Revision, Revision, Relation), Fail
 /// Reads and validates the manifest of a commit, out of the object database.
 async fn manifest_of(rolling: &Rolling, commit: &CommitId) -> Result<Manifest, Failure> {
     let (file, unsupported) = (rolling.shared.file.clone(), rolling.shared.unsupported);
-    let commit = commit.clone();
-    let found = rolling
+    let wanted = commit.clone();
+    let text = rolling
         .shared
         .with_vcs(move |vcs| {
-            let inside = file.strip_prefix(vcs.root()).unwrap_or(&file).to_owned();
-            Ok((vcs.file(&commit, &inside)?, file, commit))
+            // Discovered from this very file, the repository has it below its top.
+            let Ok(inside) = file.strip_prefix(vcs.root()) else { return Err(VcsError::NotFound(file)) };
+            vcs.file(&wanted, inside)
         })
         .await?;
-    let (Some(text), file, _) = found else {
-        let (_, file, commit) = found;
-        return Err(Failure::ManifestMissing { file, commit });
-    };
+    let file = rolling.shared.file.clone();
+    let Some(text) = text else { return Err(Failure::ManifestMissing { file, commit: commit.clone() }) };
     let folder = file.parent().unwrap_or(&file);
     let shown = file.file_name().map_or(file.as_path(), std::path::Path::new);
     let source = Source { text: &text, file: shown, folder };

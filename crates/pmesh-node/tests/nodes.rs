@@ -1,8 +1,30 @@
 //! Nodes on fakes, from outside.
 
-use pmesh_node::{Outcome, Rebuild, Request, Scope, testing::TestNode};
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+};
+
+use pmesh_node::{Failure, Operation, OperationState, Outcome, Rebuild, Request, Scope, testing::TestNode};
+use pmesh_proxy::{Front, FrontLimits};
+use pmesh_supervisor::Exit;
+use pmesh_vcs::{
+    Vcs, VcsError,
+    testing::{Call, FakeVcs},
+};
 
 const MANIFEST: &str = "services:\n  job: !App\n    run: work\n    background: true\n";
+const UPDATE: Request = Request::Update(Rebuild::Changed);
+
+/// Asks for a change and waits for its end.
+async fn run(node: &TestNode, request: Request) -> Operation {
+    let id = node.submit(request).unwrap();
+    node.operation_ended(id).await.unwrap()
+}
+
+fn failure(operation: &Operation) -> &Failure {
+    operation.outcome.as_ref().unwrap().as_ref().unwrap_err()
+}
 
 #[tokio::test]
 async fn two_nodes_live_in_one_process_and_know_nothing_of_each_other() {
@@ -19,4 +41,239 @@ async fn two_nodes_live_in_one_process_and_know_nothing_of_each_other() {
     let id = other.submit(Request::Restart(Scope::All, Rebuild::Changed)).unwrap();
     assert!(other.operation_ended(id).await.unwrap().outcome.unwrap().is_ok());
     assert!(one.services().is_empty());
+}
+
+#[tokio::test]
+async fn a_defect_of_the_repository_fails_the_operation_and_costs_no_service() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = TestNode::start(folder.path(), MANIFEST).await;
+    node.vcs.panic();
+    let update = run(&node, UPDATE).await;
+    assert!(matches!(failure(&update), Failure::Vcs(VcsError::Defect { .. })), "{update:?}");
+    assert!(matches!(node.repository().await, Err(VcsError::Defect { .. })));
+    assert_eq!(node.spawner.running().len(), 1);
+    let restart = run(&node, Request::Restart(Scope::All, Rebuild::Changed)).await;
+    assert_eq!(restart.state, OperationState::Done);
+}
+
+/// The manifest with another program.
+fn with_program(program: &str) -> String {
+    MANIFEST.replace("work", program)
+}
+
+/// A node whose programs called `broken` end as soon as they start.
+async fn node_at(folder: &std::path::Path) -> TestNode {
+    let node = TestNode::start(folder, MANIFEST).await;
+    node.spawner.exit_at_start("broken", Exit::Code(1));
+    node
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_that_fails_goes_back_over_what_was_written_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = node_at(folder.path()).await;
+    node.vcs.push_files("b2", [("pm3.yml", with_program("broken")), ("asset.js", "1".to_owned())]);
+    let id = node.submit(UPDATE).unwrap();
+    node.spawner.wait_for_launches(2).await;
+    std::fs::write(folder.path().join("asset.js"), "rewritten").unwrap();
+    let update = node.operation_ended(id).await.unwrap();
+    let Failure::Rollout(rollout) = failure(&update) else { panic!("{update:?}") };
+    assert!(rollout.rolled_back, "{rollout:?}");
+    assert_eq!(node.vcs.head().unwrap().commit, Some(FakeVcs::commit_id(TestNode::COMMIT)));
+    assert_eq!(std::fs::read_to_string(folder.path().join("pm3.yml")).unwrap(), MANIFEST);
+    assert!(!folder.path().join("asset.js").exists());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_whose_work_tree_could_not_go_back_says_so_and_is_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = node_at(folder.path()).await;
+    node.vcs.push_files("b2", [("pm3.yml", with_program("broken"))]);
+    let id = node.submit(UPDATE).unwrap();
+    node.spawner.wait_for_launches(2).await;
+    node.vcs.fail_check_outs(Some("the disk is full"));
+    let update = node.operation_ended(id).await.unwrap();
+    let Failure::Rollout(rollout) = failure(&update) else { panic!("{update:?}") };
+    assert!(!rollout.rolled_back);
+    assert!(failure(&update).to_string().contains("the disk is full"), "{}", failure(&update));
+
+    node.vcs.fail_check_outs(None);
+    let again = run(&node, UPDATE).await;
+    assert!(matches!(failure(&again), Failure::Rollout(_)), "{again:?}");
+    node.spawner.start_normally("broken");
+    let at_last = run(&node, UPDATE).await;
+    assert_eq!(at_last.state, OperationState::Done);
+    let running = node.spawner.running();
+    assert_eq!(node.spawner.launches()[running[0]].program, "broken", "the commit's own manifest");
+    let launches = node.spawner.launches().len();
+    assert_eq!(run(&node, UPDATE).await.state, OperationState::Done);
+    assert_eq!(node.spawner.launches().len(), launches, "nothing is left to be done");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invalidate_that_failed_is_tried_again_by_the_next_update() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = TestNode::start(folder.path(), MANIFEST).await;
+    node.spawner.fail_spawn("work", 2);
+    let failed = run(&node, Request::Update(Rebuild::Everything)).await;
+    assert!(matches!(failure(&failed), Failure::Rollout(_)), "{failed:?}");
+    node.spawner.start_normally("work");
+    let before = node.services();
+    assert_eq!(run(&node, UPDATE).await.state, OperationState::Done);
+    assert_ne!(node.services(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_does_not_hide_that_the_work_tree_could_not_go_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = node_at(folder.path()).await;
+    node.vcs.push_files("b2", [("pm3.yml", with_program("slow"))]);
+    node.spawner.fail_spawn("slow", 11);
+    let id = node.submit(UPDATE).unwrap();
+    node.spawner.wait_for_failures(1).await;
+    node.vcs.fail_check_outs(Some("the disk is full"));
+    node.shut_down();
+    let update = node.operation_ended(id).await.unwrap();
+    assert!(failure(&update).to_string().contains("the disk is full"), "{update:?}");
+}
+
+/// Waits on a thread of its own until so many fetches have begun.
+async fn fetches(node: &TestNode, count: usize) {
+    let vcs = node.vcs.clone();
+    tokio::task::spawn_blocking(move || vcs.wait_for_fetches(count)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_fetch_whose_client_hangs_up_ends_and_nothing_else_is_done_to_the_repository_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = TestNode::start(folder.path(), MANIFEST).await;
+    node.vcs.hang();
+    let handle = node.handle();
+    let client = tokio::spawn(async move { handle.fetch().await });
+    fetches(&node, 1).await;
+    let update = node.submit(UPDATE).unwrap();
+    client.abort();
+    assert!(client.await.unwrap_err().is_cancelled());
+    fetches(&node, 2).await;
+    node.vcs.go_online();
+    assert_eq!(node.operation_ended(update).await.unwrap().state, OperationState::Done);
+}
+
+#[tokio::test]
+async fn the_servers_end_is_heard_by_an_update_that_waits_for_a_fetch_and_by_the_fetch() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = TestNode::start(folder.path(), MANIFEST).await;
+    node.vcs.hang();
+    let handle = node.handle();
+    let client = tokio::spawn(async move { handle.fetch().await });
+    fetches(&node, 1).await;
+    let update = node.submit(UPDATE).unwrap();
+    node.shut_down();
+    assert!(matches!(failure(&node.operation_ended(update).await.unwrap()), Failure::ShuttingDown));
+    assert!(matches!(client.await.unwrap(), Err(VcsError::Cancelled)));
+}
+
+#[tokio::test]
+async fn the_front_knows_every_service_before_anything_has_started() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("site")).unwrap();
+    std::fs::write(folder.path().join("site/index.html"), "hello").unwrap();
+    let manifest = "services:\n  site: !FS\nserver:\n  _:\n    router:\n      - site\n";
+    // Nothing is awaited here, so the node's task has not run.
+    let node = TestNode::without_repository(folder.path(), manifest);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let front = Front::serve(vec![listener], node.tables.clone(), FrontLimits::default(), None).unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("hello"), "{answer}");
+    drop(front);
+}
+
+#[tokio::test]
+async fn a_stop_does_not_overtake_the_restart_of_its_service() {
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = "services:\n  web: !App\n    root: .\n    run: work\n  job: !App\n    root: .\n    run: work\n    \
+                    background: true\n";
+    let node = TestNode::start(folder.path(), manifest).await;
+    let one = |name: &str| Scope::One(name.parse().unwrap());
+    node.prober.hold(true);
+    let web = node.submit(Request::Restart(one("web"), Rebuild::Changed)).unwrap();
+    node.spawner.wait_for_launches(3).await;
+    node.submit(Request::Restart(one("job"), Rebuild::Changed)).unwrap();
+    let stop = node.submit(Request::Stop(one("job"))).unwrap();
+    let other = run(&node, Request::Stop(one("web"))).await;
+    assert_eq!(other.state, OperationState::Done, "that of another service does not wait");
+    assert_eq!(node.operation_ended(web).await.unwrap().state, OperationState::Done);
+    node.operation_ended(stop).await.unwrap();
+    assert!(node.services().is_empty(), "{:?}", node.services());
+}
+
+#[tokio::test]
+async fn what_the_servers_end_has_ended_is_cancelled_and_the_start_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = "services:\n  web: !App\n    root: .\n    run: work\n";
+    let node = TestNode::without_repository(folder.path(), manifest);
+    node.prober.hold(true);
+    let restart = node.submit(Request::Restart(Scope::All, Rebuild::Changed)).unwrap();
+    node.spawner.wait_for_launches(1).await;
+    let start = node.operations().last().unwrap().id;
+    node.shut_down();
+    for id in [start, restart] {
+        let operation = node.operation_ended(id).await.unwrap();
+        assert_eq!(operation.state, OperationState::Cancelled, "{operation:?}");
+        assert!(matches!(failure(&operation), Failure::ShuttingDown));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_about_to_end_is_not_revived_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = TestNode::start(folder.path(), MANIFEST).await;
+    std::fs::write(folder.path().join("pm3.yml"), with_program("slow")).unwrap();
+    let id = node.submit(Request::Reload(Rebuild::Changed)).unwrap();
+    node.spawner.wait_for_launches(2).await;
+    node.shut_down();
+    assert_eq!(node.operation_ended(id).await.unwrap().state, OperationState::Cancelled);
+    assert_eq!(node.spawner.launches().len(), 2, "the old run is not started again");
+}
+
+#[tokio::test]
+async fn instances_are_told_the_root_of_the_manifest_in_force() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("other")).unwrap();
+    let node = TestNode::start(folder.path(), MANIFEST).await;
+    std::fs::write(folder.path().join("pm3.yml"), format!("root: other\n{MANIFEST}")).unwrap();
+    let reload = run(&node, Request::Reload(Rebuild::Changed)).await;
+    assert_eq!(reload.state, OperationState::Done, "{reload:?}");
+    let root = |nth: usize| node.spawner.launches()[nth].env[std::ffi::OsStr::new("PM3_ROOT")].clone();
+    let canonical = folder.path().canonicalize().unwrap();
+    assert_eq!((root(0), root(1)), (canonical.clone().into(), canonical.join("other").into()));
+}
+
+#[tokio::test]
+async fn an_update_waits_for_one_fetch_and_not_for_those_of_all_readers() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = TestNode::start(folder.path(), MANIFEST).await;
+    node.vcs.hang();
+    let reader = || {
+        let handle = node.handle();
+        tokio::spawn(async move { handle.fetch().await })
+    };
+    let first = reader();
+    fetches(&node, 1).await;
+    let others = [reader(), reader()];
+    let update = node.submit(UPDATE).unwrap();
+    while node.operation(update).unwrap().steps.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    first.abort();
+    fetches(&node, 2).await;
+    for other in &others {
+        other.abort();
+    }
+    node.vcs.go_online();
+    assert_eq!(node.operation_ended(update).await.unwrap().state, OperationState::Done);
+    assert_eq!(node.vcs.calls().iter().filter(|call| **call == Call::Fetch).count(), 2);
 }

@@ -25,7 +25,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
     app.background = true;
 
     let settings = SupervisorSettings {
-        root: here.clone(),
         logs: LogFolder::open(&here, LogLimits::default())?,
         env: env::vars_os().collect(),
         limits: Limits::default(),
@@ -38,7 +37,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         turns: vec![Turn { id: ServiceId(1), spec }],
         unity: Unity::Regardless,
         rebuild: Rebuild::IfChanged,
-        revision: RevisionFacts::default(),
+        revision: RevisionFacts { root: here, ..RevisionFacts::default() },
     };
     let (_never, not_cancelled) = tokio::sync::watch::channel(false);
     supervisor.roll_out(&plan, not_cancelled, &|_, step, report| println!("{step:?}: {report:?}")).await;

@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     ffi::OsString,
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -22,8 +21,6 @@ use crate::{
 pub(crate) struct Surroundings {
     /// The server's own environment.
     pub(crate) env: BTreeMap<OsString, OsString>,
-    /// The project's root (`PM3_ROOT`).
-    pub(crate) root: PathBuf,
     pub(crate) logs: LogFolder,
     pub(crate) ports: Ports,
 }
@@ -52,12 +49,12 @@ impl Context {
         wishes: watch::Receiver<Wish>,
     ) -> Result<Option<Build>, BuildError> {
         let ServiceKind::App(app) = &spec.kind else { return Ok(None) };
-        let Surroundings { env, root, logs, .. } = &self.surroundings;
+        let Surroundings { env, logs, .. } = &self.surroundings;
         let facts = ServiceFacts {
             service: &spec.name,
             commit: revision.commit.as_deref(),
             branch: revision.branch.as_deref(),
-            root,
+            root: &revision.root,
             build: None,
         };
         let (env, log) = (command_environment(env, app, &facts), logs.log(&app.log));

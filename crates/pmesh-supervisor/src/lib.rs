@@ -18,7 +18,6 @@
 //! # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(async {
 //! let folder = tempfile::tempdir().unwrap();
 //! let settings = SupervisorSettings {
-//!     root: folder.path().to_owned(),
 //!     logs: LogFolder::open(folder.path(), LogLimits::default()).unwrap(),
 //!     env: BTreeMap::new(),
 //!     limits: Limits::default(),
@@ -37,7 +36,7 @@
 //!     turns: vec![Turn { id: ServiceId(1), spec }],
 //!     unity: Unity::Regardless,
 //!     rebuild: Rebuild::IfChanged,
-//!     revision: RevisionFacts::default(),
+//!     revision: RevisionFacts { root: folder.path().to_owned(), ..RevisionFacts::default() },
 //! };
 //! let never = tokio::sync::watch::channel(false).1;
 //! supervisor.roll_out(&plan, never, &|_, _, _| {}).await;

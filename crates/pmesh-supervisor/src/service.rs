@@ -3,7 +3,7 @@
 use std::{
     fmt,
     net::SocketAddr,
-    path::Path,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -29,13 +29,13 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// What its processes are told of themselves, in the project at `root`.
-    pub(crate) fn facts<'a>(&'a self, root: &'a Path) -> ServiceFacts<'a> {
+    /// What its processes are told of themselves.
+    pub(crate) fn facts(&self) -> ServiceFacts<'_> {
         ServiceFacts {
             service: &self.spec.name,
             commit: self.revision.commit.as_deref(),
             branch: self.revision.branch.as_deref(),
-            root,
+            root: &self.revision.root,
             build: self.build.as_ref().map(Build::id),
         }
     }
@@ -61,6 +61,8 @@ impl Plan {
 /// What instances are told of the work tree that they run from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RevisionFacts {
+    /// The project's root (`PM3_ROOT`).
+    pub root: PathBuf,
     /// The commit in full.
     pub commit: Option<String>,
     /// The branch.

@@ -29,7 +29,7 @@ pub(crate) fn run(
     context: Arc<Context>,
     wishes: watch::Receiver<Wish>,
 ) -> BoxFuture<'static, ()> {
-    let env = command_environment(&context.surroundings.env, spec, &plan.facts(&context.surroundings.root));
+    let env = command_environment(&context.surroundings.env, spec, &plan.facts());
     let launches: Vec<Launch> = spec
         .shutdown
         .iter()

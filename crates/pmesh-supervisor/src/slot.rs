@@ -256,7 +256,7 @@ impl Slot {
         let env = instance_environment(
             &surroundings.env,
             spec,
-            &plan.facts(&surroundings.root),
+            &plan.facts(),
             self.number,
             port.as_ref().map(Port::number),
         );

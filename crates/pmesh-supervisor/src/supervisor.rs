@@ -6,7 +6,6 @@ use std::{
     ffi::OsString,
     fmt,
     future::Future,
-    path::PathBuf,
     sync::{Arc, atomic::AtomicU64},
 };
 
@@ -33,8 +32,6 @@ use crate::{
 /// What a supervisor is made from.
 #[derive(Clone)]
 pub struct SupervisorSettings {
-    /// The project's root (`PM3_ROOT`).
-    pub root: PathBuf,
     /// Where the services' output goes.
     pub logs: LogFolder,
     /// The environment that services get a part of: as a rule the server's own.
@@ -141,12 +138,7 @@ impl Supervisor {
             prober,
             balancer,
             builder: Builder::new(settings.limits.builds),
-            surroundings: Surroundings {
-                env: settings.env,
-                root: settings.root,
-                logs: settings.logs,
-                ports: Ports::new(),
-            },
+            surroundings: Surroundings { env: settings.env, logs: settings.logs, ports: Ports::new() },
             last_upstream: AtomicU64::new(0),
         };
         let supervisor =

@@ -22,7 +22,6 @@ fn lives(pid: &str) -> bool {
 async fn what_a_shutdown_command_leaves_in_the_background_is_ended_too() {
     let folder = tempfile::tempdir().unwrap();
     let settings = SupervisorSettings {
-        root: folder.path().to_owned(),
         logs: LogFolder::open(folder.path(), LogLimits::default()).unwrap(),
         env: BTreeMap::from([(OsString::from("PATH"), std::env::var_os("PATH").unwrap())]),
         limits: Limits::default(),

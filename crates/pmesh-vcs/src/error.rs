@@ -65,6 +65,14 @@ pub enum VcsError {
         /// The time since it was written.
         age: Duration,
     },
+    /// The head is not where our own check-out has put it: somebody has committed or moved it since.
+    #[error("somebody has moved the head from {expected} to {found}; move it by hand")]
+    HeadMoved {
+        /// Where it is.
+        found: CommitId,
+        /// Where it was to be.
+        expected: CommitId,
+    },
     /// Something would be lost: tracked files have changes, or untracked files are in the way.
     #[error("{} would be overwritten; commit, stash or move what is there", listed(.paths))]
     Dirty {
@@ -130,6 +138,12 @@ pub enum VcsError {
         program: String,
         /// What the system says.
         source: io::Error,
+    },
+    /// The implementation panicked.
+    #[error("a call of the repository ended early: {message}; that is a defect of pmesh")]
+    Defect {
+        /// What the panic said.
+        message: String,
     },
     /// The program of the version control system failed in a way that has no variant of its own.
     #[error("`git {command}` failed: {message}")]

@@ -54,6 +54,7 @@ pub enum Call {
     ChangedPaths,
     File(CommitId, PathBuf),
     CheckOut(CommitId),
+    GoBack(CommitId),
 }
 
 #[derive(Debug)]
@@ -105,6 +106,7 @@ enum Health {
     Sound,
     Damaged,
     Gone,
+    Defective,
 }
 
 impl FakeVcs {
@@ -350,12 +352,17 @@ impl FakeVcs {
         self.edit(|state| state.health = Health::Gone);
     }
 
-    /// Undoes [`damage`](Self::damage) and [`remove`](Self::remove).
+    /// From now on every call panics, as a defect of an implementation would let it.
+    pub fn panic(&self) {
+        self.edit(|state| state.health = Health::Defective);
+    }
+
+    /// Undoes [`damage`](Self::damage), [`remove`](Self::remove) and [`panic`](Self::panic).
     pub fn repair(&self) {
         self.edit(|state| state.health = Health::Sound);
     }
 
-    /// From now on check-outs fail with this message (a full disk, say) and change nothing; with `None` they succeed again.
+    /// From now on check-outs, also those that go back, fail with this message (a full disk, say) and change nothing; with `None` they succeed again.
     pub fn fail_check_outs(&self, message: Option<&str>) {
         self.edit(|state| state.check_out_failure = message.map(str::to_owned));
     }
@@ -365,10 +372,10 @@ impl FakeVcs {
         self.0.state.lock().calls.iter().cloned().collect()
     }
 
-    /// The check-outs among the [`calls`](Self::calls), also those that failed.
+    /// The check-outs among the [`calls`](Self::calls), also those that went back and those that failed.
     pub fn check_outs(&self) -> Vec<CommitId> {
         let to = |call| match call {
-            Call::CheckOut(commit) => Some(commit),
+            Call::CheckOut(commit) | Call::GoBack(commit) => Some(commit),
             _ => None,
         };
         self.calls().into_iter().filter_map(to).collect()
@@ -418,6 +425,7 @@ impl State {
             Health::Sound => Ok(()),
             Health::Damaged => Err(VcsError::damaged(root, "an object is missing")),
             Health::Gone => Err(VcsError::NotFound(root.to_owned())),
+            Health::Defective => panic!("the test says so"),
         }
     }
 
@@ -617,6 +625,41 @@ impl Vcs for FakeVcs {
     fn check_out(&self, commit: &CommitId) -> Result<(), VcsError> {
         let mut state = self.0.state.lock();
         state.record(Call::CheckOut(commit.clone()));
+        let _head = self.head_that_may_move(&state)?;
+        let new = state.commit(commit)?.files.clone();
+        let old = state.head_files().cloned().unwrap_or_default();
+        let mut paths = self.changed_files(&state);
+        paths.extend(self.in_the_way(&state, &old, &new));
+        if !paths.is_empty() {
+            return Err(VcsError::Dirty { paths });
+        }
+        self.move_to(&mut state, commit, &old, &new)
+    }
+
+    fn go_back(&self, from: &CommitId, to: &CommitId) -> Result<(), VcsError> {
+        let mut state = self.0.state.lock();
+        state.record(Call::GoBack(to.clone()));
+        let found = self.head_that_may_move(&state)?;
+        if found != *from {
+            return Err(VcsError::HeadMoved { found, expected: from.clone() });
+        }
+        let new = state.commit(to)?.files.clone();
+        let old = state.head_files().cloned().unwrap_or_default();
+        if self.0.is_mirrored {
+            mirror::put_right(&self.0.root, &old)?;
+            for path in self.in_the_way(&state, &old, &new) {
+                mirror::clear(&self.0.root.join(path))?;
+            }
+        }
+        state.changed.clear();
+        let in_the_way = self.in_the_way(&state, &old, &new);
+        state.untracked.retain(|path| !in_the_way.contains(path));
+        self.move_to(&mut state, to, &old, &new)
+    }
+}
+
+impl FakeVcs {
+    fn head_that_may_move(&self, state: &State) -> Result<CommitId, VcsError> {
         state.check_health(&self.0.root)?;
         let Some(head) = state.head.clone() else {
             return Err(VcsError::Unborn { branch: BranchName::new(&state.branch) });
@@ -628,25 +671,26 @@ impl Vcs for FakeVcs {
             return Err(VcsError::Detached { commit: head });
         }
         state.check_lock("shallow.lock")?;
-        let new = state.commit(commit)?.files.clone();
-        let old = state.head_files().cloned().unwrap_or_default();
-        let mut paths = self.changed_files(&state);
-        paths.extend(self.in_the_way(&state, &old, &new));
-        if !paths.is_empty() {
-            return Err(VcsError::Dirty { paths });
-        }
+        Ok(head)
+    }
+
+    fn move_to(
+        &self,
+        state: &mut State,
+        commit: &CommitId,
+        old: &Files,
+        new: &Files,
+    ) -> Result<(), VcsError> {
         if let Some(message) = &state.check_out_failure {
             return Err(VcsError::Git { command: "read-tree", message: message.clone() });
         }
         if self.0.is_mirrored {
-            mirror::move_files(&self.0.root, &old, &new)?;
+            mirror::move_files(&self.0.root, old, new)?;
         }
         state.head = Some(commit.clone());
         Ok(())
     }
-}
 
-impl FakeVcs {
     fn changed_files(&self, state: &State) -> Vec<PathBuf> {
         let mut changed = state.changed.clone();
         if let (true, Some(files)) = (self.0.is_mirrored, state.head_files()) {

@@ -11,7 +11,8 @@ use crate::{Cancel, CommitId, Relation, Revision, VcsError, WorkTree};
 ///
 /// Methods block on disk, and [`fetch`](Vcs::fetch) on the network: async callers go through
 /// `spawn_blocking`. Reads see what any other process did a moment ago, and may run beside everything
-/// else. The caller runs one [`fetch`](Vcs::fetch) or [`check_out`](Vcs::check_out) at a time; implementations need no lock for it.
+/// else. The caller runs one [`fetch`](Vcs::fetch), [`check_out`](Vcs::check_out) or
+/// [`go_back`](Vcs::go_back) at a time; implementations need no lock for it.
 pub trait Vcs: Send + Sync + 'static {
     /// The version control system, such as `git`.
     fn system(&self) -> &'static str;
@@ -100,6 +101,19 @@ pub trait Vcs: Send + Sync + 'static {
     /// [`VcsError::Git`] (a full disk, say) the head is where it was, and the files of the head are put back as far
     /// as that is possible.
     fn check_out(&self, commit: &CommitId) -> Result<(), VcsError>;
+
+    /// Undoes a [`check_out`](Vcs::check_out) from `to` to `from`, which is the head: moves branch and work
+    /// tree back to `to`.
+    ///
+    /// That check-out has shown that the work tree was clean. So it overwrites what it finds changed or in the
+    /// way, which came after it – a build's output, say – and nothing else: other untracked and ignored files
+    /// stay, and so does what git was told not to look at.
+    ///
+    /// # Errors
+    ///
+    /// [`VcsError::HeadMoved`] if the head is not at `from`; else those of [`check_out`](Vcs::check_out), of
+    /// which [`VcsError::Dirty`] means that somebody writes faster than it can put right.
+    fn go_back(&self, from: &CommitId, to: &CommitId) -> Result<(), VcsError>;
 }
 
 /// The largest file that [`Vcs::file`] reads, in bytes: 4 MiB.

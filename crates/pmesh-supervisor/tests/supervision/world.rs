@@ -263,7 +263,6 @@ impl World {
             under_way: watch::Sender::default(),
         };
         let settings = SupervisorSettings {
-            root: folder.path().to_owned(),
             logs: LogFolder::open(&folder.path().join("logs"), LogLimits::default()).unwrap(),
             env: BTreeMap::new(),
             limits: Limits { starts: 8, builds: 2 },

@@ -31,17 +31,7 @@ const LOCK_LIMIT: Duration = Duration::from_secs(30);
 
 pub(super) fn check_out(repo: &GitRepo, to: &CommitId) -> Result<(), VcsError> {
     let opened = repo.open()?;
-    let head = commit::head(&opened).map_err(|error| repo.damaged(error))?;
-    let Some(from) = head.commit else { return Err(VcsError::Unborn { branch: head.branch }) };
-    if let Some(operation) = state::in_progress(&opened) {
-        return Err(VcsError::InProgress { operation });
-    }
-    if opened.head_name().map_err(|error| repo.damaged(error))?.is_none() {
-        return Err(VcsError::Detached { commit: from });
-    }
-    if let Some(lock) = state::check_out_lock(&opened) {
-        return Err(state::locked(lock));
-    }
+    let from = head_that_may_move(repo, &opened)?;
     let changes = tree::changes(repo, &opened, &from, to)?;
 
     let git = repo.program();
@@ -76,6 +66,22 @@ pub(super) fn check_out(repo: &GitRepo, to: &CommitId) -> Result<(), VcsError> {
         return Err(error);
     }
     Ok(())
+}
+
+/// The commit of the head, if nobody else is about to move it.
+pub(super) fn head_that_may_move(repo: &GitRepo, opened: &gix::Repository) -> Result<CommitId, VcsError> {
+    let head = commit::head(opened).map_err(|error| repo.damaged(error))?;
+    let Some(commit) = head.commit else { return Err(VcsError::Unborn { branch: head.branch }) };
+    if let Some(operation) = state::in_progress(opened) {
+        return Err(VcsError::InProgress { operation });
+    }
+    if opened.head_name().map_err(|error| repo.damaged(error))?.is_none() {
+        return Err(VcsError::Detached { commit });
+    }
+    if let Some(lock) = state::check_out_lock(opened) {
+        return Err(state::locked(lock));
+    }
+    Ok(commit)
 }
 
 /// Undoes half a move: the index is still that of `from`, some of the files are not.
@@ -168,7 +174,7 @@ impl Drop for Reference<'_> {
 }
 
 /// Untracked and ignored files where a new tracked one is to be.
-fn in_the_way(root: &Path, changes: &[Change]) -> Vec<PathBuf> {
+pub(super) fn in_the_way(root: &Path, changes: &[Change]) -> Vec<PathBuf> {
     let old: HashSet<&Path> =
         changes.iter().filter(|change| change.old.is_some()).map(|change| &*change.path).collect();
     let mut found = Vec::new();

@@ -17,6 +17,7 @@ mod child;
 mod commit;
 mod discover;
 mod fetch;
+mod go_back;
 mod history;
 mod program;
 mod state;
@@ -123,5 +124,9 @@ impl Vcs for GitRepo {
 
     fn check_out(&self, commit: &CommitId) -> Result<(), VcsError> {
         check_out::check_out(self, commit)
+    }
+
+    fn go_back(&self, from: &CommitId, to: &CommitId) -> Result<(), VcsError> {
+        go_back::go_back(self, from, to)
     }
 }

@@ -12,7 +12,8 @@ use gix::{bstr::ByteSlice, state};
 use super::{program::Program, upstream};
 use crate::{HeldLock, InProgress, VcsError, WorkTree};
 
-/// Tracked files that differ from the head, staged or not, in order.
+/// Tracked files that differ from the head, staged or not, in order; the first
+/// [`WorkTree::CHANGED_LIMIT`] of them.
 pub(super) fn changed(git: &Program<'_>) -> Result<Vec<PathBuf>, VcsError> {
     let args = ["--porcelain=v1", "-z", "--untracked-files=no", "--ignore-submodules=all", "--no-renames"];
     let output = git.succeed("status", &args.map(OsStr::new))?;

@@ -18,6 +18,23 @@ pub(super) fn changed(root: &Path, files: &Files) -> Vec<PathBuf> {
         .collect()
 }
 
+/// Writes the files that are not on the disk as the commit has them.
+pub(super) fn put_right(root: &Path, files: &Files) -> Result<(), VcsError> {
+    for path in changed(root, files) {
+        clear(&root.join(&path))?;
+        write(&root.join(&path), &files[&path])?;
+    }
+    Ok(())
+}
+
+/// Removes what is at `path`, a file or a folder.
+pub(super) fn clear(path: &Path) -> Result<(), VcsError> {
+    if path.symlink_metadata().is_ok_and(|there| there.is_dir()) {
+        return fs::remove_dir_all(path).map_err(|error| VcsError::io(path, error));
+    }
+    remove(path)
+}
+
 pub(super) fn exists(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }

@@ -31,6 +31,8 @@ enum Event {
     /// The server acts: what it says is part of the outcome.
     Fetch,
     CheckOutRemote,
+    /// From the remote head to where the head was before anything happened.
+    GoBack,
 }
 use Event::*;
 
@@ -66,7 +68,7 @@ impl World for Real {
             Lock => ": > server/.git/index.lock".to_owned(),
             Damage => "echo rubbish > server/.git/HEAD".to_owned(),
             Remove => "rm -rf server/.git".to_owned(),
-            Fetch | CheckOutRemote => unreachable!("the server does this itself"),
+            Fetch | CheckOutRemote | GoBack => unreachable!("the server does this itself"),
         };
         self.site.run(&script);
     }
@@ -126,7 +128,7 @@ impl World for Fake {
             })),
             Damage => self.repo.damage(),
             Remove => self.repo.remove(),
-            Fetch | CheckOutRemote => unreachable!("the server does this itself"),
+            Fetch | CheckOutRemote | GoBack => unreachable!("the server does this itself"),
         }
     }
 
@@ -138,6 +140,7 @@ impl World for Fake {
 /// The outcome of a row, without names that differ from world to world.
 fn outcome(world: &dyn World, events: &[Event]) -> Vec<String> {
     let vcs = world.vcs();
+    let start = vcs.head().unwrap().commit.unwrap();
     let mut told = Vec::new();
     let mut tell = |what: &str, result: Result<String, VcsError>| {
         told.push(format!("{what}: {}", result.unwrap_or_else(|error| kind(&error))));
@@ -154,6 +157,10 @@ fn outcome(world: &dyn World, events: &[Event]) -> Vec<String> {
                 } else {
                     tell("check out", Ok("nowhere to go".to_owned()));
                 }
+            }
+            GoBack => {
+                let remote = vcs.remote_head().unwrap().unwrap().commit.unwrap();
+                tell("go back", vcs.go_back(&remote, &start).map(|()| "done".to_owned()));
             }
             other => world.happen(*other),
         }
@@ -216,6 +223,13 @@ fn the_fake_answers_as_real_git_does() {
         &[Push, Edit, Fetch, CheckOutRemote],
         &[PushFile("b"), Leave("b"), Fetch, CheckOutRemote],
         &[PushFile("b"), Leave("c"), Fetch, CheckOutRemote],
+        &[PushFile("b"), Fetch, CheckOutRemote, GoBack],
+        &[PushFile("b"), Fetch, CheckOutRemote, Edit, GoBack],
+        &[PushFile("a.txt"), Fetch, CheckOutRemote, Edit, Leave("c"), GoBack, CheckOutRemote],
+        &[PushFile("b"), Fetch, GoBack],
+        &[Push, Fetch, CheckOutRemote, CommitHere, GoBack],
+        &[Push, Fetch, CheckOutRemote, Edit, BeginMerge, GoBack],
+        &[Push, Fetch, CheckOutRemote, Lock, GoBack],
         &[Push, BeginMerge, Fetch, CheckOutRemote],
         &[Push, Lock, Fetch, CheckOutRemote],
         &[Damage, Fetch, CheckOutRemote],

@@ -4,6 +4,7 @@ mod both;
 mod check_out;
 mod discover;
 mod fetch;
+mod go_back;
 mod heads;
 mod history;
 mod site;

@@ -1,0 +1,88 @@
+//! Undoing a check-out of ours, whatever has been written over it since.
+//!
+//! The check-out has shown that no tracked file had changes and that nothing was where new files were to be.
+//! So what differs now from the commit that was checked out, and what is where one of the old files was, came
+//! later: from a build, or from the processes of the new commit. It gives way; everything else is moved under the
+//! rules of a check-out.
+
+use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use super::{GitRepo, check_out, program::Program, program::message, state, tree};
+use crate::{CommitId, VcsError};
+
+/// How often files are put right, at most. Each time there are as many as
+/// [`WorkTree::CHANGED_LIMIT`](crate::WorkTree::CHANGED_LIMIT), and whoever keeps writing is not raced with for ever.
+const ROUNDS: usize = 100;
+
+/// The most bytes of paths that a call of git is given: less than a pipe holds (64 KiB, pipe(7)).
+const INPUT_LIMIT: usize = 32 << 10;
+
+pub(super) fn go_back(repo: &GitRepo, from: &CommitId, to: &CommitId) -> Result<(), VcsError> {
+    let opened = repo.open()?;
+    let head = check_out::head_that_may_move(repo, &opened)?;
+    if head != *from {
+        return Err(VcsError::HeadMoved { found: head, expected: from.clone() });
+    }
+    let git = repo.program();
+    let mut before = Vec::new();
+    for _ in 0..ROUNDS {
+        let changed = state::changed(&git)?;
+        // What git cannot put right, the check-out below will name.
+        if changed.is_empty() || changed == before {
+            break;
+        }
+        put_right(&git, from, &changed)?;
+        before = changed;
+    }
+    let changes = tree::changes(repo, &opened, from, to)?;
+    let mut before = Vec::new();
+    for _ in 0..ROUNDS {
+        let in_the_way = check_out::in_the_way(&repo.root, &changes);
+        if in_the_way.is_empty() || in_the_way == before {
+            break;
+        }
+        for path in &in_the_way {
+            remove(&repo.root.join(path))?;
+        }
+        before = in_the_way;
+    }
+    check_out::check_out(repo, to)
+}
+
+/// Writes these files as they are in `commit`, which is the head.
+fn put_right(git: &Program<'_>, commit: &CommitId, paths: &[PathBuf]) -> Result<(), VcsError> {
+    // The index alone; what is staged beside the commit's files stays in the work tree.
+    git.succeed("read-tree", &["--reset", commit.as_str()].map(OsStr::new))?;
+    let mut paths = paths.iter().peekable();
+    while paths.peek().is_some() {
+        let mut input = Vec::new();
+        while let Some(path) =
+            paths.next_if(|path| input.is_empty() || input.len() + path.as_os_str().len() < INPUT_LIMIT)
+        {
+            input.extend(path.as_os_str().as_bytes());
+            input.push(0);
+        }
+        // A path that was only staged is none of the index's any more, and `-q` says nothing of it.
+        let args = ["-q", "-f", "-u", "-z", "--stdin"].map(OsStr::new);
+        let mut writing = git.start("checkout-index", &args, &[], Stdio::piped())?;
+        let written = writing.write(&input);
+        let output = git.end("checkout-index", writing, &Program::local_limits())?;
+        if let Err(source) = written {
+            let message = format!("{source}; {}", message(&output.stderr, &[]));
+            return Err(VcsError::Git { command: "checkout-index", message });
+        }
+    }
+    Ok(())
+}
+
+fn remove(path: &Path) -> Result<(), VcsError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(VcsError::io(path, error)),
+        _ => Ok(()),
+    }
+}
