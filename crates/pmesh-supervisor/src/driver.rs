@@ -197,7 +197,10 @@ impl Driver {
                 }
                 self.pending = pending;
             }
-            Request::Hold => self.tell_hold(lifecycle::Event::Hold),
+            Request::Hold { done } => {
+                self.tell_hold(lifecycle::Event::Hold);
+                answer(done, ());
+            }
             Request::Release => self.tell_hold(lifecycle::Event::Release),
         }
     }

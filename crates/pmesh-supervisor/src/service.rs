@@ -144,7 +144,9 @@ pub(crate) enum Request {
         done: oneshot::Sender<bool>,
     },
     Kill,
-    Hold,
+    Hold {
+        done: oneshot::Sender<()>,
+    },
     Release,
 }
 
@@ -239,10 +241,12 @@ impl Service {
         self.ask(Request::Kill).await;
     }
 
-    /// From now on an instance that dies is not started again, unless it runs from a build of its
+    /// Once this has returned, an instance that dies is not started again, unless it runs from a build of its
     /// own: the files in the work tree are about to become another revision's.
     pub async fn hold(&self) {
-        self.ask(Request::Hold).await;
+        let (done, held) = oneshot::channel();
+        self.ask(Request::Hold { done }).await;
+        drop(held.await);
     }
 
     /// Ends [`hold`](Self::hold).
