@@ -24,9 +24,16 @@ impl Wish {
     /// Resolves when the wish is at least as urgent as `wish`; never if its sender is gone before.
     /// Cancel-safe.
     pub(crate) async fn becomes(mut wishes: watch::Receiver<Self>, wish: Self) {
-        if wishes.wait_for(|&now| now >= wish).await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        becomes(&mut wishes, |&now| now >= wish).await;
+    }
+}
+
+/// Resolves when a value is as `wanted`; never if its sender is gone before. Cancel-safe.
+pub(crate) async fn becomes<T>(value: &mut watch::Receiver<T>, wanted: impl FnMut(&T) -> bool) {
+    // The answer holds a lock on the value: it goes before the wait.
+    let is_so = value.wait_for(wanted).await.is_ok();
+    if !is_so {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -50,7 +50,8 @@
 //! # Limits
 //!
 //! Linux only. Ports 20000 to 29999 are for instances. At most 4 × cores services are between spawn and
-//! ready at a time, and one build per core runs.
+//! ready at a time, and one build per core runs. Where a failed build is no reason to go back it is tried
+//! again, after 5 s and then after pauses that double up to 5 min.
 
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 compile_error!("pmesh supervises processes of Linux 5.10 and later on x86-64 and aarch64 only");

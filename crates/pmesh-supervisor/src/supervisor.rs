@@ -24,6 +24,7 @@ use crate::{
     causes::with_causes,
     context::{Context, Surroundings},
     driver,
+    ending::becomes,
     link::Link,
     rollout::{Action, Event, Item, Limits, Rollout, Unity},
     spec::ServiceKind,
@@ -289,7 +290,7 @@ impl Supervisor {
             }
             let next = tokio::select! {
                 next = under_way.next() => next,
-                () = becomes_true(&mut cancelled), if !rollout.has_ended() && !rollout.went_back() => {
+                () = becomes(&mut cancelled, |&cancelled| cancelled), if !rollout.has_ended() && !rollout.went_back() => {
                     rollout.cancel();
                     continue;
                 }
@@ -520,14 +521,6 @@ async fn switch(service: &Service, report: Reporter<'_>) -> bool {
     report(name, RolloutStep::Stop, StepReport::Done(None));
     info!(service = %name, "the new run has taken over");
     true
-}
-
-/// Resolves when the value is true; never if its sender is gone before. Cancel-safe.
-async fn becomes_true(value: &mut watch::Receiver<bool>) {
-    let is_true = value.wait_for(|&value| value).await.is_ok();
-    if !is_true {
-        std::future::pending::<()>().await;
-    }
 }
 
 /// Runs the drivers of all services.
