@@ -1,7 +1,6 @@
 //! `run`: puts the parts together, and takes them apart again in the reverse order.
 
 use std::{
-    collections::BTreeMap,
     fmt, io,
     io::Write,
     net::{SocketAddr, TcpListener},
@@ -19,9 +18,7 @@ use pmesh_manifest::{Manifest, Unsupported};
 use pmesh_node::{Node, NodeParts, Rebuild, Request, StateError, StateFolder, in_one_line};
 use pmesh_proxy::{ConnectionInfo, Front, FrontLimits, LocalBody, LocalHandler, Tables};
 use pmesh_sessions::{SessionLimits, Sessions, TrustedProxies};
-use pmesh_supervisor::{
-    LogFolder, LogLimits, NetProber, OsSpawner, ServiceKind, SupervisorSettings, rollout::Limits,
-};
+use pmesh_supervisor::{LogFolder, LogLimits, ServiceKind};
 use pmesh_vcs::{Vcs, VcsError, git::GitRepo};
 use tokio::{
     net::UnixListener,
@@ -192,17 +189,9 @@ fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<()
         let _in_runtime = runtime.enter();
         Node::new(NodeParts {
             vcs: repository(&parts.file),
-            supervisor: SupervisorSettings {
-                logs: parts.logs,
-                env: std::env::vars_os().collect::<BTreeMap<_, _>>(),
-                limits: Limits::default(),
-            },
-            file: parts.file,
-            manifest: parts.manifest,
             unsupported: parts.unsupported,
-            spawner: Arc::new(OsSpawner::new()),
-            prober: Arc::new(NetProber),
             tables: tables.clone(),
+            ..NodeParts::new(parts.file, parts.manifest, parts.logs)
         })
     };
     let settings = ApiSettings {

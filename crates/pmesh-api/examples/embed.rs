@@ -1,28 +1,50 @@
-//! The API in somebody else's hyper server: `cargo run -p pmesh-api --example embed --features testing`.
+//! The API of a node in somebody else's hyper server; the services are real. From the workspace's folder:
 //!
-//! The node is one of the fakes, so nothing is started; what a real one needs is in `pmesh-server`.
+//! ```text
+//! cargo run -p pmesh-api --example embed -- examples/hello
+//! ```
+//!
+//! Ctrl-C ends it, with its services. There is no front here: the instances listen on ports of their own, which
+//! `/service/metrics` names.
+
+use std::{convert::Infallible, env, error::Error, path::Path};
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use pmesh_api::{Api, ApiSettings, Listener};
-use pmesh_node::testing::TestNode;
-use tokio::net::TcpListener;
+use pmesh_manifest::Unsupported;
+use pmesh_node::{Node, NodeParts};
+use pmesh_supervisor::{LogFolder, LogLimits};
+use tokio::{net::TcpListener, signal::ctrl_c};
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let folder = tempfile::tempdir()?;
-    let node = TestNode::start(folder.path(), "services: { web: !App { run: web } }").await;
-    let api = Api::new(node.handle(), ApiSettings::default());
-    let listener = TcpListener::bind("127.0.0.1:9871").await?;
+async fn main() -> Result<(), Box<dyn Error>> {
+    let project = env::args().nth(1).unwrap_or_else(|| ".".to_owned());
+    let file = pmesh_manifest::find(Path::new(&project))?.canonicalize()?;
+    let manifest = pmesh_manifest::read(&file, Unsupported::Refuse)?;
+    let logs = tempfile::tempdir()?;
+    let parts = NodeParts::new(file, manifest, LogFolder::open(logs.path(), LogLimits::default())?);
+    let (node, driver) = Node::new(parts);
+    let driving = tokio::spawn(driver);
+    tokio::select! {
+        Err(error) = serve(Api::new(node.clone(), ApiSettings::default())) => return Err(error.into()),
+        stopped = ctrl_c() => stopped?,
+        () = node.ending() => {}
+    }
+    node.shut_down();
+    node.close();
+    Ok(driving.await?)
+}
+
+async fn serve(api: Api) -> Result<Infallible, std::io::Error> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("curl http://{}/service/health", listener.local_addr()?);
     loop {
         let (stream, peer) = listener.accept().await?;
         let (api, local) = (api.clone(), stream.local_addr()?);
         let service = service_fn(move |request| {
             let api = api.clone();
-            async move {
-                Ok::<_, std::convert::Infallible>(api.handle(request, Listener::Tcp { local, peer }).await)
-            }
+            async move { Ok::<_, Infallible>(api.handle(request, Listener::Tcp { local, peer }).await) }
         });
         tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
     }

@@ -14,10 +14,10 @@ use futures_util::FutureExt;
 use parking_lot::Mutex;
 use pmesh_manifest::{Manifest, Unsupported};
 use pmesh_proxy::Tables;
-use pmesh_sessions::Sessions;
+use pmesh_sessions::{SessionLimits, Sessions, TrustedProxies};
 use pmesh_supervisor::{
-    HealthReport, Prober, Sampler, Service, ServiceId, ServiceKind, ServiceName, Spawner, Supervisor,
-    SupervisorSettings,
+    HealthReport, LogFolder, NetProber, OsSpawner, Prober, Sampler, Service, ServiceId, ServiceKind,
+    ServiceName, Spawner, Supervisor, SupervisorSettings, rollout::Limits,
 };
 use pmesh_vcs::{Cancel, Vcs, VcsError};
 use tokio::sync::{Notify, OwnedMutexGuard, watch};
@@ -52,6 +52,30 @@ pub struct NodeParts {
     pub prober: Arc<dyn Prober>,
     /// The tables of the front that the node fills.
     pub tables: Tables,
+}
+
+impl NodeParts {
+    /// A node of this manifest whose services are processes of this machine, with what this process has in
+    /// its environment: no repository, what is not served is refused, tables of its own without a client.
+    ///
+    /// `file` is where the manifest was read, absolute and without links.
+    pub fn new(file: PathBuf, manifest: Manifest, logs: LogFolder) -> Self {
+        let sessions = Arc::new(Sessions::new(&SessionLimits::default()));
+        Self {
+            file,
+            manifest,
+            unsupported: Unsupported::Refuse,
+            vcs: None,
+            supervisor: SupervisorSettings {
+                logs,
+                env: std::env::vars_os().collect(),
+                limits: Limits::default(),
+            },
+            spawner: Arc::new(OsSpawner::new()),
+            prober: Arc::new(NetProber),
+            tables: Tables::new(sessions, TrustedProxies::default()),
+        }
+    }
 }
 
 impl fmt::Debug for NodeParts {

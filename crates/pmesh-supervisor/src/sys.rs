@@ -9,7 +9,7 @@
 //! `AsyncFd::register_with_interest` is unsafe because the runtime keeps the descriptor's number:
 //! the owner must neither close it nor name another one before it is dropped. An `OwnedFd` inside,
 //! which nobody can take out, does neither.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "see above: two calls whose rules the caller has to keep")]
 
 use std::{io, os::fd::OwnedFd};
 
