@@ -19,7 +19,10 @@ use pmesh_node::{Node, NodeParts, Rebuild, Request, StateError, StateFolder};
 use pmesh_proxy::{ConnectionInfo, Front, FrontLimits, LocalBody, LocalHandler, Tables};
 use pmesh_sessions::{SessionLimits, Sessions, TrustedProxies};
 use pmesh_supervisor::{LogFolder, LogLimits, NetProber, OsSpawner, SupervisorSettings, rollout::Limits};
-use pmesh_vcs::{Vcs, VcsError, git::GitRepo};
+use pmesh_vcs::{
+    Vcs, VcsError,
+    git::{DamagedRepo, GitRepo},
+};
 use tokio::{
     net::UnixListener,
     runtime::Runtime,
@@ -240,6 +243,10 @@ fn repository(file: &Path) -> Option<Arc<dyn Vcs>> {
             None
         }
         Err(error) => {
+            if let VcsError::Damaged { root, .. } = &error {
+                warn!(error = sentence(&error), "/repo and updates are not there until somebody repairs it");
+                return Some(Arc::new(DamagedRepo::new(root.clone(), file.to_owned())));
+            }
             warn!(error = sentence(&error), "the repository cannot be used: /repo and updates are not there");
             None
         }
