@@ -61,7 +61,7 @@ mod words;
 pub use file::{FILE_NAMES, ReadError, find, read};
 pub use manifest::{Manifest, Source, parse};
 pub use mistake::{Mistake, Mistakes};
-pub use repo::{RepoSpec, Rollout};
+pub use repo::RepoSpec;
 pub use report::Unsupported;
 pub use scalar::parse_duration;
 pub use service::{Serves, Service};

@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use http::StatusCode;
-use pmesh_manifest::{Manifest, RepoSpec, Rollout, Serves, Service, Source, Unsupported, parse};
+use pmesh_manifest::{Manifest, RepoSpec, Serves, Service, Source, Unsupported, parse};
 use pmesh_proxy::{
     DestinationKey, FilesSpec, Handler, LoadBalancing, NotFound, Pattern, Queue, Retry, Route, SiteHost,
     Strategy,
@@ -116,7 +116,7 @@ fn a_default_is_that_of_the_spec_and_none_is_stated_here() {
     assert_eq!(external("!Proxy 1").0.monitor, Monitor::default());
     assert_eq!(files("!FS"), FilesSpec::of("/srv/shop/s".into()));
     assert_eq!(good("repo:\nservices:\nserver:\nenv:\n").repo, RepoSpec::default());
-    assert_eq!(RepoSpec::default(), RepoSpec { update: true, rollout: Rollout::All });
+    assert_eq!(RepoSpec::default(), RepoSpec { update: true });
 }
 
 #[test]
