@@ -47,7 +47,7 @@ fn bad_input_has_its_code_and_changes_nothing() {
 }
 
 #[test]
-fn the_pm3_host_and_the_socket_give_the_same_bytes() {
+fn the_pm3_host_the_port_and_the_socket_give_the_same_bytes() {
     let project = Project::web(1);
     let server = Server::serve(&project);
     let mut front = crate::harness::Connection::to(&server.front);
@@ -55,6 +55,9 @@ fn the_pm3_host_and_the_socket_give_the_same_bytes() {
     let mut api = crate::harness::Connection::to(&server.api);
     let (_, by_api) = api.send("GET", "/repo?pretty", "pm3", &[], "").unwrap();
     assert_eq!(by_front, by_api);
+    let mut socket = crate::harness::Connection::to_socket(&server.state.join("api.sock"));
+    let (_, by_socket) = socket.send("GET", "/repo?pretty", "localhost", &[], "").unwrap();
+    assert_eq!(by_front, by_socket);
     let mut forwarded = crate::harness::Connection::to(&server.front);
     let (status, answer) =
         forwarded.send("GET", "/repo", "pm3", &[("X-Forwarded-For", "1.2.3.4")], "").unwrap();

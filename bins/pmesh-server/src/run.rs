@@ -19,7 +19,10 @@ use pmesh_node::{Node, NodeParts, Rebuild, Request, StateError, StateFolder, in_
 use pmesh_proxy::{ConnectionInfo, Front, FrontLimits, LocalBody, LocalHandler, Tables};
 use pmesh_sessions::{SessionLimits, Sessions, TrustedProxies};
 use pmesh_supervisor::{LogFolder, LogLimits, ServiceKind};
-use pmesh_vcs::{Vcs, VcsError, git::GitRepo};
+use pmesh_vcs::{
+    Vcs, VcsError,
+    git::{DamagedRepo, GitRepo},
+};
 use tokio::{
     net::UnixListener,
     runtime::Runtime,
@@ -264,10 +267,12 @@ fn repository(file: &Path) -> Option<Arc<dyn Vcs>> {
             None
         }
         Err(error) => {
-            warn!(
-                error = in_one_line(&error),
-                "the repository cannot be used: /repo and updates are not there"
-            );
+            let error_line = in_one_line(&error);
+            if let VcsError::Damaged { root, .. } = &error {
+                warn!(error = error_line, "/repo and updates are not there until somebody repairs it");
+                return Some(Arc::new(DamagedRepo::new(root.clone(), file.to_owned())));
+            }
+            warn!(error = error_line, "the repository cannot be used: /repo and updates are not there");
             None
         }
     }

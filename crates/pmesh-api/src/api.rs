@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Body;
 use pmesh_node::Node;
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 
 use crate::{
     access::{AccessRules, Listener, check_no_browser},
@@ -56,6 +56,8 @@ struct Shared {
     node: Node,
     version: String,
     access: AccessRules,
+    /// One listing of client sessions at a time.
+    listing: Arc<Semaphore>,
 }
 
 impl fmt::Debug for Api {
@@ -80,7 +82,8 @@ impl Api {
     /// The API of `node`.
     pub fn new(node: Node, settings: ApiSettings) -> Self {
         let ApiSettings { version, host_names, token } = settings;
-        Self(Arc::new(Shared { node, version, access: AccessRules::new(&host_names, token) }))
+        let access = AccessRules::new(&host_names, token);
+        Self(Arc::new(Shared { node, version, access, listing: Arc::new(Semaphore::new(1)) }))
     }
 
     /// Whether the virtual host `pm3` of the HTTP front is this API: not while a token is asked for.
@@ -90,6 +93,10 @@ impl Api {
 
     pub(crate) fn node(&self) -> &Node {
         &self.0.node
+    }
+
+    pub(crate) fn listing(&self) -> &Arc<Semaphore> {
+        &self.0.listing
     }
 
     pub(crate) fn version(&self) -> &str {

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use crate::{
     Api,
     error::{ApiError, Code},
+    near_miss::quoted,
     parameters::{Parameters, Wait},
     wire,
 };
@@ -137,8 +138,11 @@ async fn ended(api: &Api, id: OperationId, wait: Wait) -> Result<Option<Operatio
             Err(_) => return Ok(None),
         },
     };
-    operation.map(Some).ok_or_else(|| {
-        let message = format!("no operation {id}; the last 100 are kept, /operation lists them");
-        ApiError::new(Code::OperationNotFound, message)
-    })
+    operation.map(Some).ok_or_else(|| no_operation(&id.to_string()))
+}
+
+/// What is answered where none is kept of this id, or of what stands for one.
+fn no_operation(id: &str) -> ApiError {
+    let message = format!("no operation {}; the last 100 are kept, /operation lists them", quoted(id));
+    ApiError::new(Code::OperationNotFound, message)
 }

@@ -118,14 +118,14 @@ impl Parameters {
         for (name, value) in decoded("query", query.unwrap_or_default())? {
             parameters.take(known, &name, &Given::Text(value))?;
         }
-        let body = body.trim_ascii();
-        match body.first() {
+        let trimmed = body.trim_ascii();
+        match trimmed.first() {
             None => {}
             Some(b'{' | b'[' | b'"') => parameters.take_json(known, body)?,
             Some(_) if body_is_json => parameters.take_json(known, body)?,
             Some(_) => {
                 let form =
-                    str::from_utf8(body).map_err(|_| bad_request("the body is not UTF-8".to_owned()))?;
+                    str::from_utf8(trimmed).map_err(|_| bad_request("the body is not UTF-8".to_owned()))?;
                 for (name, value) in decoded("form", form)? {
                     parameters.take(known, &name, &Given::Text(value))?;
                 }
@@ -134,15 +134,32 @@ impl Parameters {
         Ok(parameters)
     }
 
+    /// Takes the members of a JSON object in order, with those that stand there twice. What is wrong is
+    /// named with line and column of what stands behind it.
     fn take_json(&mut self, known: &[Parameter], body: &[u8]) -> Result<(), ApiError> {
-        for (name, value) in object(body)? {
-            self.take(known, &name, &Given::Json(value))?;
-        }
-        Ok(())
+        // Before any member is looked at: what is no JSON says nothing.
+        let malformed = |error| bad_request(format!("the body is not JSON: {error}"));
+        serde_json::from_slice::<de::IgnoredAny>(body).map_err(malformed)?;
+        let mut json = serde_json::Deserializer::from_slice(body);
+        let mut refused = None;
+        let members = Members { parameters: self, known, refused: &mut refused };
+        let Err(error) = json.deserialize_map(members).and_then(|()| json.end()) else { return Ok(()) };
+        Err(match refused {
+            Some(ApiError { code, message, .. }) => {
+                ApiError::new(code, format!("{message} (line {} column {})", error.line(), error.column()))
+            }
+            None if error.is_data() => {
+                let (line, column) = first_place(body);
+                bad_request(format!(
+                    "the body must be a JSON object, such as {{\"invalidate\": true}} (line {line} column {column})"
+                ))
+            }
+            None => malformed(error),
+        })
     }
 
     fn take(&mut self, known: &[Parameter], name: &str, value: &Given) -> Result<(), ApiError> {
-        if name == "pretty" {
+        if name == PRETTY {
             return put(&mut self.pretty, name, flag(value), ParameterType::Flag);
         }
         let Some(parameter) = known.iter().find(|parameter| parameter.name() == name) else {
@@ -164,7 +181,7 @@ impl Parameters {
 pub(crate) fn asks_for_pretty(query: Option<&str>) -> bool {
     let is_true = |value: Option<String>| flag(&Given::Text(value)) == Some(true);
     percent::pairs(query.unwrap_or_default())
-        .is_ok_and(|pairs| pairs.into_iter().any(|(name, value)| name == "pretty" && is_true(value)))
+        .is_ok_and(|pairs| pairs.into_iter().any(|(name, value)| name == PRETTY && is_true(value)))
 }
 
 fn put<T: PartialEq>(
@@ -239,42 +256,57 @@ fn decoded(what: &str, text: &str) -> Result<Vec<percent::Pair>, ApiError> {
     percent::pairs(text).map_err(|error| bad_request(format!("cannot read the {what}: {error}")))
 }
 
+/// The parameter that every route has.
+const PRETTY: &str = "pretty";
+
+fn is_known(known: &[Parameter], name: &str) -> bool {
+    name == PRETTY || known.iter().any(|parameter| parameter.name() == name)
+}
+
 fn unknown(known: &[Parameter], name: &str) -> ApiError {
-    let names: Vec<_> = known.iter().map(|parameter| parameter.name()).chain(["pretty"]).collect();
+    let names: Vec<_> = known.iter().map(|parameter| parameter.name()).chain([PRETTY]).collect();
     let near = did_you_mean(name, names.iter().copied());
     let message = format!("no parameter {} here, only {}{near}", quoted(name), names.join(", "));
     ApiError::new(Code::UnknownParameter, message)
 }
 
-/// The members of a JSON object in order, with those that stand there twice.
-fn object(body: &[u8]) -> Result<Vec<(String, Value)>, ApiError> {
-    struct Members;
+/// Reads the members of an object into parameters.
+struct Members<'a> {
+    parameters: &'a mut Parameters,
+    known: &'a [Parameter],
+    /// Why it stopped, if that was no fault of the JSON. The parser adds the place to its own error.
+    refused: &'a mut Option<ApiError>,
+}
 
-    impl<'de> de::Visitor<'de> for Members {
-        type Value = Vec<(String, Value)>;
+impl<'de> de::Visitor<'de> for Members<'_> {
+    type Value = ();
 
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut members = Vec::new();
-            while let Some(member) = map.next_entry()? {
-                members.push(member);
-            }
-            Ok(members)
-        }
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
     }
 
-    let mut json = serde_json::Deserializer::from_slice(body);
-    json.deserialize_map(Members).and_then(|members| json.end().map(|()| members)).map_err(|error| {
-        if error.is_data() {
-            bad_request("the body must be a JSON object, such as {\"invalidate\": true}".to_owned())
-        } else {
-            // The text of the error ends with its line and column.
-            bad_request(format!("the body is not JSON: {error}"))
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Self { parameters, known, refused } = self;
+        let mut keep = |error: ApiError| {
+            *refused = Some(error);
+            de::Error::custom("refused")
+        };
+        while let Some(name) = map.next_key::<String>()? {
+            if !is_known(known, &name) {
+                return Err(keep(unknown(known, &name)));
+            }
+            let value = Given::Json(map.next_value()?);
+            parameters.take(known, &name, &value).map_err(&mut keep)?;
         }
-    })
+        Ok(())
+    }
+}
+
+/// Line and column of what stands first in a body, both from 1.
+fn first_place(body: &[u8]) -> (usize, usize) {
+    let blank = &body[..body.len() - body.trim_ascii_start().len()];
+    let lines = || blank.split(|&byte| byte == b'\n');
+    (lines().count(), lines().next_back().map_or(0, <[u8]>::len) + 1)
 }
 
 #[cfg(test)]
@@ -394,6 +426,23 @@ mod tests {
             let (code, message) = body(text).unwrap_err();
             assert_eq!(code, Code::BadRequest, "{text}");
             assert!(message.contains("line 1 column"), "{message}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_in_json_is_named_with_line_and_column() {
+        for (text, code, place) in [
+            ("\n\n  {\"invalidate\": tru}", Code::BadRequest, "line 3 column 21"),
+            ("{\"invalidate\": true,\n \"limit\": \"5\"}", Code::BadParameter, "line 2 column 14"),
+            ("{\"invalidate\": 1}", Code::BadParameter, "line 1 column 17"),
+            ("\n{\"invaldate\": true}", Code::UnknownParameter, "line 2 column 12"),
+            ("{\"limit\": 1,\n\"limit\": 2}", Code::BadParameter, "line 2 column 11"),
+            ("\n\n [1]", Code::BadRequest, "line 3 column 2"),
+            ("\"x\"", Code::BadRequest, "line 1 column 1"),
+        ] {
+            let (got, message) = body(text).unwrap_err();
+            assert_eq!(got, code, "{text}: {message}");
+            assert!(message.contains(place), "{text}: {message}");
         }
     }
 

@@ -413,22 +413,33 @@ pub struct ClientSession {
     pub blocked_until: String,
 }
 
-impl From<pmesh_sessions::Snapshot> for Sessions {
-    fn from(snapshot: pmesh_sessions::Snapshot) -> Self {
-        let session = |client: pmesh_sessions::ClientSession| {
-            let session = ClientSession {
-                avg_rps: client.avg_rps,
-                num_reqs: client.num_reqs,
-                first_seen: timestamp(Some(client.first_seen)),
-                blocked_until: timestamp(client.blocked_until),
-            };
-            (client.client, session)
-        };
-        Self {
-            num_clients: snapshot.num_clients,
-            sessions: snapshot.clients.into_iter().map(session).collect(),
-        }
+/// [`Sessions`] as they are written: client by client, because there may be 2<sup>18</sup> of them.
+#[derive(Serialize)]
+pub(crate) struct WrittenSessions<'a> {
+    num_clients: usize,
+    #[serde(serialize_with = "client_by_client")]
+    sessions: &'a [pmesh_sessions::ClientSession],
+}
+
+impl<'a> From<&'a pmesh_sessions::Snapshot> for WrittenSessions<'a> {
+    fn from(snapshot: &'a pmesh_sessions::Snapshot) -> Self {
+        Self { num_clients: snapshot.num_clients, sessions: &snapshot.clients }
     }
+}
+
+fn client_by_client<S: Serializer>(
+    clients: &[pmesh_sessions::ClientSession],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(clients.iter().map(|client| {
+        let session = ClientSession {
+            avg_rps: client.avg_rps,
+            num_reqs: client.num_reqs,
+            first_seen: timestamp(Some(client.first_seen)),
+            blocked_until: timestamp(client.blocked_until),
+        };
+        (client.client.to_string(), session)
+    }))
 }
 
 /// `/operation/{id}`.

@@ -6,6 +6,7 @@ use pmesh_proxy::LoadBalancing;
 use pmesh_supervisor::{AppSpec, BuildCache, Overlap, ServiceName, StartOrder, Stdin};
 
 use crate::{
+    after::After,
     balancing::balancing,
     command::{command, commands, environment, is_variable},
     mistake::quoted,
@@ -61,6 +62,7 @@ pub(crate) fn app(
     value: &Value,
     name: &ServiceName,
     around: &Surroundings,
+    after: &mut After,
     more: Option<WrapperKeys>,
     report: &mut Report<'_>,
 ) -> App {
@@ -89,13 +91,16 @@ pub(crate) fn app(
         spec.shutdown = commands(&value, report);
     }
     if let Some(value) = table.take("after") {
-        after(&value, name, around, report);
+        after.read(&value, name, around, report);
         written(&value, Feature::After, report);
     }
     instances(&mut table, &mut spec, report);
     variables(&mut table, &mut spec, report);
     if let Some(value) = table.take("user") {
-        value.text(report, "the name of a user");
+        let wanted = "the name of a user";
+        if value.text(report, wanted) == Some("") {
+            value.expected(report, wanted);
+        }
         value.not_served(report, Feature::User);
     }
     if let Some(limit) = table.take("nofile").and_then(|value| value.number(report, 1, u64::from(u32::MAX))) {
@@ -157,26 +162,16 @@ fn written(value: &Value, feature: Feature, report: &mut Report<'_>) {
     }
 }
 
-fn after(value: &Value, name: &ServiceName, around: &Surroundings, report: &mut Report<'_>) {
-    if value.is_empty() {
-        return;
-    }
-    for item in value.one_or_many() {
-        let Some(other) = item.text(report, "the name of a service") else { continue };
-        if other == name.as_str() {
-            item.mistake(report, "a service cannot start after itself".to_owned());
-        } else if !around.names.contains(other) {
-            let near = crate::mistake::did_you_mean(other, around.names.iter().map(String::as_str));
-            item.mistake(report, format!("there is no service {}{near}", quoted(other)));
-        }
-    }
-}
-
 /// How many ports there are for instances, and so how many instances a service can have.
 const MOST_INSTANCES: u32 = 10_000;
 
 fn count(value: &Value, report: &mut Report<'_>) -> Option<u32> {
-    let share = value.is_scalar().then(|| value.text(report, "a number")).flatten()?.strip_suffix('%');
+    let wanted = "the number of instances";
+    if !value.is_scalar() {
+        value.expected(report, wanted);
+        return None;
+    }
+    let share = value.text(report, wanted)?.strip_suffix('%');
     match share.map(str::parse::<f64>) {
         None => value.number(report, 1, MOST_INSTANCES),
         Some(Ok(share)) if share > 0.0 && share.is_finite() => {
@@ -191,15 +186,18 @@ fn count(value: &Value, report: &mut Report<'_>) -> Option<u32> {
 }
 
 fn instances(table: &mut Table, spec: &mut AppSpec, report: &mut Report<'_>) {
+    // What is written and cannot be counted has no floor that is too high.
+    let mut most = Some(spec.instances);
     if let Some(value) = table.take("cluster") {
-        if !value.is_scalar() {
-            value.expected(report, "the number of instances");
-        } else if let Some(instances) = count(&value, report) {
-            spec.instances = instances;
-        }
+        most = count(&value, report);
+        spec.instances = most.unwrap_or(spec.instances);
     }
     if let Some(value) = table.take("cluster_min") {
-        count(&value, report);
+        if let (Some(least), Some(most)) = (count(&value, report), most)
+            && least > most
+        {
+            value.mistake(report, format!("{least} is more than `cluster`, which is {most}"));
+        }
         value.not_served(report, Feature::ClusterMin);
     }
 }
@@ -210,16 +208,35 @@ fn variables(table: &mut Table, spec: &mut AppSpec, report: &mut Report<'_>) {
         spec.env.extend(own);
     }
     let mut name = |key, variable: &mut String| {
-        let Some(value) = table.take(key) else { return };
+        let value = table.take(key)?;
         match value.text(report, "the name of a variable") {
             Some(text) if is_variable(text) => text.clone_into(variable),
             Some(_) => value.expected(report, "the name of a variable"),
             None => {}
         }
+        Some(value)
     };
-    name("env_host", &mut spec.host_variable);
-    name("env_port", &mut spec.port_variable);
-    name("env_listen", &mut spec.listen_variable);
+    let host = name("env_host", &mut spec.host_variable);
+    let port = name("env_port", &mut spec.port_variable);
+    let listen = name("env_listen", &mut spec.listen_variable);
+    let [host, port, listen] = [
+        ("the host", &spec.host_variable, host),
+        ("the port", &spec.port_variable, port),
+        ("host and port", &spec.listen_variable, listen),
+    ];
+    for ((what, variable, value), (other, same, later)) in
+        [(&host, &port), (&host, &listen), (&port, &listen)]
+    {
+        let (value, taken_by) = match (value, later) {
+            (_, Some(later)) => (later, what),
+            (Some(value), None) => (value, other),
+            // Defaults differ.
+            (None, None) => continue,
+        };
+        if variable == same {
+            value.mistake(report, format!("{} is the variable of {taken_by} already", quoted(variable)));
+        }
+    }
     if let Some(value) = table.take("env_file") {
         value.one_or_many_texts(report, "a file, or a list of them");
         written(&value, Feature::EnvFile, report);
@@ -227,15 +244,23 @@ fn variables(table: &mut Table, spec: &mut AppSpec, report: &mut Report<'_>) {
 }
 
 fn timing(table: &mut Table, spec: &mut AppSpec, report: &mut Report<'_>) {
-    let mut time = |key, zero, time: &mut std::time::Duration| {
+    // These two are what ends a rollout or a stop at last.
+    for (key, zero, time) in [
+        ("ready_timeout", Zero::Refused, &mut spec.ready_timeout),
+        ("stop_timeout", Zero::Allowed, &mut spec.stop_timeout),
+    ] {
         if let Some(written) = table.take(key).and_then(|value| value.duration(report, zero)) {
             *time = written;
         }
-    };
-    time("ready_timeout", Zero::Refused, &mut spec.ready_timeout);
-    time("stop_timeout", Zero::Allowed, &mut spec.stop_timeout);
-    time("build_timeout", Zero::Refused, &mut spec.build_timeout);
-    time("drain_timeout", Zero::Allowed, &mut spec.drain_timeout);
+    }
+    for (key, zero, time) in [
+        ("build_timeout", Zero::Refused, &mut spec.build_timeout),
+        ("drain_timeout", Zero::Allowed, &mut spec.drain_timeout),
+    ] {
+        if let Some(written) = table.take(key).and_then(|value| value.duration_or_never(report, zero)) {
+            *time = written;
+        }
+    }
     if let Some(value) = table.take("unhealthy_timeout") {
         value.span(report, Zero::Refused);
         value.not_served(report, Feature::UnhealthyTimeout);

@@ -41,7 +41,8 @@ pub(crate) fn balancing(value: &Value, report: &mut Report<'_>) -> LoadBalancing
     {
         balancing.connect_timeout = time;
     }
-    if let Some(time) = table.take("response_timeout").and_then(|value| value.duration(report, Zero::Refused))
+    if let Some(time) =
+        table.take("response_timeout").and_then(|value| value.duration_or_never(report, Zero::Refused))
     {
         balancing.response_timeout = time;
     }
@@ -54,7 +55,8 @@ pub(crate) fn balancing(value: &Value, report: &mut Report<'_>) -> LoadBalancing
         if let Some(bytes) = inner.take("bytes").and_then(|value| value.size(report)) {
             queue.bytes = bytes;
         }
-        if let Some(time) = inner.take("for").and_then(|value| value.duration(report, Zero::Allowed)) {
+        if let Some(time) = inner.take("for").and_then(|value| value.duration_or_never(report, Zero::Allowed))
+        {
             queue.wait = time;
         }
         inner.end(report);
@@ -64,13 +66,23 @@ pub(crate) fn balancing(value: &Value, report: &mut Report<'_>) -> LoadBalancing
     {
         value.not_served(report, Feature::ProtocolH2);
     }
-    for key in ["404", "4xx", "5xx"] {
+    for key in ERROR_HANDLERS {
         if let Some(value) = table.take(key) {
             error_handler(&value, report);
         }
     }
     table.end(report);
     balancing
+}
+
+/// The keys of routes for answers that are errors.
+const ERROR_HANDLERS: [&str; 3] = ["404", "4xx", "5xx"];
+
+/// The handlers for errors in a service that is written like this, which are read once all services
+/// are known.
+pub(crate) fn error_handlers(service: &Value) -> impl Iterator<Item = Value> + use<> {
+    let balancing = service.peek("lb");
+    ERROR_HANDLERS.into_iter().filter_map(move |key| balancing.as_ref()?.peek(key)?.peek("handle"))
 }
 
 /// Reads the three keys of `retry` from `table`. Directly under `lb`, beside a `retry` of their
@@ -99,7 +111,7 @@ fn error_handler(value: &Value, report: &mut Report<'_>) {
     if let Some(limit) = table.take("limit") {
         limit.text(report, "a limit such as `10/s`");
     }
-    // What it may hold is what a route may; that is checked when it is served.
+    // See `error_handlers`.
     table.take("handle");
     table.end(report);
     value.not_served(report, Feature::ErrorHandler);

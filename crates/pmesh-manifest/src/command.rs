@@ -168,12 +168,19 @@ pub(crate) fn environment(
         }
         Ok(())
     });
-    let bytes: usize = env.iter().map(|(name, value)| name.len() + value.len() + 2).sum();
-    if bytes > MAX_ENV_BYTES {
+    if environment_bytes(&env) > MAX_ENV_BYTES {
         value.mistake(report, format!("an environment of more than {MAX_ENV_BYTES} bytes"));
     }
     env
 }
+
+/// What an environment takes, in bytes (execve(2)).
+pub(crate) fn environment_bytes(env: &std::collections::BTreeMap<String, String>) -> usize {
+    env.iter().map(|(name, value)| name.len() + value.len() + 2).sum()
+}
+
+/// The most that the environments of all services take together, each with its copy of the manifest's.
+pub(crate) const MAX_ALL_ENV_BYTES: usize = 16 << 20;
 
 /// The largest environment that one key may declare: the kernel takes no single variable above
 /// this (`MAX_ARG_STRLEN`, execve(2)), and every service has a copy of the manifest's.

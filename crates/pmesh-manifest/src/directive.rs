@@ -4,7 +4,7 @@ use http::StatusCode;
 use pmesh_proxy::Handler;
 
 use crate::{
-    mistake::{did_you_mean, quoted},
+    mistake::quoted,
     report::Report,
     scalar::{self, Span},
     value::Value,
@@ -40,9 +40,11 @@ enum DirectiveKind {
     LaterSize,
     LaterRewrite,
     LaterLimit,
+    /// A guard with a secret behind it, which no message shows.
+    LaterAuth,
 }
 
-use DirectiveKind::{Guard, Later, LaterDuration, LaterLimit, LaterRewrite, LaterSize};
+use DirectiveKind::{Guard, Later, LaterAuth, LaterDuration, LaterLimit, LaterRewrite, LaterSize};
 
 const fn directive(word: &'static str, usage: &'static str, kind: DirectiveKind) -> Directive {
     Directive { word, usage, kind }
@@ -79,7 +81,7 @@ pub(crate) const DIRECTIVES: &[Directive] = &[
     directive("write-timeout", "write-timeout DURATION", LaterDuration),
     directive("max-body", "max-body SIZE", LaterSize),
     directive("hook", "hook NAME", Guard { least: 1, most: 1 }),
-    directive("auth", "auth REALM user:password", Guard { least: 2, most: usize::MAX }),
+    directive("auth", "auth REALM user:password", LaterAuth),
     directive(
         "limit",
         "limit [@id] RATE [burst=N] [block_after=RATE] [block_for=DURATION] [advise=BOOL]",
@@ -170,11 +172,22 @@ pub(crate) fn read(
             later(good, Outcome::LeftOut, report)
         }
         LaterRewrite => {
-            let good = matches!(arguments, [expression, _] if scalar::regular_expression(expression).is_ok());
+            let good = matches!(arguments, [expression, _] if report.expressions.check(expression).is_ok());
             later(good, Outcome::LeftOut, report)
         }
         LaterLimit => later(is_limit(arguments), Outcome::LeftOut, report),
+        LaterAuth => {
+            if arguments.len() < 2 {
+                let found = format!("`{}` and {}", directive.word, counted(arguments.len()));
+                value.mistake(report, format!("expected `{}`, found {found}", directive.usage));
+            }
+            later(true, Outcome::Closed, report)
+        }
     }
+}
+
+fn counted(words: usize) -> String {
+    format!("{words} more word{}", if words == 1 { "" } else { "s" })
 }
 
 enum Wrong<'a> {
@@ -228,10 +241,7 @@ pub(crate) fn unknown<'a>(
     value: &Value,
     report: &mut Report<'_>,
 ) {
-    if report.is_full() {
-        return;
-    }
-    let directives = DIRECTIVES.iter().map(|directive| directive.word);
-    let near = did_you_mean(word, services.chain(directives));
-    value.mistake(report, format!("{} is neither a service nor a directive{near}", quoted(word)));
+    let words = services.chain(DIRECTIVES.iter().map(|directive| directive.word));
+    let message = format!("{} is neither a service nor a directive", quoted(word));
+    report.mistake_near(value.place, &value.path, message, word, words);
 }

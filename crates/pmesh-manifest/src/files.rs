@@ -43,8 +43,9 @@ pub(crate) fn files(value: &Value, folder: &Path, service_root: &Path, report: &
     {
         value.not_served(report, Feature::FromMemory);
     }
-    if let Some(value) = table.take("immutable") {
-        value.flag(report);
+    if let Some(value) = table.take("immutable")
+        && value.flag(report) != Some(false)
+    {
         value.not_served(report, Feature::Immutable);
     }
     for (key, feature) in [("no_immutable_match", Feature::NoImmutableMatch), ("match", Feature::Match)] {

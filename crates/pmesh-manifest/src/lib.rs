@@ -29,10 +29,12 @@
 //! # Limits
 //!
 //! A manifest has at most 1 MiB of text, 100,000 values with what aliases stand for, 64 levels of
-//! lists and maps, and 1000 services. The first 256 mistakes are kept. No process is started, no
+//! lists and maps, 1000 services, 16 MiB of environment for all of them, and regular expressions of
+//! at most 1 KiB of text that take 12 MiB together. The first 256 mistakes are kept. No process is started, no
 //! name is looked up and no file is looked at: whether a folder or a program exists is found out by
 //! those who use it.
 
+mod after;
 mod app;
 mod balancing;
 mod command;
@@ -59,7 +61,7 @@ mod words;
 pub use file::{FILE_NAMES, ReadError, find, read};
 pub use manifest::{Manifest, Source, parse};
 pub use mistake::{Mistake, Mistakes};
-pub use repo::{RepoSpec, Rollout};
+pub use repo::RepoSpec;
 pub use report::Unsupported;
 pub use scalar::parse_duration;
 pub use service::{Serves, Service};

@@ -12,8 +12,8 @@ use crate::{
     command::environment,
     not_served::Feature,
     repo::repo,
-    report::Report,
-    routes::sites,
+    report::{Report, lines},
+    routes::{check_error_handlers, sites},
     service::{Names, Services, Surroundings, services},
     tree::{self, MAX_BYTES, Place},
     value::{Table, Value},
@@ -62,8 +62,8 @@ pub fn parse(source: &Source<'_>, unsupported: Unsupported) -> Result<Manifest, 
         Err(error) => {
             let good = std::str::from_utf8(&source.text[..error.valid_up_to()]).unwrap_or_default();
             let mut report = Report::new(source.file, good, unsupported);
-            let line = good.bytes().filter(|byte| *byte == b'\n').count() + 1;
-            let column = good.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+            let line = lines(good).count();
+            let column = lines(good).last().unwrap_or_default().chars().count() + 1;
             let message = "this is not UTF-8, the one encoding a manifest can have".to_owned();
             report.mistake_at(Place { line, column }, "", message);
             return report.finish(None).map(|(manifest, _)| manifest);
@@ -105,7 +105,11 @@ fn decode(value: &Value, folder: &Path, report: &mut Report<'_>) -> Manifest {
     }
     let nothing =
         Services { names: Names { incomplete: table.has_more(), ..Names::default() }, ..Services::default() };
-    let Services { services, names } = written.map_or(nothing, |value| services(&value, around, report));
+    let Services { services, names } =
+        written.as_ref().map_or(nothing, |value| services(value, around, report));
+    if let Some(value) = &written {
+        check_error_handlers(value, &names, report);
+    }
     let sites = server.map_or_else(Vec::new, |value| sites(&value, &names, report));
     table.end(report);
     Manifest { root, services, sites, repo, warnings: Vec::new() }

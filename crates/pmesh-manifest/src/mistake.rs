@@ -98,20 +98,40 @@ pub(crate) fn one_of<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
     }
 }
 
-/// `; did you mean "near"?` for the candidate nearest to `text`, or nothing if none is near.
-pub(crate) fn did_you_mean<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
-    // Longer words are no slips of the finger, and the distance is quadratic in their length.
-    const LONGEST: usize = 80;
-    if text.len() > LONGEST {
-        return String::new();
+/// Finds near misses. Bounded for a whole manifest: beyond [`MOST_WORK`](Self::MOST_WORK) there are none.
+#[derive(Debug, Default)]
+pub(crate) struct NearMisses {
+    /// Letters compared with letters so far.
+    work: usize,
+}
+
+impl NearMisses {
+    /// A second or so; 256 mistakes in words like those of the format take a tenth of it.
+    const MOST_WORK: usize = 16 << 20;
+
+    /// `; did you mean "near"?` for the candidate nearest to `text`, or nothing if none is near.
+    pub(crate) fn did_you_mean<'a>(
+        &mut self,
+        text: &str,
+        candidates: impl IntoIterator<Item = &'a str>,
+    ) -> String {
+        // Longer words are no slips of the finger, and the distance is quadratic in their length.
+        const LONGEST: usize = 80;
+        if text.len() > LONGEST {
+            return String::new();
+        }
+        let lower = text.to_lowercase();
+        candidates
+            .into_iter()
+            .filter(|candidate| candidate.len() <= LONGEST)
+            .take_while(|candidate| {
+                self.work += text.len() * candidate.len();
+                self.work <= Self::MOST_WORK
+            })
+            .filter_map(|candidate| Some((nearness(&lower, &candidate.to_lowercase())?, candidate)))
+            .max_by(|(a, _), (b, _)| a.total_cmp(b))
+            .map_or_else(String::new, |(_, near)| format!("; did you mean \"{near}\"?"))
     }
-    let lower = text.to_lowercase();
-    candidates
-        .into_iter()
-        .filter(|candidate| candidate.len() <= LONGEST)
-        .filter_map(|candidate| Some((nearness(&lower, &candidate.to_lowercase())?, candidate)))
-        .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .map_or_else(String::new, |(_, near)| format!("; did you mean \"{near}\"?"))
 }
 
 /// How near two words are, if they are: a few letters missing, wrong or swapped, or one that begins
@@ -137,12 +157,14 @@ mod tests {
     #[test]
     fn a_near_miss_is_a_slip_and_not_any_other_word() {
         let keys = ["stop_timeout", "ready_timeout", "run", "build"];
+        let mut near_misses = NearMisses::default();
+        let mut did_you_mean = |text: &str, keys: [&'static str; 4]| near_misses.did_you_mean(text, keys);
         assert_eq!(did_you_mean("stop_timeuot", keys), "; did you mean \"stop_timeout\"?");
         assert_eq!(did_you_mean("Run", keys), "; did you mean \"run\"?");
         assert_eq!(did_you_mean("urn", keys), "; did you mean \"run\"?");
         assert_eq!(did_you_mean("stop", keys), "; did you mean \"stop_timeout\"?");
         assert_eq!(did_you_mean("memory", keys), "");
-        assert_eq!(did_you_mean("b", ["a", "c"]), "");
+        assert_eq!(did_you_mean("b", ["a", "c", "d", "e"]), "");
         assert_eq!(did_you_mean(&"run".repeat(100), keys), "");
     }
 

@@ -3,7 +3,7 @@
 use pmesh_supervisor::{Check, Monitor, NamedCheck, PortOwner};
 
 use crate::{
-    mistake::{did_you_mean, quoted},
+    mistake::quoted,
     not_served::Feature,
     report::Report,
     value::{Table, Value, Zero},
@@ -86,9 +86,8 @@ fn check(value: &Value, report: &mut Report<'_>) -> Option<Check> {
         Some("Http") => http(&value.without_tag(), report),
         Some(tag) => {
             let tag = format!("!{tag}");
-            let near = did_you_mean(&tag, ["!Tcp", "!Http"]);
-            let message = format!("unknown check {}; expected !Tcp or !Http{near}", quoted(&tag));
-            value.mistake(report, message);
+            let message = format!("unknown check {}; expected !Tcp or !Http", quoted(&tag));
+            report.mistake_near(value.place, &value.path, message, &tag, ["!Tcp", "!Http"]);
             return None;
         }
         None => {

@@ -14,21 +14,12 @@ use crate::{
 pub struct RepoSpec {
     /// Whether the server may move it; no for a manifest inside a tree that others own.
     pub update: bool,
-    /// Which services an update rolls over.
-    pub rollout: Rollout,
 }
 
 impl Default for RepoSpec {
     fn default() -> Self {
-        Self { update: true, rollout: Rollout::All }
+        Self { update: true }
     }
-}
-
-/// Which services an update rolls over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rollout {
-    /// Every one.
-    All,
 }
 
 pub(crate) fn repo(value: &Value, report: &mut Report<'_>) -> RepoSpec {
@@ -37,12 +28,10 @@ pub(crate) fn repo(value: &Value, report: &mut Report<'_>) -> RepoSpec {
     if let Some(update) = table.take("update").and_then(|value| value.flag(report)) {
         spec.update = update;
     }
-    if let Some(value) = table.take("rollout") {
-        match value.word(report, &[("all", Some(Rollout::All)), ("changed", None)]) {
-            Some(Some(rollout)) => spec.rollout = rollout,
-            Some(None) => value.not_served(report, Feature::RolloutChanged),
-            None => {}
-        }
+    if let Some(value) = table.take("rollout")
+        && value.word(report, &[("all", false), ("changed", true)]) == Some(true)
+    {
+        value.not_served(report, Feature::RolloutChanged);
     }
     if let Some(value) = table.take("bake")
         && value.duration(report, Zero::Allowed).is_some_and(|time| time > Duration::ZERO)

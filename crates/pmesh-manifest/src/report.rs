@@ -3,8 +3,9 @@
 use std::{collections::HashSet, path::Path};
 
 use crate::{
-    mistake::{Mistake, Mistakes},
+    mistake::{Mistake, Mistakes, NearMisses},
     not_served::Feature,
+    scalar::Expressions,
     tree::Place,
 };
 
@@ -26,23 +27,58 @@ pub(crate) struct Report<'a> {
     warnings: Vec<Mistake>,
     /// A mistake in an anchored value is one, however often it is used.
     seen: HashSet<(Place, String)>,
+    near_misses: NearMisses,
+    /// What the manifest's regular expressions may still take.
+    pub(crate) expressions: Expressions,
 }
 
 impl<'a> Report<'a> {
     pub(crate) fn new(file: &'a Path, text: &'a str, unsupported: Unsupported) -> Self {
-        let (mistakes, warnings, seen) = (Vec::new(), Vec::new(), HashSet::new());
-        Self { file, text, unsupported, mistakes, warnings, seen }
+        Self {
+            file,
+            text,
+            unsupported,
+            mistakes: Vec::new(),
+            warnings: Vec::new(),
+            seen: HashSet::new(),
+            near_misses: NearMisses::default(),
+            expressions: Expressions::default(),
+        }
     }
 
     pub(crate) fn mistake_at(&mut self, place: Place, path: &str, message: String) {
+        self.mistake_with(place, path, message, |_| String::new());
+    }
+
+    /// A mistake with a near miss at the end of its message, looked for only where it is shown.
+    pub(crate) fn mistake_near<'c>(
+        &mut self,
+        place: Place,
+        path: &str,
+        message: String,
+        text: &str,
+        candidates: impl IntoIterator<Item = &'c str>,
+    ) {
+        self.mistake_with(place, path, message, |near_misses| near_misses.did_you_mean(text, candidates));
+    }
+
+    /// A mistake whose message ends with what `near` says.
+    pub(crate) fn mistake_with(
+        &mut self,
+        place: Place,
+        path: &str,
+        message: String,
+        near: impl FnOnce(&mut NearMisses) -> String,
+    ) {
         if !self.is_full()
-            && let Some(mistake) = self.first(place, path, message)
+            && let Some(mut mistake) = self.first(place, path, message)
         {
+            mistake.message.push_str(&near(&mut self.near_misses));
             self.mistakes.push(mistake);
         }
     }
 
-    /// Whether no more mistakes are kept, and it is no use to look for their near misses.
+    /// Whether no more mistakes are kept.
     pub(crate) fn is_full(&self) -> bool {
         self.mistakes.len() >= Mistakes::LIMIT
     }
@@ -77,35 +113,28 @@ impl<'a> Report<'a> {
     }
 
     fn first(&mut self, place: Place, path: &str, message: String) -> Option<Mistake> {
-        let place = self.within(place);
-        let (path, message) = (one_line(path.to_owned()), one_line(message));
+        let message = one_line(message);
         self.seen.insert((place, message.clone())).then(|| Mistake {
             file: self.file.to_owned(),
             line: place.line,
             column: place.column,
-            path,
+            path: one_line(path.to_owned()),
             message,
         })
     }
 
-    /// `place`, or the last one of the file if it lies behind that: the end of a document that
-    /// breaks off is where the next line would be.
-    fn within(&self, place: Place) -> Place {
-        let mut last = Place::START;
-        for (index, line) in self.text.lines().enumerate() {
-            last = Place { line: index + 1, column: line.chars().count() + 1 };
-            if last.line == place.line {
-                break;
-            }
-        }
-        place.min(last)
-    }
-
     /// `value` with the warnings if there is no mistake.
     pub(crate) fn finish<T>(mut self, value: Option<T>) -> Result<(T, Vec<Mistake>), Mistakes> {
-        let by_place = |mistake: &Mistake| (mistake.line, mistake.column);
-        self.mistakes.sort_by_key(by_place);
-        self.warnings.sort_by_key(by_place);
+        if !(self.mistakes.is_empty() && self.warnings.is_empty()) {
+            let lines: Vec<&str> = lines(self.text).collect();
+            for mistakes in [&mut self.mistakes, &mut self.warnings] {
+                for mistake in mistakes.iter_mut() {
+                    let place = within(Place { line: mistake.line, column: mistake.column }, &lines);
+                    (mistake.line, mistake.column) = (place.line, place.column);
+                }
+                mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
+            }
+        }
         match value {
             Some(value) if self.mistakes.is_empty() => Ok((value, self.warnings)),
             _ => {
@@ -118,6 +147,29 @@ impl<'a> Report<'a> {
             }
         }
     }
+}
+
+/// The lines of a text as YAML counts them: CR LF, CR and LF end one (YAML 1.2.2, 5.4).
+pub(crate) fn lines(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let Some(end) = text.find(['\r', '\n']) else {
+            rest = None;
+            return Some(text);
+        };
+        let length = if text[end..].starts_with("\r\n") { 2 } else { 1 };
+        rest = Some(&text[end + length..]);
+        Some(&text[..end])
+    })
+}
+
+/// `place`, or the last one of its line or of the file if it lies behind that: the end of a document
+/// that breaks off is where the next line would be.
+fn within(place: Place, lines: &[&str]) -> Place {
+    let line = place.line.clamp(1, lines.len().max(1));
+    let end = lines.get(line - 1).map_or(0, |text| text.chars().count()) + 1;
+    Place { line, column: if line < place.line { end } else { place.column.clamp(1, end) } }
 }
 
 /// `text` without what would end the line of a mistake or move the cursor of a terminal.

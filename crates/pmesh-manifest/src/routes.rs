@@ -6,11 +6,13 @@ use http::StatusCode;
 use pmesh_proxy::{DestinationKey, Handler, Pattern, Route, Site, SiteHost};
 
 use crate::{
+    balancing::error_handlers,
     directive::{self, Directive, Outcome},
     host,
-    mistake::{did_you_mean, quoted},
+    mistake::quoted,
     not_served::Feature,
     report::Report,
+    scalar::ScalarError,
     service::{Names, Standing},
     tree::Key,
     value::{Table, Value},
@@ -55,6 +57,15 @@ pub(crate) fn sites(value: &Value, names: &Names, report: &mut Report<'_>) -> Ve
         sites.push(Site { hosts, routes });
     }
     sites
+}
+
+/// Finds the mistakes in the handlers for errors of all services.
+pub(crate) fn check_error_handlers(services: &Value, names: &Names, report: &mut Report<'_>) {
+    let reader = Router { names, host: None };
+    for handler in services.values().flat_map(|service| error_handlers(&service)) {
+        // They are not served, whatever they are.
+        drop(reader.handler(&handler, report));
+    }
 }
 
 /// The names in the key of a site. Each belongs to one site.
@@ -128,9 +139,21 @@ impl Router<'_> {
     }
 
     fn pattern(&self, key: &Key, item: &Value, report: &mut Report<'_>) -> Option<Pattern> {
+        let expressions = parts(&key.text).filter_map(|part| part.strip_prefix('~'));
+        for expression in expressions {
+            match report.expressions.check(expression) {
+                // The pattern itself says what is wrong with the syntax.
+                Ok(()) | Err(ScalarError::RegularExpression(_)) => {}
+                Err(error) => {
+                    let found = quoted(&format!("~{expression}"));
+                    report.mistake_at(key.place, &item.path, format!("expected {error}, found {found}"));
+                    return None;
+                }
+            }
+        }
         match Pattern::parse(&key.text) {
             Ok(pattern) => {
-                self.check_hosts(key, item, report);
+                self.check_hosts(&pattern, key, item, report);
                 Some(pattern)
             }
             Err(error) => {
@@ -144,26 +167,34 @@ impl Router<'_> {
     }
 
     /// A pattern sees the site's first name; one for another host would never match anything.
-    fn check_hosts(&self, key: &Key, item: &Value, report: &mut Report<'_>) {
+    fn check_hosts(&self, pattern: &Pattern, key: &Key, item: &Value, report: &mut Report<'_>) {
         let Some(site) = &self.host else { return };
-        for alternative in alternatives(&key.text) {
-            let Some(host) = host_of(alternative) else { continue };
-            let host = host.to_ascii_lowercase();
-            if host == *site || host.strip_suffix(site.as_str()).is_some_and(|rest| rest.ends_with('.')) {
-                continue;
-            }
-            let path = format!("/{alternative}");
-            let near = match did_you_mean(&host, [site.as_str()]) {
-                near if near.is_empty() && !host.contains('.') => did_you_mean(&path, [path.as_str()]),
-                near => near,
-            };
+        for host in pattern.foreign_hosts(site) {
+            let begins =
+                |part: &&str| part.get(..host.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(host));
+            let part = parts(&key.text).find(begins).unwrap_or(&key.text);
             let message = format!(
-                "pattern {} can never match: its host is {}, and patterns of this site see {} or a subdomain of it{near}",
-                quoted(alternative),
-                quoted(&host),
+                "pattern {} can never match: its host is {}, and patterns of this site see {} or a subdomain of it",
+                quoted(part),
+                quoted(host),
                 quoted(site),
             );
-            report.mistake_at(key.place, &item.path, message);
+            report.mistake_with(key.place, &item.path, message, |near_misses| {
+                match near_misses.did_you_mean(host, [site.as_str()]) {
+                    near if near.is_empty() && !host.contains('.') => {
+                        format!("; did you mean {}?", quoted(&format!("/{part}")))
+                    }
+                    near => near,
+                }
+            });
+        }
+    }
+
+    /// Finds the mistakes in the handlers of a `!Switch-…`, which is not served itself.
+    fn check_switch(&self, value: &Value, report: &mut Report<'_>) {
+        for (_, handler) in value.entries(report, "a map of what is looked for to routes").unwrap_or_default()
+        {
+            drop(self.handler(&handler, report));
         }
     }
 
@@ -171,11 +202,14 @@ impl Router<'_> {
         if let Some(tag) = value.tag() {
             if let Some((_, feature)) = MUXES.iter().find(|(mux, _)| *mux == tag) {
                 value.not_served(report, *feature);
+                if *feature != Feature::LimitMap {
+                    self.check_switch(&value.without_tag(), report);
+                }
             } else {
                 let tag = format!("!{tag}");
                 let tags: Vec<String> = MUXES.iter().map(|(mux, _)| format!("!{mux}")).collect();
-                let near = did_you_mean(&tag, tags.iter().map(String::as_str));
-                value.mistake(report, format!("unknown router {}{near}", quoted(&tag)));
+                let message = format!("unknown router {}", quoted(&tag));
+                report.mistake_near(value.place, &value.path, message, &tag, tags.iter().map(String::as_str));
             }
             return None;
         }
@@ -189,6 +223,13 @@ impl Router<'_> {
         let words = directive::words(value, text, report)?;
         let (word, arguments) = words.split_first()?;
         let Some(directive) = Directive::named(word) else {
+            if let Some(standing) = self.names.standing.get(word) {
+                if arguments.is_empty() {
+                    return destination(word, *standing, value, report);
+                }
+                value.expected(report, &format!("nothing behind the service {}", quoted(word)));
+                return None;
+            }
             if self.names.incomplete && arguments.is_empty() {
                 let message = format!("{} is left out; no service of this name is known", quoted(word));
                 report.left_out(value.place, &value.path, message);
@@ -229,19 +270,6 @@ fn destination(name: &str, standing: Standing, value: &Value, report: &mut Repor
 }
 
 /// The parts of a pattern of which one has to match.
-fn alternatives(pattern: &str) -> impl Iterator<Item = &str> {
+fn parts(pattern: &str) -> impl Iterator<Item = &str> {
     pattern.split(", ").map(str::trim)
-}
-
-/// The host that a pattern is for, if it is for one: not for `_`, a path, a regular expression, a
-/// suffix, or the beginning of a host.
-fn host_of(pattern: &str) -> Option<&str> {
-    if pattern == "_" || pattern.is_empty() || pattern.starts_with(['/', '~', '+']) {
-        return None;
-    }
-    match pattern.split_once('/') {
-        Some((host, _)) => Some(host),
-        None if pattern.ends_with('+') => None,
-        None => Some(pattern),
-    }
 }

@@ -9,6 +9,9 @@ pub(crate) enum Span {
     Never,
 }
 
+/// The longest duration there is, which `never` is where a key takes a plain one: 292 years.
+pub(crate) const LONGEST: Duration = Duration::from_nanos(i64::MAX.unsigned_abs());
+
 /// Why a text is no duration, size, rate or regular expression; reads on from "expected …".
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ScalarError {
@@ -26,6 +29,16 @@ pub(crate) enum ScalarError {
     Rate,
     #[error("a regular expression ({0})")]
     RegularExpression(String),
+    #[error("a regular expression of at most {} bytes", Expressions::LONGEST)]
+    LongExpression,
+    #[error(
+        "a smaller regular expression (this one is too large; `\\w` and the like stand for thousands of letters, `[0-9a-z]` for few)"
+    )]
+    LargeExpression,
+    #[error(
+        "no more regular expressions than this server holds for one manifest (a simpler one takes less of it)"
+    )]
+    ManyExpressions,
 }
 
 /// A duration as the manifest writes it (`500ms`, `1h30m`); none for anything else, `never` included.
@@ -90,7 +103,7 @@ pub(crate) fn duration(text: &str) -> Result<Span, ScalarError> {
             let scale = fraction.bytes().fold(1, |scale: u128, _| scale * 10);
             total += nanos * digits / scale;
         }
-        if total > u128::from(i64::MAX.unsigned_abs()) {
+        if total > LONGEST.as_nanos() {
             return Err(ScalarError::TooLong);
         }
         rest = tail;
@@ -117,18 +130,60 @@ pub(crate) fn rate(text: &str) -> Result<(), ScalarError> {
     if per.starts_with(|c: char| c.is_ascii_digit()) { time(per) } else { time(&format!("1{per}")) }
 }
 
-/// Checks a regular expression.
-pub(crate) fn regular_expression(text: &str) -> Result<(), ScalarError> {
-    // Enough for any path; the crate's own limit lets one expression take seconds.
-    const LARGEST: usize = 1 << 20;
-    match regex::RegexBuilder::new(text).size_limit(LARGEST).build() {
-        Ok(_) => Ok(()),
-        // The crate draws a picture of several lines; the last one names the reason.
-        Err(error) => {
-            let picture = error.to_string();
-            let reason = picture.lines().last().unwrap_or_default();
-            Err(ScalarError::RegularExpression(reason.trim_start_matches("error: ").to_owned()))
+/// The regular expressions of one manifest, which share a budget: each takes a part of it by its compiled
+/// size and the length of its text, so that neither memory nor time grows with their number.
+#[derive(Debug)]
+pub(crate) struct Expressions {
+    left: usize,
+}
+
+impl Default for Expressions {
+    fn default() -> Self {
+        Self { left: Self::ALL }
+    }
+}
+
+impl Expressions {
+    /// The longest text, in bytes.
+    pub(crate) const LONGEST: usize = 1024;
+    /// What all of them may take together, in bytes as compiled.
+    const ALL: usize = 12 << 20;
+    /// The sizes that are told apart: a few letters, a few classes such as `\w`, many of them.
+    const SIZES: [usize; 4] = [16 << 10, 64 << 10, 128 << 10, 256 << 10];
+    /// What a byte of text takes: its classes are worked out before any size is known.
+    const TEXT: usize = 64;
+
+    /// Checks a regular expression and takes its part of the budget, also where it is refused: that has
+    /// cost as much.
+    pub(crate) fn check(&mut self, text: &str) -> Result<(), ScalarError> {
+        if text.len() > Self::LONGEST {
+            return Err(ScalarError::LongExpression);
         }
+        for size in Self::SIZES {
+            let cost = size + text.len() * Self::TEXT;
+            if cost > self.left {
+                self.left = 0;
+                return Err(ScalarError::ManyExpressions);
+            }
+            match regex::RegexBuilder::new(text).size_limit(size).build() {
+                Ok(_) => {
+                    self.left -= cost;
+                    return Ok(());
+                }
+                Err(regex::Error::CompiledTooBig(_)) => {}
+                // The crate draws a picture of several lines; the last one names the reason.
+                Err(error) => {
+                    self.left -= cost;
+                    let picture = error.to_string();
+                    let reason = picture.lines().last().unwrap_or_default();
+                    let reason = reason.trim_start_matches("error: ").to_owned();
+                    return Err(ScalarError::RegularExpression(reason));
+                }
+            }
+        }
+        let cost = Self::SIZES.iter().sum::<usize>() + text.len() * Self::TEXT;
+        self.left = self.left.saturating_sub(cost);
+        Err(ScalarError::LargeExpression)
     }
 }
 

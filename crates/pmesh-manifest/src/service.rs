@@ -9,10 +9,12 @@ use pmesh_proxy::{FilesSpec, LoadBalancing};
 use pmesh_supervisor::{ServiceKind, ServiceName, ServiceSpec};
 
 use crate::{
+    after::After,
     app::{self, App, WRAPPERS, app},
+    command::{MAX_ALL_ENV_BYTES, environment_bytes},
     external::external,
     files::files,
-    mistake::{did_you_mean, quoted},
+    mistake::quoted,
     report::Report,
     tree::Place,
     value::Value,
@@ -78,18 +80,20 @@ pub(crate) struct Names {
 /// The most services of one manifest.
 const MOST_SERVICES: usize = 1000;
 
-pub(crate) fn services(value: &Value, mut around: Surroundings, report: &mut Report<'_>) -> Services {
+pub(crate) fn services(whole: &Value, mut around: Surroundings, report: &mut Report<'_>) -> Services {
     let mut found = Services::default();
-    found.names.incomplete = !value.is_map_or_null() || value.has_computed_keys();
-    let entries = value.entries(report, "a map of names to services").unwrap_or_default();
+    found.names.incomplete = !whole.is_map_or_null() || whole.has_computed_keys();
+    let entries = whole.entries(report, "a map of names to services").unwrap_or_default();
     if entries.len() > MOST_SERVICES {
-        value.mistake(report, format!("{} services; at most {MOST_SERVICES} can be served", entries.len()));
+        whole.mistake(report, format!("{} services; at most {MOST_SERVICES} can be served", entries.len()));
         found.names.standing =
             entries.iter().map(|(key, _)| (key.text.to_string(), Standing::Serves)).collect();
         return found;
     }
     around.names = entries.iter().map(|(key, _)| key.text.to_string()).collect();
-    let mut logs: BTreeMap<String, String> = BTreeMap::new();
+    let mut logs: BTreeMap<String, (String, Value, Place)> = BTreeMap::new();
+    let mut after = After::default();
+    let mut env_bytes = 0;
     for (key, value) in entries {
         let name = match key.text.parse::<ServiceName>() {
             Ok(name) => name,
@@ -99,18 +103,25 @@ pub(crate) fn services(value: &Value, mut around: Surroundings, report: &mut Rep
                 continue;
             }
         };
-        let standing = match read(&value, key.place, &name, &around, report) {
+        let standing = match read(&value, key.place, &name, &around, &mut after, report) {
             Err(standing) => standing,
-            Ok((service, log_place)) => {
-                if let ServiceKind::App(spec) = &service.spec.kind
-                    && let Some(other) = logs.insert(spec.log.clone(), name.to_string())
-                {
-                    let message = format!(
-                        "its log file {} is that of service {} too; each has one of its own",
-                        quoted(&spec.log),
-                        quoted(&other)
-                    );
-                    report.mistake_at(log_place.unwrap_or(key.place), &value.path, message);
+            Ok((mut service, log_place)) => {
+                if let ServiceKind::App(spec) = &mut service.spec.kind {
+                    let place = log_place.unwrap_or(key.place);
+                    if let Some((other, ..)) =
+                        logs.insert(spec.log.clone(), (name.to_string(), value.clone(), place))
+                    {
+                        let message = format!(
+                            "its log file {} is that of service {} too; each has one of its own",
+                            quoted(&spec.log),
+                            quoted(&other)
+                        );
+                        report.mistake_at(place, &value.path, message);
+                    }
+                    env_bytes += environment_bytes(&spec.env);
+                    if env_bytes > MAX_ALL_ENV_BYTES {
+                        spec.env.clear();
+                    }
                 }
                 let standing = standing(&service);
                 found.services.push(service);
@@ -119,7 +130,30 @@ pub(crate) fn services(value: &Value, mut around: Surroundings, report: &mut Rep
         };
         found.names.standing.insert(name.to_string(), standing);
     }
+    if env_bytes > MAX_ALL_ENV_BYTES {
+        let message = format!("the environments of all services come to more than {MAX_ALL_ENV_BYTES} bytes");
+        whole.mistake(report, message);
+    }
+    check_rotated(&logs, report);
+    after.check(report);
     found
+}
+
+/// A log that has the name of one that another service's is rotated to would be overwritten by it.
+fn check_rotated(logs: &BTreeMap<String, (String, Value, Place)>, report: &mut Report<'_>) {
+    for (log, (_, service, place)) in logs {
+        if let Some((other, number)) = log.rsplit_once('.')
+            && number.bytes().all(|byte| byte.is_ascii_digit())
+            && let Some((owner, ..)) = logs.get(other)
+        {
+            let message = format!(
+                "its log file {} is where that of service {} is rotated to",
+                quoted(log),
+                quoted(owner)
+            );
+            report.mistake_at(*place, &service.path, message);
+        }
+    }
 }
 
 fn standing(service: &Service) -> Standing {
@@ -136,12 +170,13 @@ fn read(
     place: Place,
     name: &ServiceName,
     around: &Surroundings,
+    after: &mut After,
     report: &mut Report<'_>,
 ) -> Result<(Service, Option<Place>), Standing> {
     let inner = value.without_tag();
     let (kind, serves, log_place) = match value.tag() {
         Some("App") => {
-            let App { spec, balancing, log_place } = app(&inner, name, around, None, report);
+            let App { spec, balancing, log_place } = app(&inner, name, around, after, None, report);
             let serves = if spec.background || !app::runs(&inner) {
                 Serves::Nothing
             } else {
@@ -165,28 +200,37 @@ fn read(
         }
         Some(tag) => {
             let Some((_, feature, keys)) = WRAPPERS.iter().find(|(wrapper, ..)| *wrapper == tag) else {
-                let message = format!("unknown type {}; {}", quoted(&format!("!{tag}")), types(Some(tag)));
-                report.mistake_at(value.place, &value.path, message);
+                let tag = format!("!{tag}");
+                let message = format!("unknown type {}; {}", quoted(&tag), one_of_the_types());
+                let types = types();
+                report.mistake_near(
+                    value.place,
+                    &value.path,
+                    message,
+                    &tag,
+                    types.iter().map(String::as_str),
+                );
                 return Err(Standing::Serves);
             };
-            app(&inner, name, around, Some(keys), report);
+            app(&inner, name, around, after, Some(keys), report);
             value.not_served(report, *feature);
             return Err(Standing::NotServed);
         }
         None => {
-            report.mistake_at(place, &value.path, format!("its type is missing; {}", types(None)));
+            let message = format!("its type is missing; {}", one_of_the_types());
+            report.mistake_at(place, &value.path, message);
             return Err(Standing::Serves);
         }
     };
     Ok((Service { spec: ServiceSpec { name: name.clone(), kind }, serves }, log_place))
 }
 
-/// The types that a service can be of, with the one nearest to `tag`.
-fn types(tag: Option<&str>) -> String {
-    let served = ["!App", "!FS", "!Proxy"].map(str::to_owned);
-    let all: Vec<String> =
-        served.into_iter().chain(WRAPPERS.iter().map(|(tag, ..)| format!("!{tag}"))).collect();
-    let near =
-        tag.map_or_else(String::new, |tag| did_you_mean(&format!("!{tag}"), all.iter().map(String::as_str)));
-    format!("expected one of {}{near}", all.join(", "))
+/// The types that a service can be of, as they are written.
+fn types() -> Vec<String> {
+    let served = ["App", "FS", "Proxy"].into_iter();
+    served.chain(WRAPPERS.iter().map(|(tag, ..)| *tag)).map(|tag| format!("!{tag}")).collect()
+}
+
+fn one_of_the_types() -> String {
+    format!("expected one of {}", types().join(", "))
 }

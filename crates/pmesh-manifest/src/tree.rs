@@ -98,7 +98,7 @@ struct Open {
 
 enum Content {
     List(Vec<Node>),
-    Map { entries: Vec<(Key, Node)>, merges: Vec<Node>, pending: Pending },
+    Map { entries: Vec<(Key, Node)>, merges: Vec<(Key, Node)>, pending: Pending },
 }
 
 /// What a map expects next.
@@ -260,7 +260,7 @@ impl Builder<'_, '_> {
                     },
                     Pending::Value(key) => {
                         if &*key.text == "<<" {
-                            merges.push(node);
+                            merges.push((key, node));
                         } else {
                             entries.push((key, node));
                         }
@@ -300,10 +300,7 @@ impl Builder<'_, '_> {
                 Content::Map { pending: Pending::Value(key), .. } => step(&key.text).to_owned(),
                 Content::Map { .. } => continue,
             };
-            if !path.is_empty() {
-                path.push('.');
-            }
-            path.push_str(&next);
+            path = joined(&path, &next);
         }
         path
     }
@@ -333,6 +330,18 @@ pub(crate) fn step(key: &str) -> &str {
     key.char_indices().nth(LONGEST).map_or(key, |(end, _)| &key[..end])
 }
 
+/// A path with one more step. Where it is long already the step is left out: every value has a path of
+/// its own, and a list of many deep down would hold megabytes of them.
+pub(crate) fn joined(path: &str, step: &str) -> String {
+    const LONGEST: usize = 400;
+    match path {
+        "" => step.to_owned(),
+        path if path.len() > LONGEST && path.ends_with('…') => path.to_owned(),
+        path if path.len() > LONGEST => format!("{path}…"),
+        path => format!("{path}.{step}"),
+    }
+}
+
 fn own_tag(tag: Option<&Tag>) -> Option<Rc<str>> {
     let tag = tag.filter(|tag| tag.is_custom())?;
     match tag.original() {
@@ -358,7 +367,7 @@ fn key_of(node: &Node) -> Result<Key, String> {
 /// win, then those of the earlier map. What is wrong goes to `complaints`.
 fn merged(
     written: Vec<(Key, Node)>,
-    merges: Vec<Node>,
+    merges: Vec<(Key, Node)>,
     complaints: &mut Vec<(Place, String)>,
 ) -> Vec<(Key, Node)> {
     let mut seen: HashSet<Rc<str>> = HashSet::new();
@@ -370,7 +379,11 @@ fn merged(
             complaints.push((key.place, format!("key {} is there twice", quoted(&key.text))));
         }
     }
-    for merge in merges {
+    for (index, (key, merge)) in merges.into_iter().enumerate() {
+        if index > 0 {
+            complaints.push((key.place, format!("key {} is there twice", quoted(&key.text))));
+            continue;
+        }
         let sources = match &merge.kind {
             Kind::List(items) => items.to_vec(),
             _ => vec![merge],

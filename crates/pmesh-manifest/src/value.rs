@@ -5,11 +5,11 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use granit_parser::ScalarStyle;
 
 use crate::{
-    mistake::{did_you_mean, one_of, quoted},
+    mistake::{one_of, quoted},
     not_served::Feature,
     report::Report,
     scalar::{self, Span},
-    tree::{Key, Kind, Node, Place, step},
+    tree::{Key, Kind, Node, Place, joined, step},
 };
 
 /// A value of the document with the path that leads to it.
@@ -105,6 +105,22 @@ impl Value {
         matches!(&self.node.kind, Kind::Map(entries) if entries.iter().any(|(written, _)| &*written.text == key))
     }
 
+    /// The values of a map, read without a word as in [`peek`](Self::peek).
+    pub(crate) fn values(&self) -> impl Iterator<Item = Self> {
+        let entries = match &self.node.kind {
+            Kind::Map(entries) => &entries[..],
+            Kind::Scalar { .. } | Kind::List(_) => &[],
+        };
+        entries.iter().map(|(key, node)| Self::of_key(key, node, &self.path))
+    }
+
+    /// What a map has for `key`, read without a word: whoever decodes the map says what is wrong with it.
+    pub(crate) fn peek(&self, key: &str) -> Option<Self> {
+        let Kind::Map(entries) = &self.node.kind else { return None };
+        let (key, node) = entries.iter().find(|(written, _)| &*written.text == key)?;
+        Some(Self::of_key(key, node, &self.path))
+    }
+
     /// Whether this is a map in which the preprocessor would write keys.
     pub(crate) fn has_computed_keys(&self) -> bool {
         matches!(&self.node.kind, Kind::Map(entries) if entries.iter().any(|(key, _)| key.text.starts_with('$')))
@@ -188,7 +204,15 @@ impl Value {
         }
     }
 
-    /// A duration where `never` makes sense.
+    /// A duration that may be `never`: the longest there is.
+    pub(crate) fn duration_or_never(&self, report: &mut Report<'_>, zero: Zero) -> Option<Duration> {
+        match self.span(report, zero)? {
+            Span::For(time) => Some(time),
+            Span::Never => Some(scalar::LONGEST),
+        }
+    }
+
+    /// A duration, or `never`.
     pub(crate) fn span(&self, report: &mut Report<'_>, zero: Zero) -> Option<Span> {
         match scalar::duration(self.text(report, &scalar::ScalarError::Duration.to_string())?) {
             Ok(Span::For(time)) if time.is_zero() && zero == Zero::Refused => {
@@ -219,13 +243,8 @@ impl Value {
         let text = self.text(report, &one_of(names()))?;
         let found = words.iter().find(|(word, _)| *word == text);
         if found.is_none() {
-            let message = format!(
-                "expected {}, found {}{}",
-                one_of(names()),
-                quoted(text),
-                did_you_mean(text, names())
-            );
-            self.mistake(report, message);
+            let message = format!("expected {}, found {}", one_of(names()), quoted(text));
+            report.mistake_near(self.place, &self.path, message, text, names());
         }
         found.map(|(_, value)| *value)
     }
@@ -324,7 +343,7 @@ impl Value {
     /// Checks that this is a regular expression.
     pub(crate) fn regular_expression(&self, report: &mut Report<'_>) {
         let Some(text) = self.raw_text(report, "a regular expression") else { return };
-        if let Err(error) = scalar::regular_expression(text) {
+        if let Err(error) = report.expressions.check(text) {
             self.expected(report, &error.to_string());
         }
     }
@@ -338,10 +357,6 @@ impl Value {
         }
         Some(crate::path::resolve(folder, text))
     }
-}
-
-fn joined(path: &str, step: &str) -> String {
-    if path.is_empty() { step.to_owned() } else { format!("{path}.{step}") }
 }
 
 /// A map with known keys. Each key is taken once; [`end`](Self::end) complains about the rest.
@@ -381,9 +396,8 @@ impl Table {
                 [] => "no key".to_owned(),
                 _ => format!("one of {}", self.known.join(", ")),
             };
-            let near = did_you_mean(&key.text, self.known.iter().copied());
-            let message = format!("unknown key {}; expected {expected}{near}", quoted(&key.text));
-            report.mistake_at(key.place, &self.path, message);
+            let message = format!("unknown key {}; expected {expected}", quoted(&key.text));
+            report.mistake_near(key.place, &self.path, message, &key.text, self.known.iter().copied());
         }
     }
 }

@@ -96,10 +96,86 @@ fn mistakes_are_bounded_and_the_last_one_says_so() {
 }
 
 #[test]
+fn a_mistake_that_aliases_repeat_costs_what_one_costs() {
+    let services = lines(0..900, |service| format!("  service-with-a-long-name-{service}: !FS\n"));
+    let text = format!(
+        "services:\n{services}server:\n  _:\n    router:\n      - &a [service-with-a-lnog-name]\n{}",
+        "      - *a\n".repeat(20_000)
+    );
+    let begin = Instant::now();
+    let shown = refused(text);
+    assert!(begin.elapsed().as_secs() < 40, "{:?}", begin.elapsed());
+    assert_eq!(shown.lines().count(), 1, "{shown}");
+    assert!(shown.contains("did you mean \"service-with-a-long-name-"), "{shown}");
+}
+
+#[test]
+fn near_misses_of_many_long_words_are_not_looked_for_forever() {
+    let services = lines(0..1000, |service| format!("  {service:x<60}: !FS\n"));
+    let wrong = lines(0..256, |word| format!("      - {word:y<60}\n"));
+    let begin = Instant::now();
+    let shown = refused(format!("services:\n{services}server:\n  _:\n    router:\n{wrong}"));
+    assert!(begin.elapsed().as_secs() < 40, "{:?}", begin.elapsed());
+    assert_eq!(shown.lines().count(), Mistakes::LIMIT);
+}
+
+#[test]
+fn regular_expressions_share_a_budget() {
+    let router = |count: usize, pattern: &str| {
+        let routes = lines(0..count, |route| format!("      - '~{pattern}{route}': status 404\n"));
+        format!("server:\n  _:\n    router:\n{routes}")
+    };
+    let begin = Instant::now();
+    let shown = refused(router(4000, r"\w{9}"));
+    assert!(shown.contains("more regular expressions than this server holds for one manifest"), "{shown}");
+    assert!(refused(router(4000, r"(\w{9}){90}")).contains("is too large"));
+    assert!(refused(router(30_000, "a")).contains("more regular expressions than"));
+    assert!(begin.elapsed().as_secs() < 40, "{:?}", begin.elapsed());
+    assert!(read(router(500, "^/shop/[0-9]{1,6}/(edit|show)/").as_bytes()).is_ok());
+    assert!(read(router(50, r"^/(\w+)/(\w+)/").as_bytes()).is_ok());
+}
+
+#[test]
+fn a_regular_expression_is_short() {
+    let text = format!("services: {{s: !FS {{match: '{}'}}}}\n", "a".repeat(1025));
+    assert!(
+        refused(text)
+            .contains("services.s.match: expected a regular expression of at most 1024 bytes, found")
+    );
+    let classes = r"\w".repeat(510);
+    let begin = Instant::now();
+    refused(format!("services:\n{}", lines(0..500, |s| format!("  s{s}: !FS {{match: '[^{classes}]'}}\n"))));
+    assert!(begin.elapsed().as_secs() < 40, "{:?}", begin.elapsed());
+}
+
+#[test]
+fn the_environments_of_all_services_are_bounded_together() {
+    let services = lines(0..1000, |service| format!("  s{service}: !App {{run: x}}\n"));
+    let text = format!("env: {{A: {}}}\nservices:\n{services}", "x".repeat(100_000));
+    assert_eq!(
+        refused(text),
+        "pm3.yml:3:3: services: the environments of all services come to more than 16777216 bytes"
+    );
+}
+
+#[test]
+fn a_long_path_is_cut() {
+    let pattern = "é".repeat(500);
+    let deep = (0..30).fold("[x]".to_owned(), |inner, _| format!("[{{{pattern}: {inner}}}]"));
+    let shown = refused(format!("server: {{_: {{router: {deep}}}}}"));
+    let longest = shown.lines().map(str::len).max().unwrap();
+    assert!(longest < 2000, "{shown}");
+}
+
+#[test]
 fn what_is_no_utf_8_is_shown_where_it_begins() {
     assert_eq!(
         refused(b"a: 1\nb\xc3\xa9\xff"),
         "pm3.yml:2:3: this is not UTF-8, the one encoding a manifest can have"
+    );
+    assert_eq!(
+        refused(b"a: 1\rb\r\nc: \xff"),
+        "pm3.yml:3:4: this is not UTF-8, the one encoding a manifest can have"
     );
     assert_eq!(refused(b"\xff"), "pm3.yml:1:1: this is not UTF-8, the one encoding a manifest can have");
 }
@@ -180,6 +256,8 @@ fn holds(text: &[u8]) -> Result<(), TestCaseError> {
             }
             Err(mistakes) => {
                 prop_assert!(mistakes.iter().count() > 0);
+                // YAML 1.2.2, 5.4: a line ends with CR LF, CR or LF.
+                let shown = shown.replace("\r\n", "\n").replace('\r', "\n");
                 let lines: Vec<&str> = shown.split('\n').collect();
                 for mistake in &mistakes {
                     let inside = mistake.line >= 1

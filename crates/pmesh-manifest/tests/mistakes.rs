@@ -26,7 +26,7 @@ services:
     cluster: -4
     ready_timeout: 30
     stop_timeout: -5s
-    drain_timeout: never
+    drain_timeout: ever
     build_timeout: 0
     env: [a]
     env_port: my port
@@ -42,7 +42,7 @@ services:
             r#"pm3.yml:5:14: services.web.cluster: expected a whole number from 1 to 10000, found "-4""#,
             r#"pm3.yml:6:20: services.web.ready_timeout: expected a duration with a unit (did you mean "30s"?), found "30""#,
             r#"pm3.yml:7:19: services.web.stop_timeout: expected a duration that is not negative, found "-5s""#,
-            r#"pm3.yml:8:20: services.web.drain_timeout: expected a duration that ends, such as `24h`, found "never""#,
+            r#"pm3.yml:8:20: services.web.drain_timeout: expected a duration such as `500ms`, `30s` or `1h30m`, found "ever""#,
             r#"pm3.yml:9:20: services.web.build_timeout: expected a duration above 0, found "0""#,
             "pm3.yml:10:10: services.web.env: expected a map of names to values, found a list",
             r#"pm3.yml:11:15: services.web.env_port: expected the name of a variable, found "my port""#,
@@ -87,7 +87,7 @@ services:
   f: !App run
   -x: !App {run: y}
   h: !App {run: x, log: i.log}
-  i: !App {run: x}
+  i: !App {run: x, stop_timeout: never}
   j: !FS {path: x, 404: ../x, index: a/}
   k: !FS []
 ",
@@ -100,6 +100,7 @@ services:
             r#"pm3.yml:7:6: services.f: expected a map such as {run: python3 app.py}, found "run""#,
             r#"pm3.yml:8:3: services.-x: "-x" cannot be a service's name; use 1 to 63 of A-Z a-z 0-9 . _ - and begin with a letter or digit"#,
             r#"pm3.yml:10:3: services.i: its log file "i.log" is that of service "h" too; each has one of its own"#,
+            r#"pm3.yml:10:34: services.i.stop_timeout: expected a duration that ends, such as `24h`, found "never""#,
             r#"pm3.yml:11:25: services.j.404: expected a file of the folder, found "../x""#,
             r#"pm3.yml:11:38: services.j.index: expected a file of the folder, found "a/""#,
             "pm3.yml:12:6: services.k: expected a folder, or a map such as {path: public}, found a list",
@@ -410,6 +411,180 @@ server: {_: {router: [*.map: web]}}
 ",
         &[
             "pm3.yml:1:23: server._.router.0: this is not YAML: while parsing node, found unknown anchor; a text that begins with `*` needs quotes",
+        ],
+    );
+}
+
+#[test]
+fn lines_end_with_a_carriage_return_as_well() {
+    assert_mistakes(
+        "services:\r  a: !App\r    run: x\r    cluster: many\rservice: 1",
+        &[
+            r#"pm3.yml:4:14: services.a.cluster: expected a whole number from 1 to 10000, found "many""#,
+            r#"pm3.yml:5:1: unknown key "service"; expected one of root, service_root, env, custom_errors, hosts, repo, services, server, runners, jet, ipinfo; did you mean "services"?"#,
+        ],
+    );
+}
+
+#[test]
+fn a_handler_in_quotes_of_its_own_is_what_it_says() {
+    assert_mistakes(
+        r#"
+services: {web: !App {run: x}}
+server:
+  _:
+    router:
+      - '"web"'
+      - web b
+      - '"web b"'
+      - '"retrun"'
+"#,
+        &[
+            r#"pm3.yml:6:9: server._.router.1: expected nothing behind the service "web", found "web b""#,
+            r#"pm3.yml:7:9: server._.router.2: "web b" is neither a service nor a directive; did you mean "web"?"#,
+            r#"pm3.yml:8:9: server._.router.3: "retrun" is neither a service nor a directive; did you mean "return"?"#,
+        ],
+    );
+}
+
+#[test]
+fn a_secret_is_not_shown() {
+    assert_mistakes(
+        "
+server:
+  _:
+    router:
+      - auth ann:secret
+      - atuh staff ann:secret
+",
+        &[
+            "pm3.yml:4:9: server._.router.0: expected `auth REALM user:password`, found `auth` and 1 more word",
+            "pm3.yml:4:9: server._.router.0: `auth` is part of the format, but this server does not serve it yet",
+            r#"pm3.yml:5:9: server._.router.1: "atuh" is neither a service nor a directive; did you mean "auth"?"#,
+        ],
+    );
+}
+
+#[test]
+fn a_merge_key_is_there_once() {
+    assert_mistakes(
+        "
+services:
+  a: !App &a {run: x}
+  b: !App
+    <<: *a
+    <<: *a
+",
+        &[r#"pm3.yml:5:5: services.b: key "<<" is there twice"#],
+    );
+}
+
+#[test]
+fn the_floor_of_auto_scaling_is_below_its_ceiling() {
+    let not_served = "is part of the format, but this server does not serve it yet";
+    assert_mistakes(
+        "
+services:
+  a: !App {run: x, cluster_min: [1, 2]}
+  b: !App {run: x, cluster_min: 3, cluster: 2}
+  c: !App {run: x, cluster_min: 2}
+  d: !App {run: x, user: ''}
+",
+        &[
+            "pm3.yml:2:33: services.a.cluster_min: expected the number of instances, found a list",
+            &format!("pm3.yml:2:33: services.a.cluster_min: `cluster_min` {not_served}"),
+            "pm3.yml:3:33: services.b.cluster_min: 3 is more than `cluster`, which is 2",
+            &format!("pm3.yml:3:33: services.b.cluster_min: `cluster_min` {not_served}"),
+            "pm3.yml:4:33: services.c.cluster_min: 2 is more than `cluster`, which is 1",
+            &format!("pm3.yml:4:33: services.c.cluster_min: `cluster_min` {not_served}"),
+            r#"pm3.yml:5:26: services.d.user: expected the name of a user, found """#,
+            &format!("pm3.yml:5:26: services.d.user: `user` {not_served}"),
+        ],
+    );
+}
+
+#[test]
+fn no_service_waits_for_itself() {
+    let not_served = "`after` is part of the format, but this server does not serve it yet";
+    assert_mistakes(
+        "
+services:
+  a: !App {run: x, after: b}
+  b: !App {run: x, after: [d, c]}
+  c: !App {run: x, after: a}
+  d: !FS
+  e: !App {run: x, after: a}
+",
+        &[
+            &format!("pm3.yml:2:27: services.a.after: {not_served}"),
+            r#"pm3.yml:2:27: services.a.after: a cycle: "a" starts after "b", "b" after "c", "c" after "a""#,
+            &format!("pm3.yml:3:27: services.b.after: {not_served}"),
+            &format!("pm3.yml:4:27: services.c.after: {not_served}"),
+            &format!("pm3.yml:6:27: services.e.after: {not_served}"),
+        ],
+    );
+}
+
+#[test]
+fn each_place_to_listen_has_a_variable_of_its_own() {
+    assert_mistakes(
+        "
+services:
+  a: !App {run: x, env_host: PORT}
+  b: !App {run: x, env_port: A, env_listen: A}
+  c: !App {run: x, env_host: PORT, env_port: HOST}
+",
+        &[
+            r#"pm3.yml:2:30: services.a.env_host: "PORT" is the variable of the port already"#,
+            r#"pm3.yml:3:45: services.b.env_listen: "A" is the variable of the port already"#,
+        ],
+    );
+}
+
+#[test]
+fn a_log_is_not_where_another_one_is_rotated_to() {
+    assert_mistakes(
+        "
+services:
+  a: !App {run: x, log: b.log.1}
+  b: !App {run: x}
+  c: !App {run: x, log: b.log.x}
+  d: !App {run: x, log: b.log.2.1}
+",
+        &[r#"pm3.yml:2:25: services.a: its log file "b.log.1" is where that of service "b" is rotated to"#],
+    );
+}
+
+#[test]
+fn what_a_router_leads_to_is_checked_before_it_is_served() {
+    let not_served = "is part of the format, but this server does not serve it yet";
+    assert_mistakes(
+        "
+services:
+  web: !App
+    run: x
+    lb:
+      404: {handle: wbe}
+      5xx: {handle: [web, status 500]}
+server:
+  _:
+    router:
+      - !Switch-Method {GET: web, POST: wbe, _: [web, retrun 404]}
+      - !Switch-Path web
+",
+        &[
+            &format!(
+                "pm3.yml:5:12: services.web.lb.404: an error handler of `lb` (`404`, `4xx`, `5xx`) {not_served}"
+            ),
+            r#"pm3.yml:5:21: services.web.lb.404.handle: "wbe" is neither a service nor a directive; did you mean "web"?"#,
+            &format!(
+                "pm3.yml:6:12: services.web.lb.5xx: an error handler of `lb` (`404`, `4xx`, `5xx`) {not_served}"
+            ),
+            &format!("pm3.yml:10:9: server._.router.0: `!Switch-Method` {not_served}"),
+            r#"pm3.yml:10:41: server._.router.0.POST: "wbe" is neither a service nor a directive; did you mean "web"?"#,
+            r#"pm3.yml:10:55: server._.router.0._.1: "retrun" is neither a service nor a directive; did you mean "return"?"#,
+            &format!("pm3.yml:11:9: server._.router.1: `!Switch-Path` {not_served}"),
+            r#"pm3.yml:11:9: server._.router.1: expected a map of what is looked for to routes, found "web""#,
         ],
     );
 }

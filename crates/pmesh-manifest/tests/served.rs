@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use http::StatusCode;
-use pmesh_manifest::{Manifest, RepoSpec, Rollout, Serves, Service, Source, Unsupported, parse};
+use pmesh_manifest::{Manifest, RepoSpec, Serves, Service, Source, Unsupported, parse};
 use pmesh_proxy::{
     DestinationKey, FilesSpec, Handler, LoadBalancing, NotFound, Pattern, Queue, Retry, Route, SiteHost,
     Strategy,
@@ -116,7 +116,7 @@ fn a_default_is_that_of_the_spec_and_none_is_stated_here() {
     assert_eq!(external("!Proxy 1").0.monitor, Monitor::default());
     assert_eq!(files("!FS"), FilesSpec::of("/srv/shop/s".into()));
     assert_eq!(good("repo:\nservices:\nserver:\nenv:\n").repo, RepoSpec::default());
-    assert_eq!(RepoSpec::default(), RepoSpec { update: true, rollout: Rollout::All });
+    assert_eq!(RepoSpec::default(), RepoSpec { update: true });
 }
 
 #[test]
@@ -307,6 +307,16 @@ fn every_key_of_balancing_is_set_as_written() {
 }
 
 #[test]
+fn never_is_the_longest_time() {
+    let never = Duration::from_nanos(i64::MAX.unsigned_abs());
+    let spec = app("!App {run: x, build_timeout: never, drain_timeout: never}");
+    assert_eq!((spec.build_timeout, spec.drain_timeout), (never, never));
+    let spread = balancing("{response_timeout: never, queue: {for: never}}");
+    assert_eq!((spread.response_timeout, spread.queue.wait), (never, never));
+    assert!(std::time::Instant::now().checked_add(never).is_some());
+}
+
+#[test]
 fn hosts_are_compared_as_the_front_sees_them() {
     let manifest = good(
         "server:\n  'Example.COM, www.example.org., 10.0.0.1': {router: []}\n  _: {router: [], no_upgrade: true}\n",
@@ -419,7 +429,7 @@ repo: {update: false, rollout: all, bake: 0s, poll: never, hooks: {}}
 hosts: []
 services:
   a: !App {run: x, release: [], after: [], watch: [], env_file: [], auto_scale: false, lb: {state: none, proto: h1}}
-  f: !FS {dynamic: true}
+  f: !FS {dynamic: true, immutable: false}
 server: {_: {no_upgrade: true, router: [a]}}
 ");
     assert!(!good("repo: {update: false}").repo.update);

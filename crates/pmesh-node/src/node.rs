@@ -19,7 +19,7 @@ use pmesh_supervisor::{
     HealthReport, LogFolder, NetProber, OsSpawner, Prober, Sampler, Service, ServiceId, ServiceKind,
     ServiceName, Spawner, Supervisor, SupervisorSettings, rollout::Limits,
 };
-use pmesh_vcs::{Cancel, Vcs, VcsError};
+use pmesh_vcs::{Cancel, Heads, Vcs, VcsError};
 use tokio::sync::{Notify, OwnedMutexGuard, watch};
 use tracing::error;
 
@@ -288,12 +288,8 @@ impl Node {
     pub async fn repository(&self) -> Result<Repository, VcsError> {
         self.0
             .with_vcs(|vcs| {
-                Ok(Repository {
-                    system: vcs.system(),
-                    head: vcs.head()?,
-                    remote: vcs.remote_head()?,
-                    url: vcs.remote_url()?,
-                })
+                let Heads { head, remote_head: remote, remote_url: url } = vcs.heads()?;
+                Ok(Repository { system: vcs.system(), head, remote, url })
             })
             .await
     }

@@ -91,7 +91,7 @@ impl Network {
             None => (text.trim(), None),
         };
         let address: IpAddr = address.parse().map_err(|_| error())?;
-        let bits = if address.is_ipv4() { 32 } else { 128 };
+        let bits: u8 = if address.is_ipv4() { 32 } else { 128 };
         let prefix = match prefix {
             Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
                 digits.parse().map_err(|_| error())?
@@ -99,7 +99,16 @@ impl Network {
             Some(_) => return Err(error()),
             None => bits,
         };
-        if prefix > bits { Err(error()) } else { Ok(Self { address, prefix }) }
+        if prefix > bits {
+            return Err(error());
+        }
+        // IPv4-mapped addresses are compared as IPv4 (RFC 4291, 2.5.5.2: behind 96 bits that they share).
+        Ok(match (address.to_canonical(), address) {
+            (IpAddr::V4(mapped), IpAddr::V6(_)) if prefix >= 96 => {
+                Self { address: IpAddr::V4(mapped), prefix: prefix - 96 }
+            }
+            _ => Self { address, prefix },
+        })
     }
 
     fn contains(self, address: IpAddr) -> bool {
@@ -173,6 +182,22 @@ mod tests {
         let trusted = TrustedProxies::default();
         let peer = "127.0.0.1".parse().unwrap();
         assert_eq!(trusted.client_of(peer, [b"1.2.3.4, \xff".as_slice()].into_iter()), peer);
+    }
+
+    #[test]
+    fn a_network_of_mapped_addresses_is_the_one_of_ipv4() {
+        let trusted = TrustedProxies::parse(["::ffff:10.0.0.0/104", "::ffff:192.0.2.1"]).unwrap();
+        for (address, is_trusted) in [
+            ("10.1.2.3", true),
+            ("::ffff:10.1.2.3", true),
+            ("192.0.2.1", true),
+            ("11.0.0.1", false),
+            ("192.0.2.2", false),
+            ("::a00:1", false),
+        ] {
+            assert_eq!(trusted.contains(address.parse().unwrap()), is_trusted, "{address}");
+        }
+        assert!(TrustedProxies::parse(["::ffff:0:0/96"]).unwrap().contains("203.0.113.9".parse().unwrap()));
     }
 
     #[test]

@@ -1,13 +1,8 @@
 //! Ending a blocking call from another thread.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 type Wake = Box<dyn FnOnce() + Send>;
 
@@ -15,13 +10,7 @@ type Wake = Box<dyn FnOnce() + Send>;
 ///
 /// Once set it stays set. Setting it has no effect on a call that has ended.
 #[derive(Clone, Default)]
-pub struct Cancel(Arc<Shared>);
-
-#[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
-    changed: Condvar,
-}
+pub struct Cancel(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
@@ -37,12 +26,11 @@ impl Cancel {
         Self::default()
     }
 
-    /// Sets the flag and wakes whoever waits for it.
+    /// Sets the flag and wakes the calls that [wait](Self::on_cancel) for it.
     pub fn cancel(&self) {
         let wakes = {
-            let mut state = self.0.state.lock();
+            let mut state = self.0.lock();
             state.cancelled = true;
-            self.0.changed.notify_all();
             std::mem::take(&mut state.wakes)
         };
         for wake in wakes.into_values() {
@@ -52,25 +40,14 @@ impl Cancel {
 
     /// Whether the flag is set.
     pub fn is_cancelled(&self) -> bool {
-        self.0.state.lock().cancelled
-    }
-
-    /// Blocks until the flag is set or `limit` is over; answers whether it is set.
-    pub fn wait(&self, limit: Duration) -> bool {
-        let mut state = self.0.state.lock();
-        let Some(until) = Instant::now().checked_add(limit) else {
-            self.0.changed.wait_while(&mut state, |state| !state.cancelled);
-            return true;
-        };
-        self.0.changed.wait_while_until(&mut state, |state| !state.cancelled, until);
-        state.cancelled
+        self.0.lock().cancelled
     }
 
     /// Calls `wake` once when the flag is set, at once if it is set already, and no more when the answer
     /// is dropped (a call that has begun by then still ends). For implementations of
     /// [`Vcs`](crate::Vcs) that wait for several things. `wake` runs on the thread that cancels and must not block.
     pub fn on_cancel(&self, wake: impl FnOnce() + Send + 'static) -> OnCancel<'_> {
-        let mut state = self.0.state.lock();
+        let mut state = self.0.lock();
         if state.cancelled {
             drop(state);
             wake();
@@ -100,7 +77,7 @@ pub struct OnCancel<'a> {
 impl Drop for OnCancel<'_> {
     fn drop(&mut self) {
         if let Some(id) = self.id {
-            self.cancel.0.state.lock().wakes.remove(&id);
+            self.cancel.0.lock().wakes.remove(&id);
         }
     }
 }
@@ -110,20 +87,6 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-
-    #[test]
-    fn a_waiter_is_woken_by_a_clone() {
-        let cancel = Cancel::new();
-        let other = cancel.clone();
-        let waiter = std::thread::spawn(move || cancel.wait(Duration::MAX));
-        other.cancel();
-        assert!(waiter.join().unwrap());
-    }
-
-    #[test]
-    fn a_wait_that_nobody_ends_is_over_at_its_limit() {
-        assert!(!Cancel::new().wait(Duration::from_millis(1)));
-    }
 
     #[test]
     fn a_registered_call_happens_once_and_at_once_when_the_flag_is_set_already() {

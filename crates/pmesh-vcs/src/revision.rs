@@ -88,6 +88,18 @@ pub struct Revision {
     pub message: String,
 }
 
+/// What is checked out and what the remote offers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heads {
+    /// As [`Vcs::head`](crate::Vcs::head).
+    pub head: Revision,
+    /// As [`Vcs::remote_head`](crate::Vcs::remote_head).
+    pub remote_head: Option<Revision>,
+    /// The URL that [`Vcs::fetch`](crate::Vcs::fetch) asks, as configured, without password or token (see
+    /// [`redact::url`](crate::redact::url)). `None` if there is no remote or the head is detached.
+    pub remote_url: Option<String>,
+}
+
 impl Revision {
     /// The longest message that is kept, in bytes.
     pub const MESSAGE_LIMIT: usize = 1 << 20;

@@ -13,7 +13,7 @@ use std::{
 use parking_lot::{Condvar, Mutex};
 
 use crate::{
-    BranchName, Cancel, CommitId, FILE_LIMIT, HeldLock, InProgress, Relation, Revision, Vcs, VcsError,
+    BranchName, Cancel, CommitId, FILE_LIMIT, Heads, HeldLock, InProgress, Relation, Revision, Vcs, VcsError,
     WorkTree, redact,
 };
 
@@ -47,7 +47,7 @@ struct Shared {
 pub enum Call {
     Head,
     RemoteHead,
-    RemoteUrl,
+    Heads,
     WorkTree,
     Fetch,
     Relation,
@@ -470,6 +470,12 @@ impl State {
         }
     }
 
+    fn remote_revision(&self) -> Result<Option<Revision>, VcsError> {
+        let fetched = self.followed().and_then(|remote| remote.fetched.as_ref());
+        let branch = BranchName::new(format!("origin/{}", self.branch));
+        fetched.map(|id| self.revision(branch, id)).transpose()
+    }
+
     fn head_files(&self) -> Option<&Files> {
         self.head.as_ref().and_then(|head| self.commits.get(head)).map(|commit| &commit.files)
     }
@@ -518,15 +524,17 @@ impl Vcs for FakeVcs {
     }
 
     fn remote_head(&self) -> Result<Option<Revision>, VcsError> {
-        self.read(Call::RemoteHead, |state| {
-            let fetched = state.followed().and_then(|remote| remote.fetched.as_ref());
-            let branch = BranchName::new(format!("origin/{}", state.branch));
-            fetched.map(|id| state.revision(branch, id)).transpose()
-        })
+        self.read(Call::RemoteHead, State::remote_revision)
     }
 
-    fn remote_url(&self) -> Result<Option<String>, VcsError> {
-        self.read(Call::RemoteUrl, |state| Ok(state.followed().map(|remote| redact::url(&remote.url))))
+    fn heads(&self) -> Result<Heads, VcsError> {
+        self.read(Call::Heads, |state| {
+            Ok(Heads {
+                head: state.head_revision()?,
+                remote_head: state.remote_revision()?,
+                remote_url: state.followed().map(|remote| redact::url(&remote.url)),
+            })
+        })
     }
 
     fn work_tree(&self) -> Result<WorkTree, VcsError> {

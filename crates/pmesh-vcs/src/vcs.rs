@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Cancel, CommitId, Relation, Revision, VcsError, WorkTree};
+use crate::{Cancel, CommitId, Heads, Relation, Revision, VcsError, WorkTree};
 
 /// A work tree that can report and change the revision it serves.
 ///
@@ -37,13 +37,12 @@ pub trait Vcs: Send + Sync + 'static {
     /// As [`head`](Vcs::head).
     fn remote_head(&self) -> Result<Option<Revision>, VcsError>;
 
-    /// The URL that [`fetch`](Vcs::fetch) asks, as configured, without password or token (see
-    /// [`redact::url`](crate::redact::url)). `None` if there is no remote or the head is detached.
+    /// Both of them and where the remote is, read at one moment and at the cost of one of them.
     ///
     /// # Errors
     ///
     /// As [`head`](Vcs::head).
-    fn remote_url(&self) -> Result<Option<String>, VcsError>;
+    fn heads(&self) -> Result<Heads, VcsError>;
 
     /// What keeps the work tree from being moved.
     ///

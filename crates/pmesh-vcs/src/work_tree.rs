@@ -18,11 +18,6 @@ pub struct WorkTree {
 impl WorkTree {
     /// The most changed files that are listed.
     pub const CHANGED_LIMIT: usize = 1000;
-
-    /// Whether nothing keeps it from being moved.
-    pub fn is_clean(&self) -> bool {
-        self.changed.is_empty() && self.in_progress.is_none() && self.lock.is_none()
-    }
 }
 
 /// An operation that stops half-way and waits for a person.

@@ -3,14 +3,8 @@
 use pmesh_node::{Operation, OperationId};
 use tokio::time::timeout;
 
-use super::{Call, Reply, ended};
-use crate::{
-    Api,
-    error::{ApiError, Code},
-    near_miss::quoted,
-    parameters::Wait,
-    wire,
-};
+use super::{Call, Reply, ended, no_operation};
+use crate::{Api, error::ApiError, parameters::Wait, wire};
 
 /// The last operations, newest first; with `wait`, when all that are there now have ended.
 pub(crate) async fn list(api: Api, call: Call) -> Result<Reply, ApiError> {
@@ -38,10 +32,7 @@ pub(crate) async fn list(api: Api, call: Call) -> Result<Reply, ApiError> {
 /// One operation; with `wait`, when it has ended or the time is up.
 pub(crate) async fn show(api: Api, call: Call) -> Result<Reply, ApiError> {
     let text = call.open.as_deref().unwrap_or_default();
-    let unknown = || {
-        let message = format!("no operation {}; the last 100 are kept, /operation lists them", quoted(text));
-        ApiError::new(Code::OperationNotFound, message)
-    };
+    let unknown = || no_operation(text);
     let id = text.parse::<OperationId>().map_err(|_| unknown())?;
     let operation = match api.node().operation(id).ok_or_else(unknown)? {
         running if !running.state.has_ended() => {

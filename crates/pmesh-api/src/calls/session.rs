@@ -1,6 +1,9 @@
 //! `/session`.
 
-use std::time::{Instant, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use pmesh_sessions::Query;
 
@@ -8,8 +11,18 @@ use super::{Call, Reply};
 use crate::{Api, error::ApiError, wire};
 
 /// Who sends requests to the front, and how many.
+///
+/// A full table takes a good part of a second and tens of megabytes: on a thread that may block, and
+/// one call after the other.
 pub(crate) async fn list(api: Api, call: Call) -> Result<Reply, ApiError> {
     let query = Query { limit: call.parameters.limit, sort: call.parameters.sort.unwrap_or_default() };
-    let snapshot = api.node().sessions().snapshot(query, Instant::now(), SystemTime::now());
-    Ok(call.reply(&wire::Sessions::from(snapshot)))
+    let turn = Arc::clone(api.listing()).acquire_owned().await.expect("nobody closes the semaphore");
+    let sessions = Arc::clone(api.node().sessions());
+    let listing = tokio::task::spawn_blocking(move || {
+        // Kept to the end of the work, also where nobody waits for it any more.
+        let _turn = turn;
+        let snapshot = sessions.snapshot(query, Instant::now(), SystemTime::now());
+        call.reply(&wire::WrittenSessions::from(&snapshot))
+    });
+    Ok(listing.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())))
 }

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http::{Method, Request};
 use hyper::body::{Body, Frame};
 use pmesh_api::{Api, Kind, Listener, ROUTES, Route, testing::TestApi};
+use pmesh_supervisor::Exit;
 use serde_json::{Value, json};
 
 use crate::{api_of, node, test_api};
@@ -121,24 +122,32 @@ async fn a_path_segment_is_decoded_once() {
 
 #[tokio::test(start_paused = true)]
 async fn parameters_come_from_the_query_or_from_a_body_of_either_form() {
-    let node = node().await;
+    let node = crate::serving_manifest("services:\n  web: !App\n    run: web\n    build: make\n").await;
+    std::fs::create_dir_all(node.manifest().with_file_name("web")).unwrap();
     let api = test_api(&node);
+    node.spawner.exit_at_start("make", Exit::Code(0));
+    assert_eq!(api.post("/reload?invalidate").await.text, "{}\n");
+    let builds = || node.spawner.launches().iter().filter(|launch| launch.program == "make").count();
     let form = ("content-type", "application/x-www-form-urlencoded");
     let json = ("content-type", "application/json");
-    for (query, header, body) in [
-        ("", form, r#"{"invalidate": true}"#),
-        ("", form, "invalidate=true"),
-        ("", json, r#"{"invalidate": true}"#),
-        ("", ("accept", "*/*"), r#"{"invalidate": true}"#),
-        ("", ("accept", "*/*"), "invalidate"),
-        ("?invalidate", json, ""),
-        ("?invalidate=true", json, "{}"),
-        ("?invalidate=1", json, r#"{"invalidate": true}"#),
-        ("?invalidate=false", form, "invalidate=0"),
-        ("?invalidate=0", form, ""),
+    for (query, header, body, is_built_again) in [
+        ("", form, r#"{"invalidate": true}"#, true),
+        ("", form, "invalidate=true", true),
+        ("", json, r#"{"invalidate": true}"#, true),
+        ("", ("accept", "*/*"), r#"{"invalidate": true}"#, true),
+        ("", ("accept", "*/*"), "invalidate", true),
+        ("?invalidate", json, "", true),
+        ("?invalidate=true", json, "{}", true),
+        ("?invalidate=1", json, r#"{"invalidate": true}"#, true),
+        ("?invalidate=false", form, "invalidate=0", false),
+        ("?invalidate=0", form, "", false),
+        ("", json, r#"{"invalidate": false}"#, false),
+        ("", form, "", false),
     ] {
+        let before = builds();
         let answer = api.send(Method::POST, &format!("/reload{query}"), &[header], body).await;
         assert_eq!((answer.status.as_u16(), &answer.json), (200, &json!({})), "{query} {body}");
+        assert_eq!(builds() - before, usize::from(is_built_again), "{query} {body}");
     }
 }
 

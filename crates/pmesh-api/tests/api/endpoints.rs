@@ -62,7 +62,9 @@ async fn reading_the_repository_asks_the_remote_only_if_told_to() {
     let node = node().await;
     let api = test_api(&node);
     node.vcs.push("b2");
-    assert_eq!(api.get("/repo").await.json["remote"]["hash"], hash("a1"));
+    for path in ["/repo", "/repo?fetch=false", "/repo?fetch=0"] {
+        assert_eq!(api.get(path).await.json["remote"]["hash"], hash("a1"), "{path}");
+    }
     assert_eq!(api.get("/repo?fetch").await.json["remote"]["hash"], hash("b2"));
     assert_eq!(api.get("/repo").await.json["ref"]["hash"], hash("a1"), "nothing is checked out");
     node.vcs.go_offline();
@@ -297,14 +299,56 @@ async fn sessions_are_listed_by_address() {
     assert_eq!((&cut["num_clients"], keys(&cut["sessions"])), (&json!(3), vec!["127.0.0.5"]));
     let none = api.get("/session?limit=0").await.json;
     assert_eq!(none, json!({"num_clients": 3, "sessions": {}}));
-    for sort in ["avg_rps", "last_seen"] {
-        assert_eq!(keys(&api.get(&format!("/session?sort={sort}")).await.json["sessions"]).len(), 3);
-    }
 
     let until = Instant::now() + std::time::Duration::from_mins(5);
     node.sessions().block(client("203.0.113.9"), until, Instant::now());
     let blocked = &api.get("/session").await.json["sessions"]["203.0.113.9"]["blocked_until"];
     assert!(is_time(blocked), "{blocked}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn sessions_come_in_the_order_that_is_asked_for() {
+    let node = node().await;
+    let api = test_api(&node);
+    let now = Instant::now();
+    // Address, requests, and the seconds from now in which they come.
+    for (address, requests, begin, end) in
+        [("192.0.2.1", 5, 0, 100), ("192.0.2.2", 4, 50, 52), ("192.0.2.3", 3, 98, 200)]
+    {
+        for request in 0..requests {
+            let at = begin * 1000 + (end - begin) * 1000 * request / (requests - 1);
+            let client = ClientKey::from(address.parse::<IpAddr>().unwrap());
+            node.sessions().record(client, now + std::time::Duration::from_millis(at));
+        }
+    }
+    for (sort, expected) in [
+        ("num_reqs", ["192.0.2.1", "192.0.2.2", "192.0.2.3"]),
+        ("avg_rps", ["192.0.2.2", "192.0.2.1", "192.0.2.3"]),
+        ("last_seen", ["192.0.2.3", "192.0.2.1", "192.0.2.2"]),
+    ] {
+        let all = api.get(&format!("/session?sort={sort}")).await.json;
+        assert_eq!(keys(&all["sessions"]), expected, "{sort}");
+        let two = api.get(&format!("/session?sort={sort}&limit=2")).await.json;
+        assert_eq!(keys(&two["sessions"]), expected[..2], "{sort}");
+    }
+}
+
+#[tokio::test]
+async fn many_sessions_do_not_hold_up_other_calls() {
+    let node = node().await;
+    let api = test_api(&node);
+    for address in 0..20_000_u32 {
+        node.sessions().record(ClientKey::from(IpAddr::V4(address.into())), Instant::now());
+    }
+    let mut listings = (0..4).map(|_| Box::pin(api.get("/session"))).collect::<Vec<_>>();
+    for listing in &mut listings {
+        // Whoever asks next has the thread that it was begun on.
+        assert!(futures_util::poll!(listing.as_mut()).is_pending());
+    }
+    assert_eq!(api.get("/ping").await.status, 200);
+    for listing in listings {
+        assert_eq!(listing.await.json["num_clients"], 20_000);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -360,6 +404,7 @@ async fn a_shutdown_is_answered_before_the_server_ends() {
     node.ending().await;
     let id = answer.headers["operation-id"].to_str().unwrap();
     assert_eq!(api.get(&format!("/operation/{id}")).await.json["kind"], "shutdown");
+    assert_eq!(api.post("/shutdown?wait=true").await.json, json!({}), "nobody is left to wait for the end");
     let again = api.post("/shutdown?wait=false").await;
     assert_eq!((again.status.as_u16(), &again.json), (202, &json!({"operation": id})));
     let refused = api.post("/reload").await;

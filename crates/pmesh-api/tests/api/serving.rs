@@ -143,6 +143,13 @@ async fn a_client_with_the_token_is_let_in_over_tcp() {
         (without.status.as_u16(), &without.headers["www-authenticate"]),
         (401, &"Bearer".parse().unwrap())
     );
+    assert_eq!(without.error().unwrap().unwrap().code, "token_required");
+    let path = folder.path().join("other");
+    std::fs::write(&path, "b-token-of-32-characters-0123456").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let wrong = Some(Token::read(&path).unwrap());
+    let wrong = Client::new(endpoint.clone(), wrong).get("/ping").await.unwrap();
+    assert_eq!((wrong.status.as_u16(), wrong.error().unwrap().unwrap().code.as_str()), (401, "token_wrong"));
     let with = Client::new(endpoint, Some(token)).get("/ping").await.unwrap();
     assert_eq!(with.status.as_u16(), 200);
 }
@@ -161,6 +168,25 @@ async fn a_head_has_the_length_of_the_body_and_no_body() {
     let (head, nothing) = head.split_once("\r\n\r\n").unwrap();
     assert_eq!((without_date(head), nothing), (without_date(get_head), ""));
     assert!(head.contains(&format!("content-length: {}", body.len())), "{head}");
+}
+
+#[tokio::test]
+async fn a_head_that_cannot_be_read_is_refused_without_a_body() {
+    let node = serving_manifest("services:\n  web: !App\n    run: web\n").await;
+    let (endpoint, _end, _server) = over_tcp(api_of(&node)).await;
+    let long = "x".repeat(200_000);
+    for (request, status) in [
+        ("GET /ping\r\n\r\n".to_owned(), 400),
+        ("GET /ping HTTP/1.1\r\nHost : localhost\r\n\r\n".to_owned(), 400),
+        ("GET /ping HTTP/1.1\r\nContent-Length: x\r\n\r\n".to_owned(), 400),
+        (format!("GET /{long} HTTP/1.1\r\nHost: localhost\r\n\r\n"), 431),
+        (format!("GET /ping HTTP/1.1\r\nHost: localhost\r\nX: {long}\r\n\r\n"), 431),
+    ] {
+        let answer = raw(&endpoint, request.as_bytes()).await;
+        let shown = &request[..request.len().min(60)];
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{shown}: {answer}");
+        assert!(answer.contains("content-length: 0\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
+    }
 }
 
 #[tokio::test]

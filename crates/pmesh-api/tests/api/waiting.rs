@@ -51,6 +51,29 @@ async fn an_action_that_takes_longer_than_the_wait_is_accepted_and_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn every_action_waits_as_long_as_it_is_told() {
+    let node = node().await;
+    let api = test_api(&node);
+    node.vcs.push("b2");
+    node.prober.hold(true);
+    let update = api.post("/repo/update?wait=20ms").await;
+    assert_eq!(update.status, 202, "{}", update.text);
+    let stop = api.post("/service/stop/files?wait=false").await;
+    assert_eq!(stop.status, 202, "{}", stop.text);
+    // The time is up, and what is there is the answer.
+    let list = api.get("/operation?wait=20ms").await;
+    let running = list.json.as_array().unwrap().iter().find(|operation| operation["kind"] == "update");
+    assert_eq!((list.status.as_u16(), &running.unwrap()["state"]), (200, &json!("running")));
+    node.prober.hold(false);
+    let id = update.json["operation"].as_str().unwrap();
+    assert_eq!(api.get(&format!("/operation/{id}?wait=30s")).await.json["state"], "done");
+    for (path, count) in [("/service/stop/web?wait=30s", 1), ("/service/stop?wait=true", 1)] {
+        let stopped = api.post(path).await;
+        assert_eq!((stopped.status.as_u16(), &stopped.json), (200, &json!({"count": count})), "{path}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_caller_who_hangs_up_stops_nothing() {
     let node = node().await;
     let api = test_api(&node);

@@ -167,7 +167,8 @@ impl Running {
                 let status = self.child.wait()?;
                 return Ok(match stage {
                     Stage::Running { .. } => {
-                        Ended::Exited(Output { status, stdout: stdout.kept, stderr: stderr.kept })
+                        let (stdout, stderr) = (stdout.into_kept(), stderr.into_kept());
+                        Ended::Exited(Output { status, stdout, stderr })
                     }
                     Stage::Terminating { why, .. } | Stage::Killed { why, .. } => why.into(),
                 });
@@ -251,13 +252,20 @@ impl<R: Read + AsFd> Sink<R> {
         self.pipe.as_ref().map(|pipe| PollFd::new(pipe, PollFlags::IN))
     }
 
-    /// Reads until the pipe is empty for now, or closed.
+    /// Reads until the pipe is empty for now, or closed, or has given as much as a pipe can hold (1 MiB,
+    /// pipe(7)): whoever writes faster than we read must not keep us from looking at the clock.
     fn read_what_is_there(&mut self) -> io::Result<()> {
         let mut buffer = [0; 16 * 1024];
-        while let Some(pipe) = &mut self.pipe {
+        let mut left = 1_usize << 20;
+        while let Some(pipe) = &mut self.pipe
+            && left > 0
+        {
             match pipe.read(&mut buffer) {
                 Ok(0) => self.pipe = None,
-                Ok(length) => self.take(&buffer[..length]),
+                Ok(length) => {
+                    left = left.saturating_sub(length);
+                    self.take(&buffer[..length]);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -274,10 +282,25 @@ impl<R: Read + AsFd> Sink<R> {
             }
             Keep::End(limit) => {
                 self.kept.extend_from_slice(bytes);
-                let surplus = self.kept.len().saturating_sub(limit);
-                self.kept.drain(..surplus);
+                // Not before it is twice as much: what is kept is moved to the front each time.
+                if self.kept.len() / 2 > limit {
+                    self.drop_surplus(limit);
+                }
             }
         }
+    }
+
+    fn drop_surplus(&mut self, limit: usize) {
+        let surplus = self.kept.len().saturating_sub(limit);
+        self.kept.drain(..surplus);
+    }
+
+    /// What is kept in the end.
+    fn into_kept(mut self) -> Vec<u8> {
+        if let Keep::End(limit) = self.keep {
+            self.drop_surplus(limit);
+        }
+        self.kept
     }
 }
 
@@ -317,6 +340,19 @@ mod tests {
         assert_eq!(output.status.code(), Some(3));
         assert_eq!(output.stdout, b"01234567");
         assert_eq!(output.stderr, b"defghij\n");
+    }
+
+    #[test]
+    fn a_flood_does_not_keep_us_from_the_clock() {
+        let endless = || Some(std::fs::File::open("/dev/zero").unwrap());
+        let mut beginning = Sink::new(endless(), Keep::Beginning(8)).unwrap();
+        let mut end = Sink::new(endless(), Keep::End(100_000)).unwrap();
+        for _ in 0..3 {
+            beginning.read_what_is_there().unwrap();
+            end.read_what_is_there().unwrap();
+            assert!(end.kept.len() <= 250_000);
+        }
+        assert_eq!((beginning.into_kept().len(), end.into_kept().len()), (8, 100_000));
     }
 
     #[test]

@@ -87,7 +87,12 @@ fn is_tracked(repo: &gix::Repository, root: &Path, file: &Path) -> Result<bool, 
     if let Some(index) = index {
         return Ok(index.entry_by_path(path.as_os_str().as_bytes().into()).is_some());
     }
-    let Ok(tree) = repo.head_tree() else { return Ok(false) };
-    let entry = tree.lookup_entry_by_path(path).map_err(|error| VcsError::damaged(root, error))?;
-    Ok(entry.is_some())
+    let in_head = || -> gix::Result<bool> {
+        // Without a commit nothing is tracked.
+        if repo.head()?.is_unborn() {
+            return Ok(false);
+        }
+        Ok(repo.head_tree()?.lookup_entry_by_path(path)?.is_some())
+    };
+    in_head().map_err(|error| VcsError::damaged(root, error))
 }

@@ -42,8 +42,7 @@ pub(super) fn fetch(repo: &GitRepo, limit: Duration, cancel: &Cancel) -> Result<
     args.push(OsStr::from_bytes(&upstream.remote));
     args.push(&refspec);
 
-    let ssh = ssh_command(&git)?;
-    let variables: Vec<_> = ssh.into_iter().map(|ssh| ("GIT_SSH_COMMAND", ssh)).collect();
+    let variables = variables(&git)?;
     let output = match git.run_limited("fetch", &args, &variables, limit, cancel)? {
         Ended::Exited(output) if output.status.success() => return Ok(()),
         Ended::Exited(output) => output,
@@ -62,6 +61,11 @@ pub(super) fn fetch(repo: &GitRepo, limit: Duration, cancel: &Cancel) -> Result<
     }
     let secrets = redact::secrets_of(&upstream.url.to_str_lossy());
     Err(VcsError::Fetch { url: upstream.shown_url(), message: message(&output.stderr, &secrets) })
+}
+
+/// What a command that goes to the network gets in its environment: an ssh that asks nothing.
+pub(super) fn variables(git: &Program<'_>) -> Result<Vec<(&'static str, OsString)>, VcsError> {
+    Ok(ssh_command(git)?.into_iter().map(|ssh| ("GIT_SSH_COMMAND", ssh)).collect())
 }
 
 /// The upstream of the head, or why there is none.

@@ -10,11 +10,12 @@ use std::{
     time::Duration,
 };
 
-use crate::{Cancel, CommitId, Relation, Revision, Vcs, VcsError, WorkTree};
+use crate::{Cancel, CommitId, Heads, Relation, Revision, Vcs, VcsError, WorkTree};
 
 mod check_out;
 mod child;
 mod commit;
+mod damaged;
 mod discover;
 mod fetch;
 mod go_back;
@@ -24,6 +25,7 @@ mod state;
 mod tree;
 mod upstream;
 
+pub use damaged::DamagedRepo;
 use program::Program;
 
 /// A git work tree.
@@ -79,15 +81,23 @@ impl Vcs for GitRepo {
     fn remote_head(&self) -> Result<Option<Revision>, VcsError> {
         let repo = self.open()?;
         match upstream::of_head(&repo).map_err(|error| self.damaged(error))? {
-            Some(upstream) => upstream.revision(&repo).map_err(|error| self.damaged(error)),
+            Some(upstream) => upstream.revision(&repo, None).map_err(|error| self.damaged(error)),
             None => Ok(None),
         }
     }
 
-    fn remote_url(&self) -> Result<Option<String>, VcsError> {
+    fn heads(&self) -> Result<Heads, VcsError> {
         let repo = self.open()?;
-        let upstream = upstream::of_head(&repo).map_err(|error| self.damaged(error))?;
-        Ok(upstream.map(|upstream| upstream.shown_url()))
+        let read = || -> gix::Result<Heads> {
+            let head = commit::head(&repo)?;
+            let upstream = upstream::of_head(&repo)?;
+            let remote_head = match &upstream {
+                Some(upstream) => upstream.revision(&repo, Some(&head))?,
+                None => None,
+            };
+            Ok(Heads { head, remote_head, remote_url: upstream.map(|upstream| upstream.shown_url()) })
+        };
+        read().map_err(|error| self.damaged(error))
     }
 
     fn work_tree(&self) -> Result<WorkTree, VcsError> {

@@ -58,9 +58,13 @@ const REMOVED: [&str; 20] = [
     "GIT_WORK_TREE",
 ];
 
-/// Whether a variable of the server's environment is passed on to git.
+/// Whether a variable of the server's environment is passed on to git: not what is between the server and its own
+/// supervisor (systemd(1), "Environment Variables in Spawned Processes") or its own alone.
 fn is_passed_on(name: &OsStr) -> bool {
-    !REMOVED.iter().any(|removed| name == *removed) && !name.as_bytes().starts_with(b"GIT_TRACE")
+    const PREFIXES: [&[u8]; 4] = [b"GIT_TRACE", b"PMESH_", b"WATCHDOG_", b"LISTEN_"];
+    !REMOVED.iter().any(|removed| name == *removed)
+        && name != "NOTIFY_SOCKET"
+        && !PREFIXES.iter().any(|prefix| name.as_bytes().starts_with(prefix))
 }
 
 /// The `git` program for one repository.
@@ -184,8 +188,14 @@ impl Program<'_> {
         if metadata.uid() == 0 {
             return Ok(None);
         }
-        let accounts = std::fs::read("/etc/passwd").unwrap_or_default();
-        let account = Account::find(&accounts, metadata.uid());
+        let account = Account::of(metadata.uid());
+        if account.is_none() {
+            tracing::warn!(
+                uid = metadata.uid(),
+                root = %self.root.display(),
+                "the owner of the repository has no account here, so git runs without a HOME and finds no keys there"
+            );
+        }
         let gid = account.as_ref().map_or(metadata.gid(), |account| account.gid);
         Ok(Some(Owner { uid: metadata.uid(), gid, account }))
     }
@@ -210,6 +220,30 @@ struct Account {
 }
 
 impl Account {
+    /// The account of a user, from the file or from wherever this machine has its users (LDAP, say).
+    fn of(uid: u32) -> Option<Self> {
+        let file = std::fs::read("/etc/passwd").unwrap_or_else(|error| {
+            tracing::debug!(%error, "cannot read /etc/passwd");
+            Vec::new()
+        });
+        Self::find(&file, uid).or_else(|| Self::find(&Self::asked(uid)?, uid))
+    }
+
+    /// What getent(1) says of a user; it is the program that asks what nsswitch.conf(5) names.
+    fn asked(uid: u32) -> Option<Vec<u8>> {
+        const LIMIT: Duration = Duration::from_secs(5);
+        let mut getent = Command::new(in_path(Path::new("getent"))?);
+        getent.args(["passwd", &uid.to_string()]).current_dir("/").process_group(0);
+        let limits = Limits { time: LIMIT, cancel: None, output_bytes: OUTPUT_LIMIT };
+        match Running::start(&mut getent, Stdio::null()).and_then(|running| running.finish(&limits)) {
+            Ok(Ended::Exited(output)) => Some(output.stdout),
+            ended => {
+                tracing::debug!(?ended, "getent does not answer");
+                None
+            }
+        }
+    }
+
     fn find(passwd: &[u8], uid: u32) -> Option<Self> {
         passwd.split(|&b| b == b'\n').find_map(|line| {
             let fields: Vec<_> = line.split(|&b| b == b':').collect();
@@ -284,7 +318,16 @@ mod tests {
         ] {
             assert!(is_passed_on(OsStr::new(name)), "{name}");
         }
-        for name in ["GIT_TRACE", "GIT_TRACE_CURL", "GIT_TRACE2_EVENT", "GIT_CURL_VERBOSE"] {
+        for name in [
+            "GIT_TRACE",
+            "GIT_TRACE_CURL",
+            "GIT_TRACE2_EVENT",
+            "GIT_CURL_VERBOSE",
+            "NOTIFY_SOCKET",
+            "WATCHDOG_PID",
+            "LISTEN_FDS",
+            "PMESH_TOKEN_FILE",
+        ] {
             assert!(!is_passed_on(OsStr::new(name)), "{name}");
         }
     }
@@ -295,6 +338,14 @@ mod tests {
         let account = Account { name: "deploy".into(), gid: 100, home: "/srv/deploy".into() };
         assert_eq!(Account::find(passwd, 1001), Some(account));
         assert_eq!(Account::find(passwd, 7), None);
+    }
+
+    #[test]
+    fn an_account_that_no_file_has_is_asked_for() {
+        let line = Account::asked(0).expect("this machine has getent");
+        assert_eq!(Account::find(&line, 0), Account::of(0));
+        assert!(Account::of(0).is_some());
+        assert_eq!(Account::of(u32::MAX - 7), None);
     }
 
     #[test]

@@ -51,6 +51,7 @@ pub(super) fn lock(repo: &gix::Repository) -> Option<HeldLock> {
 /// A lock that would stop a check-out: of the index, the head, its branch.
 pub(super) fn check_out_lock(repo: &gix::Repository) -> Option<HeldLock> {
     let mut locks = vec![repo.path().join("index.lock"), repo.path().join("HEAD.lock")];
+    // Whoever asks for locks has read the head, or reads it next: what is wrong with it is said there.
     if let Ok(Some(branch)) = repo.head_name() {
         locks.push(reference_lock(repo, branch.as_bstr()));
     }
@@ -61,6 +62,7 @@ pub(super) fn check_out_lock(repo: &gix::Repository) -> Option<HeldLock> {
 /// A lock that would stop a fetch: of the remote-tracking branch, the list of shallow commits.
 pub(super) fn fetch_lock(repo: &gix::Repository) -> Option<HeldLock> {
     let mut locks = vec![repo.common_dir().join("shallow.lock"), repo.common_dir().join("packed-refs.lock")];
+    // As above.
     if let Ok(Some(upstream)) = upstream::of_head(repo) {
         locks.push(reference_lock(repo, upstream.tracking.as_bstr()));
     }
@@ -75,8 +77,11 @@ fn reference_lock(repo: &gix::Repository, name: &gix::bstr::BStr) -> PathBuf {
 
 fn first_held(locks: &[PathBuf]) -> Option<HeldLock> {
     locks.iter().find_map(|path| {
-        let written = path.symlink_metadata().ok()?.modified().ok()?;
-        let age = SystemTime::now().duration_since(written).unwrap_or_default();
+        // One that cannot be looked at stops git as well, and git says why.
+        let metadata = path.symlink_metadata().ok()?;
+        // A file system without times, or a time in the future: it is there all the same.
+        let age = metadata.modified().ok().and_then(|written| SystemTime::now().duration_since(written).ok());
+        let age = age.unwrap_or_default();
         Some(HeldLock { path: path.clone(), age })
     })
 }

@@ -4,6 +4,7 @@ use std::{
     ffi::OsStr,
     os::unix::ffi::OsStrExt,
     path::{Component, Path, PathBuf},
+    time::Duration,
 };
 
 use gix::{
@@ -13,11 +14,17 @@ use gix::{
     objs::{TreeRefIter, tree::EntryKind, tree::EntryMode},
 };
 
-use super::{GitRepo, history};
-use crate::{CommitId, FILE_LIMIT, VcsError};
+use super::{GitRepo, child::Ended, fetch, history, program::message};
+use crate::{Cancel, CommitId, FILE_LIMIT, VcsError};
 
 /// The most symbolic links that are followed for one file, as Linux does (`path_resolution(7)`).
 const LINK_LIMIT: usize = 40;
+
+/// The longest target of a symbolic link that is followed, in bytes.
+const TARGET_LIMIT: u64 = 4096;
+
+/// How long a remote may take to send one object that a partial clone has left there.
+const BRING_LIMIT: Duration = Duration::from_mins(1);
 
 /// A file, a symbolic link or a submodule that differs between two commits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +81,8 @@ pub(super) fn file(repo: &GitRepo, commit: &CommitId, path: &Path) -> Result<Opt
     let opened = repo.open()?;
     let id = history::find(repo, &opened, commit)?;
     let damaged = |error| repo.damaged(error);
-    let Some(blob) = find_blob(&opened, id, path).map_err(damaged)? else { return Ok(None) };
+    let Some(blob) = find_blob(repo, &opened, id, path)? else { return Ok(None) };
+    bring(repo, &opened, blob)?;
     let size = opened.find_header(blob).map_err(damaged)?.size();
     if size > FILE_LIMIT {
         return Err(VcsError::TooLarge { path: path.to_owned(), size, limit: FILE_LIMIT });
@@ -82,9 +90,54 @@ pub(super) fn file(repo: &GitRepo, commit: &CommitId, path: &Path) -> Result<Opt
     Ok(Some(opened.find_blob(blob).map_err(damaged)?.take_data()))
 }
 
+/// Sees to it that an object is here. A partial clone leaves objects on its remote, and git brings what it
+/// is asked for (`gitformat-promisor(5)`, "partial clone").
+fn bring(repo: &GitRepo, opened: &gix::Repository, id: ObjectId) -> Result<(), VcsError> {
+    if opened.has_object(id) || !is_partial(opened) {
+        return Ok(());
+    }
+    let git = repo.program();
+    let variables = fetch::variables(&git)?;
+    let id = id.to_string();
+    match git.run_limited(
+        "cat-file",
+        &["-e", &id].map(OsStr::new),
+        &variables,
+        BRING_LIMIT,
+        &Cancel::new(),
+    )? {
+        Ended::Exited(output) if output.status.success() => Ok(()),
+        Ended::Exited(output) => {
+            Err(VcsError::Git { command: "cat-file", message: message(&output.stderr, &[]) })
+        }
+        Ended::TimedOut | Ended::Cancelled => Err(VcsError::Git {
+            command: "cat-file",
+            message: format!("the remote did not send it within {} s", BRING_LIMIT.as_secs()),
+        }),
+    }
+}
+
+/// Whether objects may be missing because the remote has them (git-config(1), "remote.<name>.promisor").
+fn is_partial(repo: &gix::Repository) -> bool {
+    let config = repo.config_snapshot();
+    config
+        .plumbing()
+        .sections_by_name("remote")
+        .into_iter()
+        .flatten()
+        .any(|section| section.value("promisor").is_some() || section.value("partialclonefilter").is_some())
+}
+
 /// Walks `path` through the trees of a commit, and on through symbolic links that stay within them.
-fn find_blob(repo: &gix::Repository, commit: ObjectId, path: &Path) -> gix::Result<Option<ObjectId>> {
-    let root = repo.find_commit(commit)?.tree_id()?.detach();
+fn find_blob(
+    git: &GitRepo,
+    repo: &gix::Repository,
+    commit: ObjectId,
+    path: &Path,
+) -> Result<Option<ObjectId>, VcsError> {
+    let damaged = |error| git.damaged(error);
+    let tree_of = |id| -> gix::Result<ObjectId> { Ok(repo.find_commit(id)?.tree_id()?.detach()) };
+    let root = tree_of(commit).map_err(damaged)?;
     let Some(mut to_go) = pushed(Vec::new(), path) else { return Ok(None) };
     // The trees from the top to where the walk is.
     let mut trees = vec![root];
@@ -99,7 +152,7 @@ fn find_blob(repo: &gix::Repository, commit: ObjectId, path: &Path) -> gix::Resu
             continue;
         };
         let here = *trees.last().expect("the top tree is never popped");
-        let tree = repo.find_tree(here)?;
+        let tree = repo.find_tree(here).map_err(damaged)?;
         let Some(entry) =
             tree.find_entry(name.as_bytes()).map(|entry| (entry.mode().kind(), entry.object_id()))
         else {
@@ -113,7 +166,15 @@ fn find_blob(repo: &gix::Repository, commit: ObjectId, path: &Path) -> gix::Resu
                 if links > LINK_LIMIT {
                     return Ok(None);
                 }
-                let target = repo.find_blob(id)?.take_data();
+                bring(git, repo, id)?;
+                let read = || -> gix::Result<Option<Vec<u8>>> {
+                    // No system has longer paths (PATH_MAX), so it leads nowhere.
+                    if repo.find_header(id)?.size() > TARGET_LIMIT {
+                        return Ok(None);
+                    }
+                    Ok(Some(repo.find_blob(id)?.take_data()))
+                };
+                let Some(target) = read().map_err(damaged)? else { return Ok(None) };
                 match pushed(to_go, Path::new(OsStr::from_bytes(&target))) {
                     Some(further) => to_go = further,
                     None => return Ok(None),

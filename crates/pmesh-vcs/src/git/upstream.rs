@@ -39,8 +39,12 @@ impl Upstream {
         commit::short_name(self.source.as_bstr())
     }
 
-    /// The tip as of the last fetch.
-    pub(super) fn revision(&self, repo: &gix::Repository) -> gix::Result<Option<Revision>> {
+    /// The tip as of the last fetch. Where it is the commit of `known`, that one is not read again.
+    pub(super) fn revision(
+        &self,
+        repo: &gix::Repository,
+        known: Option<&Revision>,
+    ) -> gix::Result<Option<Revision>> {
         let Ok(name) = <&gix::refs::FullNameRef>::try_from(self.tracking.as_bstr()) else { return Ok(None) };
         let Some(mut reference) = repo.try_find_reference(name)? else { return Ok(None) };
         // `refs/remotes/origin/HEAD` is the remote's default branch, not a branch of that name.
@@ -48,7 +52,12 @@ impl Upstream {
             return Ok(None);
         }
         let id = reference.peel_to_commit()?.id;
-        commit::revision(repo, commit::short_name(self.tracking.as_bstr()), id).map(Some)
+        let branch = commit::short_name(self.tracking.as_bstr());
+        let id_here = commit::commit_id(id);
+        match known.filter(|known| known.commit.as_ref() == Some(&id_here)) {
+            Some(known) => Ok(Some(Revision { branch, ..known.clone() })),
+            None => commit::revision(repo, branch, id).map(Some),
+        }
     }
 }
 

@@ -178,7 +178,7 @@ fn outcome(world: &dyn World, events: &[Event]) -> Vec<String> {
     }
     tell("head", head.map(|head| format!("{} {}", head.branch, head.commit.is_some())));
     tell("remote head", remote.map(|it| it.map_or_else(|| "none".to_owned(), |it| it.branch.to_string())));
-    tell("remote url", vcs.remote_url().map(|url| url.is_some().to_string()));
+    tell("remote url", vcs.heads().map(|heads| heads.remote_url.is_some().to_string()));
     tell(
         "work tree",
         vcs.work_tree().map(|WorkTree { changed, in_progress, lock }| {
@@ -315,7 +315,7 @@ fn calls_are_recorded_in_order_and_failures_are_as_scripted() {
     repo.refuse_fetches("403 for t0ken");
     let error = repo.fetch(Duration::MAX, &Cancel::new()).unwrap_err();
     assert!(!format!("{error:?}").contains("t0ken"));
-    assert_eq!(repo.remote_url().unwrap().unwrap(), "https://example.org/app.git");
+    assert_eq!(repo.heads().unwrap().remote_url.unwrap(), "https://example.org/app.git");
     let (old, new) = (FakeVcs::commit_id("a1"), FakeVcs::commit_id("b2"));
     assert_eq!(repo.relation(&old, &new).unwrap(), Relation::Behind { by: 1 });
 }

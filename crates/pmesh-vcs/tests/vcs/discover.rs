@@ -1,6 +1,11 @@
 //! Which repository a manifest belongs to.
 
-use pmesh_vcs::{Vcs, VcsError, git::GitRepo};
+use std::time::Duration;
+
+use pmesh_vcs::{
+    Cancel, Vcs, VcsError, WorkTree,
+    git::{DamagedRepo, GitRepo},
+};
 
 use crate::site::Site;
 
@@ -136,5 +141,37 @@ fn a_repository_of_another_user_is_read_with_its_remotes() {
     site.run("chown -R 65534:65534 server remote.git; chmod 755 .");
     let repo = site.server();
     assert!(repo.remote_head().unwrap().is_some());
-    assert!(repo.work_tree().unwrap().is_clean());
+    assert_eq!(repo.work_tree().unwrap(), WorkTree::default());
+}
+
+#[test]
+fn a_repository_that_was_damaged_at_the_start_says_so_and_works_once_it_is_repaired() {
+    let site = Site::after("mv server/.git/config config; echo [ > server/.git/config");
+    let manifest = site.path("server/pm3.yml");
+    let Err(VcsError::Damaged { root, .. }) = GitRepo::discover(&manifest) else {
+        panic!("its configuration is rubbish");
+    };
+    assert_eq!(root, site.path("server"));
+    let repo = DamagedRepo::new(root, manifest);
+    assert!(matches!(repo.heads(), Err(VcsError::Damaged { .. })));
+    assert!(matches!(repo.fetch(Duration::from_mins(1), &Cancel::new()), Err(VcsError::Damaged { .. })));
+    site.run("mv config server/.git/config");
+    assert_eq!(repo.heads().unwrap().head.commit, Some(site.commit("server", "HEAD")));
+    repo.fetch(Duration::from_mins(1), &Cancel::new()).unwrap();
+    site.run("rm -rf server/.git");
+    assert!(matches!(repo.head(), Err(VcsError::NotFound(_))));
+}
+
+#[test]
+fn a_damaged_head_without_an_index_is_no_reason_to_say_that_a_file_is_not_tracked() {
+    let site = Site::after(
+        "cd server; mkdir app; : > app/pm3.yml; git add .; git commit -qm app; rm .git/index; \
+         rm -f .git/objects/$(git rev-parse HEAD^{tree} | sed 's,^..,&/,')",
+    );
+    let found = GitRepo::discover(&site.path("server/app/pm3.yml"));
+    assert!(matches!(found, Err(VcsError::Damaged { .. })), "{found:?}");
+    let unborn = Site::empty();
+    unborn.run("git init -q server; mkdir server/app; : > server/app/pm3.yml");
+    let found = GitRepo::discover(&unborn.path("server/app/pm3.yml"));
+    assert!(matches!(found, Err(VcsError::NotFound(_))), "{found:?}");
 }

@@ -143,6 +143,38 @@ fn a_file_comes_from_the_commit_and_not_from_the_work_tree() {
     assert!(!site.path("server/app").exists());
 }
 
+#[test]
+fn a_symbolic_link_with_a_target_that_no_system_takes_leads_nowhere() {
+    let site = Site::new();
+    // Beyond 4096 bytes, and a path to a file that is there.
+    site.run(
+        "cd pusher; id=$({ i=0; while [ $i -lt 2100 ]; do printf ./; i=$((i+1)); done; printf a.txt; } | \
+         git hash-object -w --stdin); git update-index --add --cacheinfo 120000,$id,long; git commit -qm long; \
+         git push -q origin HEAD; git -C ../server fetch -q",
+    );
+    let commit = site.commit("server", "origin/main");
+    assert_eq!(site.server().file(&commit, Path::new("long")).unwrap(), None);
+    assert!(site.server().file(&commit, Path::new("a.txt")).unwrap().is_some());
+}
+
+#[test]
+fn a_partial_clone_brings_the_file_that_it_is_asked_for() {
+    let site = Site::after(
+        "git -C remote.git config uploadpack.allowFilter true; rm -rf server; \
+         git clone -q --filter=blob:none \"file://$PWD/remote.git\" server",
+    );
+    let commit = site.push("mkdir app; echo new > app/pm3.yml; ln -s app/pm3.yml link");
+    let repo = site.server();
+    repo.fetch(std::time::Duration::from_mins(1), &pmesh_vcs::Cancel::new()).unwrap();
+    assert_eq!(repo.file(&commit, Path::new("link")).unwrap().as_deref(), Some(&b"new\n"[..]));
+    let gone = site.push("echo newer > app/pm3.yml");
+    repo.fetch(std::time::Duration::from_mins(1), &pmesh_vcs::Cancel::new()).unwrap();
+    site.run("mv remote.git away.git");
+    let error = repo.file(&gone, Path::new("app/pm3.yml")).unwrap_err();
+    assert!(matches!(error, VcsError::Git { command: "cat-file", .. }), "{error:?}");
+    assert_eq!(repo.file(&gone, Path::new("none")).unwrap(), None);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
 

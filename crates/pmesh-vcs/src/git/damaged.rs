@@ -1,0 +1,81 @@
+//! A repository that could not be opened when the server started.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::GitRepo;
+use crate::{Cancel, CommitId, Heads, Relation, Revision, Vcs, VcsError, WorkTree};
+
+/// A repository that [`GitRepo::discover`] found [damaged](VcsError::Damaged), and that every call
+/// tries to open anew: each says what is wrong with it, and from the moment on at which somebody has
+/// repaired it, each does what it is for.
+#[derive(Clone, Debug)]
+pub struct DamagedRepo {
+    root: PathBuf,
+    manifest: PathBuf,
+}
+
+impl DamagedRepo {
+    /// The repository at `root`, by the [error](VcsError::Damaged) of [`GitRepo::discover`] for the file `manifest`.
+    pub fn new(root: PathBuf, manifest: PathBuf) -> Self {
+        Self { root, manifest }
+    }
+
+    fn repaired(&self) -> Result<GitRepo, VcsError> {
+        let repo = GitRepo::discover(&self.manifest)?;
+        // Another one, above: to whoever asked for the root it would be a stranger.
+        if repo.root() == self.root { Ok(repo) } else { Err(VcsError::NotFound(self.manifest.clone())) }
+    }
+}
+
+impl Vcs for DamagedRepo {
+    fn system(&self) -> &'static str {
+        "git"
+    }
+
+    fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn head(&self) -> Result<Revision, VcsError> {
+        self.repaired()?.head()
+    }
+
+    fn remote_head(&self) -> Result<Option<Revision>, VcsError> {
+        self.repaired()?.remote_head()
+    }
+
+    fn heads(&self) -> Result<Heads, VcsError> {
+        self.repaired()?.heads()
+    }
+
+    fn work_tree(&self) -> Result<WorkTree, VcsError> {
+        self.repaired()?.work_tree()
+    }
+
+    fn fetch(&self, limit: Duration, cancel: &Cancel) -> Result<(), VcsError> {
+        self.repaired()?.fetch(limit, cancel)
+    }
+
+    fn relation(&self, head: &CommitId, remote: &CommitId) -> Result<Relation, VcsError> {
+        self.repaired()?.relation(head, remote)
+    }
+
+    fn changed_paths(&self, from: &CommitId, to: &CommitId) -> Result<Vec<PathBuf>, VcsError> {
+        self.repaired()?.changed_paths(from, to)
+    }
+
+    fn file(&self, commit: &CommitId, path: &Path) -> Result<Option<Vec<u8>>, VcsError> {
+        self.repaired()?.file(commit, path)
+    }
+
+    fn check_out(&self, commit: &CommitId) -> Result<(), VcsError> {
+        self.repaired()?.check_out(commit)
+    }
+
+    fn go_back(&self, from: &CommitId, to: &CommitId) -> Result<(), VcsError> {
+        self.repaired()?.go_back(from, to)
+    }
+}
