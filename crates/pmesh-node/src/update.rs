@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use pmesh_manifest::{Manifest, Source};
+use pmesh_manifest::{Manifest, Mistakes, Source};
 use pmesh_vcs::{Cancel, CommitId, Relation, Revision, VcsError};
 use tracing::{error, info};
 
@@ -198,11 +198,17 @@ async fn manifest_of(rolling: &Rolling, commit: &CommitId) -> Result<Manifest, F
             let Ok(inside) = file.strip_prefix(vcs.root()) else { return Err(VcsError::NotFound(file)) };
             vcs.file(&wanted, inside)
         })
-        .await?;
+        .await;
     let file = rolling.shared.file.clone();
-    let Some(text) = text else { return Err(Failure::ManifestMissing { file, commit: commit.clone() }) };
     let folder = file.parent().unwrap_or(&file);
     let shown = file.file_name().map_or(file.as_path(), std::path::Path::new);
+    let text = match text {
+        Ok(Some(text)) => text,
+        Ok(None) => return Err(Failure::ManifestMissing { file, commit: commit.clone() }),
+        // The limit of a manifest is below that of a file of a commit.
+        Err(VcsError::TooLarge { .. }) => return Err(Failure::ManifestInvalid(Mistakes::too_large(shown))),
+        Err(error) => return Err(error.into()),
+    };
     let source = Source { text: &text, file: shown, folder };
     pmesh_manifest::parse(&source, unsupported).map_err(Failure::ManifestInvalid)
 }

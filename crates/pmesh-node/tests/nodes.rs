@@ -277,3 +277,19 @@ async fn an_update_waits_for_one_fetch_and_not_for_those_of_all_readers() {
     assert_eq!(node.operation_ended(update).await.unwrap().state, OperationState::Done);
     assert_eq!(node.vcs.calls().iter().filter(|call| **call == Call::Fetch).count(), 2);
 }
+
+#[tokio::test]
+async fn a_manifest_that_is_too_large_is_a_mistake_in_it_however_it_comes() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = TestNode::start(folder.path(), MANIFEST).await;
+    let large = format!("# {}\n{MANIFEST}", "x".repeat(5 << 20));
+    std::fs::write(folder.path().join("pm3.yml"), &large).unwrap();
+    let reload = run(&node, Request::Reload(Rebuild::Changed)).await;
+    std::fs::write(folder.path().join("pm3.yml"), MANIFEST).unwrap();
+    node.vcs.push_files("b2", [("pm3.yml", large)]);
+    for operation in [reload, run(&node, UPDATE).await] {
+        let Failure::ManifestInvalid(mistakes) = failure(&operation) else { panic!("{operation:?}") };
+        assert!(mistakes.to_string().contains("larger than"), "{mistakes}");
+    }
+    assert!(node.vcs.check_outs().is_empty());
+}
