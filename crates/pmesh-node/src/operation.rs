@@ -284,7 +284,7 @@ pub enum Failure {
     /// The commit that the operation was to follow has no manifest.
     #[error("commit {commit} has no {}; nothing was changed", .file.display())]
     ManifestMissing {
-        /// The manifest's file.
+        /// The manifest's file, relative to the top of the repository.
         file: std::path::PathBuf,
         /// The commit.
         commit: pmesh_vcs::CommitId,

@@ -122,7 +122,8 @@ impl Rolling {
     /// The manifest as it is on disk.
     pub(crate) async fn read_manifest(&self) -> Result<Manifest, Failure> {
         let (file, unsupported) = (self.shared.file.clone(), self.shared.unsupported);
-        let read = tokio::task::spawn_blocking(move || pmesh_manifest::read(&file, unsupported));
+        let shown = self.shared.shown_file().to_owned();
+        let read = tokio::task::spawn_blocking(move || pmesh_manifest::read_as(&file, &shown, unsupported));
         match read.await {
             Ok(Ok(manifest)) => Ok(manifest),
             Ok(Err(ReadError::Invalid(mistakes))) => Err(Failure::ManifestInvalid(mistakes)),

@@ -189,26 +189,24 @@ async fn fetch(rolling: &Rolling) -> Result<(Revision, Revision, Relation), Fail
 
 /// Reads and validates the manifest of a commit, out of the object database.
 async fn manifest_of(rolling: &Rolling, commit: &CommitId) -> Result<Manifest, Failure> {
-    let (file, unsupported) = (rolling.shared.file.clone(), rolling.shared.unsupported);
-    let wanted = commit.clone();
-    let text = rolling
-        .shared
-        .with_vcs(move |vcs| {
-            // Discovered from this very file, the repository has it below its top.
-            let Ok(inside) = file.strip_prefix(vcs.root()) else { return Err(VcsError::NotFound(file)) };
-            vcs.file(&wanted, inside)
-        })
-        .await;
-    let file = rolling.shared.file.clone();
-    let folder = file.parent().unwrap_or(&file);
-    let shown = file.file_name().map_or(file.as_path(), std::path::Path::new);
-    let text = match text {
+    let shared = &rolling.shared;
+    let (file, wanted) = (shared.file.clone(), commit.clone());
+    let text = shared.with_vcs(move |vcs| {
+        // Discovered from this very file, the repository has it below its top.
+        let Ok(inside) = file.strip_prefix(vcs.root()) else { return Err(VcsError::NotFound(file)) };
+        vcs.file(&wanted, inside)
+    });
+    let shown = shared.shown_file();
+    let text = match text.await {
         Ok(Some(text)) => text,
-        Ok(None) => return Err(Failure::ManifestMissing { file, commit: commit.clone() }),
+        Ok(None) => {
+            return Err(Failure::ManifestMissing { file: shown.to_owned(), commit: commit.clone() });
+        }
         // The limit of a manifest is below that of a file of a commit.
         Err(VcsError::TooLarge { .. }) => return Err(Failure::ManifestInvalid(Mistakes::too_large(shown))),
         Err(error) => return Err(error.into()),
     };
+    let folder = shared.file.parent().unwrap_or(&shared.file);
     let source = Source { text: &text, file: shown, folder };
-    pmesh_manifest::parse(&source, unsupported).map_err(Failure::ManifestInvalid)
+    pmesh_manifest::parse(&source, shared.unsupported).map_err(Failure::ManifestInvalid)
 }

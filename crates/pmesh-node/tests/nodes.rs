@@ -3,6 +3,7 @@
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
+    path::Path,
 };
 
 use pmesh_node::{Failure, Operation, OperationState, Outcome, Rebuild, Request, Scope, testing::TestNode};
@@ -292,4 +293,24 @@ async fn a_manifest_that_is_too_large_is_a_mistake_in_it_however_it_comes() {
         assert!(mistakes.to_string().contains("larger than"), "{mistakes}");
     }
     assert!(node.vcs.check_outs().is_empty());
+}
+
+#[tokio::test]
+async fn a_mistake_names_the_file_in_one_way_and_so_does_a_commit_without_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let broken = with_program("[");
+    for file in ["pm3.yml", "deploy/pm3.yml"] {
+        let node = TestNode::start_with(folder.path(), &[(file, MANIFEST)]).await;
+        node.vcs.push_files("b2", [(file, &broken)]);
+        let update = run(&node, UPDATE).await;
+        std::fs::write(folder.path().join(file), &broken).unwrap();
+        for operation in [update, run(&node, Request::Reload(Rebuild::Changed)).await] {
+            let Failure::ManifestInvalid(mistakes) = failure(&operation) else { panic!("{operation:?}") };
+            assert!(mistakes.iter().all(|mistake| mistake.file == Path::new(file)), "{mistakes}");
+        }
+        std::fs::write(folder.path().join(file), MANIFEST).unwrap();
+        node.vcs.push_without("c3", [file]);
+        let update = run(&node, UPDATE).await;
+        assert!(failure(&update).to_string().contains(&format!("has no {file};")), "{}", failure(&update));
+    }
 }
