@@ -209,6 +209,7 @@ impl From<&Failure> for ApiError {
             }
             Failure::UpdateDisabled => Code::UpdateDisabled,
             Failure::ManifestMissing { .. }
+            | Failure::ManifestAmbiguous { .. }
             | Failure::ManifestUnreadable(
                 ReadError::Io { .. } | ReadError::NotFound(_) | ReadError::Ambiguous(_),
             ) => Code::ManifestInvalid,

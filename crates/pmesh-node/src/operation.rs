@@ -289,6 +289,12 @@ pub enum Failure {
         /// The commit.
         commit: pmesh_vcs::CommitId,
     },
+    /// The commit that the operation was to follow has a second manifest beside the one that is served.
+    #[error("commit {commit} has both pm3.yml and pm3.yaml; remove one of them; nothing was changed")]
+    ManifestAmbiguous {
+        /// The commit.
+        commit: pmesh_vcs::CommitId,
+    },
     /// Services did not become ready.
     #[error("{}", .0.sentence())]
     Rollout(Box<RolloutFailure>),

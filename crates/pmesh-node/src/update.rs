@@ -1,9 +1,9 @@
 //! Update: fetch, look at the new commit's manifest, check out, roll over; or go back.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ffi::OsStr, path::Path, sync::Arc};
 
-use pmesh_manifest::{Manifest, Mistakes, Source};
-use pmesh_vcs::{Cancel, CommitId, Relation, Revision, VcsError};
+use pmesh_manifest::{FILE_NAMES, Manifest, Mistakes, Source};
+use pmesh_vcs::{Cancel, CommitId, Relation, Revision, Vcs, VcsError};
 use tracing::{error, info};
 
 use crate::{
@@ -191,15 +191,17 @@ async fn fetch(rolling: &Rolling) -> Result<(Revision, Revision, Relation), Fail
 async fn manifest_of(rolling: &Rolling, commit: &CommitId) -> Result<Manifest, Failure> {
     let shared = &rolling.shared;
     let (file, wanted) = (shared.file.clone(), commit.clone());
-    let text = shared.with_vcs(move |vcs| {
+    let found = shared.with_vcs(move |vcs| {
         // Discovered from this very file, the repository has it below its top.
         let Ok(inside) = file.strip_prefix(vcs.root()) else { return Err(VcsError::NotFound(file)) };
-        vcs.file(&wanted, inside)
+        let text = vcs.file(&wanted, inside)?;
+        Ok((text, adds_a_second(vcs, &file, inside, &wanted)?))
     });
     let shown = shared.shown_file();
-    let text = match text.await {
-        Ok(Some(text)) => text,
-        Ok(None) => {
+    let text = match found.await {
+        Ok((Some(_), true)) => return Err(Failure::ManifestAmbiguous { commit: commit.clone() }),
+        Ok((Some(text), false)) => text,
+        Ok((None, _)) => {
             return Err(Failure::ManifestMissing { file: shown.to_owned(), commit: commit.clone() });
         }
         // The limit of a manifest is below that of a file of a commit.
@@ -209,4 +211,24 @@ async fn manifest_of(rolling: &Rolling, commit: &CommitId) -> Result<Manifest, F
     let folder = shared.file.parent().unwrap_or(&shared.file);
     let source = Source { text: &text, file: shown, folder };
     pmesh_manifest::parse(&source, shared.unsupported).map_err(Failure::ManifestInvalid)
+}
+
+/// Whether a commit brings a second manifest beside that in `file`, which is at `inside` in the repository: its
+/// folder could not be served by its name any more. One that is there already has not kept anybody from naming
+/// the one to serve.
+fn adds_a_second(vcs: &dyn Vcs, file: &Path, inside: &Path, commit: &CommitId) -> Result<bool, VcsError> {
+    let [one, another] = FILE_NAMES;
+    let other = match file.file_name().and_then(OsStr::to_str) {
+        Some(name) if name == one => another,
+        Some(name) if name == another => one,
+        _ => return Ok(false),
+    };
+    if file.with_file_name(other).is_file() {
+        return Ok(false);
+    }
+    match vcs.file(commit, &inside.with_file_name(other)) {
+        Ok(text) => Ok(text.is_some()),
+        Err(VcsError::TooLarge { .. }) => Ok(true),
+        Err(error) => Err(error),
+    }
 }

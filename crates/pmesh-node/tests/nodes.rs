@@ -314,3 +314,29 @@ async fn a_mistake_names_the_file_in_one_way_and_so_does_a_commit_without_it() {
         assert!(failure(&update).to_string().contains(&format!("has no {file};")), "{}", failure(&update));
     }
 }
+
+#[tokio::test]
+async fn a_commit_that_adds_a_second_manifest_beside_the_one_that_runs_is_refused() {
+    for (file, other) in [("pm3.yml", "pm3.yaml"), ("deploy/pm3.yaml", "deploy/pm3.yml")] {
+        let folder = tempfile::tempdir().unwrap();
+        let node = TestNode::start_with(folder.path(), &[(file, MANIFEST)]).await;
+        node.vcs.push_files("b2", [(other, MANIFEST)]);
+        let update = run(&node, UPDATE).await;
+        assert!(matches!(failure(&update), Failure::ManifestAmbiguous { .. }), "{update:?}");
+        assert!(failure(&update).to_string().contains("both pm3.yml and pm3.yaml"), "{}", failure(&update));
+        assert!(node.vcs.check_outs().is_empty());
+        node.vcs.push_without("c3", [other]);
+        assert_eq!(run(&node, UPDATE).await.state, OperationState::Done);
+    }
+}
+
+#[tokio::test]
+async fn whoever_named_one_of_two_manifests_or_another_file_goes_on_updating() {
+    for files in [&[("pm3.yml", MANIFEST), ("pm3.yaml", MANIFEST)][..], &[("live.yml", MANIFEST)]] {
+        let folder = tempfile::tempdir().unwrap();
+        let node = TestNode::start_with(folder.path(), files).await;
+        let program = with_program("other");
+        node.vcs.push_files("b2", ["pm3.yml", "pm3.yaml"].map(|file| (file, &program)));
+        assert_eq!(run(&node, UPDATE).await.state, OperationState::Done);
+    }
+}
