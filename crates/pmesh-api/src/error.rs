@@ -180,7 +180,7 @@ impl From<&VcsError> for ApiError {
             VcsError::InProgress { .. } => Code::MergeInProgress,
             VcsError::Locked { .. } | VcsError::HeadMoved { .. } => Code::RepositoryLocked,
             VcsError::Dirty { .. } => Code::WorkTreeDirty,
-            VcsError::Diverged { .. } => Code::HistoryDiverged,
+            VcsError::Diverged { .. } | VcsError::Unrelated { .. } => Code::HistoryDiverged,
             VcsError::Fetch { .. } => Code::FetchFailed,
             VcsError::FetchTimeout { .. } => Code::FetchTimeout,
             VcsError::Cancelled => Code::Cancelled,

@@ -53,8 +53,7 @@ pub(crate) async fn run(
         }
         Relation::Behind { .. } => to.commit.clone(),
         Relation::Diverged { ahead, behind } => return Err(VcsError::Diverged { ahead, behind }.into()),
-        // Without a common commit, all of ours are only here.
-        Relation::Unrelated => return Err(VcsError::Diverged { ahead: 1, behind: 1 }.into()),
+        Relation::Unrelated => return Err(VcsError::Unrelated { branch: from.branch }.into()),
     };
     let manifest = match &target {
         Some(commit) => Arc::new(step(rolling, StepName::Check, manifest_of(rolling, commit)).await?),

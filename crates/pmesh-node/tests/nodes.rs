@@ -340,3 +340,14 @@ async fn whoever_named_one_of_two_manifests_or_another_file_goes_on_updating() {
         assert_eq!(run(&node, UPDATE).await.state, OperationState::Done);
     }
 }
+
+#[tokio::test]
+async fn of_a_history_without_a_commit_in_common_nothing_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = TestNode::start(folder.path(), MANIFEST).await;
+    node.vcs.push_another_history("b2");
+    let update = run(&node, UPDATE).await;
+    assert!(matches!(failure(&update), Failure::Vcs(VcsError::Unrelated { .. })), "{update:?}");
+    assert!(failure(&update).to_string().contains("no commit in common"), "{}", failure(&update));
+    assert!(node.vcs.check_outs().is_empty());
+}
