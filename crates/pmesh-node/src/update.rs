@@ -34,27 +34,20 @@ pub(crate) async fn run(
     if rolling.shared.vcs.is_some() && !old.repo.update {
         return Err(Failure::UpdateDisabled);
     }
-    let (from, to, relation) = step(rolling, StepName::Fetch, fetch(rolling)).await?;
-    let same = |ahead, failed| Outcome::Updated(Update { from: from.clone(), to: to.clone(), ahead, failed });
-    let unfinished = memory.unfinished.is_some() && memory.unfinished == to.commit;
-    let target = match relation {
-        Relation::Same if rebuild == Rebuild::Changed && !unfinished => {
-            return Ok(same(None, BTreeMap::default()));
-        }
-        Relation::Same => None,
-        Relation::Ahead { by } => {
-            let stays = Revision { branch: to.branch.clone(), ..from.clone() };
-            return Ok(Outcome::Updated(Update {
-                from,
-                to: stays,
-                ahead: Some(by),
-                failed: BTreeMap::default(),
-            }));
-        }
-        Relation::Behind { .. } => to.commit.clone(),
+    let (from, there, relation) = step(rolling, StepName::Fetch, fetch(rolling)).await?;
+    // What is to be checked out in the end; commits that only this machine has stay.
+    let (to, ahead, target) = match relation {
+        Relation::Same => (there, None, None),
+        Relation::Ahead { by } => (Revision { branch: there.branch, ..from.clone() }, Some(by), None),
+        Relation::Behind { .. } => (there.clone(), None, there.commit),
         Relation::Diverged { ahead, behind } => return Err(VcsError::Diverged { ahead, behind }.into()),
         Relation::Unrelated => return Err(VcsError::Unrelated { branch: from.branch }.into()),
     };
+    let done = |failed| Outcome::Updated(Update { from: from.clone(), to: to.clone(), ahead, failed });
+    let unfinished = memory.unfinished.is_some() && memory.unfinished == to.commit;
+    if target.is_none() && rebuild == Rebuild::Changed && !unfinished {
+        return Ok(done(BTreeMap::default()));
+    }
     let manifest = match &target {
         Some(commit) => Arc::new(step(rolling, StepName::Check, manifest_of(rolling, commit)).await?),
         // What is in force may be the manifest of the commit before it.
@@ -82,7 +75,7 @@ pub(crate) async fn run(
     if !end.gave_up {
         release(&held).await;
         memory.unfinished = if end.failed.is_empty() { None } else { to.commit.clone() };
-        return Ok(same(None, end.failed));
+        return Ok(done(end.failed));
     }
 
     let was_cancelled = rolling.is_cancelled();

@@ -351,3 +351,32 @@ async fn of_a_history_without_a_commit_in_common_nothing_is_counted() {
     assert!(failure(&update).to_string().contains("no commit in common"), "{}", failure(&update));
     assert!(node.vcs.check_outs().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_invalidate_rebuilds_every_service_also_where_nothing_moves() {
+    for local_commits in [0, 1] {
+        let folder = tempfile::tempdir().unwrap();
+        let node = TestNode::start(folder.path(), MANIFEST).await;
+        if local_commits > 0 {
+            node.vcs.commit_here("c3");
+        }
+        let head = node.vcs.head().unwrap().commit;
+        let before = node.services();
+        let plain = run(&node, UPDATE).await;
+        assert_eq!((plain.state, node.services()), (OperationState::Done, before.clone()));
+        let update = run(&node, Request::Update(Rebuild::Everything)).await;
+        let Some(Ok(Outcome::Updated(done))) = &update.outcome else { panic!("{update:?}") };
+        assert_eq!(done.ahead, (local_commits > 0).then_some(local_commits));
+        assert_eq!((&done.from.commit, &done.to.commit), (&head, &head));
+        assert_ne!(node.services(), before);
+        assert!(node.vcs.check_outs().is_empty());
+
+        node.spawner.fail_spawn("work", 2);
+        let failed = run(&node, Request::Update(Rebuild::Everything)).await;
+        assert!(matches!(failure(&failed), Failure::Rollout(_)), "{failed:?}");
+        node.spawner.start_normally("work");
+        let before = node.services();
+        assert_eq!(run(&node, UPDATE).await.state, OperationState::Done);
+        assert_ne!(node.services(), before, "it is tried again");
+    }
+}
