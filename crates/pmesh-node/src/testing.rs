@@ -51,7 +51,7 @@ impl TestNode {
     ///
     /// See [`start`](Self::start).
     pub async fn start_with(folder: &Path, files: &[(&str, &str)]) -> Self {
-        let node = Self::starting(folder, files, true);
+        let node = Self::new(folder, files, true);
         let starts = node.operations();
         let first = starts.last().expect("the start is an operation");
         node.operation_ended(first.id).await.expect("the last hundred are kept");
@@ -64,10 +64,20 @@ impl TestNode {
     ///
     /// See [`start`](Self::start).
     pub fn without_repository(folder: &Path, manifest: &str) -> Self {
-        Self::starting(folder, &[("pm3.yml", manifest)], false)
+        Self::new(folder, &[("pm3.yml", manifest)], false)
     }
 
-    fn starting(folder: &Path, files: &[(&str, &str)], has_repository: bool) -> Self {
+    /// The same as [`start`](Self::start) without waiting for the start: on a runtime of one thread it begins with
+    /// the caller's first await.
+    ///
+    /// # Panics
+    ///
+    /// See [`start`](Self::start).
+    pub fn starting(folder: &Path, manifest: &str) -> Self {
+        Self::new(folder, &[("pm3.yml", manifest)], true)
+    }
+
+    fn new(folder: &Path, files: &[(&str, &str)], has_repository: bool) -> Self {
         let folder = folder.canonicalize().expect("the folder is there");
         let vcs = FakeVcs::mirrored(&folder, Self::COMMIT, files.iter().copied())
             .expect("the files can be written");

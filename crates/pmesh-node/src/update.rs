@@ -10,15 +10,8 @@ use crate::{
     Failure, Outcome, Rebuild, RolloutFailure, StepName, StepState, Update, in_one_line,
     node::{FETCH_LIMIT, VcsTurn, raised},
     rolling::Rolling,
+    unfinished::Unfinished,
 };
-
-/// What is remembered from one update to the next.
-#[derive(Debug, Default)]
-pub(crate) struct Memory {
-    /// A commit that is checked out although not every service runs from it: an update that finds
-    /// nothing new tries it again.
-    unfinished: Option<CommitId>,
-}
 
 /// Runs an update.
 ///
@@ -27,7 +20,7 @@ pub(crate) struct Memory {
 /// [`Failure`]; the work tree and the services are then as before, unless it says otherwise.
 pub(crate) async fn run(
     rolling: &Rolling,
-    memory: &mut Memory,
+    unfinished: &mut Unfinished,
     rebuild: Rebuild,
 ) -> Result<Outcome, Failure> {
     let old = rolling.shared.in_force();
@@ -44,14 +37,14 @@ pub(crate) async fn run(
         Relation::Unrelated => return Err(VcsError::Unrelated { branch: from.branch }.into()),
     };
     let done = |failed| Outcome::Updated(Update { from: from.clone(), to: to.clone(), ahead, failed });
-    let unfinished = memory.unfinished.is_some() && memory.unfinished == to.commit;
-    if target.is_none() && rebuild == Rebuild::Changed && !unfinished {
+    let has_failed = unfinished.is(to.commit.as_ref());
+    if target.is_none() && rebuild == Rebuild::Changed && !has_failed {
         return Ok(done(BTreeMap::default()));
     }
     let manifest = match &target {
         Some(commit) => Arc::new(step(rolling, StepName::Check, manifest_of(rolling, commit)).await?),
         // What is in force may be the manifest of the commit before it.
-        None if unfinished => Arc::new(step(rolling, StepName::Check, rolling.read_manifest()).await?),
+        None if has_failed => Arc::new(step(rolling, StepName::Check, rolling.read_manifest()).await?),
         None => Arc::clone(&old),
     };
     if rolling.is_cancelled() {
@@ -71,10 +64,11 @@ pub(crate) async fn run(
             return Err(failure);
         }
     }
-    let end = rolling.replace_manifest(&manifest, rebuild).await;
+    let head = rolling.head().await;
+    let end = rolling.replace_manifest(&manifest, head.as_ref(), rebuild).await;
     if !end.gave_up {
         release(&held).await;
-        memory.unfinished = if end.failed.is_empty() { None } else { to.commit.clone() };
+        unfinished.record(to.commit.as_ref(), end.failed.is_empty());
         return Ok(done(end.failed));
     }
 
@@ -92,7 +86,7 @@ pub(crate) async fn run(
         }
     }
     if target.is_none() || stuck.is_some() {
-        memory.unfinished.clone_from(&to.commit);
+        unfinished.record(to.commit.as_ref(), false);
     }
     release(&held).await;
     rolling.revive().await;

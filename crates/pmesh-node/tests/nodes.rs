@@ -380,3 +380,45 @@ async fn an_invalidate_rebuilds_every_service_also_where_nothing_moves() {
         assert_ne!(node.services(), before, "it is tried again");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_at_the_start_is_tried_again_by_an_update_with_nothing_new() {
+    let folder = tempfile::tempdir().unwrap();
+    // Nothing is awaited before the program is broken, so the node's task has not run.
+    let node = TestNode::starting(folder.path(), MANIFEST);
+    node.spawner.exit_at_start("work", Exit::Code(1));
+    let start = node.operation_ended(node.operations()[0].id).await.unwrap();
+    assert!(
+        matches!(&start.outcome, Some(Ok(Outcome::Started { failed })) if failed.len() == 1),
+        "{start:?}"
+    );
+    node.spawner.start_normally("work");
+    let before = node.services();
+    assert_eq!(run(&node, UPDATE).await.state, OperationState::Done);
+    assert_ne!(node.services(), before);
+    let before = node.services();
+    assert_eq!(run(&node, UPDATE).await.state, OperationState::Done);
+    assert_eq!(node.services(), before, "nothing is left to be done");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_that_failed_is_tried_again_by_an_update_with_nothing_new_and_one_that_did_not_is_enough() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = node_at(folder.path()).await;
+    let reload = || run(&node, Request::Reload(Rebuild::Changed));
+    std::fs::write(folder.path().join("pm3.yml"), with_program("broken")).unwrap();
+    assert!(matches!(failure(&reload().await), Failure::Rollout(_)));
+    assert!(matches!(failure(&run(&node, UPDATE).await), Failure::Rollout(_)), "it is tried");
+    node.spawner.start_normally("broken");
+    assert_eq!(run(&node, UPDATE).await.state, OperationState::Done);
+    let running = node.spawner.running();
+    assert_eq!(node.spawner.launches()[running[0]].program, "broken", "the manifest that failed");
+
+    node.spawner.exit_at_start("broken", Exit::Code(1));
+    assert!(matches!(failure(&reload().await), Failure::Rollout(_)));
+    node.spawner.start_normally("broken");
+    assert_eq!(reload().await.state, OperationState::Done);
+    let before = node.services();
+    assert_eq!(run(&node, UPDATE).await.state, OperationState::Done);
+    assert_eq!(node.services(), before, "nothing is left to be done");
+}
