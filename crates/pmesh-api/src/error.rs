@@ -180,7 +180,7 @@ impl From<&VcsError> for ApiError {
             VcsError::InProgress { .. } => Code::MergeInProgress,
             VcsError::Locked { .. } | VcsError::HeadMoved { .. } => Code::RepositoryLocked,
             VcsError::Dirty { .. } => Code::WorkTreeDirty,
-            VcsError::Diverged { .. } => Code::HistoryDiverged,
+            VcsError::Diverged { .. } | VcsError::Unrelated { .. } => Code::HistoryDiverged,
             VcsError::Fetch { .. } => Code::FetchFailed,
             VcsError::FetchTimeout { .. } => Code::FetchTimeout,
             VcsError::Cancelled => Code::Cancelled,
@@ -209,6 +209,7 @@ impl From<&Failure> for ApiError {
             }
             Failure::UpdateDisabled => Code::UpdateDisabled,
             Failure::ManifestMissing { .. }
+            | Failure::ManifestAmbiguous { .. }
             | Failure::ManifestUnreadable(
                 ReadError::Io { .. } | ReadError::NotFound(_) | ReadError::Ambiguous(_),
             ) => Code::ManifestInvalid,

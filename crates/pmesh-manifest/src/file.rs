@@ -57,6 +57,15 @@ pub fn find(path: &Path) -> Result<PathBuf, ReadError> {
 ///
 /// [`ReadError::Io`] if the file cannot be read, [`ReadError::Invalid`] with every mistake in it.
 pub fn read(file: &Path, unsupported: Unsupported) -> Result<Manifest, ReadError> {
+    read_as(file, file, unsupported)
+}
+
+/// The same, with mistakes that name the file as `shown`.
+///
+/// # Errors
+///
+/// See [`read`].
+pub fn read_as(file: &Path, shown: &Path, unsupported: Unsupported) -> Result<Manifest, ReadError> {
     let about = |source| ReadError::Io { file: file.to_owned(), source };
     // With links resolved: the folder is compared with those of the repository.
     let folder = match file.parent() {
@@ -67,5 +76,5 @@ pub fn read(file: &Path, unsupported: Unsupported) -> Result<Manifest, ReadError
     let opened = File::open(file).map_err(about)?;
     let mut text = Vec::new();
     opened.take(MAX_BYTES as u64 + 1).read_to_end(&mut text).map_err(about)?;
-    Ok(parse(&Source { text: &text, file, folder: &folder }, unsupported)?)
+    Ok(parse(&Source { text: &text, file: shown, folder: &folder }, unsupported)?)
 }

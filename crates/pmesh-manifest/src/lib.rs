@@ -58,7 +58,7 @@ mod tree;
 mod value;
 mod words;
 
-pub use file::{FILE_NAMES, ReadError, find, read};
+pub use file::{FILE_NAMES, ReadError, find, read, read_as};
 pub use manifest::{Manifest, Source, parse};
 pub use mistake::{Mistake, Mistakes};
 pub use repo::RepoSpec;

@@ -53,11 +53,7 @@ pub struct Source<'a> {
 /// Every mistake in it, also one for every part that is not served yet unless those are warnings.
 pub fn parse(source: &Source<'_>, unsupported: Unsupported) -> Result<Manifest, Mistakes> {
     let text = match std::str::from_utf8(source.text) {
-        _ if source.text.len() > MAX_BYTES => {
-            let mut report = Report::new(source.file, "", unsupported);
-            report.mistake_at(Place::START, "", format!("the file is larger than {MAX_BYTES} bytes"));
-            return report.finish(None).map(|(manifest, _)| manifest);
-        }
+        _ if source.text.len() > MAX_BYTES => return Err(Mistakes::too_large(source.file)),
         Ok(text) => text,
         Err(error) => {
             let good = std::str::from_utf8(&source.text[..error.valid_up_to()]).unwrap_or_default();

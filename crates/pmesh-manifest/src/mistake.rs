@@ -1,6 +1,11 @@
 //! A mistake in a manifest, and the sentence that tells a person how to mend it.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use crate::tree::{MAX_BYTES, Place};
 
 /// Something in a manifest that cannot be served, and its place.
 ///
@@ -37,6 +42,14 @@ pub struct Mistakes(Vec<Mistake>);
 impl Mistakes {
     /// How many mistakes are kept of one manifest; the last of so many says that there are more.
     pub const LIMIT: usize = 256;
+
+    /// What [`parse`](crate::parse) says of a text that is larger than a manifest can be (1 MiB): for a caller
+    /// that has not read it. `file` is the file, as messages name it.
+    pub fn too_large(file: &Path) -> Self {
+        let Place { line, column } = Place::START;
+        let message = format!("the file is larger than {MAX_BYTES} bytes");
+        Self(vec![Mistake { file: file.to_owned(), line, column, path: String::new(), message }])
+    }
 
     /// Expects at least one, in order.
     pub(crate) fn new(mistakes: Vec<Mistake>) -> Self {

@@ -11,6 +11,7 @@ use crate::{
     Failure, OperationId, OperationKind, Outcome, Request, Scope,
     node::{Shared, raised},
     rolling::Rolling,
+    unfinished::Unfinished,
     update,
 };
 
@@ -21,14 +22,14 @@ pub(crate) struct Driver {
     shutdown: OperationId,
     /// Becomes true when the server is asked to end.
     ending: watch::Receiver<bool>,
-    /// What an update has to remember of the one before it.
-    memory: update::Memory,
+    /// What an update has to remember of the rollouts before it.
+    unfinished: Unfinished,
 }
 
 impl Driver {
     pub(crate) fn new(shared: Arc<Shared>, start: OperationId, shutdown: OperationId) -> Self {
         let ending = shared.ending.subscribe();
-        Self { shared, start, shutdown, ending, memory: update::Memory::default() }
+        Self { shared, start, shutdown, ending, unfinished: Unfinished::default() }
     }
 
     /// Starts the services, then does what is asked until the server ends.
@@ -89,13 +90,13 @@ impl Driver {
         let shared = Arc::clone(&self.shared);
         shared.operations.begin(id);
         let rolling = Rolling::new(Arc::clone(&shared), id, self.ending.clone());
-        let memory = &mut self.memory;
+        let unfinished = &mut self.unfinished;
         let outcome = or_panic(async {
             match work {
-                Work::Start => rolling.start().await,
-                Work::Asked(Request::Reload(rebuild)) => rolling.reload(rebuild).await,
+                Work::Start => rolling.start(unfinished).await,
+                Work::Asked(Request::Reload(rebuild)) => rolling.reload(unfinished, rebuild).await,
                 Work::Asked(Request::Restart(scope, rebuild)) => rolling.restart(&scope, rebuild).await,
-                Work::Asked(Request::Update(rebuild)) => update::run(&rolling, memory, rebuild).await,
+                Work::Asked(Request::Update(rebuild)) => update::run(&rolling, unfinished, rebuild).await,
                 Work::Asked(Request::Stop(scope)) => stop(&shared, id, scope).await,
             }
         })

@@ -37,6 +37,7 @@ mod rolling;
 mod state;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod unfinished;
 mod update;
 mod view;
 

@@ -441,6 +441,13 @@ impl Shared {
         }
     }
 
+    /// The manifest's file as mistakes in it name it: relative to the top of the repository, without one its
+    /// name alone.
+    pub(crate) fn shown_file(&self) -> &Path {
+        let top = self.vcs.as_deref().map(Vcs::root).or(self.file.parent());
+        top.and_then(|top| self.file.strip_prefix(top).ok()).unwrap_or(&self.file)
+    }
+
     /// Waits until no other call fetches or moves the work tree. Cancel-safe.
     pub(crate) async fn vcs_turn(&self) -> VcsTurn {
         Arc::clone(&self.vcs_turn).lock_owned().await

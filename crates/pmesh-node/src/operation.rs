@@ -284,8 +284,14 @@ pub enum Failure {
     /// The commit that the operation was to follow has no manifest.
     #[error("commit {commit} has no {}; nothing was changed", .file.display())]
     ManifestMissing {
-        /// The manifest's file.
+        /// The manifest's file, relative to the top of the repository.
         file: std::path::PathBuf,
+        /// The commit.
+        commit: pmesh_vcs::CommitId,
+    },
+    /// The commit that the operation was to follow has a second manifest beside the one that is served.
+    #[error("commit {commit} has both pm3.yml and pm3.yaml; remove one of them; nothing was changed")]
+    ManifestAmbiguous {
         /// The commit.
         commit: pmesh_vcs::CommitId,
     },

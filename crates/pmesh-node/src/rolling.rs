@@ -14,7 +14,7 @@ use pmesh_supervisor::{
     RevisionFacts, RolloutEnd, RolloutPlan, RolloutStep, ServiceId, ServiceName, StepReport, Turn,
     rollout::Unity,
 };
-use pmesh_vcs::VcsError;
+use pmesh_vcs::{CommitId, Revision, VcsError};
 use tokio::sync::watch;
 use tracing::warn;
 
@@ -23,6 +23,7 @@ use crate::{
     history::StepKey,
     in_one_line,
     node::{Shared, raised},
+    unfinished::Unfinished,
 };
 
 /// One operation under way.
@@ -51,12 +52,16 @@ impl Rolling {
     }
 
     /// The server's start: everything is started, and nothing goes back unless the server is to end.
-    pub(crate) async fn start(&self) -> Result<Outcome, Failure> {
+    pub(crate) async fn start(&self, unfinished: &mut Unfinished) -> Result<Outcome, Failure> {
         let manifest = self.shared.in_force();
-        let end = self.roll_out(&manifest, |_| true, Unity::Regardless, Rebuild::Changed, &|| {}).await;
+        let head = self.head().await;
+        let all = |_: &ServiceName| true;
+        let end =
+            self.roll_out(&manifest, head.as_ref(), all, Unity::Regardless, Rebuild::Changed, &|| {}).await;
         if end.gave_up {
             return Err(Failure::ShuttingDown);
         }
+        unfinished.record(commit_of(head.as_ref()), end.failed.is_empty());
         Ok(Outcome::Started { failed: end.failed })
     }
 
@@ -71,7 +76,8 @@ impl Rolling {
             Scope::All => true,
             Scope::One(one) => one == name,
         };
-        let end = self.roll_out(&manifest, wanted, Unity::Each, rebuild, &|| {}).await;
+        let head = self.head().await;
+        let end = self.roll_out(&manifest, head.as_ref(), wanted, Unity::Each, rebuild, &|| {}).await;
         // A file service that was stopped is served again.
         self.shared.bridge.route(&manifest);
         if end.gave_up {
@@ -90,7 +96,11 @@ impl Rolling {
         })))
     }
 
-    pub(crate) async fn reload(&self, rebuild: Rebuild) -> Result<Outcome, Failure> {
+    pub(crate) async fn reload(
+        &self,
+        unfinished: &mut Unfinished,
+        rebuild: Rebuild,
+    ) -> Result<Outcome, Failure> {
         let step = self.begin_step(StepName::Check);
         let manifest = match self.read_manifest().await {
             Ok(manifest) => Arc::new(manifest),
@@ -100,7 +110,9 @@ impl Rolling {
             }
         };
         self.end_step(step, StepState::Done, None);
-        let end = self.replace_manifest(&manifest, rebuild).await;
+        let head = self.head().await;
+        let end = self.replace_manifest(&manifest, head.as_ref(), rebuild).await;
+        unfinished.record(commit_of(head.as_ref()), !end.gave_up && end.failed.is_empty());
         if !end.gave_up {
             return Ok(Outcome::Reloaded { failed: end.failed });
         }
@@ -122,7 +134,8 @@ impl Rolling {
     /// The manifest as it is on disk.
     pub(crate) async fn read_manifest(&self) -> Result<Manifest, Failure> {
         let (file, unsupported) = (self.shared.file.clone(), self.shared.unsupported);
-        let read = tokio::task::spawn_blocking(move || pmesh_manifest::read(&file, unsupported));
+        let shown = self.shared.shown_file().to_owned();
+        let read = tokio::task::spawn_blocking(move || pmesh_manifest::read_as(&file, &shown, unsupported));
         match read.await {
             Ok(Ok(manifest)) => Ok(manifest),
             Ok(Err(ReadError::Invalid(mistakes))) => Err(Failure::ManifestInvalid(mistakes)),
@@ -163,9 +176,14 @@ impl Rolling {
         self.shared.supervisor.services().iter().map(|service| service.name().clone()).collect()
     }
 
-    /// Rolls all services over to `manifest`, and puts it in force if that succeeds. If it gave up,
-    /// the caller puts back its files and revives.
-    pub(crate) async fn replace_manifest(&self, manifest: &Arc<Manifest>, rebuild: Rebuild) -> RolloutEnd {
+    /// Rolls all services over to `manifest` and `head`, which is checked out, and puts it in force if that
+    /// succeeds. If it gave up, the caller puts back its files and revives.
+    pub(crate) async fn replace_manifest(
+        &self,
+        manifest: &Arc<Manifest>,
+        head: Option<&Revision>,
+        rebuild: Rebuild,
+    ) -> RolloutEnd {
         let is_in_force = AtomicBool::new(false);
         let put_in_force = || {
             if !is_in_force.swap(true, Ordering::Relaxed) {
@@ -173,7 +191,8 @@ impl Rolling {
                 self.shared.bridge.route(manifest);
             }
         };
-        let end = self.roll_out(manifest, |_| true, Unity::Together, rebuild, &put_in_force).await;
+        let all = |_: &ServiceName| true;
+        let end = self.roll_out(manifest, head, all, Unity::Together, rebuild, &put_in_force).await;
         if !end.gave_up {
             put_in_force();
             self.forget_all_but(manifest).await;
@@ -192,12 +211,12 @@ impl Rolling {
     async fn roll_out(
         &self,
         manifest: &Manifest,
+        head: Option<&Revision>,
         wanted: impl Fn(&ServiceName) -> bool,
         unity: Unity,
         rebuild: Rebuild,
         before_first_switch: &(dyn Fn() + Send + Sync),
     ) -> RolloutEnd {
-        let revision = self.revision(manifest).await;
         // Nothing is awaited from here to the rollout, which watches for stops itself.
         let turns = manifest
             .services
@@ -212,7 +231,11 @@ impl Rolling {
                 Rebuild::Changed => pmesh_supervisor::Rebuild::IfChanged,
                 Rebuild::Everything => pmesh_supervisor::Rebuild::Always,
             },
-            revision,
+            revision: RevisionFacts {
+                root: manifest.root.clone(),
+                commit: commit_of(head).map(ToString::to_string),
+                branch: head.map(|head| head.branch.to_string()),
+            },
         };
         let report = |service: &ServiceName, step: RolloutStep, report: StepReport| {
             if (step, &report) == (RolloutStep::Switch, &StepReport::Begun) {
@@ -251,21 +274,19 @@ impl Rolling {
         }
     }
 
-    /// What instances are told of the work tree: of a revision nothing where there is no repository.
-    async fn revision(&self, manifest: &Manifest) -> RevisionFacts {
-        let root = manifest.root.clone();
+    /// What is checked out, and what instances are told of it: nothing where there is no repository.
+    pub(crate) async fn head(&self) -> Option<Revision> {
         match self.shared.with_vcs(<dyn pmesh_vcs::Vcs>::head).await {
-            Ok(head) => RevisionFacts {
-                root,
-                commit: head.commit.map(|commit| commit.to_string()),
-                branch: Some(head.branch.to_string()),
-            },
+            Ok(head) => Some(head),
+            Err(VcsError::NotFound(_)) => None,
             Err(error) => {
-                if !matches!(error, VcsError::NotFound(_)) {
-                    warn!(error = in_one_line(&error), "the services are not told of the revision");
-                }
-                RevisionFacts { root, ..RevisionFacts::default() }
+                warn!(error = in_one_line(&error), "the services are not told of the revision");
+                None
             }
         }
     }
+}
+
+fn commit_of(head: Option<&Revision>) -> Option<&CommitId> {
+    head?.commit.as_ref()
 }

@@ -40,9 +40,18 @@ impl TestNode {
     ///
     /// # Panics
     ///
-    /// If the manifest has mistakes or the folder cannot be written. Outside of a tokio runtime.
+    /// If there is no manifest or it has mistakes, or the folder cannot be written. Outside of a tokio runtime.
     pub async fn start(folder: &Path, manifest: &str) -> Self {
-        let node = Self::starting(folder, manifest, true);
+        Self::start_with(folder, &[("pm3.yml", manifest)]).await
+    }
+
+    /// The same with these files in the repository, whose top is `folder`; the first is the manifest.
+    ///
+    /// # Panics
+    ///
+    /// See [`start`](Self::start).
+    pub async fn start_with(folder: &Path, files: &[(&str, &str)]) -> Self {
+        let node = Self::new(folder, files, true);
         let starts = node.operations();
         let first = starts.last().expect("the start is an operation");
         node.operation_ended(first.id).await.expect("the last hundred are kept");
@@ -55,14 +64,25 @@ impl TestNode {
     ///
     /// See [`start`](Self::start).
     pub fn without_repository(folder: &Path, manifest: &str) -> Self {
-        Self::starting(folder, manifest, false)
+        Self::new(folder, &[("pm3.yml", manifest)], false)
     }
 
-    fn starting(folder: &Path, manifest: &str, has_repository: bool) -> Self {
+    /// The same as [`start`](Self::start) without waiting for the start: on a runtime of one thread it begins with
+    /// the caller's first await.
+    ///
+    /// # Panics
+    ///
+    /// See [`start`](Self::start).
+    pub fn starting(folder: &Path, manifest: &str) -> Self {
+        Self::new(folder, &[("pm3.yml", manifest)], true)
+    }
+
+    fn new(folder: &Path, files: &[(&str, &str)], has_repository: bool) -> Self {
         let folder = folder.canonicalize().expect("the folder is there");
-        let vcs = FakeVcs::mirrored(&folder, Self::COMMIT, [("pm3.yml", manifest)])
-            .expect("the manifest can be written");
-        let file = folder.join("pm3.yml");
+        let vcs = FakeVcs::mirrored(&folder, Self::COMMIT, files.iter().copied())
+            .expect("the files can be written");
+        let (file, _) = files.first().expect("a node has a manifest");
+        let file = folder.join(file);
         let manifest = pmesh_manifest::read(&file, Unsupported::Refuse).expect("the manifest is good");
         let (spawner, prober) = (FakeSpawner::new(), FakeProber::new());
         let logs = LogFolder::open(&folder.join("logs"), LogLimits::default())

@@ -1,24 +1,17 @@
 //! Update: fetch, look at the new commit's manifest, check out, roll over; or go back.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ffi::OsStr, path::Path, sync::Arc};
 
-use pmesh_manifest::{Manifest, Source};
-use pmesh_vcs::{Cancel, CommitId, Relation, Revision, VcsError};
+use pmesh_manifest::{FILE_NAMES, Manifest, Mistakes, Source};
+use pmesh_vcs::{Cancel, CommitId, Relation, Revision, Vcs, VcsError};
 use tracing::{error, info};
 
 use crate::{
     Failure, Outcome, Rebuild, RolloutFailure, StepName, StepState, Update, in_one_line,
     node::{FETCH_LIMIT, VcsTurn, raised},
     rolling::Rolling,
+    unfinished::Unfinished,
 };
-
-/// What is remembered from one update to the next.
-#[derive(Debug, Default)]
-pub(crate) struct Memory {
-    /// A commit that is checked out although not every service runs from it: an update that finds
-    /// nothing new tries it again.
-    unfinished: Option<CommitId>,
-}
 
 /// Runs an update.
 ///
@@ -27,39 +20,31 @@ pub(crate) struct Memory {
 /// [`Failure`]; the work tree and the services are then as before, unless it says otherwise.
 pub(crate) async fn run(
     rolling: &Rolling,
-    memory: &mut Memory,
+    unfinished: &mut Unfinished,
     rebuild: Rebuild,
 ) -> Result<Outcome, Failure> {
     let old = rolling.shared.in_force();
     if rolling.shared.vcs.is_some() && !old.repo.update {
         return Err(Failure::UpdateDisabled);
     }
-    let (from, to, relation) = step(rolling, StepName::Fetch, fetch(rolling)).await?;
-    let same = |ahead, failed| Outcome::Updated(Update { from: from.clone(), to: to.clone(), ahead, failed });
-    let unfinished = memory.unfinished.is_some() && memory.unfinished == to.commit;
-    let target = match relation {
-        Relation::Same if rebuild == Rebuild::Changed && !unfinished => {
-            return Ok(same(None, BTreeMap::default()));
-        }
-        Relation::Same => None,
-        Relation::Ahead { by } => {
-            let stays = Revision { branch: to.branch.clone(), ..from.clone() };
-            return Ok(Outcome::Updated(Update {
-                from,
-                to: stays,
-                ahead: Some(by),
-                failed: BTreeMap::default(),
-            }));
-        }
-        Relation::Behind { .. } => to.commit.clone(),
+    let (from, there, relation) = step(rolling, StepName::Fetch, fetch(rolling)).await?;
+    // What is to be checked out in the end; commits that only this machine has stay.
+    let (to, ahead, target) = match relation {
+        Relation::Same => (there, None, None),
+        Relation::Ahead { by } => (Revision { branch: there.branch, ..from.clone() }, Some(by), None),
+        Relation::Behind { .. } => (there.clone(), None, there.commit),
         Relation::Diverged { ahead, behind } => return Err(VcsError::Diverged { ahead, behind }.into()),
-        // Without a common commit, all of ours are only here.
-        Relation::Unrelated => return Err(VcsError::Diverged { ahead: 1, behind: 1 }.into()),
+        Relation::Unrelated => return Err(VcsError::Unrelated { branch: from.branch }.into()),
     };
+    let done = |failed| Outcome::Updated(Update { from: from.clone(), to: to.clone(), ahead, failed });
+    let has_failed = unfinished.is(to.commit.as_ref());
+    if target.is_none() && rebuild == Rebuild::Changed && !has_failed {
+        return Ok(done(BTreeMap::default()));
+    }
     let manifest = match &target {
         Some(commit) => Arc::new(step(rolling, StepName::Check, manifest_of(rolling, commit)).await?),
         // What is in force may be the manifest of the commit before it.
-        None if unfinished => Arc::new(step(rolling, StepName::Check, rolling.read_manifest()).await?),
+        None if has_failed => Arc::new(step(rolling, StepName::Check, rolling.read_manifest()).await?),
         None => Arc::clone(&old),
     };
     if rolling.is_cancelled() {
@@ -79,11 +64,12 @@ pub(crate) async fn run(
             return Err(failure);
         }
     }
-    let end = rolling.replace_manifest(&manifest, rebuild).await;
+    let head = rolling.head().await;
+    let end = rolling.replace_manifest(&manifest, head.as_ref(), rebuild).await;
     if !end.gave_up {
         release(&held).await;
-        memory.unfinished = if end.failed.is_empty() { None } else { to.commit.clone() };
-        return Ok(same(None, end.failed));
+        unfinished.record(to.commit.as_ref(), end.failed.is_empty());
+        return Ok(done(end.failed));
     }
 
     let was_cancelled = rolling.is_cancelled();
@@ -100,7 +86,7 @@ pub(crate) async fn run(
         }
     }
     if target.is_none() || stuck.is_some() {
-        memory.unfinished.clone_from(&to.commit);
+        unfinished.record(to.commit.as_ref(), false);
     }
     release(&held).await;
     rolling.revive().await;
@@ -189,20 +175,46 @@ async fn fetch(rolling: &Rolling) -> Result<(Revision, Revision, Relation), Fail
 
 /// Reads and validates the manifest of a commit, out of the object database.
 async fn manifest_of(rolling: &Rolling, commit: &CommitId) -> Result<Manifest, Failure> {
-    let (file, unsupported) = (rolling.shared.file.clone(), rolling.shared.unsupported);
-    let wanted = commit.clone();
-    let text = rolling
-        .shared
-        .with_vcs(move |vcs| {
-            // Discovered from this very file, the repository has it below its top.
-            let Ok(inside) = file.strip_prefix(vcs.root()) else { return Err(VcsError::NotFound(file)) };
-            vcs.file(&wanted, inside)
-        })
-        .await?;
-    let file = rolling.shared.file.clone();
-    let Some(text) = text else { return Err(Failure::ManifestMissing { file, commit: commit.clone() }) };
-    let folder = file.parent().unwrap_or(&file);
-    let shown = file.file_name().map_or(file.as_path(), std::path::Path::new);
+    let shared = &rolling.shared;
+    let (file, wanted) = (shared.file.clone(), commit.clone());
+    let found = shared.with_vcs(move |vcs| {
+        // Discovered from this very file, the repository has it below its top.
+        let Ok(inside) = file.strip_prefix(vcs.root()) else { return Err(VcsError::NotFound(file)) };
+        let text = vcs.file(&wanted, inside)?;
+        Ok((text, adds_a_second(vcs, &file, inside, &wanted)?))
+    });
+    let shown = shared.shown_file();
+    let text = match found.await {
+        Ok((Some(_), true)) => return Err(Failure::ManifestAmbiguous { commit: commit.clone() }),
+        Ok((Some(text), false)) => text,
+        Ok((None, _)) => {
+            return Err(Failure::ManifestMissing { file: shown.to_owned(), commit: commit.clone() });
+        }
+        // The limit of a manifest is below that of a file of a commit.
+        Err(VcsError::TooLarge { .. }) => return Err(Failure::ManifestInvalid(Mistakes::too_large(shown))),
+        Err(error) => return Err(error.into()),
+    };
+    let folder = shared.file.parent().unwrap_or(&shared.file);
     let source = Source { text: &text, file: shown, folder };
-    pmesh_manifest::parse(&source, unsupported).map_err(Failure::ManifestInvalid)
+    pmesh_manifest::parse(&source, shared.unsupported).map_err(Failure::ManifestInvalid)
+}
+
+/// Whether a commit brings a second manifest beside that in `file`, which is at `inside` in the repository: its
+/// folder could not be served by its name any more. One that is there already has not kept anybody from naming
+/// the one to serve.
+fn adds_a_second(vcs: &dyn Vcs, file: &Path, inside: &Path, commit: &CommitId) -> Result<bool, VcsError> {
+    let [one, another] = FILE_NAMES;
+    let other = match file.file_name().and_then(OsStr::to_str) {
+        Some(name) if name == one => another,
+        Some(name) if name == another => one,
+        _ => return Ok(false),
+    };
+    if file.with_file_name(other).is_file() {
+        return Ok(false);
+    }
+    match vcs.file(commit, &inside.with_file_name(other)) {
+        Ok(text) => Ok(text.is_some()),
+        Err(VcsError::TooLarge { .. }) => Ok(true),
+        Err(error) => Err(error),
+    }
 }

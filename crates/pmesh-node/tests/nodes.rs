@@ -3,6 +3,7 @@
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
+    path::Path,
 };
 
 use pmesh_node::{Failure, Operation, OperationState, Outcome, Rebuild, Request, Scope, testing::TestNode};
@@ -276,4 +277,148 @@ async fn an_update_waits_for_one_fetch_and_not_for_those_of_all_readers() {
     node.vcs.go_online();
     assert_eq!(node.operation_ended(update).await.unwrap().state, OperationState::Done);
     assert_eq!(node.vcs.calls().iter().filter(|call| **call == Call::Fetch).count(), 2);
+}
+
+#[tokio::test]
+async fn a_manifest_that_is_too_large_is_a_mistake_in_it_however_it_comes() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = TestNode::start(folder.path(), MANIFEST).await;
+    let large = format!("# {}\n{MANIFEST}", "x".repeat(5 << 20));
+    std::fs::write(folder.path().join("pm3.yml"), &large).unwrap();
+    let reload = run(&node, Request::Reload(Rebuild::Changed)).await;
+    std::fs::write(folder.path().join("pm3.yml"), MANIFEST).unwrap();
+    node.vcs.push_files("b2", [("pm3.yml", large)]);
+    for operation in [reload, run(&node, UPDATE).await] {
+        let Failure::ManifestInvalid(mistakes) = failure(&operation) else { panic!("{operation:?}") };
+        assert!(mistakes.to_string().contains("larger than"), "{mistakes}");
+    }
+    assert!(node.vcs.check_outs().is_empty());
+}
+
+#[tokio::test]
+async fn a_mistake_names_the_file_in_one_way_and_so_does_a_commit_without_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let broken = with_program("[");
+    for file in ["pm3.yml", "deploy/pm3.yml"] {
+        let node = TestNode::start_with(folder.path(), &[(file, MANIFEST)]).await;
+        node.vcs.push_files("b2", [(file, &broken)]);
+        let update = run(&node, UPDATE).await;
+        std::fs::write(folder.path().join(file), &broken).unwrap();
+        for operation in [update, run(&node, Request::Reload(Rebuild::Changed)).await] {
+            let Failure::ManifestInvalid(mistakes) = failure(&operation) else { panic!("{operation:?}") };
+            assert!(mistakes.iter().all(|mistake| mistake.file == Path::new(file)), "{mistakes}");
+        }
+        std::fs::write(folder.path().join(file), MANIFEST).unwrap();
+        node.vcs.push_without("c3", [file]);
+        let update = run(&node, UPDATE).await;
+        assert!(failure(&update).to_string().contains(&format!("has no {file};")), "{}", failure(&update));
+    }
+}
+
+#[tokio::test]
+async fn a_commit_that_adds_a_second_manifest_beside_the_one_that_runs_is_refused() {
+    for (file, other) in [("pm3.yml", "pm3.yaml"), ("deploy/pm3.yaml", "deploy/pm3.yml")] {
+        let folder = tempfile::tempdir().unwrap();
+        let node = TestNode::start_with(folder.path(), &[(file, MANIFEST)]).await;
+        node.vcs.push_files("b2", [(other, MANIFEST)]);
+        let update = run(&node, UPDATE).await;
+        assert!(matches!(failure(&update), Failure::ManifestAmbiguous { .. }), "{update:?}");
+        assert!(failure(&update).to_string().contains("both pm3.yml and pm3.yaml"), "{}", failure(&update));
+        assert!(node.vcs.check_outs().is_empty());
+        node.vcs.push_without("c3", [other]);
+        assert_eq!(run(&node, UPDATE).await.state, OperationState::Done);
+    }
+}
+
+#[tokio::test]
+async fn whoever_named_one_of_two_manifests_or_another_file_goes_on_updating() {
+    for files in [&[("pm3.yml", MANIFEST), ("pm3.yaml", MANIFEST)][..], &[("live.yml", MANIFEST)]] {
+        let folder = tempfile::tempdir().unwrap();
+        let node = TestNode::start_with(folder.path(), files).await;
+        let program = with_program("other");
+        node.vcs.push_files("b2", ["pm3.yml", "pm3.yaml"].map(|file| (file, &program)));
+        assert_eq!(run(&node, UPDATE).await.state, OperationState::Done);
+    }
+}
+
+#[tokio::test]
+async fn of_a_history_without_a_commit_in_common_nothing_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = TestNode::start(folder.path(), MANIFEST).await;
+    node.vcs.push_another_history("b2");
+    let update = run(&node, UPDATE).await;
+    assert!(matches!(failure(&update), Failure::Vcs(VcsError::Unrelated { .. })), "{update:?}");
+    assert!(failure(&update).to_string().contains("no commit in common"), "{}", failure(&update));
+    assert!(node.vcs.check_outs().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invalidate_rebuilds_every_service_also_where_nothing_moves() {
+    for local_commits in [0, 1] {
+        let folder = tempfile::tempdir().unwrap();
+        let node = TestNode::start(folder.path(), MANIFEST).await;
+        if local_commits > 0 {
+            node.vcs.commit_here("c3");
+        }
+        let head = node.vcs.head().unwrap().commit;
+        let before = node.services();
+        let plain = run(&node, UPDATE).await;
+        assert_eq!((plain.state, node.services()), (OperationState::Done, before.clone()));
+        let update = run(&node, Request::Update(Rebuild::Everything)).await;
+        let Some(Ok(Outcome::Updated(done))) = &update.outcome else { panic!("{update:?}") };
+        assert_eq!(done.ahead, (local_commits > 0).then_some(local_commits));
+        assert_eq!((&done.from.commit, &done.to.commit), (&head, &head));
+        assert_ne!(node.services(), before);
+        assert!(node.vcs.check_outs().is_empty());
+
+        node.spawner.fail_spawn("work", 2);
+        let failed = run(&node, Request::Update(Rebuild::Everything)).await;
+        assert!(matches!(failure(&failed), Failure::Rollout(_)), "{failed:?}");
+        node.spawner.start_normally("work");
+        let before = node.services();
+        assert_eq!(run(&node, UPDATE).await.state, OperationState::Done);
+        assert_ne!(node.services(), before, "it is tried again");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_at_the_start_is_tried_again_by_an_update_with_nothing_new() {
+    let folder = tempfile::tempdir().unwrap();
+    // Nothing is awaited before the program is broken, so the node's task has not run.
+    let node = TestNode::starting(folder.path(), MANIFEST);
+    node.spawner.exit_at_start("work", Exit::Code(1));
+    let start = node.operation_ended(node.operations()[0].id).await.unwrap();
+    assert!(
+        matches!(&start.outcome, Some(Ok(Outcome::Started { failed })) if failed.len() == 1),
+        "{start:?}"
+    );
+    node.spawner.start_normally("work");
+    let before = node.services();
+    assert_eq!(run(&node, UPDATE).await.state, OperationState::Done);
+    assert_ne!(node.services(), before);
+    let before = node.services();
+    assert_eq!(run(&node, UPDATE).await.state, OperationState::Done);
+    assert_eq!(node.services(), before, "nothing is left to be done");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_that_failed_is_tried_again_by_an_update_with_nothing_new_and_one_that_did_not_is_enough() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = node_at(folder.path()).await;
+    let reload = || run(&node, Request::Reload(Rebuild::Changed));
+    std::fs::write(folder.path().join("pm3.yml"), with_program("broken")).unwrap();
+    assert!(matches!(failure(&reload().await), Failure::Rollout(_)));
+    assert!(matches!(failure(&run(&node, UPDATE).await), Failure::Rollout(_)), "it is tried");
+    node.spawner.start_normally("broken");
+    assert_eq!(run(&node, UPDATE).await.state, OperationState::Done);
+    let running = node.spawner.running();
+    assert_eq!(node.spawner.launches()[running[0]].program, "broken", "the manifest that failed");
+
+    node.spawner.exit_at_start("broken", Exit::Code(1));
+    assert!(matches!(failure(&reload().await), Failure::Rollout(_)));
+    node.spawner.start_normally("broken");
+    assert_eq!(reload().await.state, OperationState::Done);
+    let before = node.services();
+    assert_eq!(run(&node, UPDATE).await.state, OperationState::Done);
+    assert_eq!(node.services(), before, "nothing is left to be done");
 }

@@ -91,6 +91,15 @@ pub enum VcsError {
         /// Commits that only the remote has.
         behind: usize,
     },
+    /// The head and the remote head have no commit in common.
+    #[error(
+        "branch {branch} and the remote branch have no commit in common; `git reset` it by hand, or set another \
+         upstream"
+    )]
+    Unrelated {
+        /// The branch that is checked out.
+        branch: BranchName,
+    },
     /// The remote could not be reached, or refused.
     #[error("cannot fetch {url}: {message}")]
     Fetch {

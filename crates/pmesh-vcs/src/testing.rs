@@ -233,6 +233,18 @@ impl FakeVcs {
         });
     }
 
+    /// Someone replaces all commits of the remote by this one, with the same files.
+    pub fn push_another_history(&self, commit: &str) {
+        self.edit(|state| {
+            let Some(tip) = state.remote.as_ref().and_then(|remote| remote.tip.clone()) else { return };
+            let files = state.commits[&tip].files.clone();
+            let id = state.add(commit, None, |all| *all = files);
+            if let Some(remote) = &mut state.remote {
+                remote.tip = Some(id);
+            }
+        });
+    }
+
     /// Someone commits here, without pushing.
     pub fn commit_here(&self, commit: &str) {
         self.edit(|state| {
