@@ -84,6 +84,11 @@ impl Liveness {
         self.healthy
     }
 
+    /// Whether it was healthy once, now or before.
+    pub fn has_been_healthy(&self) -> bool {
+        self.eager.is_none()
+    }
+
     /// When the next probe is due. The next starts only when the one before it has a result, so
     /// probes never pile up.
     pub fn next_probe(&self) -> Instant {

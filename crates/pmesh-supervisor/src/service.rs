@@ -72,7 +72,7 @@ pub struct RevisionFacts {
 /// How the preparation of a new run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Prepared {
-    /// All its instances are ready.
+    /// All its instances are ready; of external addresses one is healthy or all have been probed.
     Ready,
     /// Not all of them are, and why. They go on trying until the run is abandoned.
     Failed(String),
@@ -308,12 +308,12 @@ pub struct ServiceState {
     pub kills: u64,
     /// How many instances or addresses are wanted.
     pub wanted: u32,
-    /// How many of them have become ready and live: they take traffic, healthy or not, where nothing
-    /// better is there.
+    /// How many of them have become ready and live, or are addresses that have been healthy: they take
+    /// traffic, healthy or not, where nothing better is there.
     pub ready: u32,
     /// How many of them are healthy: ready, and their probes pass.
     pub healthy: u32,
-    /// Whether all instances of the run that is prepared are ready.
+    /// Whether all instances of the run that is prepared are ready, or its addresses have been probed.
     pub next_is_ready: bool,
     /// The latest failure that has not healed.
     pub failure: Option<Failure>,
