@@ -80,7 +80,7 @@ impl Generation {
                 externals.extend(spec.addresses.iter().map(|address| External {
                     upstream: context.new_upstream(),
                     address: address.clone(),
-                    liveness: Liveness::starting(now),
+                    liveness: Liveness::unknown(now),
                     probing: false,
                     failure: None,
                 }));

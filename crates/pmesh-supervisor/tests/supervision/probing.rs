@@ -192,3 +192,17 @@ async fn new_external_addresses_take_over_when_they_were_probed_and_the_old_ones
     assert_eq!(world.externals("db"), [], "what others keep running is not waited for");
     world.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_external_address_that_never_answered_is_probed_at_its_interval_in_the_end() {
+    let world = World::new();
+    world.prober.fail(&service_name("db"));
+    let mut db = others(&world, &[1]);
+    db.monitor.unhealthy_interval = 20 * SEC;
+    world.external("db", &db).await;
+    world.pass(25 * SEC).await;
+    let probes = world.prober.probes().len();
+    world.pass(200 * SEC).await;
+    assert_eq!(world.prober.probes().len(), probes + 10);
+    world.end().await;
+}
