@@ -121,7 +121,8 @@ fn start(arguments: &RunArguments) -> Result<(), StartError> {
         let _in_runtime = runtime.enter();
         LogFolder::open(&state.logs(), LogLimits::default()).map_err(system("open the log folder"))?
     };
-    let parts = Parts { file, manifest, unsupported, token, front, api, socket, logs };
+    let state_path = state.path().to_owned();
+    let parts = Parts { file, manifest, unsupported, token, front, api, socket, logs, state: state_path };
     serve(&runtime, arguments, parts)?;
     // What blocking threads still do (a look-up of a name, say) is nobody's any more.
     runtime.shutdown_background();
@@ -177,6 +178,8 @@ struct Parts {
     api: Vec<bind::Bound>,
     socket: Option<(PathBuf, UnixListener)>,
     logs: LogFolder,
+    /// Where the state folder is.
+    state: PathBuf,
 }
 
 fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<(), StartError> {
@@ -194,6 +197,7 @@ fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<()
             vcs: repository(&parts.file),
             supervisor: SupervisorSettings {
                 logs: parts.logs,
+                state: Some(parts.state),
                 env: std::env::vars_os().collect::<BTreeMap<_, _>>(),
                 limits: Limits::default(),
             },

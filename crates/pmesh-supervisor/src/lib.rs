@@ -19,6 +19,7 @@
 //! let folder = tempfile::tempdir().unwrap();
 //! let settings = SupervisorSettings {
 //!     logs: LogFolder::open(folder.path(), LogLimits::default()).unwrap(),
+//!     state: None,
 //!     env: BTreeMap::new(),
 //!     limits: Limits::default(),
 //! };

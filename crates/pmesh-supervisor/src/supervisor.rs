@@ -6,6 +6,7 @@ use std::{
     ffi::OsString,
     fmt,
     future::Future,
+    path::PathBuf,
     sync::{Arc, atomic::AtomicU64},
 };
 
@@ -35,6 +36,9 @@ use crate::{
 pub struct SupervisorSettings {
     /// Where the services' output goes.
     pub logs: LogFolder,
+    /// The server's own folder, absolute and without links, if it has one: what is in it is content of
+    /// no build.
+    pub state: Option<PathBuf>,
     /// The environment that services get a part of: as a rule the server's own.
     pub env: BTreeMap<OsString, OsString>,
     /// How many services build and start at a time.
@@ -134,11 +138,15 @@ impl Supervisor {
     ) -> (Self, impl Future<Output = ()> + Send) {
         // Bounded by the number of services: each sends one future, once.
         let (drivers, inbox) = mpsc::unbounded_channel();
+        let builder = Builder::new(settings.limits.builds);
         let context = Context {
             spawner,
             prober,
             balancer,
-            builder: Builder::new(settings.limits.builds),
+            builder: match settings.state {
+                Some(state) => builder.with_state(state),
+                None => builder,
+            },
             surroundings: Surroundings { env: settings.env, logs: settings.logs, ports: Ports::new() },
             last_upstream: AtomicU64::new(0),
         };

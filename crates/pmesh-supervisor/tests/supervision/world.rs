@@ -264,6 +264,8 @@ impl World {
         };
         let settings = SupervisorSettings {
             logs: LogFolder::open(&folder.path().join("logs"), LogLimits::default()).unwrap(),
+            // In a service's folder, as a project may have it.
+            state: Some(folder.path().join("web/state")),
             env: BTreeMap::new(),
             limits: Limits { starts: 8, builds: 2 },
         };
