@@ -105,7 +105,7 @@ pub use probe::{Holder, NetProber, ProbeFailure, Prober, Target};
 pub use process::{Exit, Launch, ProcessTree, Signal, SpawnError, Spawned, Spawner};
 pub use service::{
     AddressView, Failure, InstanceView, Plan, Preparation, Prepared, RevisionFacts, Service, ServiceState,
-    Switch,
+    Switch, Switched,
 };
 pub use spec::{
     AppSpec, BuildCache, Check, Command, ExternalAddress, ExternalSpec, Monitor, NamedCheck, Overlap,

@@ -101,19 +101,35 @@ impl Preparation {
     }
 }
 
+/// What has taken over in a switch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Switched {
+    /// The new run, all of it ready.
+    Ready,
+    /// The new run, of which this is ready. The others go on trying, and where none is ready requests
+    /// wait.
+    Partly {
+        /// How many instances are ready.
+        ready: u32,
+        /// How many are wanted.
+        wanted: u32,
+    },
+    /// Nothing: the service was stopped meanwhile.
+    Left,
+}
+
 /// The three moments of a switch.
 #[derive(Debug)]
 pub struct Switch {
-    pub(crate) switched: oneshot::Receiver<()>,
+    pub(crate) switched: oneshot::Receiver<Switched>,
     pub(crate) drained: oneshot::Receiver<()>,
     pub(crate) stopped: oneshot::Receiver<()>,
 }
 
 impl Switch {
-    /// Resolves when the new instances take all new requests; answers whether they do: not if the
-    /// service was stopped meanwhile. Cancel-safe.
-    pub async fn switched(&mut self) -> bool {
-        (&mut self.switched).await.is_ok()
+    /// Resolves when the new run takes all new requests, or when it will not. Cancel-safe.
+    pub async fn switched(&mut self) -> Switched {
+        (&mut self.switched).await.unwrap_or(Switched::Left)
     }
 
     /// Resolves when nothing is under way to the old instances any more. Cancel-safe.
@@ -147,7 +163,7 @@ pub(crate) enum Request {
         ended: oneshot::Sender<Prepared>,
     },
     Commit {
-        switched: oneshot::Sender<()>,
+        switched: oneshot::Sender<Switched>,
         drained: oneshot::Sender<()>,
         stopped: oneshot::Sender<()>,
     },
@@ -229,7 +245,10 @@ impl Service {
         end.await.unwrap_or(Prepared::Left)
     }
 
-    /// The prepared run, ready or not, is the service from now on; the old one drains and stops.
+    /// The prepared run, ready or not, is the service from now on; the old one drains and stops. An
+    /// instance that ended after it was ready is no reason to refuse: in a rollout others may have been
+    /// switched by then, and a moment later nothing could be refused any more. It is started again as
+    /// after any other end, and [`Switch::switched`] tells.
     pub async fn commit(&self) -> Switch {
         let (switched, switched_rx) = oneshot::channel();
         let (drained, drained_rx) = oneshot::channel();

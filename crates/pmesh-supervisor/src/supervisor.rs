@@ -21,7 +21,7 @@ use tracing::{info, warn};
 
 use crate::{
     Balancer, Build, BuildError, Builder, Failure, LogFolder, Plan, Ports, Prepared, Prober, Rebuild,
-    RevisionFacts, Service, ServiceId, ServiceName, ServiceSpec, Spawner, Wish,
+    RevisionFacts, Service, ServiceId, ServiceName, ServiceSpec, Spawner, Switched, Wish,
     causes::with_causes,
     context::{Context, Surroundings},
     driver,
@@ -516,11 +516,17 @@ async fn switch(service: &Service, report: Reporter<'_>) -> bool {
     let name = service.name();
     report(name, RolloutStep::Switch, StepReport::Begun);
     let mut switch = service.commit().await;
-    if !switch.switched().await {
-        report(name, RolloutStep::Switch, StepReport::Failed("it was stopped".to_owned()));
-        return false;
-    }
-    report(name, RolloutStep::Switch, StepReport::Done(None));
+    let detail = match switch.switched().await {
+        Switched::Ready => None,
+        Switched::Partly { ready, wanted } => {
+            Some(format!("{ready} of {wanted} instances are ready; the others are started again"))
+        }
+        Switched::Left => {
+            report(name, RolloutStep::Switch, StepReport::Failed("it was stopped".to_owned()));
+            return false;
+        }
+    };
+    report(name, RolloutStep::Switch, StepReport::Done(detail));
     report(name, RolloutStep::Drain, StepReport::Begun);
     switch.drained().await;
     report(name, RolloutStep::Drain, StepReport::Done(None));

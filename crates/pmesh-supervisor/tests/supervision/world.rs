@@ -315,7 +315,7 @@ impl World {
 
     /// The rollout of [`World::roll_out`], begun.
     pub(crate) fn begin(&self, unity: Unity, apps: &[(&'static str, &AppSpec)]) -> JoinHandle<RolloutEnd> {
-        self.begin_with(unity, apps.iter().map(|&(name, app)| service(name, app)), |_, _, _| {})
+        self.begin_and(unity, apps, |_, _, _| {})
     }
 
     /// A restart of a service that somebody stops when the start of its new run is reported.
@@ -334,6 +334,16 @@ impl World {
     pub(crate) async fn external(&self, name: &str, spec: &ExternalSpec) {
         let spec = ServiceSpec { name: service_name(name), kind: ServiceKind::External(spec.clone()) };
         self.begin_with(Unity::Regardless, [spec], |_, _, _| {}).await.unwrap();
+    }
+
+    /// The rollout of [`World::roll_out`], begun, with something that is done at each report.
+    pub(crate) fn begin_and(
+        &self,
+        unity: Unity,
+        apps: &[(&'static str, &AppSpec)],
+        act: impl Fn(&ServiceName, RolloutStep, &StepReport) + Send + Sync + 'static,
+    ) -> JoinHandle<RolloutEnd> {
+        self.begin_with(unity, apps.iter().map(|&(name, app)| service(name, app)), act)
     }
 
     fn begin_with(
