@@ -279,8 +279,12 @@ impl Supervisor {
                     Action::Switch(_) => {
                         let pruned = self.clone();
                         let spec = turn.spec.clone();
+                        let link = links[index].take();
                         under_way.push(Box::pin(async move {
                             let switched = switch(&service, report).await;
+                            if let Some(link) = link.filter(|_| !switched) {
+                                link.move_back(service.name()).await;
+                            }
                             pruned.prune(&service, &spec).await;
                             (index, if switched { Happened::Switched } else { Happened::Settled })
                         }));
