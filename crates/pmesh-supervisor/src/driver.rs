@@ -583,7 +583,11 @@ impl Driver {
             },
             (None, None) => empty,
         };
-        self.publisher.send_replace(state);
+        self.publisher.send_if_modified(|published| {
+            let is_news = *published != state;
+            *published = state;
+            is_news
+        });
     }
 }
 

@@ -204,7 +204,8 @@ impl Service {
         self.state.borrow().clone()
     }
 
-    /// Resolves when something new has been published, or the service is gone. Cancel-safe.
+    /// Resolves when something has been published that is not as before, or the service is gone.
+    /// Cancel-safe.
     pub async fn changed(&mut self) {
         drop(self.state.changed().await);
     }
@@ -313,7 +314,7 @@ impl Service {
 }
 
 /// What a service publishes of itself.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceState {
     /// The id of the run.
     pub id: ServiceId,
@@ -416,6 +417,16 @@ pub struct InstanceView {
     /// Its processes.
     pub tree: Arc<dyn ProcessTree>,
 }
+
+impl PartialEq for InstanceView {
+    /// `upstream` stands for the process, and so for `tree`.
+    fn eq(&self, other: &Self) -> bool {
+        let key = |view: &Self| (view.number, view.upstream, view.address, view.healthy);
+        key(self) == key(other)
+    }
+}
+
+impl Eq for InstanceView {}
 
 impl fmt::Debug for InstanceView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,6 +2,8 @@
 
 use pmesh_supervisor::{AppSpec, ExternalAddress, ExternalSpec, Monitor, Status, rollout::Unity};
 
+use tokio::time::timeout;
+
 use crate::world::{MS, READY, SEC, Seen, World, service_name};
 
 /// An app that is probed each second, falls after three failures and rises after two passes.
@@ -68,6 +70,24 @@ async fn failures_that_are_not_in_a_row_change_nothing() {
     }
     assert_eq!(told(&world), before);
     assert_eq!(world.health("web").status, Status::Ok);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn probes_that_change_nothing_wake_nobody_who_waits_for_a_change() {
+    let world = World::new();
+    world.up(&[("web", &watched(&world, 2))]).await;
+    let mut service = world.service("web");
+    world.settle().await;
+    // What was published before it looked counts as news once.
+    assert!(timeout(60 * SEC, service.changed()).await.is_ok());
+    let probes = world.prober.probes().len();
+    assert!(timeout(60 * SEC, service.changed()).await.is_err(), "{:?}", service.state());
+    assert!(world.prober.probes().len() > probes + 50);
+
+    world.prober.fail_port(world.port(1).unwrap());
+    assert!(timeout(4 * SEC, service.changed()).await.is_ok(), "its health is news");
+    drop(service);
     world.end().await;
 }
 
