@@ -130,6 +130,7 @@ pub struct RolloutEnd {
 impl Supervisor {
     /// Returns the supervisor and the task that owns all its services. The caller spawns the task;
     /// it ends when the last clone of the supervisor has been dropped and every service has ended.
+    /// Dropped or aborted before, it kills every process of theirs, without their grace.
     pub fn new(
         settings: SupervisorSettings,
         spawner: Arc<dyn Spawner>,

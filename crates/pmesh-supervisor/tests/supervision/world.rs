@@ -504,6 +504,13 @@ impl World {
         entries.into_iter().filter(|(_, seen)| matches!(seen, Seen::Spawned(_))).map(|(at, _)| at).collect()
     }
 
+    /// Ends the supervisor's own task, as the end of its runtime does; returns when it is gone.
+    pub(crate) async fn abort(&self) {
+        self.task.abort();
+        self.settle().await;
+        assert!(self.task.is_finished());
+    }
+
     /// Drops the supervisor, waits for its end, and checks that nothing is left of it.
     pub(crate) async fn end(self) {
         drop(self.supervisor);
