@@ -18,7 +18,7 @@ use pmesh_manifest::{Manifest, Unsupported};
 use pmesh_node::{Node, NodeParts, Rebuild, Request, StateError, StateFolder, in_one_line};
 use pmesh_proxy::{ConnectionInfo, Front, FrontLimits, LocalBody, LocalHandler, Tables};
 use pmesh_sessions::{SessionLimits, Sessions, TrustedProxies};
-use pmesh_supervisor::{LogFolder, LogLimits, ServiceKind};
+use pmesh_supervisor::{LogFolder, LogLimits, ServiceKind, SupervisorSettings};
 use pmesh_vcs::{
     Vcs, VcsError,
     git::{DamagedRepo, GitRepo},
@@ -121,7 +121,8 @@ fn start(arguments: &RunArguments) -> Result<(), StartError> {
         let _in_runtime = runtime.enter();
         LogFolder::open(&state.logs(), LogLimits::default()).map_err(system("open the log folder"))?
     };
-    let parts = Parts { file, manifest, unsupported, token, front, api, socket, logs };
+    let state_path = state.path().to_owned();
+    let parts = Parts { file, manifest, unsupported, token, front, api, socket, logs, state: state_path };
     serve(&runtime, arguments, parts)?;
     // What blocking threads still do (a look-up of a name, say) is nobody's any more.
     runtime.shutdown_background();
@@ -177,6 +178,8 @@ struct Parts {
     api: Vec<bind::Bound>,
     socket: Option<(PathBuf, UnixListener)>,
     logs: LogFolder,
+    /// Where the state folder is.
+    state: PathBuf,
 }
 
 fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<(), StartError> {
@@ -190,11 +193,14 @@ fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<()
     let tables = Tables::new(sessions, trusted);
     let (node, driver) = {
         let _in_runtime = runtime.enter();
+        let vcs = repository(&parts.file);
+        let system = NodeParts::new(parts.file, parts.manifest, parts.logs);
         Node::new(NodeParts {
-            vcs: repository(&parts.file),
+            vcs,
             unsupported: parts.unsupported,
+            supervisor: SupervisorSettings { state: Some(parts.state), ..system.supervisor },
             tables: tables.clone(),
-            ..NodeParts::new(parts.file, parts.manifest, parts.logs)
+            ..system
         })
     };
     let settings = ApiSettings {

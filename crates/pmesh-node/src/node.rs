@@ -68,6 +68,7 @@ impl NodeParts {
             vcs: None,
             supervisor: SupervisorSettings {
                 logs,
+                state: None,
                 env: std::env::vars_os().collect(),
                 limits: Limits::default(),
             },

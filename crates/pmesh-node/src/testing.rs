@@ -90,7 +90,12 @@ impl TestNode {
         let tables =
             Tables::new(Arc::new(Sessions::new(&SessionLimits::default())), TrustedProxies::default());
         let parts = NodeParts {
-            supervisor: SupervisorSettings { logs, env: BTreeMap::new(), limits: Limits::default() },
+            supervisor: SupervisorSettings {
+                logs,
+                state: None,
+                env: BTreeMap::new(),
+                limits: Limits::default(),
+            },
             file,
             manifest,
             unsupported: Unsupported::Refuse,

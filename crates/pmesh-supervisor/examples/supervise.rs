@@ -26,6 +26,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let settings = SupervisorSettings {
         logs: LogFolder::open(&here, LogLimits::default())?,
+        state: None,
         env: env::vars_os().collect(),
         limits: Limits::default(),
     };

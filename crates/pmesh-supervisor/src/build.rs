@@ -182,6 +182,7 @@ impl fmt::Display for Lines<'_> {
 pub struct Builder {
     at_a_time: Arc<Semaphore>,
     folders: Arc<Mutex<HashMap<PathBuf, Weak<Semaphore>>>>,
+    state: Option<PathBuf>,
 }
 
 /// "Never", for a limit that no clock reaches.
@@ -190,7 +191,15 @@ const FAR: Duration = Duration::from_hours(30 * 365 * 24);
 impl Builder {
     /// A builder that runs at most so many builds at a time, and at least one.
     pub fn new(at_a_time: usize) -> Self {
-        Self { at_a_time: Arc::new(Semaphore::new(at_a_time.max(1))), folders: Arc::default() }
+        let at_a_time = Arc::new(Semaphore::new(at_a_time.max(1)));
+        Self { at_a_time, folders: Arc::default(), state: None }
+    }
+
+    /// The same builder, for which nothing in the folder `state` is content of a service whose folder
+    /// it lies in: it is the server's own. Absolute and without links, as services' folders are.
+    #[must_use]
+    pub fn with_state(self, state: PathBuf) -> Self {
+        Self { state: Some(state), ..self }
     }
 
     /// The build of a service: one that is there, or a new one. `None` where the service has no
@@ -233,7 +242,7 @@ impl Builder {
             () = Wish::becomes(wishes.clone(), Wish::End) => return Err(BuildError::Cancelled),
         };
         let build = Attempt { service, spec, env, spawner, log };
-        let id = build.content().await?;
+        let id = build.content(self.state.clone()).await?;
         let reuse = rebuild == Rebuild::IfChanged && spec.build_cache == BuildCache::ByContent;
         if let Some(found) = folder::finished(&spec.folder, &id).pop()
             && reuse
@@ -288,10 +297,10 @@ enum Stopped {
 }
 
 impl Attempt<'_> {
-    async fn content(&self) -> Result<BuildId, BuildError> {
+    async fn content(&self, state: Option<PathBuf>) -> Result<BuildId, BuildError> {
         let (service, spec) = (self.service.clone(), self.spec.clone());
         let log = self.log.path().to_owned();
-        blocking(move || content::identify(&service, &spec, &log)).await
+        blocking(move || content::identify(&service, &spec, &log, state.as_deref())).await
     }
 
     async fn run(&self, product: &Build, wishes: &watch::Receiver<Wish>) -> Result<(), BuildError> {

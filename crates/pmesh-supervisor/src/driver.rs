@@ -19,7 +19,7 @@ use crate::{
     generation::{Generation, Happening, now},
     lifecycle,
     nofile::NofileWarning,
-    service::{Plan, Prepared, Request, Service, ServiceState},
+    service::{Plan, Prepared, Request, Service, ServiceState, Switched},
     unbuilt::{self, Unbuilt},
 };
 
@@ -320,7 +320,7 @@ impl Driver {
 
     fn commit(
         &mut self,
-        switched: oneshot::Sender<()>,
+        switched: oneshot::Sender<Switched>,
         drained: oneshot::Sender<()>,
         stopped: oneshot::Sender<()>,
     ) {
@@ -330,9 +330,14 @@ impl Driver {
         };
         self.before = Before::Nothing;
         self.is_new = false;
-        let old = self.current.replace(candidate.generation);
+        let new = candidate.generation;
+        let what = match (new.ready(), new.wanted()) {
+            _ if new.all_ready() => Switched::Ready,
+            (ready, wanted) => Switched::Partly { ready, wanted },
+        };
+        let old = self.current.replace(new);
         self.publish();
-        answer(switched, ());
+        answer(switched, what);
         match old {
             Some(old) => self.leave(old, vec![drained], vec![stopped]),
             None => {
@@ -578,7 +583,11 @@ impl Driver {
             },
             (None, None) => empty,
         };
-        self.publisher.send_replace(state);
+        self.publisher.send_if_modified(|published| {
+            let is_news = *published != state;
+            *published = state;
+            is_news
+        });
     }
 }
 

@@ -1,7 +1,7 @@
 //! How commands are run to their end, and how that end is hastened: builds, and what runs before a
 //! stop.
 
-use std::pin::pin;
+use std::{pin::pin, sync::Arc};
 
 use futures_util::FutureExt;
 use tokio::sync::watch;
@@ -53,7 +53,7 @@ pub(crate) async fn run<S>(
     grace: impl Future<Output = ()>,
 ) -> Result<Exit, S> {
     let Spawned { tree, exit, output } = spawned;
-    let tree = KillOnDrop(tree);
+    let tree = KillOnDrop(tree.into());
     let ends = async {
         let end = tokio::select! {
             exit = exit => Ok(exit),
@@ -94,7 +94,9 @@ async fn end_tree(tree: &dyn ProcessTree, grace: impl Future<Output = ()>) {
     ended.await;
 }
 
-struct KillOnDrop(Box<dyn ProcessTree>);
+/// A tree that does not outlive who looks after it: not a future that is dropped early, nor a task that
+/// is aborted or panics. Of a tree that has ended nothing is left to kill.
+pub(crate) struct KillOnDrop(pub(crate) Arc<dyn ProcessTree>);
 
 impl Drop for KillOnDrop {
     fn drop(&mut self) {

@@ -80,7 +80,7 @@ impl Generation {
                 externals.extend(spec.addresses.iter().map(|address| External {
                     upstream: context.new_upstream(),
                     address: address.clone(),
-                    liveness: Liveness::starting(now),
+                    liveness: Liveness::unknown(now),
                     probing: false,
                     failure: None,
                 }));
@@ -128,9 +128,12 @@ impl Generation {
         self.slots.iter().all(Slot::has_been_spawned)
     }
 
-    /// Whether every instance is ready. What others keep running is not ours to wait for.
+    /// Whether every instance is ready, and of external addresses one is or each has had its first
+    /// probe. What others keep running is not ours to wait for any longer.
     pub(crate) fn all_ready(&self) -> bool {
-        self.slots.iter().all(Slot::is_ready)
+        let externals_are_known = self.externals.iter().any(|external| external.liveness.has_been_healthy())
+            || self.externals.iter().all(|external| external.failure.is_some());
+        externals_are_known && self.slots.iter().all(Slot::is_ready)
     }
 
     /// Why not every instance has become ready in its time, once that is so.
@@ -289,10 +292,11 @@ impl Generation {
         count(self.slots.len() + self.externals.len())
     }
 
-    /// How many may take traffic. Of external addresses that is all of them: where none is healthy,
-    /// each is as good as the others.
+    /// How many may take traffic: of external addresses those that have been healthy.
     pub(crate) fn ready(&self) -> u32 {
-        count(self.slots.iter().filter(|slot| slot.is_ready()).count() + self.externals.len())
+        let slots = self.slots.iter().filter(|slot| slot.is_ready()).count();
+        let externals = self.externals.iter().filter(|external| external.liveness.has_been_healthy()).count();
+        count(slots + externals)
     }
 
     /// How many are healthy.
@@ -316,27 +320,23 @@ impl Generation {
         })
     }
 
-    /// What takes traffic: what is healthy. The last one is never taken out by probes alone: a
-    /// service that answers something is better than one that answers nothing.
+    /// What takes traffic: what is healthy, else what is ready or has been healthy. The last one is
+    /// never taken out by probes alone: a service that answers something is better than one that
+    /// answers nothing.
     pub(crate) fn upstreams(&self) -> Vec<ServiceUpstream> {
-        let ready: Vec<&Slot> =
-            self.slots.iter().filter(|slot| slot.is_ready() && slot.address().is_some()).collect();
-        let healthy: Vec<&&Slot> = ready.iter().filter(|slot| slot.is_healthy()).collect();
-        let chosen: Vec<&Slot> =
-            if healthy.is_empty() { ready } else { healthy.into_iter().copied().collect() };
-        let instances = chosen.into_iter().filter_map(|slot| {
+        let ready = self.slots.iter().filter(|slot| slot.is_ready()).filter_map(|slot| {
             let address = ListenAddress::Instance(slot.address()?);
-            Some(ServiceUpstream { id: slot.upstream(), address })
+            Some((slot.is_healthy(), ServiceUpstream { id: slot.upstream(), address }))
         });
-        let some_healthy = self.externals.iter().any(|external| external.liveness.is_healthy());
-        let externals =
-            self.externals.iter().filter(|external| !some_healthy || external.liveness.is_healthy()).map(
-                |external| ServiceUpstream {
-                    id: external.upstream,
-                    address: ListenAddress::External(external.address.clone()),
-                },
-            );
-        instances.chain(externals).collect()
+        let answered = self.externals.iter().filter(|external| external.liveness.has_been_healthy());
+        let answered = answered.map(|external| {
+            let address = ListenAddress::External(external.address.clone());
+            (external.liveness.is_healthy(), ServiceUpstream { id: external.upstream, address })
+        });
+        let (healthy, others): (Vec<_>, Vec<_>) =
+            ready.chain(answered).partition(|(is_healthy, _)| *is_healthy);
+        let chosen = if healthy.is_empty() { others } else { healthy };
+        chosen.into_iter().map(|(_, upstream)| upstream).collect()
     }
 
     pub(crate) fn instances(&self) -> Vec<InstanceView> {

@@ -64,24 +64,48 @@ pub struct Liveness {
     against: u32,
     next: Instant,
     /// Until the first pass: probes come quickly, so that readiness is seen as soon as it is there.
-    eager: Option<Duration>,
+    eager: Option<Eager>,
 }
 
-/// The first pause between probes of what has not been healthy yet; it doubles up to
-/// [`EAGER_LIMIT`].
+/// The growing pause between probes of what has not been healthy yet.
+#[derive(Clone, Copy, Debug)]
+struct Eager {
+    pause: Duration,
+    /// What it grows up to; none: the monitor's interval.
+    longest: Option<Duration>,
+}
+
+/// The first pause between probes of what has not been healthy yet; it doubles each time.
 const EAGER_START: Duration = Duration::from_millis(10);
-/// The longest pause between probes of what has not been healthy yet.
-const EAGER_LIMIT: Duration = Duration::from_millis(250);
+/// The longest pause between probes of what has just been started.
+const STARTING_LIMIT: Duration = Duration::from_millis(250);
 
 impl Liveness {
-    /// Something that has just been started: unhealthy, and probed quickly until it passes once.
+    /// Something that has just been started: unhealthy, and probed quickly until it passes once. How
+    /// long it may take for that is limited by others.
     pub fn starting(now: Instant) -> Self {
-        Self { healthy: false, against: 0, next: now + EAGER_START, eager: Some(EAGER_START) }
+        Self::eager(now, Some(STARTING_LIMIT))
+    }
+
+    /// Something that may have run for long or be down for long: unhealthy until it passes once, and
+    /// probed quickly at first, then less and less often down to the monitor's interval.
+    pub fn unknown(now: Instant) -> Self {
+        Self::eager(now, None)
+    }
+
+    fn eager(now: Instant, longest: Option<Duration>) -> Self {
+        let eager = Eager { pause: EAGER_START, longest };
+        Self { healthy: false, against: 0, next: now + eager.pause, eager: Some(eager) }
     }
 
     /// Whether it counts as healthy.
     pub fn is_healthy(&self) -> bool {
         self.healthy
+    }
+
+    /// Whether it was healthy once, now or before.
+    pub fn has_been_healthy(&self) -> bool {
+        self.eager.is_none()
     }
 
     /// When the next probe is due. The next starts only when the one before it has a result, so
@@ -108,8 +132,8 @@ impl Liveness {
         self.next = now
             + match &mut self.eager {
                 _ if passed => monitor.healthy_interval,
-                Some(pause) => {
-                    *pause = (*pause * 2).min(EAGER_LIMIT);
+                Some(Eager { pause, longest }) => {
+                    *pause = pause.saturating_mul(2).min(longest.unwrap_or(monitor.unhealthy_interval));
                     *pause
                 }
                 None => monitor.unhealthy_interval,
@@ -168,6 +192,25 @@ mod tests {
         assert!(!live.is_healthy());
         assert!(!live.on_result(true, &monitor, now), "recovery needs its threshold");
         assert!(live.on_result(true, &monitor, now));
+    }
+
+    #[test]
+    fn probes_of_what_somebody_else_starts_come_less_and_less_often_down_to_the_interval() {
+        let monitor = Monitor { unhealthy_interval: Duration::from_secs(20), ..Monitor::default() };
+        let mut now = Instant::now();
+        let mut live = Liveness::unknown(now);
+        let mut pauses = Vec::new();
+        for _ in 0..13 {
+            pauses.push((live.next_probe() - now).as_millis());
+            now = live.next_probe();
+            live.on_result(false, &monitor, now);
+        }
+        assert_eq!(pauses, [10, 20, 40, 80, 160, 320, 640, 1280, 2560, 5120, 10_240, 20_000, 20_000]);
+        assert!(live.on_result(true, &monitor, now), "the first pass is enough");
+        let often = Monitor { unhealthy_interval: Duration::from_millis(5), ..monitor };
+        let mut live = Liveness::unknown(now);
+        live.on_result(false, &often, now);
+        assert_eq!(live.next_probe() - now, often.unhealthy_interval);
     }
 
     #[test]

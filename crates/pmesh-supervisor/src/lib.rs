@@ -19,6 +19,7 @@
 //! let folder = tempfile::tempdir().unwrap();
 //! let settings = SupervisorSettings {
 //!     logs: LogFolder::open(folder.path(), LogLimits::default()).unwrap(),
+//!     state: None,
 //!     env: BTreeMap::new(),
 //!     limits: Limits::default(),
 //! };
@@ -104,7 +105,7 @@ pub use probe::{Holder, NetProber, ProbeFailure, Prober, Target};
 pub use process::{Exit, Launch, ProcessTree, Signal, SpawnError, Spawned, Spawner};
 pub use service::{
     AddressView, Failure, InstanceView, Plan, Preparation, Prepared, RevisionFacts, Service, ServiceState,
-    Switch,
+    Switch, Switched,
 };
 pub use spec::{
     AppSpec, BuildCache, Check, Command, ExternalAddress, ExternalSpec, Monitor, NamedCheck, Overlap,

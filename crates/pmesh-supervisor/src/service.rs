@@ -72,7 +72,7 @@ pub struct RevisionFacts {
 /// How the preparation of a new run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Prepared {
-    /// All its instances are ready.
+    /// All its instances are ready; of external addresses one is healthy or all have been probed.
     Ready,
     /// Not all of them are, and why. They go on trying until the run is abandoned.
     Failed(String),
@@ -101,19 +101,35 @@ impl Preparation {
     }
 }
 
+/// What has taken over in a switch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Switched {
+    /// The new run, all of it ready.
+    Ready,
+    /// The new run, of which this is ready. The others go on trying, and where none is ready requests
+    /// wait.
+    Partly {
+        /// How many instances are ready.
+        ready: u32,
+        /// How many are wanted.
+        wanted: u32,
+    },
+    /// Nothing: the service was stopped meanwhile.
+    Left,
+}
+
 /// The three moments of a switch.
 #[derive(Debug)]
 pub struct Switch {
-    pub(crate) switched: oneshot::Receiver<()>,
+    pub(crate) switched: oneshot::Receiver<Switched>,
     pub(crate) drained: oneshot::Receiver<()>,
     pub(crate) stopped: oneshot::Receiver<()>,
 }
 
 impl Switch {
-    /// Resolves when the new instances take all new requests; answers whether they do: not if the
-    /// service was stopped meanwhile. Cancel-safe.
-    pub async fn switched(&mut self) -> bool {
-        (&mut self.switched).await.is_ok()
+    /// Resolves when the new run takes all new requests, or when it will not. Cancel-safe.
+    pub async fn switched(&mut self) -> Switched {
+        (&mut self.switched).await.unwrap_or(Switched::Left)
     }
 
     /// Resolves when nothing is under way to the old instances any more. Cancel-safe.
@@ -147,7 +163,7 @@ pub(crate) enum Request {
         ended: oneshot::Sender<Prepared>,
     },
     Commit {
-        switched: oneshot::Sender<()>,
+        switched: oneshot::Sender<Switched>,
         drained: oneshot::Sender<()>,
         stopped: oneshot::Sender<()>,
     },
@@ -188,7 +204,8 @@ impl Service {
         self.state.borrow().clone()
     }
 
-    /// Resolves when something new has been published, or the service is gone. Cancel-safe.
+    /// Resolves when something has been published that is not as before, or the service is gone.
+    /// Cancel-safe.
     pub async fn changed(&mut self) {
         drop(self.state.changed().await);
     }
@@ -229,7 +246,10 @@ impl Service {
         end.await.unwrap_or(Prepared::Left)
     }
 
-    /// The prepared run, ready or not, is the service from now on; the old one drains and stops.
+    /// The prepared run, ready or not, is the service from now on; the old one drains and stops. An
+    /// instance that ended after it was ready is no reason to refuse: in a rollout others may have been
+    /// switched by then, and a moment later nothing could be refused any more. It is started again as
+    /// after any other end, and [`Switch::switched`] tells.
     pub async fn commit(&self) -> Switch {
         let (switched, switched_rx) = oneshot::channel();
         let (drained, drained_rx) = oneshot::channel();
@@ -294,7 +314,7 @@ impl Service {
 }
 
 /// What a service publishes of itself.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceState {
     /// The id of the run.
     pub id: ServiceId,
@@ -308,12 +328,12 @@ pub struct ServiceState {
     pub kills: u64,
     /// How many instances or addresses are wanted.
     pub wanted: u32,
-    /// How many of them have become ready and live: they take traffic, healthy or not, where nothing
-    /// better is there.
+    /// How many of them have become ready and live, or are addresses that have been healthy: they take
+    /// traffic, healthy or not, where nothing better is there.
     pub ready: u32,
     /// How many of them are healthy: ready, and their probes pass.
     pub healthy: u32,
-    /// Whether all instances of the run that is prepared are ready.
+    /// Whether all instances of the run that is prepared are ready, or its addresses have been probed.
     pub next_is_ready: bool,
     /// The latest failure that has not healed.
     pub failure: Option<Failure>,
@@ -397,6 +417,16 @@ pub struct InstanceView {
     /// Its processes.
     pub tree: Arc<dyn ProcessTree>,
 }
+
+impl PartialEq for InstanceView {
+    /// `upstream` stands for the process, and so for `tree`.
+    fn eq(&self, other: &Self) -> bool {
+        let key = |view: &Self| (view.number, view.upstream, view.address, view.healthy);
+        key(self) == key(other)
+    }
+}
+
+impl Eq for InstanceView {}
 
 impl fmt::Debug for InstanceView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

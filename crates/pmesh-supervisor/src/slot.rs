@@ -10,11 +10,12 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use crate::{
-    AppSpec, Exit, ExternalAddress, Failure, InstanceView, Liveness, Port, ProcessTree, ServiceName, Signal,
-    Tail, backoff,
+    AppSpec, Exit, ExternalAddress, Failure, InstanceView, Liveness, Port, ServiceName, Signal, Tail,
+    backoff,
     causes::with_causes,
     command,
     driver::{Pending, answer},
+    ending::KillOnDrop,
     environment::instance_environment,
     generation::{Happening, READY_AFTER, Run, now},
     lifecycle::{Action, Event, Grace, Lifecycle, Phase},
@@ -47,7 +48,7 @@ enum Been {
 /// The process of an instance, from spawn until its tree is gone.
 struct Process {
     upstream: u64,
-    tree: Arc<dyn ProcessTree>,
+    tree: KillOnDrop,
     spawned: Instant,
     port: Option<Port>,
     probes: Option<Probes>,
@@ -143,7 +144,7 @@ impl Slot {
             upstream: process.upstream,
             address: process.address(),
             healthy: self.is_healthy(),
-            tree: Arc::clone(&process.tree),
+            tree: Arc::clone(&process.tree.0),
         })
     }
 
@@ -214,7 +215,7 @@ impl Slot {
             }
             Action::Join => {
                 self.trouble = None;
-                let pid = self.process.as_ref().map_or(0, |process| process.tree.leader());
+                let pid = self.process.as_ref().map_or(0, |process| process.tree.0.leader());
                 info!(service = %self.service, instance = self.number, pid, "it is ready");
             }
             Action::Leave => {
@@ -240,7 +241,7 @@ impl Slot {
 
     fn signal(&self, signal: Signal) {
         if let Some(process) = &self.process {
-            process.tree.signal(signal);
+            process.tree.0.signal(signal);
         }
     }
 
@@ -263,7 +264,7 @@ impl Slot {
         let launch = command::launch(command, spec, plan.build.as_ref(), env, spec.stdin);
         let spawned = context.spawner.spawn(&launch).map_err(|error| with_causes(&error))?;
         let upstream = context.new_upstream();
-        let tree: Arc<dyn ProcessTree> = Arc::from(spawned.tree);
+        let tree = KillOnDrop(spawned.tree.into());
         let tail = Tail::new();
         let (ended, output_ended) = oneshot::channel();
         let pump = log.pump(spawned.output, tail.clone());
@@ -282,7 +283,7 @@ impl Slot {
         } else {
             Some(Probes { liveness: Liveness::starting(now()), under_way: false, proven: false })
         };
-        info!(service = %self.service, instance = self.number, pid = tree.leader(), "it starts");
+        info!(service = %self.service, instance = self.number, pid = tree.0.leader(), "it starts");
         self.process = Some(Process {
             upstream,
             tree,
@@ -308,7 +309,7 @@ impl Slot {
         let target = Target {
             service: self.service.clone(),
             address: ExternalAddress { host: address.ip().to_string(), port: address.port() },
-            tree: Some(Arc::clone(&process.tree)),
+            tree: Some(Arc::clone(&process.tree.0)),
             prove_owner: !probes.proven,
         };
         let probe = run.context.prober.probe(&target, &run.spec.monitor);
@@ -338,7 +339,7 @@ impl Slot {
     fn on_exit(&mut self, exit: Exit, run: &Run<'_>, pending: &mut Pending) {
         let Some(process) = &mut self.process else { return };
         let lived = now().saturating_duration_since(process.spawned);
-        let (tree, upstream) = (Arc::clone(&process.tree), process.upstream);
+        let (tree, upstream) = (Arc::clone(&process.tree.0), process.upstream);
         let output_ended = process.output_ended.take();
         let by_itself = matches!(self.phase(), Phase::Starting { .. } | Phase::Ready { .. });
         if by_itself {

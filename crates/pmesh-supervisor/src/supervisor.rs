@@ -6,6 +6,7 @@ use std::{
     ffi::OsString,
     fmt,
     future::Future,
+    path::PathBuf,
     sync::{Arc, atomic::AtomicU64},
 };
 
@@ -20,7 +21,7 @@ use tracing::{info, warn};
 
 use crate::{
     Balancer, Build, BuildError, Builder, Failure, LogFolder, Plan, Ports, Prepared, Prober, Rebuild,
-    RevisionFacts, Service, ServiceId, ServiceName, ServiceSpec, Spawner, Wish,
+    RevisionFacts, Service, ServiceId, ServiceName, ServiceSpec, Spawner, Switched, Wish,
     causes::with_causes,
     context::{Context, Surroundings},
     driver,
@@ -35,6 +36,9 @@ use crate::{
 pub struct SupervisorSettings {
     /// Where the services' output goes.
     pub logs: LogFolder,
+    /// The server's own folder, absolute and without links, if it has one: what is in it is content of
+    /// no build.
+    pub state: Option<PathBuf>,
     /// The environment that services get a part of: as a rule the server's own.
     pub env: BTreeMap<OsString, OsString>,
     /// How many services build and start at a time.
@@ -126,6 +130,7 @@ pub struct RolloutEnd {
 impl Supervisor {
     /// Returns the supervisor and the task that owns all its services. The caller spawns the task;
     /// it ends when the last clone of the supervisor has been dropped and every service has ended.
+    /// Dropped or aborted before, it kills every process of theirs, without their grace.
     pub fn new(
         settings: SupervisorSettings,
         spawner: Arc<dyn Spawner>,
@@ -134,11 +139,15 @@ impl Supervisor {
     ) -> (Self, impl Future<Output = ()> + Send) {
         // Bounded by the number of services: each sends one future, once.
         let (drivers, inbox) = mpsc::unbounded_channel();
+        let builder = Builder::new(settings.limits.builds);
         let context = Context {
             spawner,
             prober,
             balancer,
-            builder: Builder::new(settings.limits.builds),
+            builder: match settings.state {
+                Some(state) => builder.with_state(state),
+                None => builder,
+            },
             surroundings: Surroundings { env: settings.env, logs: settings.logs, ports: Ports::new() },
             last_upstream: AtomicU64::new(0),
         };
@@ -271,8 +280,12 @@ impl Supervisor {
                     Action::Switch(_) => {
                         let pruned = self.clone();
                         let spec = turn.spec.clone();
+                        let link = links[index].take();
                         under_way.push(Box::pin(async move {
                             let switched = switch(&service, report).await;
+                            if let Some(link) = link.filter(|_| !switched) {
+                                link.move_back(service.name()).await;
+                            }
                             pruned.prune(&service, &spec).await;
                             (index, if switched { Happened::Switched } else { Happened::Settled })
                         }));
@@ -508,11 +521,17 @@ async fn switch(service: &Service, report: Reporter<'_>) -> bool {
     let name = service.name();
     report(name, RolloutStep::Switch, StepReport::Begun);
     let mut switch = service.commit().await;
-    if !switch.switched().await {
-        report(name, RolloutStep::Switch, StepReport::Failed("it was stopped".to_owned()));
-        return false;
-    }
-    report(name, RolloutStep::Switch, StepReport::Done(None));
+    let detail = match switch.switched().await {
+        Switched::Ready => None,
+        Switched::Partly { ready, wanted } => {
+            Some(format!("{ready} of {wanted} instances are ready; the others are started again"))
+        }
+        Switched::Left => {
+            report(name, RolloutStep::Switch, StepReport::Failed("it was stopped".to_owned()));
+            return false;
+        }
+    };
+    report(name, RolloutStep::Switch, StepReport::Done(detail));
     report(name, RolloutStep::Drain, StepReport::Begun);
     switch.drained().await;
     report(name, RolloutStep::Drain, StepReport::Done(None));

@@ -23,6 +23,7 @@ async fn what_a_shutdown_command_leaves_in_the_background_is_ended_too() {
     let folder = tempfile::tempdir().unwrap();
     let settings = SupervisorSettings {
         logs: LogFolder::open(folder.path(), LogLimits::default()).unwrap(),
+        state: None,
         env: BTreeMap::from([(OsString::from("PATH"), std::env::var_os("PATH").unwrap())]),
         limits: Limits::default(),
     };

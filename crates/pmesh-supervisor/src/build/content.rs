@@ -16,16 +16,21 @@ use super::{BuildError, BuildId, files};
 use crate::{AppSpec, Command, ServiceName};
 
 /// Hashes the service's folder (paths, modes, contents, targets of links; git's ignore rules apply,
-/// and what pmesh puts there is left out), its build commands, its declared environment, its name and
+/// and what pmesh puts there is left out, all of its `state` folder too), its build commands, its declared environment, its name and
 /// the folder's own path, which products record. Blocks for the reading of all of it.
-pub(super) fn identify(service: &ServiceName, spec: &AppSpec, log: &Path) -> Result<BuildId, BuildError> {
+pub(super) fn identify(
+    service: &ServiceName,
+    spec: &AppSpec,
+    log: &Path,
+    state: Option<&Path>,
+) -> Result<BuildId, BuildError> {
     let mut hasher = Hasher::new();
     text(&mut hasher, b"pmesh build 1");
     text(&mut hasher, service.as_str().as_bytes());
     text(&mut hasher, spec.folder.as_os_str().as_bytes());
     list(&mut hasher, &spec.build, command);
     environment(&mut hasher, &spec.env);
-    folder(&mut hasher, &spec.folder, log)?;
+    folder(&mut hasher, &spec.folder, log, state)?;
     Ok(BuildId(hasher.finalize().to_hex()[..16].into()))
 }
 
@@ -58,8 +63,8 @@ fn environment(hasher: &mut Hasher, env: &BTreeMap<String, String>) {
     }
 }
 
-fn folder(hasher: &mut Hasher, folder: &Path, log: &Path) -> Result<(), BuildError> {
-    let mut found = walk(folder, log)?;
+fn folder(hasher: &mut Hasher, folder: &Path, log: &Path, state: Option<&Path>) -> Result<(), BuildError> {
+    let mut found = walk(folder, log, state)?;
     found.sort();
     let mut buffer = vec![0; 256 * 1024];
     for path in &found {
@@ -73,15 +78,19 @@ fn folder(hasher: &mut Hasher, folder: &Path, log: &Path) -> Result<(), BuildErr
 }
 
 /// The files and links below a folder that count, and the folders that cannot be read.
-fn walk(folder: &Path, log: &Path) -> Result<Vec<PathBuf>, BuildError> {
+fn walk(folder: &Path, log: &Path, state: Option<&Path>) -> Result<Vec<PathBuf>, BuildError> {
     let (logs, root) = (log.parent().map(Path::to_owned), folder.to_owned());
+    let state = state.map(Path::to_owned);
     let walk = WalkBuilder::new(folder)
         .standard_filters(false)
         .git_ignore(true)
         .git_exclude(true)
         .require_git(false)
         .parents(true)
-        .filter_entry(move |entry| entry.depth() == 0 || counts(entry, &root, logs.as_deref()))
+        .filter_entry(move |entry| {
+            let is_own = || state.as_deref() != Some(entry.path()) && counts(entry, &root, logs.as_deref());
+            entry.depth() == 0 || is_own()
+        })
         .build();
     let mut found = Vec::new();
     for entry in walk {
@@ -219,7 +228,12 @@ mod tests {
         }
 
         fn id_with_log(&self, log: &str) -> BuildId {
-            identify(&"web".parse().unwrap(), &self.1, &self.path(log)).unwrap()
+            identify(&"web".parse().unwrap(), &self.1, &self.path(log), None).unwrap()
+        }
+
+        fn id_with_state(&self, state: &str) -> BuildId {
+            let (log, state) = (self.path(state).join("logs/web.log"), self.path(state));
+            identify(&"web".parse().unwrap(), &self.1, &log, Some(&state)).unwrap()
         }
 
         /// Whether a change of the project changes the id.
@@ -332,5 +346,20 @@ mod tests {
         assert_eq!(project.id_with_log("web/web.log"), beside);
         project.write("web/src/a.log", "x");
         assert_ne!(project.id_with_log("web/web.log"), beside);
+    }
+
+    #[test]
+    fn the_servers_state_folder_does_not_count_wherever_it_is() {
+        let project = project();
+        for state in ["web/state", "web/src/deep/.state"] {
+            let before = project.id_with_state(state);
+            fs::create_dir_all(project.path(state).join("logs")).unwrap();
+            for name in ["lock", "api.sock", "journal.json", "logs/web.log"] {
+                project.write(&format!("{state}/{name}"), "x");
+            }
+            assert_eq!(project.id_with_state(state), before, "{state}");
+            project.write(&format!("{state}-of-mine"), "x");
+            assert_ne!(project.id_with_state(state), before, "{state}");
+        }
     }
 }

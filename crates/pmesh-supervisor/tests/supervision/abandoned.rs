@@ -1,6 +1,7 @@
 //! Callers that go away, and what they leave.
 
-use pmesh_supervisor::{Exit, Status, rollout::Unity};
+use futures_util::FutureExt;
+use pmesh_supervisor::{AppSpec, Exit, Status, rollout::Unity};
 
 use crate::world::{MS, SEC, Seen, World, command, service_name};
 
@@ -109,4 +110,40 @@ async fn the_end_of_the_supervisor_at_any_moment_of_a_rollout_ends_old_and_new()
         update.abort();
         world.end().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_the_supervisors_own_task_kills_every_process_whatever_it_is_at() {
+    let world = World::new();
+    let (mut web, drains, ignores, mut cleans) =
+        (world.app("web"), world.app("drains"), world.app("ignores"), world.app("cleans"));
+    web.instances = 2;
+    cleans.shutdown = vec![command("flush")];
+    world.up(&[("web", &web), ("job", &world.background("job"))]).await;
+    world.up(&[("drains", &drains)]).await;
+    world.up(&[("ignores", &ignores)]).await;
+    world.up(&[("cleans", &cleans)]).await;
+    let request = world.request(3);
+    world.spawner.exit_at_start("make", Exit::Code(1));
+    let built = AppSpec { build: vec![command("make")], ..world.app("built") };
+    world.start(&[("built", &built)]).await;
+    world.spawner.start_normally("make");
+    world.pass(10 * SEC).await;
+    world.prober.hold(true);
+    let restart = world.begin(Unity::Each, &[("web", &web)]);
+    world.spawner.ignore_terminate(true);
+    for name in ["drains", "ignores", "cleans"] {
+        assert!(world.service(name).stop().now_or_never().is_none(), "a stop takes its time");
+    }
+    world.pass(SEC).await;
+    let programs = world.programs();
+    let mut running: Vec<&str> = world.spawner.running().iter().map(|&nth| programs[nth].as_str()).collect();
+    running.sort_unstable();
+    let all = ["cleans", "drains", "flush", "ignores", "job", "make", "web", "web", "web", "web"];
+    assert_eq!(running, all);
+
+    world.abort().await;
+    assert_eq!(world.spawner.running(), [] as [usize; 0]);
+    assert!(restart.await.unwrap().switched.is_empty(), "and who waits for it learns of its end");
+    drop(request);
 }

@@ -29,6 +29,18 @@ async fn a_service_is_built_before_it_starts_and_not_again_from_the_same_content
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_server_keeps_in_a_services_folder_is_no_reason_to_build_it_again() {
+    let world = World::new();
+    let web = built(&world, "web");
+    world.up(&[("web", &web)]).await;
+    std::fs::create_dir(web.folder.join("state")).unwrap();
+    std::fs::write(web.folder.join("state/lock"), "1234\n").unwrap();
+    world.roll_out(Unity::Each, &[("web", &web)]).await;
+    assert_eq!(world.programs(), ["make", "web", "web"]);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_build_that_fails_leaves_the_old_instances_of_all_services_alone() {
     let world = World::new();
     let (web, api) = (built(&world, "web"), world.app("api"));

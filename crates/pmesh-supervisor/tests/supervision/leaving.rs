@@ -1,6 +1,11 @@
 //! Services that leave a rollout, and rollouts that are given up: what becomes of builds and links.
 
-use pmesh_supervisor::{Build, Exit, RolloutStep, Signal, Status, rollout::Unity};
+use std::fs;
+
+use futures_util::FutureExt;
+use pmesh_supervisor::{
+    AppSpec, Build, Exit, RolloutStep, ServiceId, Signal, Status, StepReport, rollout::Unity,
+};
 
 use crate::world::{SEC, Seen, World, command, service_name};
 
@@ -70,7 +75,7 @@ async fn the_link_goes_back_to_the_build_before_when_the_service_is_stopped_on_i
     world.spawner.exit_at_start("make", Exit::Code(0));
     world.up(&[("web", &web)]).await;
     let before = Build::active(&web.folder).unwrap();
-    std::fs::write(web.folder.join("source"), "changed").unwrap();
+    fs::write(web.folder.join("source"), "changed").unwrap();
     world.prober.hold(true);
     let restart = world.begin(Unity::Each, &[("web", &web)]);
     world.see(Seen::Spawned(3)).await;
@@ -96,5 +101,85 @@ async fn who_is_given_up_with_the_others_is_not_said_to_be_stopped() {
     let given_up = Seen::Failed("web", RolloutStep::Ready, "the rollout was given up".to_owned());
     assert!(world.when(&given_up).is_some(), "{:#?}", world.journal());
     world.prober.hold(false);
+    world.end().await;
+}
+
+/// What builds have left in a service's folder, finished products not among it.
+fn left_by_builds(web: &AppSpec) -> Vec<String> {
+    let names = fs::read_dir(&web.folder).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
+    names.retain(|name| name.starts_with('.') && !web.folder.join(format!("{name}.ok")).exists());
+    names.retain(|name| !name.ends_with(".ok"));
+    names.sort();
+    names
+}
+
+/// A first rollout of a service that is stopped when this step of it begins; answers with its programs.
+async fn stopped_at(step: RolloutStep, unity: Unity) -> Vec<String> {
+    let world = World::new();
+    let mut web = world.app("web");
+    web.build = vec![command("make")];
+    world.spawner.exit_at_start("make", Exit::Code(0));
+    let service = world.supervisor.add(&service_name("web"), ServiceId(99));
+    let end = world.begin_and(unity, &[("web", &web)], move |_, now, report| {
+        if (now, report) == (step, &StepReport::Begun) {
+            // Polled once, it has asked.
+            assert!(service.stop().now_or_never().is_none(), "a stop takes its time");
+        }
+    });
+    let end = end.await.unwrap();
+    assert_eq!((end.failed.len(), end.gave_up, end.switched), (0, false, vec![]), "at {step:?}");
+    world.pass(60 * SEC).await;
+    assert_eq!(left_by_builds(&web), [] as [&str; 0], "at {step:?}");
+    assert_eq!((world.health("web").status, world.spawner.running()), (Status::Stopped, vec![]));
+    let programs = world.programs();
+    world.end().await;
+    programs
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_at_any_step_of_a_services_first_rollout_leaves_no_link_no_build_and_no_process() {
+    for unity in [Unity::Together, Unity::Each, Unity::Regardless] {
+        assert_eq!(stopped_at(RolloutStep::Build, unity).await, ["make"]);
+        assert_eq!(stopped_at(RolloutStep::Start, unity).await, ["make"]);
+        assert_eq!(stopped_at(RolloutStep::Ready, unity).await, ["make", "web"]);
+        assert_eq!(stopped_at(RolloutStep::Switch, unity).await, ["make", "web"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_in_the_moment_of_the_switch_leads_the_link_back_to_the_build_before() {
+    let world = World::new();
+    let mut web = world.app("web");
+    web.build = vec![command("make")];
+    world.spawner.exit_at_start("make", Exit::Code(0));
+    world.up(&[("web", &web)]).await;
+    let before = Build::active(&web.folder).unwrap();
+    fs::write(web.folder.join("source"), "changed").unwrap();
+    let service = world.service("web");
+    let restart = world.begin_and(Unity::Each, &[("web", &web)], move |_, step, report| {
+        if (step, report) == (RolloutStep::Switch, &StepReport::Begun) {
+            assert!(service.stop().now_or_never().is_none(), "a stop takes its time");
+        }
+    });
+    assert_eq!(restart.await.unwrap().switched, []);
+    assert_eq!(Build::active(&web.folder), Some(before));
+    let stopped = Seen::Failed("web", RolloutStep::Switch, "it was stopped".to_owned());
+    assert!(world.when(&stopped).is_some(), "{:#?}", world.journal());
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_during_a_build_that_takes_its_time_removes_what_it_has_made() {
+    let world = World::new();
+    let mut web = world.app("web");
+    web.build = vec![command("make")];
+    let start = world.begin(Unity::Each, &[("web", &web)]);
+    world.see(Seen::Spawned(0)).await;
+    assert_eq!(left_by_builds(&web).len(), 2, "the product on its way, and the link to it");
+    world.service("web").stop().await;
+    start.await.unwrap();
+    assert_eq!(left_by_builds(&web), [] as [&str; 0]);
+    assert_eq!(world.spawner.signals(0), [Signal::Terminate]);
     world.end().await;
 }

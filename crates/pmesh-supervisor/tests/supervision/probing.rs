@@ -2,6 +2,8 @@
 
 use pmesh_supervisor::{AppSpec, ExternalAddress, ExternalSpec, Monitor, Status, rollout::Unity};
 
+use tokio::time::timeout;
+
 use crate::world::{MS, READY, SEC, Seen, World, service_name};
 
 /// An app that is probed each second, falls after three failures and rises after two passes.
@@ -72,6 +74,24 @@ async fn failures_that_are_not_in_a_row_change_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn probes_that_change_nothing_wake_nobody_who_waits_for_a_change() {
+    let world = World::new();
+    world.up(&[("web", &watched(&world, 2))]).await;
+    let mut service = world.service("web");
+    world.settle().await;
+    // What was published before it looked counts as news once.
+    assert!(timeout(60 * SEC, service.changed()).await.is_ok());
+    let probes = world.prober.probes().len();
+    assert!(timeout(60 * SEC, service.changed()).await.is_err(), "{:?}", service.state());
+    assert!(world.prober.probes().len() > probes + 50);
+
+    world.prober.fail_port(world.port(1).unwrap());
+    assert!(timeout(4 * SEC, service.changed()).await.is_ok(), "its health is news");
+    drop(service);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_instance_is_never_probed_twice_at_a_time() {
     let world = World::new();
     world.up(&[("web", &watched(&world, 1))]).await;
@@ -121,13 +141,16 @@ async fn a_service_that_is_ready_but_unhealthy_serves_until_its_restart_is_ready
     world.end().await;
 }
 
+/// Addresses of somebody else's, on these ports.
+fn others(world: &World, ports: &[u16]) -> ExternalSpec {
+    let address = |&port| ExternalAddress { host: "db".to_owned(), port };
+    ExternalSpec { addresses: ports.iter().map(address).collect(), monitor: watched(world, 1).monitor }
+}
+
 #[tokio::test(start_paused = true)]
 async fn external_addresses_are_probed_and_never_all_taken_out() {
     let world = World::new();
-    let address = |port| ExternalAddress { host: "db".to_owned(), port };
-    let addresses = vec![address(1), address(2)];
-    let spec = ExternalSpec { addresses, monitor: watched(&world, 1).monitor };
-    world.external("db", &spec).await;
+    world.external("db", &others(&world, &[1, 2])).await;
     let healthy = |world: &World| {
         let views = world.service("db").state().addresses;
         views.into_iter().filter(|view| view.healthy).map(|view| view.address.port).collect::<Vec<_>>()
@@ -141,5 +164,65 @@ async fn external_addresses_are_probed_and_never_all_taken_out() {
     world.pass(4 * SEC).await;
     assert_eq!((healthy(&world), world.externals("db")), (vec![], vec![1, 2]));
     assert_eq!(world.health("db").status, Status::Down);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_external_address_that_never_answered_takes_no_requests_and_they_wait_for_it() {
+    let world = World::new();
+    world.prober.fail_port(2);
+    world.external("db", &others(&world, &[1, 2])).await;
+    assert_eq!(world.externals("db"), [1]);
+    world.prober.fail_port(1);
+    world.pass(5 * SEC).await;
+    assert_eq!(world.externals("db"), [1], "the one that has answered is better than none");
+    assert_eq!((world.service("db").state().ready, world.health("db").status), (1, Status::Down));
+
+    world.external("cache", &others(&world, &[2])).await;
+    world.pass(5 * SEC).await;
+    assert_eq!((world.externals("cache"), world.service("cache").state().ready), (vec![], 0));
+    assert_eq!(world.order(|seen| *seen == Seen::Gone("cache")), [], "it is wanted");
+    assert_eq!(world.health("cache").status, Status::Down);
+    world.prober.pass_port(2);
+    world.pass(SEC).await;
+    assert_eq!((world.externals("cache"), world.health("cache").status), (vec![2], Status::Ok));
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_external_addresses_take_over_when_they_were_probed_and_the_old_ones_serve_until_then() {
+    let world = World::new();
+    world.external("db", &others(&world, &[1])).await;
+    assert_eq!(world.externals("db"), [1]);
+    world.prober.hold(true);
+    let (old, new) = (world.id("db"), others(&world, &[2, 3]));
+    let update = world.external("db", &new);
+    let hold = async {
+        world.pass(SEC).await;
+        assert_eq!((world.externals("db"), world.id("db")), (vec![1], old));
+        world.prober.fail_port(2);
+        world.prober.hold(false);
+    };
+    tokio::join!(update, hold);
+    assert_eq!(world.externals("db"), [3]);
+    assert_ne!(world.id("db"), old);
+
+    world.prober.fail(&service_name("db"));
+    world.external("db", &new).await;
+    assert_eq!(world.externals("db"), [], "what others keep running is not waited for");
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_external_address_that_never_answered_is_probed_at_its_interval_in_the_end() {
+    let world = World::new();
+    world.prober.fail(&service_name("db"));
+    let mut db = others(&world, &[1]);
+    db.monitor.unhealthy_interval = 20 * SEC;
+    world.external("db", &db).await;
+    world.pass(25 * SEC).await;
+    let probes = world.prober.probes().len();
+    world.pass(200 * SEC).await;
+    assert_eq!(world.prober.probes().len(), probes + 10);
     world.end().await;
 }

@@ -1,6 +1,11 @@
 //! Rollouts of several services that switch together or not at all.
 
-use pmesh_supervisor::{Exit, Overlap, RolloutStep as Step, Status, rollout::Unity};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use pmesh_supervisor::{
+    Exit, Overlap, Prepared, RolloutStep as Step, Status, StepReport, Switched, rollout::Unity,
+};
 
 use crate::world::{SEC, Seen, World, command, reason, service_name};
 
@@ -258,5 +263,75 @@ async fn a_service_that_has_recovered_before_its_turn_came_holds_the_others_back
     let end = update.await.unwrap();
     assert!(end.gave_up, "{end:?}");
     assert_eq!((world.serving("web"), world.serving("api")), (vec![0], vec![2]));
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_dies_in_the_moment_of_the_switch_holds_nothing_back_and_is_started_again() {
+    // Whether its driver learns first of the end or of the switch is chance.
+    for _ in 0..16 {
+        let world = World::new();
+        let (web, mut api) = (world.app("web"), world.app("api"));
+        world.up(&[("web", &web), ("api", &api)]).await;
+        let ids = (world.id("web"), world.id("api"));
+        api.run.as_mut().unwrap().program = "new".to_owned();
+        let spawner = world.spawner.clone();
+        let update =
+            world.begin_and(Unity::Together, &[("web", &web), ("api", &api)], move |_, step, report| {
+                if (step, report) == (Step::Switch, &StepReport::Begun) {
+                    let new = spawner.launches().iter().position(|launch| launch.program == "new");
+                    spawner.crash(new.expect("nothing switches before it is ready"), Exit::Code(1));
+                }
+            });
+        let end = update.await.unwrap();
+        assert!(!end.gave_up && end.failed.is_empty() && end.switched.len() == 2, "{end:?}");
+        assert_ne!(world.id("web"), ids.0);
+        assert_ne!(world.id("api"), ids.1);
+        world.pass(SEC).await;
+        assert_eq!((world.serving("api"), world.health("api").status), (vec![4], Status::Ok));
+        assert_eq!(world.order(|seen| matches!(seen, Seen::Gone(_))), [], "requests wait");
+        assert_eq!(world.spawner.running().len(), 2, "{:?}", world.spawner.running());
+        world.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_switches_to_a_run_that_is_not_ready_any_more_is_told() {
+    let world = World::new();
+    let mut web = world.app("web");
+    web.instances = 2;
+    world.up(&[("web", &web)]).await;
+    let service = world.service("web");
+    let preparation = service.prepare(world.plan("web", &web)).await;
+    assert_eq!(preparation.ended().await, Prepared::Ready);
+    world.prober.hold(true);
+    world.spawner.crash(3, Exit::Code(1));
+    world.settle().await;
+    let mut switch = service.commit().await;
+    assert_eq!(switch.switched().await, Switched::Partly { ready: 1, wanted: 2 });
+    assert_eq!(world.serving("web"), [2]);
+    world.prober.hold(false);
+    world.pass(SEC).await;
+    assert_eq!(world.serving("web"), [2, 4]);
+    drop(service);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_step_of_a_switch_says_what_is_not_ready() {
+    let world = World::new();
+    world.spawner.exit_at_start("api", Exit::Code(1));
+    let (web, api) = (world.app("web"), world.app("api"));
+    let details = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&details);
+    let start =
+        world.begin_and(Unity::Regardless, &[("web", &web), ("api", &api)], move |name, step, report| {
+            if let (Step::Switch, StepReport::Done(detail)) = (step, report) {
+                noted.lock().push((name.to_string(), detail.clone()));
+            }
+        });
+    start.await.unwrap();
+    let said = "0 of 1 instances are ready; the others are started again".to_owned();
+    assert_eq!(*details.lock(), [("web".to_owned(), None), ("api".to_owned(), Some(said))]);
     world.end().await;
 }

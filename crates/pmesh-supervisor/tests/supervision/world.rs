@@ -264,6 +264,8 @@ impl World {
         };
         let settings = SupervisorSettings {
             logs: LogFolder::open(&folder.path().join("logs"), LogLimits::default()).unwrap(),
+            // In a service's folder, as a project may have it.
+            state: Some(folder.path().join("web/state")),
             env: BTreeMap::new(),
             limits: Limits { starts: 8, builds: 2 },
         };
@@ -313,7 +315,7 @@ impl World {
 
     /// The rollout of [`World::roll_out`], begun.
     pub(crate) fn begin(&self, unity: Unity, apps: &[(&'static str, &AppSpec)]) -> JoinHandle<RolloutEnd> {
-        self.begin_with(unity, apps.iter().map(|&(name, app)| service(name, app)), |_, _, _| {})
+        self.begin_and(unity, apps, |_, _, _| {})
     }
 
     /// A restart of a service that somebody stops when the start of its new run is reported.
@@ -332,6 +334,16 @@ impl World {
     pub(crate) async fn external(&self, name: &str, spec: &ExternalSpec) {
         let spec = ServiceSpec { name: service_name(name), kind: ServiceKind::External(spec.clone()) };
         self.begin_with(Unity::Regardless, [spec], |_, _, _| {}).await.unwrap();
+    }
+
+    /// The rollout of [`World::roll_out`], begun, with something that is done at each report.
+    pub(crate) fn begin_and(
+        &self,
+        unity: Unity,
+        apps: &[(&'static str, &AppSpec)],
+        act: impl Fn(&ServiceName, RolloutStep, &StepReport) + Send + Sync + 'static,
+    ) -> JoinHandle<RolloutEnd> {
+        self.begin_with(unity, apps.iter().map(|&(name, app)| service(name, app)), act)
     }
 
     fn begin_with(
@@ -490,6 +502,13 @@ impl World {
     pub(crate) fn starts(&self) -> Vec<Duration> {
         let entries = self.journal();
         entries.into_iter().filter(|(_, seen)| matches!(seen, Seen::Spawned(_))).map(|(at, _)| at).collect()
+    }
+
+    /// Ends the supervisor's own task, as the end of its runtime does; returns when it is gone.
+    pub(crate) async fn abort(&self) {
+        self.task.abort();
+        self.settle().await;
+        assert!(self.task.is_finished());
     }
 
     /// Drops the supervisor, waits for its end, and checks that nothing is left of it.

@@ -1,0 +1,58 @@
+//! A supervisor whose task is ended, with real processes.
+
+use std::{collections::BTreeMap, ffi::OsString, fs, path::Path, sync::Arc, time::Duration};
+
+use pmesh_supervisor::{
+    AppSpec, Command, LogFolder, LogLimits, NetProber, NoBalancer, OsSpawner, ProcessTree, Rebuild,
+    RevisionFacts, RolloutPlan, ServiceId, ServiceKind, ServiceName, ServiceSpec, Supervisor,
+    SupervisorSettings, Turn,
+    rollout::{Limits, Unity},
+};
+
+/// Whether a process is there and no zombie.
+fn lives(pid: &str) -> bool {
+    Path::new("/proc").join(pid).join("fd/0").exists()
+}
+
+#[tokio::test]
+async fn the_end_of_the_supervisors_own_task_leaves_no_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = SupervisorSettings {
+        logs: LogFolder::open(folder.path(), LogLimits::default()).unwrap(),
+        state: None,
+        env: BTreeMap::from([(OsString::from("PATH"), std::env::var_os("PATH").unwrap())]),
+        limits: Limits::default(),
+    };
+    let (supervisor, task) =
+        Supervisor::new(settings, Arc::new(OsSpawner::new()), Arc::new(NetProber), Arc::new(NoBalancer));
+    let task = tokio::spawn(task);
+
+    let name: ServiceName = "job".parse().unwrap();
+    let mut job = AppSpec::new(&name, folder.path().to_owned());
+    let script = "trap '' TERM; sleep 1000 & echo $! > beside; setsid sleep 1000 & echo $! > away; wait";
+    let arguments = vec!["-c".to_owned(), script.to_owned()];
+    job.run = Some(Command { program: "sh".to_owned(), arguments, ..Command::default() });
+    job.background = true;
+    let spec = ServiceSpec { name: name.clone(), kind: ServiceKind::App(Box::new(job)) };
+    let plan = RolloutPlan {
+        turns: vec![Turn { id: ServiceId(1), spec }],
+        unity: Unity::Regardless,
+        rebuild: Rebuild::IfChanged,
+        revision: RevisionFacts::default(),
+    };
+    let never = tokio::sync::watch::channel(false).1;
+    supervisor.roll_out(&plan, never, &|_, _, _| {}).await;
+    let tree: Arc<dyn ProcessTree> =
+        Arc::clone(&supervisor.service(&name).unwrap().state().instances[0].tree);
+    let pids = ["beside", "away"].map(|file| fs::read_to_string(folder.path().join(file)).unwrap());
+    assert!(pids.iter().all(|pid| lives(pid.trim())), "{pids:?}");
+
+    task.abort();
+    assert!(task.await.unwrap_err().is_cancelled());
+    let ended = tokio::time::timeout(Duration::from_secs(30), tree.ended()).await;
+    if ended.is_err() {
+        tree.signal(pmesh_supervisor::Signal::Kill);
+    }
+    assert!(ended.is_ok(), "{:?} live", tree.pids());
+    assert!(pids.iter().all(|pid| !lives(pid.trim())), "{pids:?}");
+}
