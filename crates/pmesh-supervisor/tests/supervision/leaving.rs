@@ -104,13 +104,13 @@ async fn who_is_given_up_with_the_others_is_not_said_to_be_stopped() {
     world.end().await;
 }
 
-/// What builds have left in a service's folder, finished products not among it.
+/// What builds have left in a service's folder, finished products and their marks not among it.
 fn left_by_builds(web: &AppSpec) -> Vec<String> {
     let names = fs::read_dir(&web.folder).unwrap().map(|entry| entry.unwrap().file_name());
     let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
-    names.retain(|name| name.starts_with('.') && !web.folder.join(format!("{name}.ok")).exists());
-    names.retain(|name| !name.ends_with(".ok"));
-    names.sort();
+    let finished: Vec<String> =
+        names.iter().filter_map(|name| name.strip_suffix(".ok")).map(str::to_owned).collect();
+    names.retain(|name| name.starts_with('.') && !finished.iter().any(|build| name.starts_with(build)));
     names
 }
 

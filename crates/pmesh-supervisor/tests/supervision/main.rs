@@ -6,6 +6,7 @@ mod anything;
 mod building;
 mod crashes;
 mod leaving;
+mod log_lines;
 mod probing;
 mod replacing;
 mod starting;
