@@ -16,8 +16,8 @@ use pmesh_manifest::{Manifest, Unsupported};
 use pmesh_proxy::Tables;
 use pmesh_sessions::Sessions;
 use pmesh_supervisor::{
-    HealthReport, Prober, Sampler, Service, ServiceId, ServiceKind, ServiceName, Spawner, Supervisor,
-    SupervisorSettings,
+    AppSpec, HealthReport, Prober, Sampler, Service, ServiceId, ServiceKind, ServiceName, Spawner,
+    Supervisor, SupervisorSettings,
 };
 use pmesh_vcs::{Cancel, Vcs, VcsError};
 use tokio::sync::{Notify, OwnedMutexGuard, watch};
@@ -373,14 +373,14 @@ impl Node {
     }
 
     /// The longest time that requests in flight may take at the server's end: the longest
-    /// `drain_timeout` of its services.
+    /// `drain_timeout` of its services, the default of it where none has one.
     pub fn drain_limit(&self) -> Duration {
         let manifest = Arc::clone(&self.0.manifest.lock());
         let drains = manifest.services.iter().filter_map(|service| match &service.spec.kind {
             ServiceKind::App(app) => Some(app.drain_timeout),
             ServiceKind::External(_) | ServiceKind::Files => None,
         });
-        drains.max().unwrap_or(Duration::from_secs(30))
+        drains.max().unwrap_or(AppSpec::DRAIN_TIMEOUT)
     }
 }
 
