@@ -189,6 +189,7 @@ impl From<&VcsError> for ApiError {
             | VcsError::Io { .. }
             | VcsError::Program { .. }
             | VcsError::Defect { .. }
+            | VcsError::HalfMoved { .. }
             | VcsError::Git { .. } => Code::Internal,
         };
         Self::new(code, in_one_line(error))

@@ -16,7 +16,7 @@ use pmesh_manifest::{Manifest, Unsupported};
 use pmesh_proxy::Tables;
 use pmesh_sessions::{SessionLimits, Sessions, TrustedProxies};
 use pmesh_supervisor::{
-    HealthReport, LogFolder, NetProber, OsSpawner, Prober, Sampler, Service, ServiceId, ServiceKind,
+    AppSpec, HealthReport, LogFolder, NetProber, OsSpawner, Prober, Sampler, Service, ServiceId, ServiceKind,
     ServiceName, Spawner, Supervisor, SupervisorSettings, rollout::Limits,
 };
 use pmesh_vcs::{Cancel, Heads, Vcs, VcsError};
@@ -394,14 +394,14 @@ impl Node {
     }
 
     /// The longest time that requests in flight may take at the server's end: the longest
-    /// `drain_timeout` of its services.
+    /// `drain_timeout` of its services, the default of it where none has one.
     pub fn drain_limit(&self) -> Duration {
         let manifest = Arc::clone(&self.0.manifest.lock());
         let drains = manifest.services.iter().filter_map(|service| match &service.spec.kind {
             ServiceKind::App(app) => Some(app.drain_timeout),
             ServiceKind::External(_) | ServiceKind::Files => None,
         });
-        drains.max().unwrap_or(Duration::from_secs(30))
+        drains.max().unwrap_or(AppSpec::DRAIN_TIMEOUT)
     }
 }
 

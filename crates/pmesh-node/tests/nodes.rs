@@ -4,11 +4,12 @@ use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     path::Path,
+    time::Duration,
 };
 
 use pmesh_node::{Failure, Operation, OperationState, Outcome, Rebuild, Request, Scope, testing::TestNode};
 use pmesh_proxy::{Front, FrontLimits};
-use pmesh_supervisor::Exit;
+use pmesh_supervisor::{AppSpec, Exit};
 use pmesh_vcs::{
     Vcs, VcsError,
     testing::{Call, FakeVcs},
@@ -421,4 +422,18 @@ async fn a_reload_that_failed_is_tried_again_by_an_update_with_nothing_new_and_o
     let before = node.services();
     assert_eq!(run(&node, UPDATE).await.state, OperationState::Done);
     assert_eq!(node.services(), before, "nothing is left to be done");
+}
+
+#[tokio::test]
+async fn requests_in_flight_at_the_end_have_the_longest_drain_timeout_or_its_default() {
+    let service =
+        |name: &str, drain: &str| format!("  {name}: !App\n    run: work\n    drain_timeout: {drain}\n");
+    let apps = format!("services:\n{}{}", service("a", "5s"), service("b", "2m"));
+    for (manifest, limit) in
+        [(&*apps, Duration::from_mins(2)), ("services:\n  site: !FS\n", AppSpec::DRAIN_TIMEOUT)]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let node = TestNode::without_repository(folder.path(), manifest);
+        assert_eq!(node.drain_limit(), limit);
+    }
 }

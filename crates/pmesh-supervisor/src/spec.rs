@@ -73,6 +73,9 @@ pub struct AppSpec {
 }
 
 impl AppSpec {
+    /// The default of [`drain_timeout`](Self::drain_timeout).
+    pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
     /// A service `name` in `folder` with the defaults of the format: one instance of nothing.
     pub fn new(name: &ServiceName, folder: PathBuf) -> Self {
         Self {
@@ -92,7 +95,7 @@ impl AppSpec {
             ready_timeout: Duration::from_secs(30),
             stop_timeout: Duration::from_secs(10),
             build_timeout: Duration::from_mins(15),
-            drain_timeout: Duration::from_secs(30),
+            drain_timeout: Self::DRAIN_TIMEOUT,
             overlap: Overlap::default(),
             start: StartOrder::SideBySide,
             log: format!("{name}.log"),

@@ -80,6 +80,15 @@ pub enum VcsError {
         /// [`WorkTree::CHANGED_LIMIT`](crate::WorkTree::CHANGED_LIMIT).
         paths: Vec<PathBuf>,
     },
+    /// A move of the work tree failed half-way, and what it had written could not be undone: some of its files are those
+    /// of the other commit. The head is where it was.
+    #[error("{failed}; and not all files could be put back (`git status` names them)")]
+    HalfMoved {
+        /// Why the move failed.
+        failed: Box<VcsError>,
+        /// Why it could not be undone.
+        source: Box<VcsError>,
+    },
     /// The head is no ancestor of the remote head, nor the other way round.
     #[error(
         "the branch has {ahead} commits that the remote lacks and lacks {behind} of its; `git rebase` or \

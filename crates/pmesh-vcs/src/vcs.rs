@@ -97,8 +97,8 @@ pub trait Vcs: Send + Sync + 'static {
     ///
     /// [`VcsError::Dirty`], [`VcsError::InProgress`], [`VcsError::Locked`], [`VcsError::Detached`],
     /// [`VcsError::Unborn`] and [`VcsError::UnknownCommit`]: nothing was changed. After
-    /// [`VcsError::Git`] (a full disk, say) the head is where it was, and the files of the head are put back as far
-    /// as that is possible.
+    /// [`VcsError::Git`] (a full disk, say) head and files are as before, too;
+    /// [`VcsError::HalfMoved`] if the files could not be put back.
     fn check_out(&self, commit: &CommitId) -> Result<(), VcsError>;
 
     /// Undoes a [`check_out`](Vcs::check_out) from `to` to `from`, which is the head: moves branch and work

@@ -8,6 +8,7 @@
 use std::{
     collections::HashSet,
     ffi::OsStr,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -28,6 +29,9 @@ use crate::{CommitId, VcsError, WorkTree};
 /// How long git may take to lock the head: it tries for a fraction of a second
 /// (git-config(1), `core.filesRefLockTimeout`).
 const LOCK_LIMIT: Duration = Duration::from_secs(30);
+
+/// The most bytes of paths that a call of git is given: less than a pipe holds (64 KiB, pipe(7)).
+const INPUT_LIMIT: usize = 32 << 10;
 
 pub(super) fn check_out(repo: &GitRepo, to: &CommitId) -> Result<(), VcsError> {
     let opened = repo.open()?;
@@ -57,15 +61,22 @@ pub(super) fn check_out(repo: &GitRepo, to: &CommitId) -> Result<(), VcsError> {
     }
     // What fails from here on (a full disk, a filter) may have written some of the files.
     let moved = git.succeed("read-tree", &["-m", "-u", from.as_str(), to.as_str()].map(OsStr::new));
-    if let Err(error) = moved {
-        put_back(repo, &git, &from, &changes)?;
-        return Err(error);
+    if let Err(failed) = moved {
+        return Err(after(failed, put_back(repo, &git, &changes)));
     }
-    if let Err(error) = reference.commit() {
-        git.succeed("read-tree", &["-m", "-u", to.as_str(), from.as_str()].map(OsStr::new))?;
-        return Err(error);
+    if let Err(failed) = reference.commit() {
+        let back = git.succeed("read-tree", &["-m", "-u", to.as_str(), from.as_str()].map(OsStr::new));
+        return Err(after(failed, back.map(drop)));
     }
     Ok(())
+}
+
+/// The error for a move that failed and was undone, or not.
+fn after(failed: VcsError, back: Result<(), VcsError>) -> VcsError {
+    match back {
+        Ok(()) => failed,
+        Err(source) => VcsError::HalfMoved { failed: Box::new(failed), source: Box::new(source) },
+    }
 }
 
 /// The commit of the head, if nobody else is about to move it.
@@ -84,15 +95,14 @@ pub(super) fn head_that_may_move(repo: &GitRepo, opened: &gix::Repository) -> Re
     Ok(commit)
 }
 
-/// Undoes half a move: the index is still that of `from`, some of the files are not.
+/// Undoes half a move: the index is still that of the old commit, some of the files are not.
 ///
-/// The trial has shown that nothing was where the new files were to be, so what is there now was written by git. Edits
-/// that someone made meanwhile to other files are left alone, with everything else.
-fn put_back(repo: &GitRepo, git: &Program<'_>, from: &CommitId, changes: &[Change]) -> Result<(), VcsError> {
-    let ours: HashSet<&Path> = changes.iter().map(|change| &*change.path).collect();
-    refuse(state::changed(git)?.into_iter().filter(|path| !ours.contains(&**path)).collect())?;
+/// The trial has shown that nothing was where the new files were to be, so what is there now was written by git. Other
+/// files are not touched, whatever has been done to them meanwhile.
+fn put_back(repo: &GitRepo, git: &Program<'_>, changes: &[Change]) -> Result<(), VcsError> {
     let old: HashSet<&Path> =
         changes.iter().filter(|change| change.old.is_some()).map(|change| &*change.path).collect();
+    let mut result = Ok(());
     for change in changes.iter().filter(|change| !old.contains(&*change.path)) {
         let path = repo.root.join(&change.path);
         // Through a link that is itself among the old files a stranger's file would be reached.
@@ -100,7 +110,7 @@ fn put_back(repo: &GitRepo, git: &Program<'_>, from: &CommitId, changes: &[Chang
             old.contains(above) && repo.root.join(above).symlink_metadata().is_ok_and(|it| !it.is_dir())
         });
         if !is_below_old && path.symlink_metadata().is_ok_and(|there| !there.is_dir()) {
-            std::fs::remove_file(&path).map_err(|source| VcsError::io(&path, source))?;
+            result = result.and(std::fs::remove_file(&path).map_err(|source| VcsError::io(&path, source)));
             for folder in change.path.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty()) {
                 // It fails where something is left, and that stays.
                 if std::fs::remove_dir(repo.root.join(folder)).is_err() {
@@ -109,7 +119,56 @@ fn put_back(repo: &GitRepo, git: &Program<'_>, from: &CommitId, changes: &[Chang
             }
         }
     }
-    git.succeed("read-tree", &["--reset", "-u", from.as_str()].map(OsStr::new)).map(drop)
+    let mut to_write: Vec<&Path> = Vec::new();
+    let mut blocked = Vec::new();
+    for change in changes {
+        let is_folder = || repo.root.join(&change.path).symlink_metadata().is_ok_and(|there| there.is_dir());
+        match change.old {
+            None => {}
+            // What git has made there is gone: this is somebody else's.
+            Some(kind) if kind != EntryKind::Commit && is_folder() => blocked.push(change.path.clone()),
+            Some(_) => to_write.push(&change.path),
+        }
+    }
+    result.and(write_out(git, &to_write)).and(refuse(blocked))
+}
+
+/// Writes these files as they are in the index, and goes on after those that it cannot write.
+///
+/// # Errors
+///
+/// The first one. That the index does not have a file, or is not to write it (`--skip-worktree`), is none.
+pub(super) fn write_out(git: &Program<'_>, paths: &[impl AsRef<Path>]) -> Result<(), VcsError> {
+    let mut result = Ok(());
+    let mut paths = paths.iter().map(|path| path.as_ref().as_os_str().as_bytes()).peekable();
+    while paths.peek().is_some() {
+        let mut input = Vec::new();
+        while let Some(path) =
+            paths.next_if(|path| input.is_empty() || input.len() + path.len() < INPUT_LIMIT)
+        {
+            input.extend(path);
+            input.push(0);
+        }
+        result = result.and(write_some(git, &input));
+    }
+    result
+}
+
+fn write_some(git: &Program<'_>, input: &[u8]) -> Result<(), VcsError> {
+    const COMMAND: &str = "checkout-index";
+    // Without `-u`, which needs the lock of the index: git may have been killed and have left it behind.
+    let args = ["-q", "-f", "-z", "--stdin"].map(OsStr::new);
+    let mut writing = git.start(COMMAND, &args, &[], Stdio::piped())?;
+    let written = writing.write(input);
+    let output = git.end(COMMAND, writing, &Program::local_limits())?;
+    let said = || message(&output.stderr, &[]);
+    // With `-q` it says nothing of what it leaves out, and ends with 1.
+    let is_silent = output.status.code() == Some(1) && output.stderr.is_empty();
+    match written {
+        Err(source) => Err(VcsError::Git { command: COMMAND, message: format!("{source}; {}", said()) }),
+        Ok(()) if output.status.success() || is_silent => Ok(()),
+        Ok(()) => Err(VcsError::Git { command: COMMAND, message: said() }),
+    }
 }
 
 fn refuse(mut paths: Vec<PathBuf>) -> Result<(), VcsError> {
@@ -284,8 +343,6 @@ fn hidden_changes(
     opened: &gix::Repository,
     changes: &[Change],
 ) -> Result<Vec<PathBuf>, VcsError> {
-    use std::os::unix::ffi::OsStrExt;
-
     use gix::index::entry::Flags;
     let index = opened.index_or_empty().map_err(|error| repo.damaged(error))?;
     let is_hidden = |path: &Path| {

@@ -7,20 +7,17 @@
 
 use std::{
     ffi::OsStr,
-    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
-    process::Stdio,
 };
 
-use super::{GitRepo, check_out, program::Program, program::message, state, tree};
+use tracing::warn;
+
+use super::{GitRepo, check_out, program::Program, state, tree};
 use crate::{CommitId, VcsError};
 
 /// How often files are put right, at most. Each time there are as many as
 /// [`WorkTree::CHANGED_LIMIT`](crate::WorkTree::CHANGED_LIMIT), and whoever keeps writing is not raced with for ever.
 const ROUNDS: usize = 100;
-
-/// The most bytes of paths that a call of git is given: less than a pipe holds (64 KiB, pipe(7)).
-const INPUT_LIMIT: usize = 32 << 10;
 
 pub(super) fn go_back(repo: &GitRepo, from: &CommitId, to: &CommitId) -> Result<(), VcsError> {
     let opened = repo.open()?;
@@ -56,26 +53,11 @@ pub(super) fn go_back(repo: &GitRepo, from: &CommitId, to: &CommitId) -> Result<
 
 /// Writes these files as they are in `commit`, which is the head.
 fn put_right(git: &Program<'_>, commit: &CommitId, paths: &[PathBuf]) -> Result<(), VcsError> {
-    // The index alone; what is staged beside the commit's files stays in the work tree.
+    // The index alone; what is staged beside the commit's files stays in the work tree, and is none of the
+    // index's any more.
     git.succeed("read-tree", &["--reset", commit.as_str()].map(OsStr::new))?;
-    let mut paths = paths.iter().peekable();
-    while paths.peek().is_some() {
-        let mut input = Vec::new();
-        while let Some(path) =
-            paths.next_if(|path| input.is_empty() || input.len() + path.as_os_str().len() < INPUT_LIMIT)
-        {
-            input.extend(path.as_os_str().as_bytes());
-            input.push(0);
-        }
-        // A path that was only staged is none of the index's any more, and `-q` says nothing of it.
-        let args = ["-q", "-f", "-u", "-z", "--stdin"].map(OsStr::new);
-        let mut writing = git.start("checkout-index", &args, &[], Stdio::piped())?;
-        let written = writing.write(&input);
-        let output = git.end("checkout-index", writing, &Program::local_limits())?;
-        if let Err(source) = written {
-            let message = format!("{source}; {}", message(&output.stderr, &[]));
-            return Err(VcsError::Git { command: "checkout-index", message });
-        }
+    if let Err(error) = check_out::write_out(git, paths) {
+        warn!(%error, "not every file could be put right");
     }
     Ok(())
 }

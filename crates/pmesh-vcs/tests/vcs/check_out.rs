@@ -248,6 +248,59 @@ fn a_move_that_fails_half_way_is_undone() {
     assert_eq!(site.run("cat server/a.txt server/zz server/mine server/dir/mine.ign"), "2\n2\nmine\nmine");
 }
 
+/// A server that is behind by a commit which changes so many files; the last of them, `zz`, it cannot write: `filter`
+/// is run for it, and fails.
+fn with_a_filter_that_fails(many: usize, filter: &str) -> (Site, pmesh_vcs::CommitId) {
+    let site = Site::new();
+    site.push(&format!(
+        "echo 'zz filter=bad' > .gitattributes; echo 1 > kept; echo 1 > zkept; echo 1 > zz; mkdir many; for n in $(seq {many}); \
+         do echo 1 > many/$n; done",
+    ));
+    site.run("git -C server pull -q");
+    let to = site.push("for f in many/*; do echo 2 > $f; done; echo 2 > zz");
+    site.run("git -C server fetch -q");
+    site.run(&format!(
+        "cd server; git config filter.bad.smudge '{filter}'; git config filter.bad.required true; \
+         git config filter.bad.clean cat"
+    ));
+    (site, to)
+}
+
+#[test]
+fn what_somebody_writes_during_a_move_that_fails_stays_and_the_failure_is_that_of_the_move() {
+    for many in [1, 1500] {
+        let filter = "read n; test $n = 1 && echo $n || { echo mine > kept; echo mine > zkept; false; }";
+        let (site, to) = with_a_filter_that_fails(many, filter);
+        let head = site.commit("server", "HEAD");
+        let error = site.server().check_out(&to).unwrap_err();
+        assert!(error.to_string().contains("zz"), "{error}");
+        assert_eq!(site.run("cat server/kept server/zkept server/many/1"), "mine\nmine\n1", "{error}");
+        assert_eq!((site.commit("server", "HEAD"), site.locks()), (head, String::new()));
+    }
+}
+
+#[test]
+fn a_move_that_could_not_be_undone_says_both_and_not_that_nothing_was_changed() {
+    let (site, to) = with_a_filter_that_fails(1, "false");
+    let error = site.server().check_out(&to).unwrap_err();
+    let VcsError::HalfMoved { failed, source } = &error else { panic!("{error:?}") };
+    for said in [failed, source] {
+        assert!(said.to_string().contains("zz"), "{said}");
+    }
+    assert!(error.to_string().contains("could be put back"), "{error}");
+}
+
+#[test]
+fn what_somebody_puts_into_a_folder_of_a_move_that_fails_stays() {
+    let (site, _) =
+        with_a_filter_that_fails(1, "read n; test $n = 1 && echo $n || { echo mine > zkept/mine; false; }");
+    let to = site.push("rm zkept; mkdir zkept; echo 2 > zkept/f");
+    site.run("git -C server fetch -q");
+    let error = site.server().check_out(&to).unwrap_err();
+    assert!(matches!(&error, VcsError::HalfMoved { .. }), "{error:?}");
+    assert_eq!(site.run("cat server/zkept/* server/many/1 server/zz"), "mine\n1\n1");
+}
+
 #[test]
 fn hooks_and_monitors_of_the_repository_do_not_run() {
     let (site, to) = before_an_update(
