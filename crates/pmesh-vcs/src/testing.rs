@@ -99,6 +99,8 @@ enum Network {
     Online,
     Offline(String),
     Hanging,
+    /// As hanging, with the fetch's limit over at once.
+    TooSlow,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -278,6 +280,11 @@ impl FakeVcs {
     /// From now on the remote accepts a connection and says nothing, until [`go_online`](Self::go_online).
     pub fn hang(&self) {
         self.edit(|state| state.network = Network::Hanging);
+    }
+
+    /// From now on every fetch takes longer than it may; no time passes in it.
+    pub fn be_too_slow(&self) {
+        self.edit(|state| state.network = Network::TooSlow);
     }
 
     /// The remote answers (again), also to a fetch that hangs.
@@ -593,7 +600,9 @@ impl Vcs for FakeVcs {
                 let message = redact::text(message, &configured.unwrap_or_default());
                 return Err(VcsError::Fetch { url, message });
             }
-            Network::Hanging => return Err(VcsError::FetchTimeout { url, after: limit }),
+            Network::Hanging | Network::TooSlow => {
+                return Err(VcsError::FetchTimeout { url, after: limit });
+            }
         }
         let state = &mut *state;
         let Some(remote) = &mut state.remote else { return Err(state.remote_error()) };

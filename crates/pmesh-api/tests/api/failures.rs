@@ -74,6 +74,17 @@ async fn a_fetch_that_fails_has_the_remotes_own_words() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_remote_that_is_too_slow_is_named_with_the_time_it_had() {
+    let answer = update_after(|node| node.vcs.be_too_slow()).await;
+    assert_eq!((answer.status.as_u16(), answer.code()), (504, "fetch_timeout"));
+    assert!(answer.json["error"].as_str().unwrap().contains("60 s"), "{}", answer.text);
+    let node = node().await;
+    node.vcs.be_too_slow();
+    let answer = test_api(&node).get("/repo?fetch").await;
+    assert_eq!((answer.status.as_u16(), answer.code()), (504, "fetch_timeout"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_repository_that_is_missing_or_damaged_is_told_apart() {
     let node = node().await;
     let api = test_api(&node);
