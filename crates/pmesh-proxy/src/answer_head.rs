@@ -98,11 +98,7 @@ fn take_one(buffer: &mut BytesMut, to_head: bool) -> Result<Option<AnswerHead>, 
         let name = HeaderName::from_bytes(&head[range(field.name)]).map_err(|_| NoAnswer)?;
         let value = HeaderValue::from_maybe_shared(head.slice(range(field.value))).map_err(|_| NoAnswer)?;
         if name == CONTENT_LENGTH {
-            let is_first = reading.length.is_none();
             reading.add_length(&value)?;
-            if is_first {
-                headers.append(name, value);
-            }
         } else if name == TRANSFER_ENCODING {
             reading.add_coding(&value)?;
         } else if name == UPGRADE {
@@ -126,10 +122,13 @@ fn take_one(buffer: &mut BytesMut, to_head: bool) -> Result<Option<AnswerHead>, 
     } else {
         reading.body_end(is_http_11)?
     };
-    if reading.is_chunked {
-        headers.remove(CONTENT_LENGTH);
+    // Said once, and only where no coding says something else.
+    if let Some(length) = reading.length.filter(|_| !reading.is_chunked) {
+        headers.insert(CONTENT_LENGTH, length.into());
     }
-    let is_kept = reading.is_kept(is_http_11) && body != BodyEnd::Close;
+    // Whoever announces content with 204 may send it as well, to be read as the next answer.
+    let lies = status == StatusCode::NO_CONTENT && (reading.is_chunked || reading.length.unwrap_or(0) > 0);
+    let is_kept = reading.is_kept(is_http_11) && body != BodyEnd::Close && !lies;
     Ok(Some(AnswerHead { status, headers, body, is_kept, protocol }))
 }
 
@@ -241,6 +240,9 @@ mod tests {
                 Ok((BodyEnd::Chunked, false)),
             ),
             ("1.1 200 OK\r\n", Ok((BodyEnd::Close, false))),
+            ("1.1 204 No Content\r\nContent-Length: 0\r\n", Ok((BodyEnd::Empty, true))),
+            ("1.1 204 No Content\r\nContent-Length: 5\r\n", Ok((BodyEnd::Empty, false))),
+            ("1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n", Ok((BodyEnd::Empty, false))),
             ("1.1 304 Not Modified\r\nContent-Length: 5\r\n", Ok((BodyEnd::Empty, true))),
             ("1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n", Ok((BodyEnd::Length(5), false))),
             ("1.0 200 OK\r\nContent-Length: 5\r\n", Ok((BodyEnd::Length(5), false))),

@@ -10,7 +10,8 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -109,15 +110,71 @@ enum Phase {
     Working,
 }
 
-/// The phase of a connection, told by its stream, its service and the bodies of its answers.
+/// The phase of a connection, told by its stream, its service and the bodies on it.
 #[derive(Debug)]
-struct PhaseCell(Mutex<Phase>);
+struct PhaseCell {
+    now: Mutex<PhaseNow>,
+    header_timeout: Duration,
+    idle_timeout: Duration,
+}
+
+#[derive(Debug)]
+struct PhaseNow {
+    phase: Phase,
+    /// How many [`AtWork`] there are.
+    at_work: usize,
+}
 
 impl PhaseCell {
     fn deadline(&self) -> Option<Instant> {
-        match *self.0.lock() {
+        match self.now.lock().phase {
             Phase::Idle { until } | Phase::Head { until } => Some(until),
             Phase::Working => None,
+        }
+    }
+
+    /// Bytes came in.
+    fn read(&self) {
+        let mut now = self.now.lock();
+        if matches!(now.phase, Phase::Idle { .. }) {
+            now.phase = Phase::Head { until: Instant::now() + self.header_timeout };
+        }
+    }
+
+    /// Bytes went out: the end of an answer may still be on its way to a slow client.
+    fn written(&self) {
+        let mut now = self.now.lock();
+        if let Phase::Idle { until } = &mut now.phase {
+            *until = Instant::now() + self.idle_timeout;
+        }
+    }
+}
+
+/// The connection is at work as long as somebody has this: the answer, and what is left of the request's body.
+#[derive(Debug)]
+pub(crate) struct AtWork(Arc<PhaseCell>);
+
+impl AtWork {
+    fn begin(phase: &Arc<PhaseCell>) -> Self {
+        let mut now = phase.now.lock();
+        now.phase = Phase::Working;
+        now.at_work += 1;
+        Self(phase.clone())
+    }
+}
+
+impl Clone for AtWork {
+    fn clone(&self) -> Self {
+        Self::begin(&self.0)
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        let mut now = self.0.now.lock();
+        now.at_work -= 1;
+        if now.at_work == 0 {
+            now.phase = Phase::Idle { until: Instant::now() + self.0.idle_timeout };
         }
     }
 }
@@ -138,13 +195,16 @@ pub(crate) async fn serve(
     let limits = thread.limits.clone();
     // A connection that says nothing at all gets the time of a head, not that between two requests.
     let first = Phase::Head { until: Instant::now() + limits.header_timeout };
-    let phase = Arc::new(PhaseCell(Mutex::new(first)));
-    let io = TokioIo::new(ClientIo { stream, phase: phase.clone(), header_timeout: limits.header_timeout });
+    let phase = Arc::new(PhaseCell {
+        now: Mutex::new(PhaseNow { phase: first, at_work: 0 }),
+        header_timeout: limits.header_timeout,
+        idle_timeout: limits.idle_timeout,
+    });
+    let io = TokioIo::new(ClientIo { stream, phase: phase.clone() });
     let service = service_fn(|request: Request<Incoming>| {
-        *phase.0.lock() = Phase::Working;
-        let answered = Answered { phase: phase.clone(), idle: limits.idle_timeout };
-        let answer = serve::respond(caller.clone(), request);
-        async move { Ok::<_, Infallible>(answer.await.map(|body| ClientBody { body, _answered: answered })) }
+        let at_work = AtWork::begin(&phase);
+        let answer = serve::respond(caller.clone(), request, at_work.clone());
+        async move { Ok::<_, Infallible>(answer.await.map(|body| ClientBody { body, _at_work: at_work })) }
     });
     let connection = http1::Builder::new()
         .header_read_timeout(None)
@@ -204,7 +264,6 @@ pub(crate) async fn serve(
 struct ClientIo {
     stream: TcpStream,
     phase: Arc<PhaseCell>,
-    header_timeout: std::time::Duration,
 }
 
 impl AsyncRead for ClientIo {
@@ -216,10 +275,7 @@ impl AsyncRead for ClientIo {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if buffer.filled().len() > before {
-            let mut phase = self.phase.0.lock();
-            if matches!(*phase, Phase::Idle { .. }) {
-                *phase = Phase::Head { until: Instant::now() + self.header_timeout };
-            }
+            self.phase.read();
         }
         read
     }
@@ -227,7 +283,9 @@ impl AsyncRead for ClientIo {
 
 impl AsyncWrite for ClientIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes));
+        self.phase.written();
+        Poll::Ready(written)
     }
 
     fn poll_write_vectored(
@@ -235,7 +293,9 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices));
+        self.phase.written();
+        Poll::Ready(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -251,21 +311,10 @@ impl AsyncWrite for ClientIo {
     }
 }
 
-/// An answer's body; when it goes, the connection is idle.
+/// An answer's body.
 struct ClientBody {
     body: AnswerBody,
-    _answered: Answered,
-}
-
-struct Answered {
-    phase: Arc<PhaseCell>,
-    idle: std::time::Duration,
-}
-
-impl Drop for Answered {
-    fn drop(&mut self) {
-        *self.phase.0.lock() = Phase::Idle { until: Instant::now() + self.idle };
-    }
+    _at_work: AtWork,
 }
 
 impl Body for ClientBody {

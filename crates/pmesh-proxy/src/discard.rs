@@ -1,11 +1,11 @@
 //! The rest of a request that was answered without it.
 
-use std::time::Duration;
+use std::{future::poll_fn, time::Duration};
 
 use http::{HeaderMap, HeaderValue, header::CONNECTION};
-use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Incoming};
-use tokio::time::timeout;
+use tokio::{sync::watch, time::timeout};
+
+use crate::{body::RequestBody, front::Stage};
 
 /// What is read of a body, in bytes, so that the connection can go on.
 const WORTH_A_CONNECTION: u64 = 1 << 20;
@@ -18,34 +18,38 @@ const LINGER: Duration = Duration::from_secs(5);
 /// connection closes behind it.
 ///
 /// A client that is still sending and finds its connection closed may never see the answer: the system
-/// throws away what was not read together with what was not sent (RFC 9112, section 9.6).
-pub(crate) fn discard(body: Option<Incoming>, is_asked_for: bool, answer: &mut HeaderMap) {
-    let Some(body) = body.filter(|body| !body.is_end_stream()) else { return };
-    let size = body.size_hint().exact();
-    let keeps = size.is_some_and(|size| size <= WORTH_A_CONNECTION) && !is_asked_for;
+/// throws away what was not read together with what was not sent (RFC 9112, section 9.6). `may_not_come`: the
+/// client asked whether to send it (`Expect`), and may take this answer for a no.
+pub(crate) fn discard(
+    body: Option<RequestBody>,
+    may_not_come: bool,
+    answer: &mut HeaderMap,
+    stage: &watch::Receiver<Stage>,
+) {
+    let Some(body) = body.filter(|body| !body.is_over()) else { return };
+    let keeps = !may_not_come && body.exact_size().is_some_and(|size| size <= WORTH_A_CONNECTION);
     if !keeps {
         answer.insert(CONNECTION, HeaderValue::from_static("close"));
+        return discard_late(body);
     }
-    if is_asked_for {
-        // The client waits for 100 and gets this answer instead (RFC 9110, section 10.1.1).
-        return;
-    }
-    read_away(body, if keeps { PATIENCE } else { LINGER });
-}
-
-/// The same, where the head of the answer is with the client already.
-pub(crate) fn discard_late(body: Incoming) {
-    read_away(body, LINGER);
-}
-
-fn read_away(body: Incoming, patience: Duration) {
+    let mut stage = stage.clone();
     tokio::spawn(async move {
-        if timeout(patience, to_the_end(body)).await.is_err() {
-            tracing::debug!("a client went on sending what nobody reads; its connection closes");
+        tokio::select! {
+            () = read_away(body, PATIENCE) => {}
+            // The server's end waits for nobody who sends what nobody reads.
+            _ = stage.wait_for(|stage| matches!(stage, Stage::Draining { .. })) => {}
         }
     });
 }
 
-async fn to_the_end(mut body: Incoming) {
-    while let Some(Ok(_)) = body.frame().await {}
+/// The same, where the head of the answer is with the client already.
+pub(crate) fn discard_late(body: RequestBody) {
+    tokio::spawn(read_away(body, LINGER));
+}
+
+async fn read_away(mut body: RequestBody, patience: Duration) {
+    let to_the_end = async { while let Some(Ok(_)) = poll_fn(|cx| body.poll_piece(cx)).await {} };
+    if timeout(patience, to_the_end).await.is_err() {
+        tracing::debug!("a client went on sending what nobody reads; its connection closes");
+    }
 }

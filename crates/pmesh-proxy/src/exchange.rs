@@ -11,7 +11,6 @@ use std::{
 };
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use hyper::body::{Body as _, Incoming};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWrite as _},
     net::TcpStream,
@@ -20,6 +19,7 @@ use tokio::{
 
 use crate::{
     answer_head::{self, AnswerHead, BodyEnd, NoAnswer},
+    body::RequestBody,
     chunked::{self, Chunked, Taken},
     upstream::OpenConnection,
 };
@@ -27,6 +27,8 @@ use crate::{
 /// What a connection reads at once at first, and at most, in bytes.
 const FIRST_READ: usize = 8 << 10;
 const LARGEST_READ: usize = 64 << 10;
+/// How long an upstream that has answered may take none of the rest of a request.
+const STALL: Duration = Duration::from_secs(30);
 /// With less room than this the buffer is made larger, or anew.
 const LEAST_READ: usize = 1 << 10;
 
@@ -42,7 +44,7 @@ pub(crate) struct Connection {
     is_reused: bool,
     upload: Upload,
     /// What is left of a body that the upstream did not take.
-    abandoned: Option<Incoming>,
+    abandoned: Option<RequestBody>,
     download: Download,
     open: OpenConnection,
 }
@@ -53,10 +55,10 @@ pub(crate) struct Upload {
     /// What is to be written next, the head first; the empty ones are written.
     pieces: [Bytes; 4],
     /// What has yet to come from the client.
-    body: Option<Incoming>,
+    body: Option<RequestBody>,
     is_chunked: bool,
-    /// Whether the system took any of it.
-    has_left: bool,
+    /// How often the system took some of it.
+    writes: u64,
 }
 
 /// An answer on its way from an upstream.
@@ -78,6 +80,45 @@ enum Rest {
     Close,
 }
 
+/// What may follow an answer on its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    Request,
+    /// The rest of the request, and another one behind it.
+    Upload,
+    Nothing,
+}
+
+/// How long an upstream may take, and since when it takes that long.
+#[derive(Debug)]
+struct Patience {
+    limit: Duration,
+    /// The writes at which it began, and until when.
+    since: Option<(u64, Instant)>,
+}
+
+impl Patience {
+    fn new(limit: Duration) -> Self {
+        Self { limit, since: None }
+    }
+
+    /// Until when the upstream has to do something; never while it is the client's turn.
+    fn deadline(&mut self, upload: &Upload) -> Option<Instant> {
+        if upload.is_written() && upload.body.is_some() {
+            self.since = None;
+            return None;
+        }
+        match self.since {
+            Some((writes, until)) if writes == upload.writes => Some(until),
+            Some(_) | None => {
+                let until = Instant::now() + self.limit;
+                self.since = Some((upload.writes, until));
+                Some(until)
+            }
+        }
+    }
+}
+
 /// Why no answer came.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -88,11 +129,14 @@ pub(crate) enum Failure {
         is_stale: bool,
         has_begun: bool,
         /// What was not read of its body.
-        left: Option<Incoming>,
+        left: Option<RequestBody>,
     },
     /// The client broke off, or what it sent is no body.
     Client,
-    TooSlow,
+    TooSlow {
+        /// What was not read of its body.
+        left: Option<RequestBody>,
+    },
 }
 
 /// What stopped an upload.
@@ -103,12 +147,12 @@ enum UploadError {
 
 impl Upload {
     /// A request with this head and body; in chunks where its length is not in the head.
-    pub(crate) fn new(head: Bytes, body: Option<Incoming>, is_chunked: bool) -> Self {
-        Self { pieces: [head, Bytes::new(), Bytes::new(), Bytes::new()], body, is_chunked, has_left: false }
+    pub(crate) fn new(head: Bytes, body: Option<RequestBody>, is_chunked: bool) -> Self {
+        Self { pieces: [head, Bytes::new(), Bytes::new(), Bytes::new()], body, is_chunked, writes: 0 }
     }
 
     /// What is left of its body.
-    pub(crate) fn into_body(self) -> Option<Incoming> {
+    pub(crate) fn into_body(self) -> Option<RequestBody> {
         self.body
     }
 
@@ -140,35 +184,29 @@ impl Upload {
     /// Takes the next piece of the body from the client, if one is there.
     fn take_piece(&mut self, cx: &mut Context<'_>) -> Result<bool, ()> {
         let Some(body) = &mut self.body else { return Ok(false) };
-        loop {
-            match Pin::new(&mut *body).poll_frame(cx) {
-                Poll::Pending => return Ok(false),
-                Poll::Ready(Some(Err(_))) => return Err(()),
-                // Trailer fields are dropped.
-                Poll::Ready(Some(Ok(frame))) => {
-                    let Ok(data) = frame.into_data() else { continue };
-                    if data.is_empty() {
-                        continue;
-                    }
-                    if self.is_chunked {
-                        let [_, begin, content, end] = &mut self.pieces;
-                        *begin = chunked::chunk_begin(data.len());
-                        (*content, *end) = (data, chunked::CHUNK_END);
-                    } else {
-                        self.pieces[1] = data;
-                        if body.is_end_stream() {
-                            self.body = None;
-                        }
-                    }
-                    return Ok(true);
-                }
-                Poll::Ready(None) => {
+        match body.poll_piece(cx) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Some(Err(_))) => Err(()),
+            Poll::Ready(Some(Ok(data))) if self.is_chunked => {
+                let [_, begin, content, end] = &mut self.pieces;
+                *begin = chunked::chunk_begin(data.len());
+                (*content, *end) = (data, chunked::CHUNK_END);
+                Ok(true)
+            }
+            Poll::Ready(Some(Ok(data))) => {
+                self.pieces[1] = data;
+                if body.is_over() {
                     self.body = None;
-                    if self.is_chunked {
-                        self.pieces[1] = chunked::LAST_CHUNK;
-                    }
-                    return Ok(self.is_chunked);
                 }
+                Ok(true)
+            }
+            // It is whole: hyper makes an error of one that is too short.
+            Poll::Ready(None) => {
+                self.body = None;
+                if self.is_chunked {
+                    self.pieces[1] = chunked::LAST_CHUNK;
+                }
+                Ok(self.is_chunked)
             }
         }
     }
@@ -179,7 +217,7 @@ impl Upload {
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
-        self.has_left = true;
+        self.writes += 1;
         for piece in &mut self.pieces {
             let of_this = written.min(piece.len());
             piece.advance(of_this);
@@ -225,7 +263,8 @@ impl Connection {
 
     /// Sends a request and returns the head of its answer; the body follows by [`Connection::poll_body`].
     ///
-    /// `limit` counts from the moment when the whole request has left. Not cancel-safe: dropped, the
+    /// `limit` is how long the upstream may take: to take more of the request where some is there for it, and
+    /// to begin the answer once the whole request has left. Not cancel-safe: dropped, the
     /// connection is of no more use.
     pub(crate) async fn ask(
         &mut self,
@@ -235,21 +274,20 @@ impl Connection {
     ) -> Result<AnswerHead, Failure> {
         self.upload = upload;
         self.download = Download { rest: Rest::Nothing, has_begun: false, is_kept: true };
-        let mut deadline = None;
-        std::future::poll_fn(|cx| self.poll_head(cx, to_head, limit, &mut deadline)).await
+        let mut patience = Patience::new(limit);
+        std::future::poll_fn(|cx| self.poll_head(cx, to_head, &mut patience)).await
     }
 
     fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
         to_head: bool,
-        limit: Duration,
-        deadline: &mut Option<Instant>,
+        patience: &mut Patience,
     ) -> Poll<Result<AnswerHead, Failure>> {
         match self.upload.poll(&mut self.stream, cx) {
             Poll::Ready(Err(UploadError::Client)) => return Poll::Ready(Err(Failure::Client)),
             Poll::Ready(Err(UploadError::Upstream(error))) => {
-                if !self.upload.has_left {
+                if self.upload.writes == 0 {
                     return Poll::Ready(Err(self.unsent()));
                 }
                 tracing::debug!(%error, "an upstream took no more of a request");
@@ -274,13 +312,17 @@ impl Connection {
                 Err(NoAnswer) => return Poll::Ready(Err(self.sent())),
             }
         }
-        if self.upload.is_over() {
-            let deadline = *deadline.get_or_insert_with(|| Instant::now() + limit);
-            if self.poll_alarm(cx, deadline).is_ready() {
-                return Poll::Ready(Err(Failure::TooSlow));
-            }
+        ready!(self.poll_patience(cx, patience));
+        let left = self.upload.body.take().or_else(|| self.abandoned.take());
+        Poll::Ready(Err(Failure::TooSlow { left }))
+    }
+
+    /// Ready when the upstream has let its time pass.
+    fn poll_patience(&mut self, cx: &mut Context<'_>, patience: &mut Patience) -> Poll<()> {
+        match patience.deadline(&self.upload) {
+            Some(deadline) => self.poll_alarm(cx, deadline),
+            None => Poll::Pending,
         }
-        Poll::Pending
     }
 
     fn begun(&mut self, head: AnswerHead) -> AnswerHead {
@@ -313,7 +355,7 @@ impl Connection {
     }
 
     /// What is left of a request's body that the upstream did not take.
-    pub(crate) fn take_abandoned(&mut self) -> Option<Incoming> {
+    pub(crate) fn take_abandoned(&mut self) -> Option<RequestBody> {
         self.abandoned.take()
     }
 
@@ -387,21 +429,38 @@ impl Connection {
         }
     }
 
-    /// Sends what is left of a request that was answered. Whether the connection may be used again then.
+    /// Sends what is left of a request that was answered. Whether another one may follow then; where none may,
+    /// [`take_abandoned`](Self::take_abandoned) has what is left.
     pub(crate) async fn finish_upload(&mut self) -> bool {
-        let sent = std::future::poll_fn(|cx| self.upload.poll(&mut self.stream, cx)).await;
-        sent.is_ok() && self.is_usable()
+        let mut patience = Patience::new(STALL);
+        let sent = std::future::poll_fn(|cx| {
+            if let Poll::Ready(sent) = self.upload.poll(&mut self.stream, cx) {
+                return Poll::Ready(sent.is_ok());
+            }
+            self.poll_patience(cx, &mut patience).map(|()| false)
+        });
+        if !sent.await {
+            self.give_up_upload();
+        }
+        self.next() == Next::Request
     }
 
-    /// Whether a request that was answered has left whole.
-    pub(crate) fn is_sent(&self) -> bool {
-        self.upload.is_over()
-    }
-
-    /// Whether another request may follow one that was sent and answered: nothing may stand in the buffer,
-    /// because whoever answers without being asked answers the next one.
-    pub(crate) fn is_usable(&self) -> bool {
-        self.download.is_kept && self.is_answered() && self.upload.is_over() && self.buffer.is_empty()
+    /// What may follow an answer that was taken whole.
+    pub(crate) fn next(&mut self) -> Next {
+        // Whoever answers without being asked answers the next request: nothing may stand in the buffer.
+        if !self.download.is_kept || !self.is_answered() || !self.buffer.is_empty() {
+            if self.upload.body.is_some() {
+                self.give_up_upload();
+            }
+            return Next::Nothing;
+        }
+        if !self.upload.is_over() {
+            return Next::Upload;
+        }
+        if self.read_size > FIRST_READ {
+            (self.buffer, self.read_size) = (BytesMut::new(), FIRST_READ);
+        }
+        Next::Request
     }
 
     /// The stream, and what was read from it, of a connection that speaks something else from here on.

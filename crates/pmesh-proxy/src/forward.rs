@@ -7,13 +7,13 @@ use http::{
     HeaderValue, Method, Response, StatusCode,
     header::{CONNECTION, UPGRADE},
 };
-use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
 use crate::{
     answer::{Asked, Reason},
     answer_head::AnswerHead,
-    body::{AnswerBody, UpstreamBody},
+    body::{AnswerBody, RequestBody, UpstreamBody},
     connection::Occupied,
     destination::{Picked, UpstreamsNow},
     dial,
@@ -28,7 +28,7 @@ use crate::{
 pub(crate) struct Outgoing {
     pub(crate) method: Method,
     pub(crate) head: Bytes,
-    pub(crate) body: Option<Incoming>,
+    pub(crate) body: Option<RequestBody>,
     /// The body comes in chunks; its length is not in the head.
     pub(crate) is_chunked: bool,
     pub(crate) upgrade: Option<WantedUpgrade>,
@@ -49,7 +49,7 @@ enum Again {
     /// This can be sent.
     With(Box<Upload>),
     /// Nothing can; here is what is left of the body.
-    Never(Option<Incoming>),
+    Never(Option<RequestBody>),
 }
 
 /// What a try needs to know about its request.
@@ -74,7 +74,7 @@ pub(crate) async fn forward(
     to: &Arc<UpstreamsNow>,
     outgoing: Outgoing,
     asked: Asked,
-) -> (Response<AnswerBody>, Option<Incoming>) {
+) -> (Response<AnswerBody>, Option<RequestBody>) {
     let Outgoing { method, head, body, is_chunked, upgrade } = outgoing;
     let balancing = to.balancing.load_full();
     let LoadBalancing { retry, connect_timeout, response_timeout, .. } = &*balancing;
@@ -88,7 +88,8 @@ pub(crate) async fn forward(
     };
     let mut upload = Upload::new(head.clone(), body, is_chunked);
 
-    let begun = Instant::now();
+    // The time in the queue is none of the tries'.
+    let mut begun = None;
     let mut waits_since = None;
     let mut tried: Vec<Arc<Live>> = Vec::new();
     let mut pause = retry.backoff;
@@ -108,8 +109,9 @@ pub(crate) async fn forward(
             }
         };
         let live = in_flight.live().clone();
+        let begun = *begun.get_or_insert_with(Instant::now);
         attempts += 1;
-        let (is_upstreams_fault, back) = match attempt(pool, in_flight, upload, ask).await {
+        let (is_upstreams_fault, back) = match attempt(pool, in_flight, upload, ask, executions > 0).await {
             Ok((answer, mut lease)) => {
                 live.count_answer(answer.status);
                 let left = lease.connection.take_abandoned();
@@ -119,15 +121,15 @@ pub(crate) async fn forward(
                 let reason = Reason::Malformed("the body of the request is broken or incomplete");
                 return (asked.answer(reason), None);
             }
-            Err(Failure::TooSlow) => {
+            Err(Failure::TooSlow { left }) => {
                 live.count_error();
-                return (asked.answer(Reason::UpstreamTooSlow), None);
+                return (asked.answer(Reason::UpstreamTooSlow), left);
             }
             Err(Failure::Unsent(upload)) => (true, Again::With(upload)),
             Err(Failure::Sent { is_stale, has_begun, left }) => {
-                // An app may close an idle connection whenever it likes.
+                // An app may close an idle connection whenever it likes; a new one it will not.
                 let is_upstreams_fault = !is_stale || has_begun;
-                executions += u32::from(is_upstreams_fault);
+                executions += 1;
                 let again = ask.may_repeat && !has_begun && executions < MAX_EXECUTIONS;
                 let upload = again.then(|| Box::new(Upload::new(head.clone(), None, false)));
                 (is_upstreams_fault, upload.map_or(Again::Never(left), Again::With))
@@ -158,15 +160,18 @@ pub(crate) async fn forward(
     }
 }
 
-/// One try: over an idle connection if there is one that takes the request, else over a new one.
+/// One try: over an idle connection if there is one that takes the request, else over a new one. `anew`: over a
+/// new one in any case.
 async fn attempt(
     pool: &Pool,
     in_flight: InFlight,
     mut upload: Upload,
     ask: Ask,
+    anew: bool,
 ) -> Result<(AnswerHead, Lease), Failure> {
     loop {
-        let mut connection = match pool.take(in_flight.live(), !ask.may_repeat) {
+        let idle = if anew { None } else { pool.take(in_flight.live(), !ask.may_repeat) };
+        let mut connection = match idle {
             Some(connection) => connection,
             None => match dial::connect(&in_flight, ask.connect_timeout).await {
                 Ok(connection) => connection,

@@ -12,6 +12,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use rustix::net::sockopt;
 use tokio::{
     net::TcpStream,
     runtime::{Builder, Handle, Runtime},
@@ -109,6 +110,7 @@ impl Front {
     ) -> io::Result<Self> {
         for listener in &listeners {
             listener.set_nonblocking(true)?;
+            notice_vanished_clients(listener)?;
         }
         let limits = Arc::new(limits);
         let (stage, stage_now) = watch::channel(Stage::Serving);
@@ -167,6 +169,16 @@ impl Front {
             }
         }
     }
+}
+
+/// A client that is gone without a word (a phone in a tunnel, with a websocket) is noticed after two minutes.
+/// What a listener accepts inherits this (tcp(7)).
+fn notice_vanished_clients(listener: &TcpListener) -> io::Result<()> {
+    sockopt::set_socket_keepalive(listener, true)?;
+    sockopt::set_tcp_keepidle(listener, Duration::from_mins(1))?;
+    sockopt::set_tcp_keepintvl(listener, Duration::from_secs(10))?;
+    sockopt::set_tcp_keepcnt(listener, 6)?;
+    Ok(())
 }
 
 impl Drop for Front {

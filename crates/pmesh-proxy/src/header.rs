@@ -63,7 +63,8 @@ pub(crate) enum BodySize {
 fn says_forwarded(name: &HeaderName) -> bool {
     *name == FORWARDED
         || *name == header::VIA
-        || [X_FORWARDED_FOR, X_REAL_IP, CF_CONNECTING_IP].contains(name)
+        || name.as_str().starts_with("x-forwarded-")
+        || [X_REAL_IP, CF_CONNECTING_IP].contains(name)
 }
 
 /// The client's own request id, if it is 1 to 128 visible characters.
@@ -165,12 +166,14 @@ fn push(head: &mut Vec<u8>, name: &str, value: &[u8]) {
 
 /// Whether a field is for one connection alone, as is `Connection` itself (RFC 9110, section 7.6.1).
 pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
-    const ONE_HOP: [HeaderName; 7] = [
+    const ONE_HOP: [HeaderName; 8] = [
         KEEP_ALIVE,
         PROXY_CONNECTION,
         header::PROXY_AUTHENTICATE,
         header::PROXY_AUTHORIZATION,
         header::TE,
+        // Trailer fields are dropped.
+        header::TRAILER,
         TRANSFER_ENCODING,
         UPGRADE,
     ];

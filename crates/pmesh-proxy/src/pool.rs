@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::{
     discard::discard_late,
-    exchange::Connection,
+    exchange::{Connection, Next},
     upstream::{InFlight, Live},
 };
 
@@ -129,18 +129,23 @@ pub(crate) struct Lease {
 impl Lease {
     pub(crate) fn give_back(self) {
         let Self { mut connection, pool, in_flight } = self;
-        if let Some(left) = connection.take_abandoned() {
-            discard_late(left);
-        }
-        if connection.is_usable() {
-            pool.put(connection, in_flight.live().clone());
-        } else if !connection.is_sent() {
+        match connection.next() {
+            Next::Request => pool.put(connection, in_flight.live().clone()),
             // It is the upstream's work as long as the rest of the upload takes.
-            tokio::spawn(async move {
-                if connection.finish_upload().await {
-                    pool.put(connection, in_flight.live().clone());
+            Next::Upload => {
+                tokio::spawn(async move {
+                    if connection.finish_upload().await {
+                        pool.put(connection, in_flight.live().clone());
+                    } else if let Some(left) = connection.take_abandoned() {
+                        discard_late(left);
+                    }
+                });
+            }
+            Next::Nothing => {
+                if let Some(left) = connection.take_abandoned() {
+                    discard_late(left);
                 }
-            });
+            }
         }
     }
 }

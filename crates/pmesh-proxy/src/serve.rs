@@ -9,17 +9,14 @@ use http::{
     header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING},
     request::Parts,
 };
-use hyper::{
-    body::{Body as _, Incoming},
-    upgrade::OnUpgrade,
-};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
 use pmesh_sessions::{ClientKey, Verdict};
 use tokio::{runtime::Handle, sync::watch};
 
 use crate::{
     answer::{Asked, Reason},
-    body::{AnswerBody, LocalBody},
-    connection::{ConnectionInfo, Occupied},
+    body::{AnswerBody, LocalBody, RequestBody},
+    connection::{AtWork, ConnectionInfo, Occupied},
     discard::discard,
     files::{self, Found},
     forward::{self, Outgoing, WantedUpgrade},
@@ -77,10 +74,30 @@ impl Caller {
     }
 }
 
+/// The body of a request, as its way through the front goes.
+enum Body {
+    Unread(Incoming),
+    /// What somebody who was given it left.
+    Left(Option<RequestBody>),
+}
+
+impl Body {
+    fn take(&mut self) -> Option<Incoming> {
+        match std::mem::replace(self, Self::Left(None)) {
+            Self::Unread(incoming) => Some(incoming),
+            Self::Left(_) => None,
+        }
+    }
+}
+
 /// Answers a request.
-pub(crate) async fn respond(caller: Arc<Caller>, request: Request<Incoming>) -> Response<AnswerBody> {
+pub(crate) async fn respond(
+    caller: Arc<Caller>,
+    request: Request<Incoming>,
+    at_work: AtWork,
+) -> Response<AnswerBody> {
     let (mut head, body) = request.into_parts();
-    let mut body = Some(body);
+    let mut body = Body::Unread(body);
     let tables = &caller.thread.tables;
     let chain = head.headers.get_all(X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
     let client = tables.trusted().client_of(caller.peer.ip, chain);
@@ -91,9 +108,14 @@ pub(crate) async fn respond(caller: Arc<Caller>, request: Request<Incoming>) -> 
     let asked = Asked::by(&head.method, &head.headers);
     let mut answer = match verdict {
         Verdict::Blocked { until: _ } => asked.answer(Reason::Blocked),
-        Verdict::Allow => route(&caller, &mut head, &mut body, client, &id, asked).await,
+        Verdict::Allow => route(&caller, &mut head, &mut body, &at_work, client, &id, asked).await,
     };
-    discard(body, head.headers.contains_key(EXPECT), answer.headers_mut());
+    let left = match body {
+        Body::Unread(incoming) => RequestBody::new(incoming, at_work),
+        Body::Left(left) => left,
+    };
+    let may_not_come = head.headers.contains_key(EXPECT);
+    discard(left, may_not_come, answer.headers_mut(), &caller.thread.stage);
     answer.headers_mut().insert(X_REQUEST_ID, id);
     answer
 }
@@ -144,7 +166,8 @@ fn host_of<'a>(target: &'a Uri, headers: &'a HeaderMap, version: Version) -> Res
 async fn route(
     caller: &Caller,
     head: &mut Parts,
-    body: &mut Option<Incoming>,
+    body: &mut Body,
+    at_work: &AtWork,
     client: IpAddr,
     id: &HeaderValue,
     asked: Asked,
@@ -184,17 +207,21 @@ async fn route(
     for end in site.ends(&seen, &path.compared) {
         match end {
             End::Upstreams(upstreams) => {
-                let sent = body.take().filter(|body| !body.is_end_stream());
-                let (text, protocol, size) = outgoing(head, sent.as_ref(), &path, caller, client, id);
-                let upgrade = protocol.and_then(|protocol| {
-                    let client = head.extensions.remove::<OnUpgrade>()?;
-                    Some(WantedUpgrade { protocol, client, occupied: caller.occupied.clone() })
+                let sent = body.take().and_then(|incoming| RequestBody::new(incoming, at_work.clone()));
+                // hyper gives it to what may be upgraded at all: HTTP/1.0 may not.
+                let tunnel = head.extensions.remove::<OnUpgrade>();
+                let (text, protocol, size) =
+                    outgoing(head, sent.as_ref(), tunnel.is_some(), &path, caller, client, id);
+                let upgrade = protocol.zip(tunnel).map(|(protocol, client)| WantedUpgrade {
+                    protocol,
+                    client,
+                    occupied: caller.occupied.clone(),
                 });
                 let is_chunked = size == BodySize::Unknown;
                 let method = head.method.clone();
                 let outgoing = Outgoing { method, head: text, body: sent, is_chunked, upgrade };
                 let (answer, left) = forward::forward(&thread.pool, upstreams, outgoing, asked).await;
-                *body = left;
+                *body = Body::Left(left);
                 return answer;
             }
             End::Files(files) => {
@@ -216,7 +243,8 @@ async fn route(
 /// The head of the request as the upstream gets it, the protocol it asks for, and how the body comes.
 fn outgoing(
     request: &Parts,
-    sent: Option<&Incoming>,
+    sent: Option<&RequestBody>,
+    may_upgrade: bool,
     path: &Path<'_>,
     caller: &Caller,
     client: IpAddr,
@@ -224,8 +252,8 @@ fn outgoing(
 ) -> (Bytes, Option<HeaderValue>, BodySize) {
     let headers = &request.headers;
     // An upgrade with a body is passed on without the upgrade: where it ends would be a matter of taste.
-    let protocol = header::wanted_upgrade(headers).filter(|_| sent.is_none());
-    let body = match sent.map(|body| body.size_hint().exact()) {
+    let protocol = header::wanted_upgrade(headers).filter(|_| may_upgrade && sent.is_none());
+    let body = match sent.map(RequestBody::exact_size) {
         Some(Some(length)) => BodySize::Length(length),
         Some(None) => BodySize::Unknown,
         None if headers.contains_key(CONTENT_LENGTH) => BodySize::Length(0),
@@ -245,7 +273,10 @@ fn outgoing(
 /// routed.
 fn target<'a>(uri: &'a Uri, path: &Path<'a>) -> Cow<'a, str> {
     match (uri.path_and_query(), uri.query()) {
-        (Some(both), _) if uri.path() == path.forwarded => Cow::Borrowed(both.as_str()),
+        // Of `http://site.com?b` it is `?b`.
+        (Some(both), _) if uri.path() == path.forwarded && both.as_str().starts_with('/') => {
+            Cow::Borrowed(both.as_str())
+        }
         (_, Some(query)) => Cow::Owned(format!("{}?{query}", path.forwarded)),
         (_, None) => path.forwarded.clone(),
     }

@@ -146,7 +146,8 @@ pub struct LoadBalancing {
     pub retry: Retry,
     /// How long a connection may take to be made; then another upstream is tried, at the end 502.
     pub connect_timeout: Duration,
-    /// From the whole request sent to the head of the answer; then 504.
+    /// How long an upstream may take none of a request, or from the whole request sent to the head of the
+    /// answer; then 504.
     pub response_timeout: Duration,
     /// What waits while no upstream is there.
     pub queue: Queue,
@@ -196,7 +197,7 @@ impl Default for Retry {
 pub struct Queue {
     /// Requests that may wait.
     pub requests: usize,
-    /// Bytes that waiting requests may hold (head and what was read of the body).
+    /// Bytes that the heads of waiting requests may have; of their bodies nothing is read.
     pub bytes: u64,
     /// How long one waits before it is answered 503.
     pub wait: Duration,

@@ -104,6 +104,9 @@ impl Tables {
                 (gone, Destination::Upstreams(set)) => {
                     refuse_what_waits(gone);
                     let lives = registry.lives_of(&key, set.upstreams);
+                    for live in &lives {
+                        live.come_back();
+                    }
                     let now = SetNow { lives, when_empty: set.when_empty };
                     DestinationNow::Upstreams(UpstreamsNow::new(now, set.balancing))
                 }

@@ -163,6 +163,57 @@ async fn a_request_that_ends_its_upstream_is_executed_twice_at_most() {
 }
 
 #[tokio::test]
+async fn warm_connections_make_no_third_execution_of_it() {
+    let upstreamer = Upstreamer::new().await;
+    let rig = Rig::of(vec![upstreamer.upstream.clone()]);
+    let (mut clients, mut upstreams) = (Vec::new(), Vec::new());
+    for _ in 0..4 {
+        let mut client = rig.connect().await;
+        client.send(GET).await;
+        let mut upstream = upstreamer.accept().await;
+        upstream.head().await;
+        clients.push(client);
+        upstreams.push(upstream);
+    }
+    for (client, upstream) in clients.iter_mut().zip(&mut upstreams) {
+        upstream.send(OK).await;
+        assert_eq!(client.answer().await.body, "ok");
+    }
+    // The connection used last is taken first; the second execution is on a new one, whatever is idle.
+    clients[0].send(GET).await;
+    upstreams[3].head().await;
+    drop(upstreams.pop());
+    upstreamer.accept().await.head().await;
+    assert_eq!(clients[0].answer().await.status, 502);
+    assert_eq!(rig.tables.statistics(&key())[0].request_count, 4 + 2);
+}
+
+#[tokio::test]
+async fn an_upstream_that_takes_no_more_of_a_request_is_504() {
+    let upstreamer = Upstreamer::new().await;
+    let mut balancing = quick();
+    balancing.response_timeout = Duration::from_millis(50);
+    let rig = Rig::new(to_upstreams(vec![upstreamer.upstream.clone()], WhenEmpty::Wait, balancing));
+    let mut client = rig.connect().await;
+    // More than the buffers of two sockets hold.
+    let size = 64 << 20;
+    client.send(&format!("POST / HTTP/1.1\r\nHost: site.test\r\nContent-Length: {size}\r\n\r\n")).await;
+    let _upstream = upstreamer.accept().await;
+    let body = "x".repeat(1 << 20);
+    let answer = {
+        let (read, mut write) = client.stream.split();
+        let upload =
+            async { while tokio::io::AsyncWriteExt::write_all(&mut write, body.as_bytes()).await.is_ok() {} };
+        tokio::select! {
+            () = upload => panic!("nobody takes all of it"),
+            readable = read.readable() => readable.unwrap(),
+        }
+        client.answer().await
+    };
+    assert_eq!((answer.status, answer.field("connection")), (504, Some("close")));
+}
+
+#[tokio::test]
 async fn an_answer_that_has_begun_is_never_asked_for_again() {
     let upstreamer = Upstreamer::new().await;
     let rig = Rig::of(vec![upstreamer.upstream.clone()]);

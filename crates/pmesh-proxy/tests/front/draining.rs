@@ -87,6 +87,22 @@ async fn a_withdrawn_upstream_may_come_back() {
 }
 
 #[tokio::test]
+async fn one_that_comes_back_with_a_new_routing_is_at_work_as_before() {
+    let upstreamer = Upstreamer::new().await;
+    let routing = || to_upstreams(vec![upstreamer.upstream.clone()], WhenEmpty::Wait, quick());
+    let rig = Rig::new(routing());
+    let (mut client, mut upstream) = under_way(&rig, &upstreamer, GET).await;
+    let left = rig.tables.withdraw(&key(), &[upstreamer.upstream.id]);
+    rig.tables.set_routing(pmesh_proxy::Routing::default());
+    rig.tables.set_routing(routing());
+    within(left).await;
+    upstream.send(OK).await;
+    client.answer().await;
+    client.send(GET).await;
+    assert!(upstream.head().await.starts_with("GET"), "its connections are kept again");
+}
+
+#[tokio::test]
 async fn without_a_front_a_withdrawal_is_done_at_once() {
     let tables = tables();
     let upstreamer = Upstreamer::new().await;

@@ -133,3 +133,47 @@ async fn the_length_of_a_body_is_said_once_and_an_empty_one_is_said_where_the_cl
         assert_eq!(field(&head, "transfer-encoding"), None);
     }
 }
+
+#[tokio::test]
+async fn an_upstream_that_answers_early_and_goes_takes_no_answer_away_from_a_client_that_sends_on() {
+    for expect in ["", "Expect: 100-continue\r\n"] {
+        let (_rig, upstreamer, mut client, mut upstream) =
+            begun(&format!("POST / HTTP/1.1\r\nHost: site.test\r\n{expect}Content-Length: 2000000\r\n\r\n"))
+                .await;
+        if !expect.is_empty() {
+            assert!(client.head().await.starts_with("HTTP/1.1 100 "));
+        }
+        upstream.send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig").await;
+        drop(upstream);
+        client.send(&"x".repeat(2_000_000)).await;
+        let answer = client.answer().await;
+        assert_eq!((answer.status, answer.body.as_str()), (413, "big"));
+        client.send("GET /next HTTP/1.1\r\nHost: site.test\r\n\r\n").await;
+        assert!(upstreamer.accept().await.head().await.starts_with("GET /next "));
+    }
+}
+
+#[tokio::test]
+async fn the_length_of_an_answer_is_said_once() {
+    let (_rig, _upstreamer, mut client, mut upstream) =
+        begun("GET / HTTP/1.1\r\nHost: site.test\r\n\r\n").await;
+    upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\nContent-Length: 2\r\n\r\nok").await;
+    let head = client.head().await;
+    assert_eq!(crate::rig::fields(&head, "content-length"), ["2"]);
+    assert_eq!(client.exactly(2).await, "ok");
+}
+
+#[tokio::test]
+async fn an_upgrade_of_the_old_protocol_is_an_ordinary_request() {
+    let upstreamer = Upstreamer::new().await;
+    let rig = Rig::of(vec![upstreamer.upstream.clone()]);
+    let mut client = rig.connect().await;
+    client
+        .send("GET / HTTP/1.0\r\nHost: site.test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+        .await;
+    let mut upstream = upstreamer.accept().await;
+    let head = upstream.head().await;
+    assert_eq!((field(&head, "upgrade"), field(&head, "connection")), (None, None));
+    upstream.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+    assert!(client.until_end().await.contains(" 204 "));
+}

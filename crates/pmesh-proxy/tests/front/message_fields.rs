@@ -180,6 +180,17 @@ async fn the_target_of_a_request_to_a_proxy_names_the_host() {
 }
 
 #[tokio::test]
+async fn the_target_of_a_request_to_a_proxy_may_have_no_path() {
+    let upstreamer = Upstreamer::new().await;
+    let rig = Rig::of(vec![upstreamer.upstream.clone()]);
+    for (target, sent) in [("http://site.test?b", "/?b"), ("http://site.test", "/")] {
+        let head =
+            seen(&rig, &upstreamer, &format!("GET {target} HTTP/1.1\r\nHost: site.test\r\n\r\n")).await;
+        assert!(head.starts_with(&format!("GET {sent} HTTP/1.1\r\n")), "{head}");
+    }
+}
+
+#[tokio::test]
 async fn the_path_that_was_routed_is_the_path_that_is_passed_on() {
     let upstreamer = Upstreamer::new().await;
     let rig = Rig::of(vec![upstreamer.upstream.clone()]);

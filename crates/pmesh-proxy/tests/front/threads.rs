@@ -72,6 +72,23 @@ async fn a_client_that_says_nothing_or_half_a_head_is_let_go() {
 }
 
 #[tokio::test]
+async fn the_body_of_a_request_that_was_answered_has_no_limit_of_a_head() {
+    let limits = FrontLimits { header_timeout: Duration::from_millis(30), ..one_thread() };
+    let rig = Rig::with(hello(), limits);
+    let mut client = rig.connect().await;
+    client.send("POST / HTTP/1.1\r\nHost: site.test\r\nContent-Length: 2\r\n\r\n").await;
+    client.answer().await;
+    client.send("a").await;
+    // Whoever is let go now came later, and had as long.
+    for _ in 0..3 {
+        assert_eq!(rig.connect().await.until_end().await, "");
+    }
+    client.send("b").await;
+    client.send(GET).await;
+    assert_eq!(client.answer().await.body, "hello");
+}
+
+#[tokio::test]
 async fn a_client_that_asks_for_nothing_more_is_let_go() {
     let limits = FrontLimits { idle_timeout: Duration::from_millis(30), ..one_thread() };
     let rig = Rig::with(hello(), limits);
