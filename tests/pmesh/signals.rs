@@ -108,3 +108,25 @@ fn instances_get_the_descriptors_that_they_are_promised() {
     let _server = Server::serve(&project);
     assert_eq!(fs::read_to_string(project.work.join("limit.txt")).unwrap().trim(), "777");
 }
+
+#[test]
+fn that_a_limit_of_descriptors_is_cut_is_said_once_at_the_start_or_by_the_reload_that_raises_it() {
+    let manifest = |nofile: u32| web_manifest(1, &format!("    nofile: {nofile}\n"));
+    let warnings = |server: &Server| {
+        let log = fs::read_to_string(server.state.with_extension("stderr")).unwrap();
+        log.lines().filter(|line| line.contains("nofile")).count()
+    };
+    // More than any kernel lets a process have (fs.nr_open, proc(5)).
+    let project = Project::new(&manifest(u32::MAX));
+    let server = Server::serve(&project);
+    assert_eq!(warnings(&server), 1);
+    drop(server);
+
+    fs::write(project.work.join("pm3.yml"), manifest(64)).unwrap();
+    let server = Server::serve(&project);
+    assert_eq!(warnings(&server), 0);
+    fs::write(project.work.join("pm3.yml"), manifest(u32::MAX)).unwrap();
+    server.post("/reload");
+    server.post("/service/restart");
+    assert_eq!(warnings(&server), 1);
+}

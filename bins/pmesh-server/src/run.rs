@@ -18,7 +18,7 @@ use pmesh_manifest::{Manifest, Unsupported};
 use pmesh_node::{Node, NodeParts, Rebuild, Request, StateError, StateFolder, in_one_line};
 use pmesh_proxy::{ConnectionInfo, Front, FrontLimits, LocalBody, LocalHandler, Tables};
 use pmesh_sessions::{SessionLimits, Sessions, TrustedProxies};
-use pmesh_supervisor::{LogFolder, LogLimits, ServiceKind, SupervisorSettings};
+use pmesh_supervisor::{LogFolder, LogLimits, SupervisorSettings};
 use pmesh_vcs::{
     Vcs, VcsError,
     git::{DamagedRepo, GitRepo},
@@ -92,9 +92,7 @@ fn start(arguments: &RunArguments) -> Result<(), StartError> {
     let token = arguments.api_token_file.as_deref().map(Token::read).transpose()?;
     let state_path = arguments.state_dir.clone().unwrap_or_else(|| place::state_folder(&file));
     let state = StateFolder::open(&state_path)?;
-    if let Some(warning) = raise_descriptor_limit().and_then(|limit| too_few_descriptors(&manifest, limit)) {
-        warn!("{warning}");
-    }
+    raise_descriptor_limit();
 
     let front = bind::all(&arguments.http, "front")?;
     let api = bind::all(&arguments.api, "API")?;
@@ -141,32 +139,13 @@ fn without_links(file: &Path) -> io::Result<PathBuf> {
 }
 
 /// The soft limit of open descriptors becomes the hard one: each client and each instance takes some.
-/// Answers with the hard limit, if there is one.
-fn raise_descriptor_limit() -> Option<u64> {
+fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
     {
         warn!(%error, "the limit of open descriptors stays as it is");
     }
-    limit.maximum
-}
-
-/// A warning for the services whose `nofile` is more than instances can get.
-fn too_few_descriptors(manifest: &Manifest, limit: u64) -> Option<String> {
-    let wants_more = |service: &&pmesh_manifest::Service| match &service.spec.kind {
-        ServiceKind::App(app) => app.nofile > limit,
-        ServiceKind::External(_) | ServiceKind::Files => false,
-    };
-    let names: Vec<&str> =
-        manifest.services.iter().filter(wants_more).map(|service| service.spec.name.as_str()).collect();
-    (!names.is_empty()).then(|| {
-        format!(
-            "the hard limit of open descriptors is {limit}, and `nofile` is cut to it for {}; raise it \
-             (`LimitNOFILE` of a systemd unit, `ulimit -Hn` of a shell)",
-            names.join(", ")
-        )
-    })
 }
 
 struct Parts {
@@ -409,26 +388,5 @@ impl LocalHandler for Pm3Host {
                 .await
                 .map(|body| LocalBody::new(body.map_err(|never| match never {})))
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use pmesh_manifest::{Source, Unsupported};
-
-    use super::too_few_descriptors;
-
-    #[test]
-    fn the_services_whose_nofile_is_cut_are_named_in_one_warning() {
-        let text = "services:\n  a: !App\n    run: x\n    nofile: 1000\n  b: !App\n    run: x\n    nofile: 1001\n  \
-                    c: !App\n    run: x\n  d: !FS\n";
-        let folder = tempfile::tempdir().unwrap();
-        let source = Source { text: text.as_bytes(), file: Path::new("pm3.yml"), folder: folder.path() };
-        let manifest = pmesh_manifest::parse(&source, Unsupported::Refuse).unwrap();
-        let warning = too_few_descriptors(&manifest, 1000).unwrap();
-        assert!(warning.contains("is 1000") && warning.contains("for b, c;"), "{warning}");
-        assert_eq!(too_few_descriptors(&manifest, 65_536), None);
     }
 }

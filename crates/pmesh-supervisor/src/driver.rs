@@ -303,7 +303,10 @@ impl Driver {
         if let ServiceKind::App(app) = &plan.spec.kind {
             let limit = self.context.spawner.nofile_limit();
             if self.nofile.is_due(app.nofile, limit) {
-                warn!(service = %self.name, wanted = app.nofile, limit, "nofile is cut to the hard limit");
+                warn!(
+                    service = %self.name, wanted = app.nofile, limit,
+                    "nofile is cut to the hard limit; raise that (`LimitNOFILE` of a systemd unit, `ulimit -Hn` of a shell)"
+                );
             }
         }
         self.stopped = false;
