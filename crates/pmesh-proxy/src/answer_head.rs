@@ -92,13 +92,14 @@ fn take_one(buffer: &mut BytesMut, to_head: bool) -> Result<Option<AnswerHead>, 
     let mut headers = HeaderMap::with_capacity(count + ADDED_FIELDS);
     let mut reading = Reading::default();
     let mut named: Option<Vec<HeaderName>> = None;
-    let mut protocol = None;
+    let (mut protocol, mut length_value) = (None, None);
     for field in fields.into_iter().take(count) {
         let range = |(begin, end): (u16, u16)| usize::from(begin)..usize::from(end);
         let name = HeaderName::from_bytes(&head[range(field.name)]).map_err(|_| NoAnswer)?;
         let value = HeaderValue::from_maybe_shared(head.slice(range(field.value))).map_err(|_| NoAnswer)?;
         if name == CONTENT_LENGTH {
-            reading.add_length(&value)?;
+            let length = reading.add_length(&value)?;
+            length_value = Some(if value.as_bytes().contains(&b',') { length.into() } else { value });
         } else if name == TRANSFER_ENCODING {
             reading.add_coding(&value)?;
         } else if name == UPGRADE {
@@ -123,8 +124,8 @@ fn take_one(buffer: &mut BytesMut, to_head: bool) -> Result<Option<AnswerHead>, 
         reading.body_end(is_http_11)?
     };
     // Said once, and only where no coding says something else.
-    if let Some(length) = reading.length.filter(|_| !reading.is_chunked) {
-        headers.insert(CONTENT_LENGTH, length.into());
+    if let Some(length) = length_value.filter(|_| !reading.is_chunked) {
+        headers.insert(CONTENT_LENGTH, length);
     }
     // Whoever announces content with 204 may send it as well, to be read as the next answer.
     let lies = status == StatusCode::NO_CONTENT && (reading.is_chunked || reading.length.unwrap_or(0) > 0);
@@ -143,7 +144,7 @@ struct Reading {
 
 impl Reading {
     /// One number, however often it is said (RFC 9110, section 8.6).
-    fn add_length(&mut self, value: &HeaderValue) -> Result<(), NoAnswer> {
+    fn add_length(&mut self, value: &HeaderValue) -> Result<u64, NoAnswer> {
         for text in value.to_str().map_err(|_| NoAnswer)?.split(',').map(str::trim) {
             let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
             let length = text.parse().ok().filter(|_| is_number).ok_or(NoAnswer)?;
@@ -152,7 +153,7 @@ impl Reading {
             }
             self.length = Some(length);
         }
-        Ok(())
+        self.length.ok_or(NoAnswer)
     }
 
     /// `chunked` alone: nothing else was asked for (the front sends no `TE`).

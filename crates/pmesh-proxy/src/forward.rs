@@ -111,37 +111,44 @@ pub(crate) async fn forward(
         let live = in_flight.live().clone();
         let begun = *begun.get_or_insert_with(Instant::now);
         attempts += 1;
-        let (is_upstreams_fault, back) = match attempt(pool, in_flight, upload, ask, executions > 0).await {
-            Ok((answer, mut lease)) => {
-                live.count_answer(answer.status);
-                let left = lease.connection.take_abandoned();
-                return (answer_of(answer, lease, upgrade, asked), left);
-            }
-            Err(Failure::Client) => {
-                let reason = Reason::Malformed("the body of the request is broken or incomplete");
-                return (asked.answer(reason), None);
-            }
-            Err(Failure::TooSlow { left }) => {
-                live.count_error();
-                return (asked.answer(Reason::UpstreamTooSlow), left);
-            }
-            Err(Failure::Unsent(upload)) => (true, Again::With(upload)),
-            Err(Failure::Sent { is_stale, has_begun, left }) => {
-                // An app may close an idle connection whenever it likes; a new one it will not.
-                let is_upstreams_fault = !is_stale || has_begun;
-                executions += 1;
-                let again = ask.may_repeat && !has_begun && executions < MAX_EXECUTIONS;
-                let upload = again.then(|| Box::new(Upload::new(head.clone(), None, false)));
-                (is_upstreams_fault, upload.map_or(Again::Never(left), Again::With))
-            }
-        };
+        let (is_upstreams_fault, back) =
+            match attempt(pool, in_flight, upload, ask, begun, executions > 0).await {
+                Ok((answer, mut lease)) => {
+                    live.count_answer(answer.status);
+                    let left = lease.connection.take_abandoned();
+                    return (answer_of(answer, lease, upgrade, asked), left);
+                }
+                Err(Failure::Client) => {
+                    let reason = Reason::Malformed("the body of the request is broken or incomplete");
+                    return (asked.answer(reason), None);
+                }
+                Err(Failure::TooSlow { left }) => {
+                    live.count_error();
+                    return (asked.answer(Reason::UpstreamTooSlow), left);
+                }
+                Err(Failure::Unsent(upload)) => (true, Again::With(upload)),
+                Err(Failure::Sent { is_stale, has_begun, left }) => {
+                    // An app may close an idle connection whenever it likes; a new one it will not.
+                    let is_upstreams_fault = !is_stale || has_begun;
+                    executions += 1;
+                    let again = ask.may_repeat && !has_begun && executions < MAX_EXECUTIONS;
+                    let upload = again.then(|| Box::new(Upload::new(head.clone(), None, false)));
+                    (is_upstreams_fault, upload.map_or(Again::Never(left), Again::With))
+                }
+            };
         if is_upstreams_fault {
             live.count_error();
         }
         upload = match back {
             Again::With(upload) if attempts < retry.attempts => *upload,
             Again::With(upload) => return (asked.answer(Reason::BadUpstream), upload.into_body()),
-            Again::Never(left) => return (asked.answer(Reason::BadUpstream), left),
+            Again::Never(left) => {
+                // What may happen to an idle connection is no error, unless a request is lost over it.
+                if !is_upstreams_fault {
+                    live.count_error();
+                }
+                return (asked.answer(Reason::BadUpstream), left);
+            }
         };
         if is_upstreams_fault {
             tried.push(live);
@@ -167,10 +174,12 @@ async fn attempt(
     in_flight: InFlight,
     mut upload: Upload,
     ask: Ask,
+    // Of the first try: what was idle for too long by then is closed, and what was not is young enough.
+    begun: Instant,
     anew: bool,
 ) -> Result<(AnswerHead, Lease), Failure> {
     loop {
-        let idle = if anew { None } else { pool.take(in_flight.live(), !ask.may_repeat) };
+        let idle = if anew { None } else { pool.take(in_flight.live(), !ask.may_repeat, begun) };
         let mut connection = match idle {
             Some(connection) => connection,
             None => match dial::connect(&in_flight, ask.connect_timeout).await {

@@ -59,10 +59,9 @@ impl Pool {
     }
 
     /// The one used last, if it is open; `surely` asks the system, for what cannot be sent twice.
-    pub(crate) fn take(&self, live: &Arc<Live>, surely: bool) -> Option<Box<Connection>> {
+    pub(crate) fn take(&self, live: &Arc<Live>, surely: bool, now: Instant) -> Option<Box<Connection>> {
         let mut state = self.0.state.lock();
         let idle = state.idle.get_mut(&key_of(live))?;
-        let now = Instant::now();
         while let Some(last) = idle.pop() {
             if last.until <= now {
                 // The others are older.

@@ -150,6 +150,23 @@ async fn what_was_sent_and_not_answered_is_tried_again_only_where_that_does_no_h
 }
 
 #[tokio::test]
+async fn a_request_that_is_lost_over_an_idle_connection_counts_as_an_error() {
+    let upstreamer = Upstreamer::new().await;
+    let rig = Rig::of(vec![upstreamer.upstream.clone()]);
+    let mut client = rig.connect().await;
+    client.send(GET).await;
+    let mut upstream = upstreamer.accept().await;
+    upstream.head().await;
+    upstream.send(OK).await;
+    client.answer().await;
+    client.send(POST).await;
+    upstream.head().await;
+    drop(upstream);
+    assert_eq!(client.answer().await.status, 502);
+    assert_eq!(rig.tables.statistics(&key())[0].error_count, 1);
+}
+
+#[tokio::test]
 async fn a_request_that_ends_its_upstream_is_executed_twice_at_most() {
     let upstreamer = Upstreamer::new().await;
     let rig = Rig::of(vec![upstreamer.upstream.clone()]);
