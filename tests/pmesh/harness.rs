@@ -175,6 +175,11 @@ impl Server {
         Self { child, front, api, state: state.to_owned() }
     }
 
+    /// What the server has logged so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.state.with_extension("stderr")).unwrap_or_default()
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -246,8 +251,7 @@ impl Drop for Server {
             self.child.wait().unwrap();
         }
         if std::thread::panicking() {
-            let log = fs::read_to_string(self.state.with_extension("stderr")).unwrap_or_default();
-            eprintln!("--- the server's log\n{log}");
+            eprintln!("--- the server's log\n{}", self.log());
         }
     }
 }

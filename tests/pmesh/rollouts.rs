@@ -28,6 +28,20 @@ fn restart_reload_and_update_lose_no_request_with_two_instances() {
 }
 
 #[test]
+fn a_threading_app_under_load_ends_by_sigterm_because_no_idle_connection_to_it_is_kept() {
+    // It waits for its connections, and the front would keep idle ones for 4 s.
+    let project = Project::new(&web_manifest(2, "").replace("stop_timeout: 5s", "stop_timeout: 3s"));
+    let server = Server::serve(&project);
+    let pids = server.pids("web");
+    let load = Load::on(&server);
+    server.post("/service/restart/web");
+    load.ends_without_a_failure();
+    assert!(pids.iter().all(|&pid| !lives(pid)));
+    let log = server.log();
+    assert!(log.contains("it has ended") && !log.contains("its grace is over"), "{log}");
+}
+
+#[test]
 fn one_slow_starter_is_replaced_without_a_failed_request() {
     let project = Project::new(&web_manifest(1, "    env: {START_DELAY: '1.5'}\n"));
     let server = Server::serve(&project);
