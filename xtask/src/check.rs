@@ -13,7 +13,7 @@ use std::fmt;
 
 use anyhow::{Result, bail};
 
-use crate::workspace::Workspace;
+use crate::workspace::{Package, Workspace};
 
 /// A rule that is broken at one place.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,18 +39,31 @@ impl fmt::Display for Finding {
 /// Verifies every rule and prints every finding, one a line, on standard error.
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let packages = workspace.packages()?;
-    let files = workspace.files()?;
-    let root_manifest = workspace.read("Cargo.toml")?;
-
-    let mut findings = layers::findings(&packages, &root_manifest);
-    findings.extend(sources::findings(workspace, &files)?);
-    findings.extend(tracked::findings(workspace, &files)?);
-    findings.extend(documents::findings(workspace, &root_manifest));
+    let mut findings = quick_findings(workspace, &packages)?;
     // Last, because these take minutes on an empty target and the others take milliseconds.
     findings.extend(documents::api_findings(workspace)?);
     findings.extend(alone::findings(workspace, &packages)?);
+    report(&findings)
+}
 
-    for finding in &findings {
+/// As [`run`], without the rules that need a build.
+pub(crate) fn run_quick(workspace: &Workspace) -> Result<()> {
+    let packages = workspace.packages()?;
+    report(&quick_findings(workspace, &packages)?)
+}
+
+fn quick_findings(workspace: &Workspace, packages: &[Package]) -> Result<Vec<Finding>> {
+    let files = workspace.files()?;
+    let root_manifest = workspace.read("Cargo.toml")?;
+    let mut findings = layers::findings(packages, &root_manifest);
+    findings.extend(sources::findings(workspace, &files)?);
+    findings.extend(tracked::findings(workspace, &files)?);
+    findings.extend(documents::findings(workspace, &root_manifest));
+    Ok(findings)
+}
+
+fn report(findings: &[Finding]) -> Result<()> {
+    for finding in findings {
         eprintln!("{finding}");
     }
     match findings.len() {

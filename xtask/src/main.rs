@@ -18,7 +18,8 @@ use workspace::Workspace;
 const USAGE: &str = "\
 usage: cargo xtask <command>
 
-  check    layers, sources, tracked files, documents, and that every crate checks alone
+  check    layers, sources, circles of files, tracked files, documents, and that every crate checks alone
+           (--quick: without what takes minutes on an empty target)
   ci       format, clippy, docs, check, tests: what .ci/run runs
   bench [front|repo|services]...
            measures the server against its peers (all three: about ten minutes) and writes docs/benchmarks.md;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
     let workspace = Workspace::of_this_package();
     let outcome = match words.as_slice() {
         ["check"] => check::run(&workspace),
+        ["check", "--quick"] => check::run_quick(&workspace),
         ["ci"] => ci::run(&workspace),
         ["bench", bench::UPSTREAM] => bench::serve_upstream(),
         ["bench", names @ ..] if names.iter().all(|name| bench::knows(name)) => bench::run(&workspace, names),
