@@ -9,8 +9,8 @@ use tracing::{info, warn};
 
 use crate::{
     Failure, OperationId, OperationKind, Outcome, Request, Scope,
-    node::{Shared, raised},
     rolling::Rolling,
+    shared::{Shared, raised},
     unfinished::Unfinished,
     update,
 };

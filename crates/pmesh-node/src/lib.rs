@@ -34,6 +34,7 @@ mod ids;
 mod node;
 mod operation;
 mod rolling;
+mod shared;
 mod state;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -42,10 +43,11 @@ mod update;
 mod view;
 
 pub use history::{HISTORY_LIMIT, QUEUE_LIMIT};
-pub use node::{FETCH_LIMIT, Node, NodeParts, SubmitError};
+pub use node::{Node, NodeParts, SubmitError};
 pub use operation::{
     Failure, Operation, OperationId, OperationKind, OperationState, Outcome, Rebuild, Request,
     RolloutFailure, Scope, Step, StepName, StepState, Update, in_one_line,
 };
+pub use shared::FETCH_LIMIT;
 pub use state::{StateError, StateFolder};
 pub use view::{Metrics, Repository, ServiceType};

@@ -22,7 +22,7 @@ use crate::{
     Failure, OperationId, Outcome, Rebuild, RolloutFailure, Scope, StepName, StepState,
     history::StepKey,
     in_one_line,
-    node::{Shared, raised},
+    shared::{Shared, raised},
     unfinished::Unfinished,
 };
 

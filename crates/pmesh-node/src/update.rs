@@ -8,8 +8,8 @@ use tracing::{error, info};
 
 use crate::{
     Failure, Outcome, Rebuild, RolloutFailure, StepName, StepState, Update, in_one_line,
-    node::{FETCH_LIMIT, VcsTurn, raised},
     rolling::Rolling,
+    shared::{FETCH_LIMIT, VcsTurn, raised},
     unfinished::Unfinished,
 };
 

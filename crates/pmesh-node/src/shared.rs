@@ -1,0 +1,132 @@
+//! What the handle of a node, its driver and its operations share.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use parking_lot::Mutex;
+use pmesh_manifest::{Manifest, Unsupported};
+use pmesh_supervisor::{Sampler, Service, ServiceKind, ServiceName, Supervisor};
+use pmesh_vcs::{Vcs, VcsError};
+use tokio::sync::{Notify, OwnedMutexGuard, watch};
+
+use crate::{OperationId, ServiceType, bridge::Bridge, history::Operations, ids::Ids};
+
+/// How long a fetch may take.
+pub const FETCH_LIMIT: Duration = Duration::from_mins(1);
+
+/// What the handle and the driver share.
+pub(crate) struct Shared {
+    pub(crate) file: PathBuf,
+    pub(crate) unsupported: Unsupported,
+    pub(crate) vcs: Option<Arc<dyn Vcs>>,
+    pub(crate) supervisor: Supervisor,
+    pub(crate) bridge: Arc<Bridge>,
+    pub(crate) operations: Operations,
+    /// Wakes the driver for a new request.
+    pub(crate) requests: Notify,
+    /// The manifest in force.
+    pub(crate) manifest: Mutex<Arc<Manifest>>,
+    pub(crate) ids: Mutex<Ids>,
+    /// One fetch or move of the work tree at a time.
+    pub(crate) vcs_turn: Arc<tokio::sync::Mutex<()>>,
+    /// One reader at a time waits for that turn: an update that has to go back waits for one fetch, and
+    /// not for everybody's.
+    pub(crate) readers_fetch: tokio::sync::Mutex<()>,
+    pub(crate) sampler: Sampler,
+    /// True when the server is asked to end.
+    pub(crate) ending: watch::Sender<bool>,
+    /// True when no request comes any more.
+    pub(crate) closed: watch::Sender<bool>,
+    /// True when nothing more is waited for.
+    pub(crate) hurrying: watch::Sender<bool>,
+    pub(crate) shutdown: OperationId,
+}
+
+impl Shared {
+    pub(crate) fn new_id(&self) -> u64 {
+        self.ids.lock().next(SystemTime::now())
+    }
+
+    /// Resolves when no request comes any more.
+    pub(crate) async fn closed(&self) {
+        let mut closed = self.closed.subscribe();
+        raised(&mut closed).await;
+    }
+
+    pub(crate) fn in_force(&self) -> Arc<Manifest> {
+        Arc::clone(&self.manifest.lock())
+    }
+
+    /// The services, in the manifest's order; those that are not in it (any more) behind.
+    pub(crate) fn in_order(&self) -> Vec<(ServiceName, Service)> {
+        let manifest = self.in_force();
+        let place = |name: &ServiceName| {
+            manifest.services.iter().position(|service| service.spec.name == *name).unwrap_or(usize::MAX)
+        };
+        let mut services: Vec<_> =
+            self.supervisor.services().into_iter().map(|service| (service.name().clone(), service)).collect();
+        services.sort_by_key(|(name, _)| place(name));
+        services
+    }
+
+    pub(crate) fn type_of(&self, name: &ServiceName) -> ServiceType {
+        let manifest = self.in_force();
+        let service = manifest.services.iter().find(|service| service.spec.name == *name);
+        match service.map(|service| &service.spec.kind) {
+            Some(ServiceKind::External(_)) => ServiceType::Proxy,
+            Some(ServiceKind::Files) => ServiceType::Files,
+            Some(ServiceKind::App(_)) | None => ServiceType::App,
+        }
+    }
+
+    /// The manifest's file as mistakes in it name it: relative to the top of the repository, without one its
+    /// name alone.
+    pub(crate) fn shown_file(&self) -> &Path {
+        let top = self.vcs.as_deref().map(Vcs::root).or(self.file.parent());
+        top.and_then(|top| self.file.strip_prefix(top).ok()).unwrap_or(&self.file)
+    }
+
+    /// Waits until no other call fetches or moves the work tree. Cancel-safe.
+    pub(crate) async fn vcs_turn(&self) -> VcsTurn {
+        Arc::clone(&self.vcs_turn).lock_owned().await
+    }
+
+    /// Runs a fetch or a move of the work tree. The turn ends with the call itself: a blocking call goes
+    /// on when its caller hangs up.
+    pub(crate) async fn with_vcs_in<T: Send + 'static>(
+        &self,
+        turn: VcsTurn,
+        call: impl FnOnce(&dyn Vcs) -> Result<T, VcsError> + Send + 'static,
+    ) -> Result<T, VcsError> {
+        self.with_vcs(move |vcs| {
+            let result = call(vcs);
+            drop(turn);
+            result
+        })
+        .await
+    }
+
+    /// Runs something of the repository on a thread that may block.
+    pub(crate) async fn with_vcs<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&dyn Vcs) -> Result<T, VcsError> + Send + 'static,
+    ) -> Result<T, VcsError> {
+        let vcs = self.vcs.clone().ok_or_else(|| VcsError::NotFound(self.file.clone()))?;
+        let blocking = tokio::task::spawn_blocking(move || call(&*vcs));
+        blocking.await.unwrap_or_else(|error| Err(VcsError::Defect { message: error.to_string() }))
+    }
+}
+
+/// The right to fetch or to move the work tree.
+pub(crate) type VcsTurn = OwnedMutexGuard<()>;
+
+/// Resolves when the flag is true; never if it is lowered for good. Cancel-safe.
+pub(crate) async fn raised(flag: &mut watch::Receiver<bool>) {
+    let is_raised = flag.wait_for(|&raised| raised).await.is_ok();
+    if !is_raised {
+        std::future::pending::<()>().await;
+    }
+}
