@@ -6,7 +6,7 @@ use http::{
     header::{ACCEPT, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER},
 };
 
-use crate::body::AnswerBody;
+use crate::answer_body::AnswerBody;
 
 /// Seconds after which a client may try again that was answered 503.
 const RETRY_AFTER_SECONDS: u16 = 5;

@@ -6,12 +6,8 @@ use std::{
     io,
     net::SocketAddr,
     pin::{Pin, pin},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -22,162 +18,27 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use parking_lot::Mutex;
 use pmesh_sessions::ClientKey;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    sync::Notify,
     time::{Instant, sleep_until},
 };
 
 use crate::{
-    body::{AnswerBody, BoxError},
-    front::Stage,
-    serve::{self, Caller, ThreadContext},
+    answer_body::AnswerBody,
+    caller::{Caller, ConnectionInfo, ThreadContext},
+    limits::Stage,
+    local_body::BoxError,
+    occupancy::Occupied,
+    phase::{AtWork, PhaseCell},
+    serve,
 };
 
 /// The buffer of a connection, in bytes.
 const MAX_BUFFER: usize = 64 << 10;
 /// The most that the head of a request may have, in bytes; beyond it 431.
 const MAX_HEAD: usize = 32 << 10;
-
-/// A front thread has one connection more for as long as this or a clone of it lives.
-#[derive(Clone, Debug)]
-pub(crate) struct Occupied {
-    _shared: Arc<OccupiedOnce>,
-}
-
-#[derive(Debug)]
-struct OccupiedOnce(Arc<Occupancy>);
-
-/// How many connections a thread has.
-#[derive(Debug, Default)]
-pub(crate) struct Occupancy {
-    connections: AtomicUsize,
-    /// Told when the last one has ended.
-    empty: Notify,
-}
-
-impl Occupancy {
-    pub(crate) fn connections(&self) -> usize {
-        self.connections.load(Ordering::SeqCst)
-    }
-
-    pub(crate) fn occupy(self: &Arc<Self>) -> Occupied {
-        self.connections.fetch_add(1, Ordering::SeqCst);
-        Occupied { _shared: Arc::new(OccupiedOnce(self.clone())) }
-    }
-
-    /// Returns when no connection is left.
-    pub(crate) async fn empty(&self) {
-        loop {
-            let mut empty = pin!(self.empty.notified());
-            empty.as_mut().enable();
-            if self.connections() == 0 {
-                return;
-            }
-            empty.await;
-        }
-    }
-}
-
-impl Drop for OccupiedOnce {
-    fn drop(&mut self) {
-        if self.0.connections.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.0.empty.notify_waiters();
-        }
-    }
-}
-
-/// Whom a request comes from, and where it came in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConnectionInfo {
-    /// The other end.
-    pub peer: SocketAddr,
-    /// Our end.
-    pub local: SocketAddr,
-}
-
-/// What a connection is waiting for, and until when.
-#[derive(Clone, Copy, Debug)]
-enum Phase {
-    /// The first byte of a request.
-    Idle { until: Instant },
-    /// The rest of a head.
-    Head { until: Instant },
-    /// The front: no limit here.
-    Working,
-}
-
-/// The phase of a connection, told by its stream, its service and the bodies on it.
-#[derive(Debug)]
-struct PhaseCell {
-    now: Mutex<PhaseNow>,
-    header_timeout: Duration,
-    idle_timeout: Duration,
-}
-
-#[derive(Debug)]
-struct PhaseNow {
-    phase: Phase,
-    /// How many [`AtWork`] there are.
-    at_work: usize,
-}
-
-impl PhaseCell {
-    fn deadline(&self) -> Option<Instant> {
-        match self.now.lock().phase {
-            Phase::Idle { until } | Phase::Head { until } => Some(until),
-            Phase::Working => None,
-        }
-    }
-
-    /// Bytes came in.
-    fn read(&self) {
-        let mut now = self.now.lock();
-        if matches!(now.phase, Phase::Idle { .. }) {
-            now.phase = Phase::Head { until: Instant::now() + self.header_timeout };
-        }
-    }
-
-    /// Bytes went out: the end of an answer may still be on its way to a slow client.
-    fn written(&self) {
-        let mut now = self.now.lock();
-        if let Phase::Idle { until } = &mut now.phase {
-            *until = Instant::now() + self.idle_timeout;
-        }
-    }
-}
-
-/// The connection is at work as long as somebody has this: the answer, and what is left of the request's body.
-#[derive(Debug)]
-pub(crate) struct AtWork(Arc<PhaseCell>);
-
-impl AtWork {
-    fn begin(phase: &Arc<PhaseCell>) -> Self {
-        let mut now = phase.now.lock();
-        now.phase = Phase::Working;
-        now.at_work += 1;
-        Self(phase.clone())
-    }
-}
-
-impl Clone for AtWork {
-    fn clone(&self) -> Self {
-        Self::begin(&self.0)
-    }
-}
-
-impl Drop for AtWork {
-    fn drop(&mut self) {
-        let mut now = self.0.now.lock();
-        now.at_work -= 1;
-        if now.at_work == 0 {
-            now.phase = Phase::Idle { until: Instant::now() + self.0.idle_timeout };
-        }
-    }
-}
 
 /// Serves a connection to its end.
 pub(crate) async fn serve(
@@ -193,13 +54,7 @@ pub(crate) async fn serve(
     let Ok(local) = stream.local_addr() else { return };
     let caller = Arc::new(Caller::new(thread.clone(), ConnectionInfo { peer, local }, occupied));
     let limits = thread.limits.clone();
-    // A connection that says nothing at all gets the time of a head, not that between two requests.
-    let first = Phase::Head { until: Instant::now() + limits.header_timeout };
-    let phase = Arc::new(PhaseCell {
-        now: Mutex::new(PhaseNow { phase: first, at_work: 0 }),
-        header_timeout: limits.header_timeout,
-        idle_timeout: limits.idle_timeout,
-    });
+    let phase = Arc::new(PhaseCell::new(&limits));
     let io = TokioIo::new(ClientIo { stream, phase: phase.clone() });
     let service = service_fn(|request: Request<Incoming>| {
         let at_work = AtWork::begin(&phase);

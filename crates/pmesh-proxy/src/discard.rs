@@ -5,7 +5,7 @@ use std::{future::poll_fn, time::Duration};
 use http::{HeaderMap, HeaderValue, header::CONNECTION};
 use tokio::{sync::watch, time::timeout};
 
-use crate::{body::RequestBody, front::Stage};
+use crate::{limits::Stage, request_body::RequestBody};
 
 /// What is read of a body, in bytes, so that the connection can go on.
 const WORTH_A_CONNECTION: u64 = 1 << 20;

@@ -19,8 +19,8 @@ use tokio::{
 
 use crate::{
     answer_head::{self, AnswerHead, BodyEnd, NoAnswer},
-    body::RequestBody,
     chunked::{self, Chunked, Taken},
+    request_body::RequestBody,
     upstream::OpenConnection,
 };
 

@@ -1,14 +1,6 @@
 //! Static files: from a path to an answer, read from disk each time, never from outside their folder.
 
-use std::{
-    fs::File,
-    io,
-    os::unix::fs::FileExt,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-    time::SystemTime,
-};
+use std::{fs::File, io, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use http::{
@@ -18,23 +10,21 @@ use http::{
         IF_RANGE, LAST_MODIFIED, RANGE,
     },
 };
-use hyper::body::{Body, Frame, SizeHint};
 use time::{
     OffsetDateTime, PrimitiveDateTime, format_description::BorrowedFormatItem, macros::format_description,
 };
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::spawn_blocking;
 
 use crate::{
     answer::{Asked, Reason},
+    answer_body::AnswerBody,
     beneath::{self, Opened},
-    body::{AnswerBody, BoxError},
     content_type,
+    file_body::{CHUNK, FileBody, read_at},
     path::{self, Path},
     spec::{FilesSpec, NotFound},
 };
 
-/// What is read at a time, in bytes; a file up to this size is read in one go with its opening.
-const CHUNK: u64 = 128 << 10;
 /// RFC 9110, section 5.6.7.
 const HTTP_DATE: &[BorrowedFormatItem<'static>] =
     format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
@@ -225,12 +215,7 @@ impl Ready {
                         .map_or(0..0, |(from, to)| from..to);
                     AnswerBody::bytes(content.slice(range))
                 }
-                None => AnswerBody::File(FileBody {
-                    file: Arc::new(self.file),
-                    at: from,
-                    left: len,
-                    reading: None,
-                }),
+                None => AnswerBody::File(FileBody::new(self.file, from, len)),
             };
         }
         answer
@@ -279,52 +264,6 @@ fn range_of(range: &HeaderValue, len: u64) -> Option<Range> {
         Some(Range::Beyond)
     } else {
         Some(Range::Part { first, last: last.min(len - 1) })
-    }
-}
-
-/// `len` bytes of a file; an error if it has become shorter.
-fn read_at(file: &File, at: u64, len: u64) -> io::Result<Bytes> {
-    let len = usize::try_from(len).map_err(io::Error::other)?;
-    let mut buffer = vec![0; len];
-    file.read_exact_at(&mut buffer, at)?;
-    Ok(Bytes::from(buffer))
-}
-
-/// A file on its way to the client: one piece in memory at a time.
-pub(crate) struct FileBody {
-    file: Arc<File>,
-    at: u64,
-    left: u64,
-    reading: Option<JoinHandle<io::Result<Bytes>>>,
-}
-
-impl Body for FileBody {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if self.left == 0 {
-            return Poll::Ready(None);
-        }
-        let (file, at, len) = (self.file.clone(), self.at, self.left.min(CHUNK));
-        let reading = self.reading.get_or_insert_with(|| spawn_blocking(move || read_at(&file, at, len)));
-        let read = ready!(Pin::new(reading).poll(cx));
-        self.reading = None;
-        self.at += len;
-        self.left -= len;
-        let bytes = read.map_err(BoxError::from).and_then(|bytes| bytes.map_err(BoxError::from));
-        Poll::Ready(Some(bytes.map(Frame::data)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.left == 0
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
     }
 }
 

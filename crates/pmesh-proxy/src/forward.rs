@@ -12,14 +12,15 @@ use tokio::time::Instant;
 
 use crate::{
     answer::{Asked, Reason},
+    answer_body::{AnswerBody, UpstreamBody},
     answer_head::AnswerHead,
-    body::{AnswerBody, RequestBody, UpstreamBody},
-    connection::Occupied,
     destination::{Picked, UpstreamsNow},
     dial,
     exchange::{Failure, Upload},
+    occupancy::Occupied,
     pool::{Lease, Pool},
-    spec::LoadBalancing,
+    request_body::RequestBody,
+    spec::{LoadBalancing, WhenEmpty},
     tunnel::{self, UpstreamEnd},
     upstream::{InFlight, Live},
 };
@@ -97,10 +98,10 @@ pub(crate) async fn forward(
     loop {
         let in_flight = match to.pick(&tried) {
             Picked::Upstream(in_flight) => in_flight,
-            Picked::Empty(crate::WhenEmpty::Refuse) => {
+            Picked::Empty(WhenEmpty::Refuse) => {
                 return (asked.answer(Reason::Stopped), upload.into_body());
             }
-            Picked::Empty(crate::WhenEmpty::Wait) => {
+            Picked::Empty(WhenEmpty::Wait) => {
                 let since = *waits_since.get_or_insert_with(Instant::now);
                 match to.wait_for_one(head.len() as u64, since).await {
                     Ok(()) => continue,

@@ -21,10 +21,12 @@ use tokio::{
 };
 
 use crate::{
-    connection::{self, Occupancy, Occupied},
+    caller::{LocalHandler, ThreadContext},
+    connection,
+    limits::{FrontLimits, Stage},
+    occupancy::{Occupancy, Occupied},
     pool::Pool,
     request_id::RequestIds,
-    serve::{LocalHandler, ThreadContext},
     tables::Tables,
 };
 
@@ -33,43 +35,6 @@ const BLOCKING_THREADS: usize = 4;
 /// The first pause of accepting when no descriptor is left, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-
-/// Bounds of a [`Front`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FrontLimits {
-    /// Threads; one per core by default.
-    pub threads: usize,
-    /// From a connection's begin, or the first byte of a later request, to the end of the request's head.
-    pub header_timeout: Duration,
-    /// How long a connection may be silent between two requests.
-    pub idle_timeout: Duration,
-    /// How long a connection to an upstream is kept idle. Node closes its side after 5 s.
-    pub pool_idle: Duration,
-    /// Idle connections that are kept per upstream and thread.
-    pub pool_connections: usize,
-}
-
-impl Default for FrontLimits {
-    fn default() -> Self {
-        Self {
-            threads: thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            header_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(75),
-            pool_idle: Duration::from_secs(4),
-            pool_connections: 512,
-        }
-    }
-}
-
-/// What a front's connections do.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Stage {
-    Serving,
-    /// No new connections; those that are there end after the request under way, at last then.
-    Draining {
-        until: Instant,
-    },
-}
 
 /// A running HTTP front: its listeners and its threads.
 ///

@@ -42,9 +42,10 @@
 //! under way is bounded by the descriptors of the process: where they end, accepting pauses.
 
 mod answer;
+mod answer_body;
 mod answer_head;
 mod beneath;
-mod body;
+mod caller;
 mod chunked;
 mod connection;
 mod content_type;
@@ -52,14 +53,20 @@ mod destination;
 mod dial;
 mod discard;
 mod exchange;
+mod file_body;
 mod files;
 mod forward;
 mod front;
 mod header;
 mod host;
+mod limits;
+mod local_body;
+mod occupancy;
 mod path;
 mod pattern;
+mod phase;
 mod pool;
+mod request_body;
 mod request_id;
 mod routing;
 mod serve;
@@ -68,10 +75,10 @@ mod tables;
 mod tunnel;
 mod upstream;
 
-pub use body::{BoxError, LocalBody};
-pub use connection::ConnectionInfo;
-pub use front::{Front, FrontLimits};
-pub use serve::LocalHandler;
+pub use caller::{ConnectionInfo, LocalHandler};
+pub use front::Front;
+pub use limits::FrontLimits;
+pub use local_body::{BoxError, LocalBody};
 pub use spec::{
     Destination, DestinationKey, FilesSpec, Handler, LoadBalancing, NotFound, Pattern, PatternError, Queue,
     Retry, Route, Routing, Site, SiteHost, Strategy, Upstream, UpstreamAddress, UpstreamSet, WhenEmpty,

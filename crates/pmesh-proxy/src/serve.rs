@@ -3,7 +3,6 @@
 use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
     header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING},
@@ -11,68 +10,27 @@ use http::{
 };
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use pmesh_sessions::{ClientKey, Verdict};
-use tokio::{runtime::Handle, sync::watch};
+use tokio::runtime::Handle;
 
 use crate::{
     answer::{Asked, Reason},
-    body::{AnswerBody, LocalBody, RequestBody},
-    connection::{AtWork, ConnectionInfo, Occupied},
+    answer_body::AnswerBody,
+    caller::{Caller, ConnectionInfo, LocalHandler},
     discard::discard,
     files::{self, Found},
     forward::{self, Outgoing, WantedUpgrade},
-    front::{FrontLimits, Stage},
-    header::{self, About, BodySize, Peer, X_FORWARDED_FOR, X_REQUEST_ID},
+    header::{self, About, BodySize, X_FORWARDED_FOR, X_REQUEST_ID},
     host,
     path::Path,
-    pool::Pool,
-    request_id::RequestIds,
+    phase::AtWork,
+    request_body::RequestBody,
     routing::End,
-    tables::Tables,
 };
 
 /// The host that is handed to the [`LocalHandler`].
 const LOCAL_HOST: &str = "pm3";
 /// The longest target of a request, in bytes; beyond it 414.
 const MAX_TARGET: usize = 16 << 10;
-
-/// Answers the requests for the host `pm3`.
-pub trait LocalHandler: Send + Sync + 'static {
-    /// Answers one request, as it came: who may do what is for the handler to decide.
-    ///
-    /// Runs on the runtime that was given to [`Front::serve`](crate::Front::serve), never on a front
-    /// thread, and runs to its end though the client may go away; a panic is answered 500.
-    fn handle(
-        &self,
-        request: Request<Incoming>,
-        connection: ConnectionInfo,
-    ) -> BoxFuture<'static, Response<LocalBody>>;
-}
-
-/// What a front thread's requests share.
-pub(crate) struct ThreadContext {
-    pub(crate) tables: Tables,
-    pub(crate) limits: Arc<FrontLimits>,
-    pub(crate) local: Option<(Arc<dyn LocalHandler>, Handle)>,
-    pub(crate) pool: Pool,
-    pub(crate) request_ids: RequestIds,
-    pub(crate) stage: watch::Receiver<Stage>,
-}
-
-/// What the requests of a client's connection share.
-pub(crate) struct Caller {
-    pub(crate) thread: Arc<ThreadContext>,
-    pub(crate) connection: ConnectionInfo,
-    peer: Peer,
-    occupied: Occupied,
-}
-
-impl Caller {
-    pub(crate) fn new(thread: Arc<ThreadContext>, connection: ConnectionInfo, occupied: Occupied) -> Self {
-        let ip = connection.peer.ip();
-        let peer = Peer::new(ip, thread.tables.trusted().contains(ip));
-        Self { thread, connection, peer, occupied }
-    }
-}
 
 /// The body of a request, as its way through the front goes.
 enum Body {

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use crate::{
-    connection::Occupied,
+    occupancy::Occupied,
     upstream::{InFlight, OpenConnection},
 };
 

@@ -1,4 +1,4 @@
-//! Bodies: what is left of a request's, and those of answers.
+//! The bodies of answers.
 
 use std::{
     fmt, io,
@@ -7,53 +7,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body_util::combinators::UnsyncBoxBody;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 
-use crate::{connection::AtWork, files::FileBody, pool::Lease};
-
-/// Any error of a body.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// The body of an answer of a [`LocalHandler`](crate::LocalHandler).
-pub type LocalBody = UnsyncBoxBody<Bytes, BoxError>;
-
-/// What is left of a request's body. The client's connection is at work as long as somebody has it.
-#[derive(Debug)]
-pub(crate) struct RequestBody {
-    incoming: Incoming,
-    _at_work: AtWork,
-}
-
-impl RequestBody {
-    /// The body of a request, if it has one.
-    pub(crate) fn new(incoming: Incoming, at_work: AtWork) -> Option<Self> {
-        (!incoming.is_end_stream()).then_some(Self { incoming, _at_work: at_work })
-    }
-
-    pub(crate) fn is_over(&self) -> bool {
-        self.incoming.is_end_stream()
-    }
-
-    /// How many bytes are left, if that was said.
-    pub(crate) fn exact_size(&self) -> Option<u64> {
-        self.incoming.size_hint().exact()
-    }
-
-    /// The next piece; trailer fields are dropped.
-    pub(crate) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Bytes>>> {
-        loop {
-            match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) if !data.is_empty() => return Poll::Ready(Some(Ok(data))),
-                    Ok(_) | Err(_) => {}
-                },
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                None => return Poll::Ready(None),
-            }
-        }
-    }
-}
+use crate::{
+    file_body::FileBody,
+    local_body::{BoxError, LocalBody},
+    pool::Lease,
+};
 
 /// What goes to the client. Nothing is collected: each frame is asked for when there is room for it.
 pub(crate) enum AnswerBody {

@@ -1,0 +1,66 @@
+//! Who asks, and what its requests share: the connection, the front thread.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use futures_util::future::BoxFuture;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::{runtime::Handle, sync::watch};
+
+use crate::{
+    header::Peer,
+    limits::{FrontLimits, Stage},
+    local_body::LocalBody,
+    occupancy::Occupied,
+    pool::Pool,
+    request_id::RequestIds,
+    tables::Tables,
+};
+
+/// Whom a request comes from, and where it came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionInfo {
+    /// The other end.
+    pub peer: SocketAddr,
+    /// Our end.
+    pub local: SocketAddr,
+}
+
+/// Answers the requests for the host `pm3`.
+pub trait LocalHandler: Send + Sync + 'static {
+    /// Answers one request, as it came: who may do what is for the handler to decide.
+    ///
+    /// Runs on the runtime that was given to [`Front::serve`](crate::Front::serve), never on a front
+    /// thread, and runs to its end though the client may go away; a panic is answered 500.
+    fn handle(
+        &self,
+        request: Request<Incoming>,
+        connection: ConnectionInfo,
+    ) -> BoxFuture<'static, Response<LocalBody>>;
+}
+
+/// What a front thread's requests share.
+pub(crate) struct ThreadContext {
+    pub(crate) tables: Tables,
+    pub(crate) limits: Arc<FrontLimits>,
+    pub(crate) local: Option<(Arc<dyn LocalHandler>, Handle)>,
+    pub(crate) pool: Pool,
+    pub(crate) request_ids: RequestIds,
+    pub(crate) stage: watch::Receiver<Stage>,
+}
+
+/// What the requests of a client's connection share.
+pub(crate) struct Caller {
+    pub(crate) thread: Arc<ThreadContext>,
+    pub(crate) connection: ConnectionInfo,
+    pub(crate) peer: Peer,
+    pub(crate) occupied: Occupied,
+}
+
+impl Caller {
+    pub(crate) fn new(thread: Arc<ThreadContext>, connection: ConnectionInfo, occupied: Occupied) -> Self {
+        let ip = connection.peer.ip();
+        let peer = Peer::new(ip, thread.tables.trusted().contains(ip));
+        Self { thread, connection, peer, occupied }
+    }
+}
