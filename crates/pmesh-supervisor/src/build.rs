@@ -358,7 +358,7 @@ impl Attempt<'_> {
         env.insert("PM3_BUILD".into(), product.id.as_str().into());
         env.insert("PM3_OUT".into(), product.folder.clone().into_os_string());
         env.extend(command.env.iter().map(|(name, value)| (name.into(), value.into())));
-        command::launch(command, self.spec, None, env, Stdin::Null)
+        command::launch(command, self.spec, |word| word.into(), env, Stdin::Null)
     }
 }
 

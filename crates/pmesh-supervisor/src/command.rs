@@ -2,23 +2,19 @@
 
 use std::{collections::BTreeMap, ffi::OsString};
 
-use crate::{AppSpec, Build, Command, Launch, Stdin};
+use crate::{AppSpec, Command, Launch, Stdin};
 
-/// The launch of `command` of a service in exactly `env`; words that name `.run/` mean `build`.
+/// The launch of `command` of a service in exactly `env`; `resolve` says what its words mean.
 pub(crate) fn launch(
     command: &Command,
     spec: &AppSpec,
-    build: Option<&Build>,
+    resolve: impl Fn(&str) -> OsString,
     env: BTreeMap<OsString, OsString>,
     stdin: Stdin,
 ) -> Launch {
-    let word = |word: &String| match build {
-        Some(build) => build.resolve(word),
-        None => OsString::from(word),
-    };
     Launch {
-        program: word(&command.program),
-        arguments: command.arguments.iter().map(word).collect(),
+        program: resolve(&command.program),
+        arguments: command.arguments.iter().map(|word| resolve(word)).collect(),
         folder: command
             .folder
             .as_ref()

@@ -4,45 +4,21 @@ mod waiting;
 
 use std::{sync::Arc, time::Instant};
 
-use futures_util::{
-    StreamExt,
-    future::{BoxFuture, OptionFuture},
-    stream::FuturesUnordered,
-};
+use futures_util::{StreamExt, future::OptionFuture};
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{info, trace, warn};
+use tracing::{info, warn};
 
 use crate::{
     Expected, ServiceId, ServiceKind, ServiceName, Wish,
     context::Context,
     ending::OUTPUT_GRACE,
-    generation::{Generation, Happening, now},
+    generation::Generation,
     lifecycle,
     nofile::NofileWarning,
+    pending::{Happening, Pending, answer, now},
     service::{Plan, Prepared, Request, Service, ServiceState, Switched},
     unbuilt::{self, Unbuilt},
 };
-
-/// Something that happened to the process or address that balancers know by the first number.
-pub(crate) type Event = (u64, Happening);
-
-/// What a driver waits for.
-#[derive(Default)]
-pub(crate) struct Pending {
-    events: FuturesUnordered<BoxFuture<'static, Event>>,
-    /// The outputs of its processes, on their way into the log.
-    outputs: FuturesUnordered<BoxFuture<'static, ()>>,
-}
-
-impl Pending {
-    pub(crate) fn push(&mut self, event: BoxFuture<'static, Event>) {
-        self.events.push(event);
-    }
-
-    pub(crate) fn push_output(&mut self, output: BoxFuture<'static, ()>) {
-        self.outputs.push(output);
-    }
-}
 
 /// Requests that may wait for a driver. It takes them without delay, so that a full inbox makes its
 /// callers wait for no more than that.
@@ -591,13 +567,5 @@ impl Driver {
             *published = state;
             is_news
         });
-    }
-}
-
-/// Answers a caller. One that has gone away meanwhile does not want to know: what it asked for goes
-/// on without it.
-pub(crate) fn answer<T>(caller: oneshot::Sender<T>, value: T) {
-    if caller.send(value).is_err() {
-        trace!("nobody waits for this answer any more");
     }
 }

@@ -1,47 +1,25 @@
 //! One run of a service: its instances (or external addresses), from the same plan.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::{
-    AddressView, AppSpec, Build, BuildError, Exit, ExternalAddress, Failure, InstanceView, ListenAddress,
-    Liveness, Monitor, Plan, ServiceLog, ServiceName, ServiceUpstream, StartOrder, Wish,
+    AddressView, AppSpec, ExternalAddress, Failure, InstanceView, ListenAddress, Liveness, Monitor, Plan,
+    ServiceLog, ServiceName, ServiceUpstream, StartOrder, Wish,
     context::Context,
-    driver::Pending,
     lifecycle::{self, Phase},
+    pending::{Happening, Pending, now},
     probe::{ProbeFailure, Target},
     shutdown,
-    slot::Slot,
+    slot::{Run, Slot},
     spec::ServiceKind,
 };
 
 /// Tries of an instance that may end before it was ready, until its run counts as failed. More than
 /// one, because a port can be lost to somebody else between its choice and its use.
 const START_TRIES: u32 = 3;
-
-/// What happens to a process, an address or a run.
-#[derive(Debug)]
-pub(crate) enum Happening {
-    /// The leader has ended.
-    Exited(Exit),
-    /// No process of the tree lives.
-    TreeEnded,
-    /// A probe has a result.
-    Probed(Result<(), ProbeFailure>),
-    /// An instance without probe has lived long enough to count as ready.
-    Lived,
-    /// Nothing is under way to it any more.
-    Drained,
-    /// The commands before the stop of the run have ended.
-    ShutdownCommandsEnded,
-    /// A try to build a run that waits for its build has ended.
-    Built(Result<Option<Build>, BuildError>),
-}
 
 /// An address of somebody else's.
 struct External {
@@ -353,22 +331,6 @@ impl Generation {
     }
 }
 
-/// What a slot needs to know of its run.
-pub(crate) struct Run<'a> {
-    pub(crate) plan: &'a Plan,
-    pub(crate) spec: &'a AppSpec,
-    pub(crate) log: &'a ServiceLog,
-    pub(crate) context: &'a Arc<Context>,
-}
-
 fn count(things: usize) -> u32 {
     u32::try_from(things).unwrap_or(u32::MAX)
 }
-
-/// The present, on tokio's clock, which tests pause.
-pub(crate) fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
-}
-
-/// An instance without a probe is ready when it has lived so long.
-pub(crate) const READY_AFTER: Duration = Duration::from_secs(1);

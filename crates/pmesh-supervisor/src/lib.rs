@@ -66,6 +66,7 @@ mod context;
 mod driver;
 mod ending;
 mod environment;
+mod failure;
 mod generation;
 mod health;
 pub mod lifecycle;
@@ -75,6 +76,7 @@ mod metrics;
 mod name;
 mod nofile;
 mod os;
+mod pending;
 mod ports;
 mod probe;
 mod proc;
@@ -95,6 +97,7 @@ pub use balancer::{Balancer, Expected, ListenAddress, NoBalancer, ServiceUpstrea
 pub use build::{Build, BuildError, BuildId, Builder, Rebuild};
 pub use ending::Wish;
 pub use environment::{ServiceFacts, command_environment, instance_environment};
+pub use failure::Failure;
 pub use health::{HealthReport, Liveness, Status};
 pub use log::{LogFolder, LogLimits, ServiceLog, Tail};
 pub use metrics::{InstanceFigures, ProcessFigures, Sampler};
@@ -104,8 +107,8 @@ pub use ports::{Port, Ports, PortsExhausted};
 pub use probe::{Holder, NetProber, ProbeFailure, Prober, Target};
 pub use process::{Exit, Launch, ProcessTree, Signal, SpawnError, Spawned, Spawner};
 pub use service::{
-    AddressView, Failure, InstanceView, Plan, Preparation, Prepared, RevisionFacts, Service, ServiceState,
-    Switch, Switched,
+    AddressView, InstanceView, Plan, Preparation, Prepared, RevisionFacts, Service, ServiceState, Switch,
+    Switched,
 };
 pub use spec::{
     AppSpec, BuildCache, Check, Command, ExternalAddress, ExternalSpec, Monitor, NamedCheck, Overlap,

@@ -1,18 +1,12 @@
 //! A handle to one supervised service, and what it publishes of itself.
 
-use std::{
-    fmt,
-    net::SocketAddr,
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{ffi::OsString, fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    Build, ExternalAddress, HealthReport, ProcessTree, ServiceFacts, ServiceId, ServiceKind, ServiceName,
-    ServiceSpec,
+    Build, ExternalAddress, Failure, HealthReport, ProcessTree, ServiceFacts, ServiceId, ServiceKind,
+    ServiceName, ServiceSpec,
 };
 
 /// What a run of a service is started from.
@@ -37,6 +31,14 @@ impl Plan {
             branch: self.revision.branch.as_deref(),
             root: &self.revision.root,
             build: self.build.as_ref().map(Build::id),
+        }
+    }
+
+    /// What a word of a command means in this run: as [`Build::resolve`] where it has a build.
+    pub(crate) fn resolve(&self, word: &str) -> OsString {
+        match &self.build {
+            Some(build) => build.resolve(word),
+            None => word.into(),
         }
     }
 
@@ -372,34 +374,6 @@ impl ServiceState {
         }
         let reason = self.failure.as_ref().map(|failure| failure.sentence(now));
         HealthReport::of(self.healthy, self.wanted, reason)
-    }
-}
-
-/// Why something is not healthy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// What happened: an exit, a failed check.
-    pub what: String,
-    /// When the next try is, if one is planned.
-    pub retry_at: Option<Instant>,
-    /// The last lines of the instance's output.
-    pub last_lines: Vec<String>,
-}
-
-impl Failure {
-    /// All of it in words, for the moment `now`.
-    pub fn sentence(&self, now: Instant) -> String {
-        let mut text = self.what.clone();
-        match self.retry_at.map(|at| at.saturating_duration_since(now)) {
-            Some(Duration::ZERO) => text.push_str("; the next try is due now"),
-            Some(wait) => text.push_str(&format!("; the next try is in {:.1} s", wait.as_secs_f64())),
-            None => {}
-        }
-        if !self.last_lines.is_empty() {
-            text.push_str("; its last lines: ");
-            text.push_str(&self.last_lines.join(" | "));
-        }
-        text
     }
 }
 

@@ -36,7 +36,7 @@ pub(crate) fn run(
         .map(|command| {
             let mut env = env.clone();
             env.extend(command.env.iter().map(|(name, value)| (name.into(), value.into())));
-            command::launch(command, spec, plan.build.as_ref(), env, Stdin::Null)
+            command::launch(command, spec, |word| plan.resolve(word), env, Stdin::Null)
         })
         .collect();
     let (name, limit) = (name.clone(), spec.stop_timeout);

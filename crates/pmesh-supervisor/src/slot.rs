@@ -10,20 +10,31 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use crate::{
-    AppSpec, Exit, ExternalAddress, Failure, InstanceView, Liveness, Port, ServiceName, Signal, Tail,
-    backoff,
+    AppSpec, Exit, ExternalAddress, Failure, InstanceView, Liveness, Plan, Port, ServiceLog, ServiceName,
+    Signal, Tail, backoff,
     causes::with_causes,
     command,
-    driver::{Pending, answer},
+    context::Context,
     ending::KillOnDrop,
     environment::instance_environment,
-    generation::{Happening, READY_AFTER, Run, now},
     lifecycle::{Action, Event, Grace, Lifecycle, Phase},
+    pending::{Happening, Pending, answer, now},
     probe::{ProbeFailure, Target},
 };
 
 /// How long the last lines of an ended tree may take to be read, so that they are in the reason.
 const LAST_LINES: Duration = Duration::from_millis(200);
+
+/// An instance without a probe is ready when it has lived so long.
+const READY_AFTER: Duration = Duration::from_secs(1);
+
+/// What a slot needs to know of its run.
+pub(crate) struct Run<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) spec: &'a AppSpec,
+    pub(crate) log: &'a ServiceLog,
+    pub(crate) context: &'a Arc<Context>,
+}
 
 /// An instance through all its restarts in one run.
 pub(crate) struct Slot {
@@ -261,7 +272,7 @@ impl Slot {
             self.number,
             port.as_ref().map(Port::number),
         );
-        let launch = command::launch(command, spec, plan.build.as_ref(), env, spec.stdin);
+        let launch = command::launch(command, spec, |word| plan.resolve(word), env, spec.stdin);
         let spawned = context.spawner.spawn(&launch).map_err(|error| with_causes(&error))?;
         let upstream = context.new_upstream();
         let tree = KillOnDrop(spawned.tree.into());

@@ -9,8 +9,8 @@ use super::{Before, Driver};
 use crate::{
     Build, BuildError, Failure, Plan, Rebuild, Wish, backoff,
     causes::with_causes,
-    generation::{Happening, now},
     link::Link,
+    pending::{Happening, now},
     unbuilt::{Action, Event, Retry, Unbuilt},
 };
 

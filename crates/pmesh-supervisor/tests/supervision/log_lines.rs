@@ -4,7 +4,7 @@ use std::{fmt::Debug, sync::Arc};
 
 use parking_lot::Mutex;
 use tracing::{
-    Event, Level, Metadata, Subscriber,
+    Dispatch, Event, Level, Metadata, Subscriber,
     field::{Field, Visit},
     span,
 };
@@ -52,6 +52,9 @@ impl Visit for Message {
 #[tokio::test(start_paused = true)]
 async fn a_kill_because_grace_is_over_and_one_that_leaves_none_are_told_apart() {
     let messages = Messages::default();
+    // While there is one subscriber only, tracing asks that of the thread which comes first to a line
+    // whether anybody wants it, and other tests' threads have none.
+    let _second = Dispatch::new(Messages::default());
     let _here = tracing::subscriber::set_default(messages.clone());
     for hurried in [false, true] {
         let world = World::new();

@@ -1,0 +1,31 @@
+//! Why something is not healthy, in words for people.
+
+use std::time::{Duration, Instant};
+
+/// Why something is not healthy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What happened: an exit, a failed check.
+    pub what: String,
+    /// When the next try is, if one is planned.
+    pub retry_at: Option<Instant>,
+    /// The last lines of the instance's output.
+    pub last_lines: Vec<String>,
+}
+
+impl Failure {
+    /// All of it in words, for the moment `now`.
+    pub fn sentence(&self, now: Instant) -> String {
+        let mut text = self.what.clone();
+        match self.retry_at.map(|at| at.saturating_duration_since(now)) {
+            Some(Duration::ZERO) => text.push_str("; the next try is due now"),
+            Some(wait) => text.push_str(&format!("; the next try is in {:.1} s", wait.as_secs_f64())),
+            None => {}
+        }
+        if !self.last_lines.is_empty() {
+            text.push_str("; its last lines: ");
+            text.push_str(&self.last_lines.join(" | "));
+        }
+        text
+    }
+}
