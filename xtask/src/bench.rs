@@ -20,13 +20,8 @@ mod upstream;
 
 use anyhow::{Context, Result, bail};
 
+pub(crate) use self::upstream::UPSTREAM;
 use crate::workspace::Workspace;
-
-/// Pairs of runs per benchmark.
-const PAIRS: usize = 5;
-
-/// The word by which this program starts itself as the upstream of `front`.
-pub(crate) const UPSTREAM: &str = "serve-upstream";
 
 /// Runs the benchmark with the server binary it is given and answers with its section of the document.
 type Benchmark = fn(&pmesh::Binary) -> Result<String>;

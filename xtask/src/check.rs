@@ -3,38 +3,19 @@
 //! Each rule answers with findings: the place, what is wrong there and what to do about it.
 
 mod alone;
+mod circles;
 mod documents;
+mod finding;
 mod layers;
+mod module_paths;
 mod rust_text;
 mod sources;
 mod tracked;
 
-use std::fmt;
-
 use anyhow::{Result, bail};
 
+use self::finding::Finding;
 use crate::workspace::{Package, Workspace};
-
-/// A rule that is broken at one place.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Finding {
-    /// `path` or `path:line`, relative to the workspace's root.
-    place: String,
-    problem: String,
-    remedy: String,
-}
-
-impl Finding {
-    fn new(place: impl Into<String>, problem: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { place: place.into(), problem: problem.into(), remedy: remedy.into() }
-    }
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}; {}", self.place, self.problem, self.remedy)
-    }
-}
 
 /// Verifies every rule and prints every finding, one a line, on standard error.
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
@@ -57,6 +38,7 @@ fn quick_findings(workspace: &Workspace, packages: &[Package]) -> Result<Vec<Fin
     let root_manifest = workspace.read("Cargo.toml")?;
     let mut findings = layers::findings(packages, &root_manifest);
     findings.extend(sources::findings(workspace, &files)?);
+    findings.extend(circles::findings(workspace, &files)?);
     findings.extend(tracked::findings(workspace, &files)?);
     findings.extend(documents::findings(workspace, &root_manifest));
     Ok(findings)

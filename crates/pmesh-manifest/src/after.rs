@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use pmesh_supervisor::ServiceName;
 
-use crate::{mistake::quoted, report::Report, service::Surroundings, value::Value};
+use crate::{mistake::quoted, report::Report, surroundings::Surroundings, value::Value};
 
 /// What every service waits for, by its number in the order of the file.
 #[derive(Default)]

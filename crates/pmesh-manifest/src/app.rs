@@ -12,9 +12,9 @@ use crate::{
     mistake::quoted,
     monitor::{Watched, monitor},
     not_served::Feature,
+    place::Place,
     report::Report,
-    service::Surroundings,
-    tree::Place,
+    surroundings::Surroundings,
     value::{Table, Value, Zero},
 };
 

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{Manifest, Mistakes, Source, Unsupported, parse, tree::MAX_BYTES};
+use crate::{Manifest, Mistakes, Source, Unsupported, parse, place::MAX_BYTES};
 
 /// The names a manifest can have.
 pub const FILE_NAMES: [&str; 2] = ["pm3.yml", "pm3.yaml"];

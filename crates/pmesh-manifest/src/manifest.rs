@@ -11,11 +11,13 @@ use crate::{
     Mistake, Mistakes, RepoSpec, Service, Unsupported,
     command::environment,
     not_served::Feature,
+    place::{MAX_BYTES, Place},
     repo::repo,
     report::{Report, lines},
     routes::{check_error_handlers, sites},
-    service::{Names, Services, Surroundings, services},
-    tree::{self, MAX_BYTES, Place},
+    service::{Names, Services, services},
+    surroundings::Surroundings,
+    tree,
     value::{Table, Value},
 };
 

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::tree::{MAX_BYTES, Place};
+use crate::place::{MAX_BYTES, Place};
 
 /// Something in a manifest that cannot be served, and its place.
 ///

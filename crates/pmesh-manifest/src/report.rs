@@ -5,8 +5,8 @@ use std::{collections::HashSet, path::Path};
 use crate::{
     mistake::{Mistake, Mistakes, NearMisses},
     not_served::Feature,
+    place::Place,
     scalar::Expressions,
-    tree::Place,
 };
 
 /// What becomes of parts of the format that this server does not serve yet.

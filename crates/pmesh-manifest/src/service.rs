@@ -1,9 +1,6 @@
 //! The key `services`: a name and a type for everything that runs or is served.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
-};
+use std::collections::BTreeMap;
 
 use pmesh_proxy::{FilesSpec, LoadBalancing};
 use pmesh_supervisor::{ServiceKind, ServiceName, ServiceSpec};
@@ -15,8 +12,9 @@ use crate::{
     external::external,
     files::files,
     mistake::quoted,
+    place::Place,
     report::Report,
-    tree::Place,
+    surroundings::Surroundings,
     value::Value,
 };
 
@@ -38,15 +36,6 @@ pub enum Serves {
     Files(FilesSpec),
     /// Nothing: it runs in the background or is only built. No route leads to it.
     Nothing,
-}
-
-/// What every service is read with.
-pub(crate) struct Surroundings {
-    pub(crate) service_root: PathBuf,
-    /// The environment of the manifest's top level.
-    pub(crate) env: BTreeMap<String, String>,
-    /// All names that are declared, whether or not they are good.
-    pub(crate) names: BTreeSet<String>,
 }
 
 /// What a route may find behind a name.

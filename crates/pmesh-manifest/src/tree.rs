@@ -1,42 +1,24 @@
 //! The YAML document as a tree that keeps what a decoder needs and serde's data model drops: tags,
 //! the raw text of scalars, and the place of everything.
 //!
-//! Bounded: [`MAX_BYTES`] of text, [`MAX_WEIGHT`] with aliases expanded, [`MAX_DEPTH`] levels.
+//! Bounded: [`MAX_BYTES`](crate::place::MAX_BYTES) of text, [`MAX_WEIGHT`] with aliases expanded, [`MAX_DEPTH`] levels.
 
 use std::{
     collections::{HashMap, HashSet},
     rc::Rc,
 };
 
-use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, Tag};
+use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, Tag};
 
-use crate::{mistake::quoted, report::Report};
+use crate::{mistake::quoted, place::Place, report::Report};
 
-/// The largest manifest, in bytes.
-pub(crate) const MAX_BYTES: usize = 1 << 20;
 /// The most values: each counts 1 and 1 more for every 64 bytes of its text, and an alias counts
-/// as much as what it stands for. So a document grows to a few times [`MAX_BYTES`] at most.
+/// as much as what it stands for. So a document grows to a few times [`MAX_BYTES`](crate::place::MAX_BYTES) at most.
 pub(crate) const MAX_WEIGHT: u32 = 100_000;
 /// The longest key, in bytes: that of YAML's simple keys.
 pub(crate) const MAX_KEY: usize = 1024;
 /// The deepest nesting of lists and maps, through aliases too. Decoders and destructors recurse.
 pub(crate) const MAX_DEPTH: usize = 64;
-
-/// A place in the file; both count from 1, the column in characters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Place {
-    pub(crate) line: usize,
-    pub(crate) column: usize,
-}
-
-impl Place {
-    /// Where a mistake about the whole file is shown.
-    pub(crate) const START: Self = Self { line: 1, column: 1 };
-
-    fn of(marker: &Marker) -> Self {
-        Self { line: marker.line(), column: marker.col() + 1 }
-    }
-}
 
 /// A value of the document. A clone shares all that is below it.
 #[derive(Clone, Debug)]

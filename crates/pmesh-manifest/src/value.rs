@@ -7,9 +7,10 @@ use granit_parser::ScalarStyle;
 use crate::{
     mistake::{one_of, quoted},
     not_served::Feature,
+    place::Place,
     report::Report,
     scalar::{self, Span},
-    tree::{Key, Kind, Node, Place, joined, step},
+    tree::{Key, Kind, Node, joined, step},
 };
 
 /// A value of the document with the path that leads to it.

@@ -2,6 +2,9 @@
 
 use std::fmt::Write as _;
 
+/// Pairs of runs per benchmark.
+pub(super) const PAIRS: usize = 5;
+
 /// One quantity, measured once for the server and once for its peer in each pair.
 pub(super) struct Row {
     pub(super) what: &'static str,

@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::PAIRS;
 use super::api_client::Connection;
-use super::figures::{Row, table};
+use super::figures::{PAIRS, Row, table};
 use super::peers::{NGINX, WRK, first_line, install};
 use super::pmesh::Binary;
 use super::processes::{Running, cpu_of_tree, until};

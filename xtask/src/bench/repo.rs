@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::PAIRS;
 use super::api_client::Connection;
-use super::figures::{Row, table};
+use super::figures::{PAIRS, Row, table};
 use super::peers::first_line;
 use super::pmesh::Binary;
 use super::processes::{cpu_of_ended_children, cpu_of_tree};

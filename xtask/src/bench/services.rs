@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::PAIRS;
 use super::api_client::Connection;
-use super::figures::{Row, table};
+use super::figures::{PAIRS, Row, table};
 use super::peers::{SUPERVISORD, first_line, install};
 use super::pmesh::Binary;
 use super::processes::{Running, count, own_ticks, resident_kib, until};

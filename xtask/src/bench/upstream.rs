@@ -13,8 +13,10 @@ use anyhow::{Context, Result};
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
-use super::UPSTREAM;
 use super::processes::Running;
+
+/// The word by which this program starts itself as the upstream of `front`.
+pub(crate) const UPSTREAM: &str = "serve-upstream";
 
 const BODY_BYTES: usize = 1024;
 const LISTENER: u64 = 0;

@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result};
 
-use super::Finding;
+use super::finding::Finding;
 use crate::workspace::{Package, Workspace};
 
 /// The crates that do not check with no feature, or not with all.

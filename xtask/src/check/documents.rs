@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 
-use super::Finding;
+use super::finding::Finding;
 use super::layers::workspace_dependencies;
 use crate::workspace::Workspace;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Finding;
+use super::finding::Finding;
 use crate::workspace::{Dependency, Kind, Package};
 
 /// The members of the workspace, top to bottom. Whoever adds a crate says here what it may know.

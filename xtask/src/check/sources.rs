@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::Finding;
+use super::finding::Finding;
 use super::rust_text::{code_only, lines_with_word};
 use crate::workspace::Workspace;
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::Finding;
+use super::finding::Finding;
 use crate::workspace::Workspace;
 
 /// Where every package of `Cargo.lock` comes from. A mirror would end up in this place.
