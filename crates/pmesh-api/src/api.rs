@@ -23,6 +23,7 @@ use crate::{
     error::{ApiError, Code},
     parameters::{Parameters, asks_for_pretty},
     routes::{self, Kind},
+    sources::Sources,
     token::Token,
 };
 
@@ -53,16 +54,13 @@ impl Default for ApiSettings {
 pub struct Api(Arc<Shared>);
 
 struct Shared {
-    node: Node,
-    version: String,
+    sources: Sources,
     access: AccessRules,
-    /// One listing of client sessions at a time.
-    listing: Arc<Semaphore>,
 }
 
 impl fmt::Debug for Api {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Api").field("version", &self.0.version).finish_non_exhaustive()
+        f.debug_struct("Api").field("version", &self.0.sources.version).finish_non_exhaustive()
     }
 }
 
@@ -83,24 +81,14 @@ impl Api {
     pub fn new(node: Node, settings: ApiSettings) -> Self {
         let ApiSettings { version, host_names, token } = settings;
         let access = AccessRules::new(&host_names, token);
-        Self(Arc::new(Shared { node, version, access, listing: Arc::new(Semaphore::new(1)) }))
+        let listing = Arc::new(Semaphore::new(1));
+        let sources = Sources { node, version: version.into(), listing };
+        Self(Arc::new(Shared { sources, access }))
     }
 
     /// Whether the virtual host `pm3` of the HTTP front is this API: not while a token is asked for.
     pub fn serves_front_host(&self) -> bool {
         self.0.access.serve_front_host()
-    }
-
-    pub(crate) fn node(&self) -> &Node {
-        &self.0.node
-    }
-
-    pub(crate) fn listing(&self) -> &Arc<Semaphore> {
-        &self.0.listing
-    }
-
-    pub(crate) fn version(&self) -> &str {
-        &self.0.version
     }
 
     /// Answers a request that came in at `listener`.
@@ -168,7 +156,7 @@ impl Api {
             style: Style::of(parameters.pretty == Some(true)),
             parameters,
         };
-        (route.run)(self.clone(), call).await
+        (route.run)(self.0.sources.clone(), call).await
     }
 }
 

@@ -13,10 +13,10 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use crate::{
-    Api,
     error::{ApiError, Code},
     near_miss::quoted,
     parameters::{Parameters, Wait},
+    sources::Sources,
     wire,
 };
 
@@ -110,13 +110,13 @@ fn rebuild(call: &Call) -> Rebuild {
 /// Asks the node for a change and answers with its outcome, or with 202 if that takes too long.
 ///
 /// Dropped, it leaves the operation running: it is the node's, not the request's.
-async fn act(api: &Api, call: &Call, request: Request) -> Result<Reply, ApiError> {
-    let id = api.node().submit(request)?;
+async fn act(sources: &Sources, call: &Call, request: Request) -> Result<Reply, ApiError> {
+    let id = sources.node.submit(request)?;
     let wait = call.wait();
     if wait == Wait::NotAtAll {
         return Ok(call.accepted(id));
     }
-    let Some(operation) = ended(api, id, wait).await? else { return Ok(call.accepted(id)) };
+    let Some(operation) = ended(sources, id, wait).await? else { return Ok(call.accepted(id)) };
     let error = match operation.outcome {
         Some(Ok(outcome)) => {
             return Ok(call.reply(&wire::result(&outcome)).with_header(OPERATION_ID, id_header(id)));
@@ -128,8 +128,8 @@ async fn act(api: &Api, call: &Call, request: Request) -> Result<Reply, ApiError
 }
 
 /// The operation when it has ended; none if it has not within `wait`.
-async fn ended(api: &Api, id: OperationId, wait: Wait) -> Result<Option<Operation>, ApiError> {
-    let end = api.node().operation_ended(id);
+async fn ended(sources: &Sources, id: OperationId, wait: Wait) -> Result<Option<Operation>, ApiError> {
+    let end = sources.node.operation_ended(id);
     let operation = match wait {
         Wait::ToTheEnd => end.await,
         Wait::NotAtAll => return Ok(None),

@@ -38,6 +38,7 @@ mod parameters;
 mod percent;
 mod routes;
 pub mod serve;
+mod sources;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod token;

@@ -6,11 +6,11 @@ use futures_util::future::BoxFuture;
 use http::Method;
 
 use crate::{
-    Api,
     calls::{Call, Reply, operation, repo, server, service, session},
     error::{ApiError, Code},
     parameters::Parameter,
     percent,
+    sources::Sources,
 };
 
 /// One route: a path, who may ask for it how, and what it may be told.
@@ -26,7 +26,7 @@ pub struct Route {
 }
 
 /// What answers a call.
-pub(crate) type Run = fn(Api, Call) -> BoxFuture<'static, Result<Reply, ApiError>>;
+pub(crate) type Run = fn(Sources, Call) -> BoxFuture<'static, Result<Reply, ApiError>>;
 
 /// Whether a route changes anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +72,7 @@ macro_rules! routes {
             pattern: $pattern,
             kind: Kind::$kind,
             parameters: &[$(Parameter::$parameter),*],
-            run: |api, call| Box::pin($run(api, call)),
+            run: |sources, call| Box::pin($run(sources, call)),
         }),+]
     };
 }

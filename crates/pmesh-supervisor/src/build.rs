@@ -5,12 +5,13 @@
 //! `.build-<id>.ok`, made last and removed first.
 
 mod content;
+mod error;
 mod folder;
+mod product;
 
 use std::{
     collections::{BTreeMap, HashMap},
     ffi::OsString,
-    fmt, io,
     path::{Path, PathBuf},
     sync::{Arc, Weak},
     time::Duration,
@@ -22,80 +23,14 @@ use tokio::{
     time::Instant,
 };
 
-use crate::{
-    AppSpec, BuildCache, Command, Exit, Failure, Launch, ServiceLog, ServiceName, SpawnError, Spawner, Stdin,
-    Tail, Wish, causes::with_causes, command, ending,
+pub use self::{
+    error::BuildError,
+    product::{Build, BuildId},
 };
-
-/// The name of a build: a hash of everything that it is made from, in 16 hexadecimal digits.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct BuildId(Arc<str>);
-
-impl BuildId {
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for BuildId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
-
-/// A finished build.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Build {
-    id: BuildId,
-    folder: PathBuf,
-}
-
-impl Build {
-    /// What it was made from.
-    pub fn id(&self) -> &BuildId {
-        &self.id
-    }
-
-    /// Where its product is; absolute if the service's folder is.
-    pub fn folder(&self) -> &Path {
-        &self.folder
-    }
-
-    /// A word of a `run` command for an instance of this build: what begins with `.run/` is in this
-    /// build's folder, wherever the link `.run` leads by then.
-    pub fn resolve(&self, word: &str) -> OsString {
-        match word.strip_prefix(".run/") {
-            Some(rest) => self.folder.join(rest).into_os_string(),
-            None => word.into(),
-        }
-    }
-
-    /// Lets the service's link `.run` lead to this build, in one atomic step. Going back is the same
-    /// call for the build before, or [`Build::deactivate`] where there was none. Blocks for a few
-    /// system calls.
-    ///
-    /// # Errors
-    ///
-    /// [`BuildError::Files`].
-    pub fn activate(&self) -> Result<(), BuildError> {
-        folder::link(&self.folder, folder::RUN)
-    }
-
-    /// Removes the link `.run` of a service's folder, if there is one.
-    ///
-    /// # Errors
-    ///
-    /// [`BuildError::Files`].
-    pub fn deactivate(folder: &Path) -> Result<(), BuildError> {
-        folder::unlink(&folder.join(folder::RUN))
-    }
-
-    /// The finished build that `.run` leads to in a service's folder.
-    pub fn active(folder: &Path) -> Option<Self> {
-        folder::active(folder)
-    }
-}
+use crate::{
+    AppSpec, BuildCache, Command, Exit, Launch, ServiceLog, ServiceName, Spawner, Stdin, Tail, Wish, command,
+    ending,
+};
 
 /// Whether a build is made although it is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,75 +39,6 @@ pub enum Rebuild {
     IfChanged,
     /// Yes. The one that is there stays as it is, for those that run from it.
     Always,
-}
-
-/// Why there is no build. What was there before is as it was.
-#[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    /// A command failed.
-    #[error("build step `{step}` ended with {exit}{}", Lines(lines))]
-    Failed {
-        /// The command.
-        step: String,
-        /// How it ended.
-        exit: Exit,
-        /// The end of its output.
-        lines: Vec<String>,
-    },
-    /// A command could not be started.
-    #[error("build step `{step}` cannot be started")]
-    Spawn {
-        /// The command.
-        step: String,
-        /// The system's reason.
-        source: SpawnError,
-    },
-    /// The commands took too long together.
-    #[error(
-        "build step `{step}` was ended: the build took longer than `build_timeout`, {limit:?}{}",
-        Lines(lines)
-    )]
-    Timeout {
-        /// The command that ran then.
-        step: String,
-        /// The limit.
-        limit: Duration,
-        /// The end of its output.
-        lines: Vec<String>,
-    },
-    /// The caller did not want it any more.
-    #[error("the build was cancelled")]
-    Cancelled,
-    /// Something in the service's folder cannot be read or made.
-    #[error("cannot {action} {}", path.display())]
-    Files {
-        /// What was tried, as a verb: `read`, `link`…
-        action: &'static str,
-        /// Where.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
-}
-
-impl BuildError {
-    /// The same for a service's health: in one line, with the last lines apart.
-    pub(crate) fn into_failure(mut self) -> Failure {
-        let last_lines = match &mut self {
-            Self::Failed { lines, .. } | Self::Timeout { lines, .. } => std::mem::take(lines),
-            Self::Spawn { .. } | Self::Cancelled | Self::Files { .. } => Vec::new(),
-        };
-        Failure { what: with_causes(&self), retry_at: None, last_lines }
-    }
-}
-
-/// The last lines of an output, behind a text.
-struct Lines<'a>(&'a [String]);
-
-impl fmt::Display for Lines<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() { Ok(()) } else { write!(f, "; its last lines:\n{}", self.0.join("\n")) }
-    }
 }
 
 /// Makes builds. Clones share the limit and the turns.
@@ -304,13 +170,13 @@ impl Attempt<'_> {
     }
 
     async fn run(&self, product: &Build, wishes: &watch::Receiver<Wish>) -> Result<(), BuildError> {
-        folder::link(&product.folder, folder::BUILD)?;
+        folder::link(product.folder(), folder::BUILD)?;
         let begin = Instant::now();
         let limit = self.spec.build_timeout;
         let deadline = begin.checked_add(limit).unwrap_or(begin + FAR);
         for command in &self.spec.build {
             let step = command.to_string();
-            self.log.note(&format!("build {}: {step}", product.id));
+            self.log.note(&format!("build {}: {step}", product.id()));
             let tail = Tail::new();
             let end = self.step(command, product, &tail, deadline, wishes).await?;
             let lines = tail.lines();
@@ -320,10 +186,10 @@ impl Attempt<'_> {
                 Err(Stopped::Cancelled) => BuildError::Cancelled,
                 Err(Stopped::Timeout) => BuildError::Timeout { step, limit, lines },
             };
-            self.log.note(&format!("build {} failed", product.id));
+            self.log.note(&format!("build {} failed", product.id()));
             return Err(error);
         }
-        self.log.note(&format!("build {} done in {:.1} s", product.id, begin.elapsed().as_secs_f64()));
+        self.log.note(&format!("build {} done in {:.1} s", product.id(), begin.elapsed().as_secs_f64()));
         Ok(())
     }
 
@@ -355,8 +221,8 @@ impl Attempt<'_> {
     fn launch(&self, command: &Command, product: &Build) -> Launch {
         let mut env = self.env.clone();
         env.insert("PM3_BUILDING".into(), "1".into());
-        env.insert("PM3_BUILD".into(), product.id.as_str().into());
-        env.insert("PM3_OUT".into(), product.folder.clone().into_os_string());
+        env.insert("PM3_BUILD".into(), product.id().as_str().into());
+        env.insert("PM3_OUT".into(), product.folder().to_owned().into_os_string());
         env.extend(command.env.iter().map(|(name, value)| (name.into(), value.into())));
         command::launch(command, self.spec, |word| word.into(), env, Stdin::Null)
     }
@@ -364,8 +230,4 @@ impl Attempt<'_> {
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work).await.expect("the work does not panic, and the runtime lives")
-}
-
-fn files(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BuildError {
-    move |source| BuildError::Files { action, path: path.to_owned(), source }
 }

@@ -1,6 +1,7 @@
 //! Logs of services: output into files, byte for byte, with rotation and with bounds.
 
 mod file;
+mod limits;
 mod pump;
 mod tail;
 
@@ -10,39 +11,20 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64},
     },
     time::Instant,
 };
 
 use parking_lot::Mutex;
-use tokio::{io::AsyncRead, runtime::Handle, sync::oneshot};
+use tokio::{runtime::Handle, sync::oneshot};
 
 use self::file::{LogFile, Loss};
-pub use self::tail::Tail;
+pub use self::{limits::LogLimits, tail::Tail};
 
 /// How many jobs may wait for the writer before a note is dropped. Each output has at most one there,
 /// whatever their number.
 const JOBS: usize = 4096;
-
-/// The bounds of one log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LogLimits {
-    /// The size of one file, in bytes. A file ends with a whole line, so one can be longer by a
-    /// line's length.
-    pub bytes: u64,
-    /// How many files there are: `x.log` and the older `x.log.1`, `x.log.2`…; at least 1.
-    pub files: u32,
-    /// The longest line in bytes; a longer one is split, and each piece but the last ends with
-    /// ` [pmesh] line goes on`.
-    pub line: usize,
-}
-
-impl Default for LogLimits {
-    fn default() -> Self {
-        Self { bytes: 16_000_000, files: 5, line: 64 * 1024 }
-    }
-}
 
 /// A folder of logs and the one writer of all of them: a thread of the runtime's blocking pool for as
 /// long as there is something to write. A disk that hangs holds up that one thread.
@@ -153,24 +135,6 @@ impl ServiceLog {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.shared.path
-    }
-
-    /// Writes what `output` gives, until it ends, and keeps the last of it in `tail`.
-    ///
-    /// At most 256 KiB of it are in memory. When the disk does not take them, the output
-    /// is not read on, which stops its writer; after 5 s of that it is read and dropped. On an error
-    /// of the disk, such as "no space left", output is dropped at once and the disk tried again each
-    /// second. A line that is not ended is written after 100 ms without more of it.
-    ///
-    /// What was lost is noted as soon as the disk takes it: with the end of its output, one of a log's
-    /// pumps goes on until then. Dropped early, what it has read is given to the writer.
-    pub fn pump(
-        &self,
-        output: impl AsyncRead + Send + Unpin + 'static,
-        tail: Tail,
-    ) -> impl Future<Output = ()> + Send + 'static {
-        let stream = self.shared.streams.fetch_add(1, Ordering::Relaxed);
-        pump::run(self.clone(), stream, output, tail)
     }
 
     /// Writes a line of the supervisor's own, `[pmesh] <text>`, soon. Never waits.

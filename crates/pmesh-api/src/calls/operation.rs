@@ -4,12 +4,12 @@ use pmesh_node::{Operation, OperationId};
 use tokio::time::timeout;
 
 use super::{Call, Reply, ended, no_operation};
-use crate::{Api, error::ApiError, parameters::Wait, wire};
+use crate::{error::ApiError, parameters::Wait, sources::Sources, wire};
 
 /// The last operations, newest first; with `wait`, when all that are there now have ended.
-pub(crate) async fn list(api: Api, call: Call) -> Result<Reply, ApiError> {
-    let unfinished: Vec<OperationId> = api
-        .node()
+pub(crate) async fn list(sources: Sources, call: Call) -> Result<Reply, ApiError> {
+    let unfinished: Vec<OperationId> = sources
+        .node
         .operations()
         .into_iter()
         .filter(|operation| !operation.state.has_ended())
@@ -17,7 +17,7 @@ pub(crate) async fn list(api: Api, call: Call) -> Result<Reply, ApiError> {
         .collect();
     let all_ended = async {
         for id in unfinished {
-            api.node().operation_ended(id).await;
+            sources.node.operation_ended(id).await;
         }
     };
     match call.parameters.wait {
@@ -25,23 +25,23 @@ pub(crate) async fn list(api: Api, call: Call) -> Result<Reply, ApiError> {
         Some(Wait::ToTheEnd) => all_ended.await,
         Some(Wait::For(limit)) => timeout(limit, all_ended).await.unwrap_or_default(),
     }
-    let operations: Vec<_> = api.node().operations().iter().map(present).collect();
+    let operations: Vec<_> = sources.node.operations().iter().map(present).collect();
     Ok(call.reply(&operations))
 }
 
 /// One operation; with `wait`, when it has ended or the time is up.
-pub(crate) async fn show(api: Api, call: Call) -> Result<Reply, ApiError> {
+pub(crate) async fn show(sources: Sources, call: Call) -> Result<Reply, ApiError> {
     let text = call.open.as_deref().unwrap_or_default();
     let unknown = || no_operation(text);
     let id = text.parse::<OperationId>().map_err(|_| unknown())?;
-    let operation = match api.node().operation(id).ok_or_else(unknown)? {
+    let operation = match sources.node.operation(id).ok_or_else(unknown)? {
         running if !running.state.has_ended() => {
-            ended(&api, id, call.parameters.wait.unwrap_or(Wait::NotAtAll)).await?
+            ended(&sources, id, call.parameters.wait.unwrap_or(Wait::NotAtAll)).await?
         }
         ended => Some(ended),
     };
     // Asked again, because its steps went on while we waited.
-    let operation = operation.or_else(|| api.node().operation(id)).ok_or_else(unknown)?;
+    let operation = operation.or_else(|| sources.node.operation(id)).ok_or_else(unknown)?;
     Ok(call.reply(&present(&operation)))
 }
 

@@ -3,18 +3,18 @@
 use pmesh_node::Request;
 
 use super::{Call, Reply, act, rebuild};
-use crate::{Api, error::ApiError, wire};
+use crate::{error::ApiError, sources::Sources, wire};
 
 /// What is checked out, and what the remote offers.
-pub(crate) async fn show(api: Api, call: Call) -> Result<Reply, ApiError> {
+pub(crate) async fn show(sources: Sources, call: Call) -> Result<Reply, ApiError> {
     if call.parameters.fetch == Some(true) {
-        api.node().fetch().await.map_err(|error| ApiError::from(&error))?;
+        sources.node.fetch().await.map_err(|error| ApiError::from(&error))?;
     }
-    let repository = api.node().repository().await.map_err(|error| ApiError::from(&error))?;
+    let repository = sources.node.repository().await.map_err(|error| ApiError::from(&error))?;
     Ok(call.reply(&wire::Repo::from(repository)))
 }
 
 /// Moves to the newest commit of the remote branch and rolls every service over to it.
-pub(crate) async fn update(api: Api, call: Call) -> Result<Reply, ApiError> {
-    act(&api, &call, Request::Update(rebuild(&call))).await
+pub(crate) async fn update(sources: Sources, call: Call) -> Result<Reply, ApiError> {
+    act(&sources, &call, Request::Update(rebuild(&call))).await
 }

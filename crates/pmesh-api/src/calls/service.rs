@@ -5,77 +5,77 @@ use pmesh_supervisor::ServiceName;
 
 use super::{Call, Reply, act, rebuild};
 use crate::{
-    Api,
     error::{ApiError, Code},
     near_miss::{did_you_mean, quoted},
+    sources::Sources,
     wire::{self, Named},
 };
 
 /// The services that are not stopped, and the ids of their runs.
-pub(crate) async fn list(api: Api, call: Call) -> Result<Reply, ApiError> {
-    let services = api.node().services().into_iter().map(|(name, id)| (name, id.to_string()));
+pub(crate) async fn list(sources: Sources, call: Call) -> Result<Reply, ApiError> {
+    let services = sources.node.services().into_iter().map(|(name, id)| (name, id.to_string()));
     Ok(call.reply(&services.collect::<Named<String>>()))
 }
 
 /// Restarts all services.
-pub(crate) async fn restart_all(api: Api, call: Call) -> Result<Reply, ApiError> {
-    act(&api, &call, Request::Restart(Scope::All, rebuild(&call))).await
+pub(crate) async fn restart_all(sources: Sources, call: Call) -> Result<Reply, ApiError> {
+    act(&sources, &call, Request::Restart(Scope::All, rebuild(&call))).await
 }
 
 /// Restarts one service.
-pub(crate) async fn restart_one(api: Api, call: Call) -> Result<Reply, ApiError> {
-    let name = named(&api, &call)?;
-    act(&api, &call, Request::Restart(Scope::One(name), rebuild(&call))).await
+pub(crate) async fn restart_one(sources: Sources, call: Call) -> Result<Reply, ApiError> {
+    let name = named(&sources, &call)?;
+    act(&sources, &call, Request::Restart(Scope::One(name), rebuild(&call))).await
 }
 
 /// Stops all services.
-pub(crate) async fn stop_all(api: Api, call: Call) -> Result<Reply, ApiError> {
-    act(&api, &call, Request::Stop(Scope::All)).await
+pub(crate) async fn stop_all(sources: Sources, call: Call) -> Result<Reply, ApiError> {
+    act(&sources, &call, Request::Stop(Scope::All)).await
 }
 
 /// Stops one service.
-pub(crate) async fn stop_one(api: Api, call: Call) -> Result<Reply, ApiError> {
-    let name = named(&api, &call)?;
-    act(&api, &call, Request::Stop(Scope::One(name))).await
+pub(crate) async fn stop_one(sources: Sources, call: Call) -> Result<Reply, ApiError> {
+    let name = named(&sources, &call)?;
+    act(&sources, &call, Request::Stop(Scope::One(name))).await
 }
 
 /// The health of every service.
-pub(crate) async fn health_of_all(api: Api, call: Call) -> Result<Reply, ApiError> {
-    let health = api.node().health().into_iter().map(|(name, health)| (name, health.into()));
+pub(crate) async fn health_of_all(sources: Sources, call: Call) -> Result<Reply, ApiError> {
+    let health = sources.node.health().into_iter().map(|(name, health)| (name, health.into()));
     Ok(call.reply(&health.collect::<Named<wire::Health>>()))
 }
 
 /// The health of one service.
-pub(crate) async fn health_of_one(api: Api, call: Call) -> Result<Reply, ApiError> {
-    let name = named(&api, &call)?;
-    let health = api.node().health_of(&name).ok_or_else(|| unknown(&api, name.as_str()))?;
+pub(crate) async fn health_of_one(sources: Sources, call: Call) -> Result<Reply, ApiError> {
+    let name = named(&sources, &call)?;
+    let health = sources.node.health_of(&name).ok_or_else(|| unknown(&sources, name.as_str()))?;
     Ok(call.reply(&wire::Health::from(health)))
 }
 
 /// What is measured of every service.
-pub(crate) async fn metrics_of_all(api: Api, call: Call) -> Result<Reply, ApiError> {
-    let metrics = api.node().metrics().await.into_iter().map(|(name, metrics)| (name, metrics.into()));
+pub(crate) async fn metrics_of_all(sources: Sources, call: Call) -> Result<Reply, ApiError> {
+    let metrics = sources.node.metrics().await.into_iter().map(|(name, metrics)| (name, metrics.into()));
     Ok(call.reply(&metrics.collect::<Named<wire::Metrics>>()))
 }
 
 /// What is measured of one service.
-pub(crate) async fn metrics_of_one(api: Api, call: Call) -> Result<Reply, ApiError> {
-    let name = named(&api, &call)?;
-    let metrics = api.node().metrics_of(&name).await.ok_or_else(|| unknown(&api, name.as_str()))?;
+pub(crate) async fn metrics_of_one(sources: Sources, call: Call) -> Result<Reply, ApiError> {
+    let name = named(&sources, &call)?;
+    let metrics = sources.node.metrics_of(&name).await.ok_or_else(|| unknown(&sources, name.as_str()))?;
     Ok(call.reply(&wire::Metrics::from(metrics)))
 }
 
 /// The service that the path names, if there is one.
-fn named(api: &Api, call: &Call) -> Result<ServiceName, ApiError> {
+fn named(sources: &Sources, call: &Call) -> Result<ServiceName, ApiError> {
     let text = call.open.as_deref().unwrap_or_default();
     match text.parse::<ServiceName>() {
-        Ok(name) if api.node().health_of(&name).is_some() => Ok(name),
-        Ok(_) | Err(_) => Err(unknown(api, text)),
+        Ok(name) if sources.node.health_of(&name).is_some() => Ok(name),
+        Ok(_) | Err(_) => Err(unknown(sources, text)),
     }
 }
 
-fn unknown(api: &Api, text: &str) -> ApiError {
-    let services = api.node().health();
+fn unknown(sources: &Sources, text: &str) -> ApiError {
+    let services = sources.node.health();
     let near = did_you_mean(text, services.iter().map(|(name, _)| name.as_str()));
     ApiError::new(Code::ServiceNotFound, format!("no service {} in the manifest{near}", quoted(text)))
 }

@@ -12,7 +12,10 @@ use std::{
 use blake3::Hasher;
 use ignore::{DirEntry, WalkBuilder};
 
-use super::{BuildError, BuildId, files};
+use super::{
+    error::{BuildError, files},
+    product::BuildId,
+};
 use crate::{AppSpec, Command, ServiceName};
 
 /// Hashes the service's folder (paths, modes, contents, targets of links; git's ignore rules apply,

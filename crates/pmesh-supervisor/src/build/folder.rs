@@ -7,7 +7,10 @@ use std::{
     time::SystemTime,
 };
 
-use super::{Build, BuildError, BuildId, files};
+use super::{
+    error::{BuildError, files},
+    product::{Build, BuildId},
+};
 use crate::ServiceName;
 
 /// The link to the build that runs, in the sense of the service.
@@ -16,6 +19,33 @@ pub(super) const RUN: &str = ".run";
 pub(super) const BUILD: &str = ".build";
 
 const PREFIX: &str = ".build-";
+
+impl Build {
+    /// Lets the service's link `.run` lead to this build, in one atomic step. Going back is the same
+    /// call for the build before, or [`Build::deactivate`] where there was none. Blocks for a few
+    /// system calls.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::Files`].
+    pub fn activate(&self) -> Result<(), BuildError> {
+        link(&self.folder, RUN)
+    }
+
+    /// Removes the link `.run` of a service's folder, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::Files`].
+    pub fn deactivate(folder: &Path) -> Result<(), BuildError> {
+        unlink(&folder.join(RUN))
+    }
+
+    /// The finished build that `.run` leads to in a service's folder.
+    pub fn active(folder: &Path) -> Option<Self> {
+        active(folder)
+    }
+}
 
 /// The build whose product a folder of this name is: `.build-<id>` or `.build-<id>-<n>`.
 fn parse(folder: &Path, name: &str) -> Option<Build> {

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::LogLimits;
+use super::limits::LogLimits;
 
 /// How long a disk that refused is left alone, and how often a file is looked for at its name.
 const SECOND: Duration = Duration::from_secs(1);

@@ -109,7 +109,27 @@ impl Drop for Pump {
     }
 }
 
-pub(super) async fn run(log: ServiceLog, stream: u64, mut output: impl AsyncRead + Send + Unpin, tail: Tail) {
+impl ServiceLog {
+    /// Writes what `output` gives, until it ends, and keeps the last of it in `tail`.
+    ///
+    /// At most 256 KiB of it are in memory. When the disk does not take them, the output
+    /// is not read on, which stops its writer; after 5 s of that it is read and dropped. On an error
+    /// of the disk, such as "no space left", output is dropped at once and the disk tried again each
+    /// second. A line that is not ended is written after 100 ms without more of it.
+    ///
+    /// What was lost is noted as soon as the disk takes it: with the end of its output, one of a log's
+    /// pumps goes on until then. Dropped early, what it has read is given to the writer.
+    pub fn pump(
+        &self,
+        output: impl AsyncRead + Send + Unpin + 'static,
+        tail: Tail,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let stream = self.shared.streams.fetch_add(1, Ordering::Relaxed);
+        run(self.clone(), stream, output, tail)
+    }
+}
+
+async fn run(log: ServiceLog, stream: u64, mut output: impl AsyncRead + Send + Unpin, tail: Tail) {
     let chunker = Chunker::new(log.shared.line);
     let mut pump = Pump { log, stream, chunker, keeps_note: false };
     let mut writing: Option<(BoxFuture<'static, Written>, Instant)> = None;

@@ -1,0 +1,82 @@
+//! Why there is no build.
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use crate::{Exit, Failure, SpawnError, causes::with_causes};
+
+/// Why there is no build. What was there before is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A command failed.
+    #[error("build step `{step}` ended with {exit}{}", Lines(lines))]
+    Failed {
+        /// The command.
+        step: String,
+        /// How it ended.
+        exit: Exit,
+        /// The end of its output.
+        lines: Vec<String>,
+    },
+    /// A command could not be started.
+    #[error("build step `{step}` cannot be started")]
+    Spawn {
+        /// The command.
+        step: String,
+        /// The system's reason.
+        source: SpawnError,
+    },
+    /// The commands took too long together.
+    #[error(
+        "build step `{step}` was ended: the build took longer than `build_timeout`, {limit:?}{}",
+        Lines(lines)
+    )]
+    Timeout {
+        /// The command that ran then.
+        step: String,
+        /// The limit.
+        limit: Duration,
+        /// The end of its output.
+        lines: Vec<String>,
+    },
+    /// The caller did not want it any more.
+    #[error("the build was cancelled")]
+    Cancelled,
+    /// Something in the service's folder cannot be read or made.
+    #[error("cannot {action} {}", path.display())]
+    Files {
+        /// What was tried, as a verb: `read`, `link`…
+        action: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+impl BuildError {
+    /// The same for a service's health: in one line, with the last lines apart.
+    pub(crate) fn into_failure(mut self) -> Failure {
+        let last_lines = match &mut self {
+            Self::Failed { lines, .. } | Self::Timeout { lines, .. } => std::mem::take(lines),
+            Self::Spawn { .. } | Self::Cancelled | Self::Files { .. } => Vec::new(),
+        };
+        Failure { what: with_causes(&self), retry_at: None, last_lines }
+    }
+}
+
+/// The last lines of an output, behind a text.
+struct Lines<'a>(&'a [String]);
+
+impl fmt::Display for Lines<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, "; its last lines:\n{}", self.0.join("\n")) }
+    }
+}
+
+pub(super) fn files(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BuildError {
+    move |source| BuildError::Files { action, path: path.to_owned(), source }
+}

@@ -1,0 +1,53 @@
+//! What a build has made, by the content that it was made from.
+
+use std::{
+    ffi::OsString,
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// The name of a build: a hash of everything that it is made from, in 16 hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BuildId(pub(super) Arc<str>);
+
+impl BuildId {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for BuildId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// A finished build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Build {
+    pub(super) id: BuildId,
+    pub(super) folder: PathBuf,
+}
+
+impl Build {
+    /// What it was made from.
+    pub fn id(&self) -> &BuildId {
+        &self.id
+    }
+
+    /// Where its product is; absolute if the service's folder is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// A word of a `run` command for an instance of this build: what begins with `.run/` is in this
+    /// build's folder, wherever the link `.run` leads by then.
+    pub fn resolve(&self, word: &str) -> OsString {
+        match word.strip_prefix(".run/") {
+            Some(rest) => self.folder.join(rest).into_os_string(),
+            None => word.into(),
+        }
+    }
+}
