@@ -3,11 +3,9 @@
 //! Each rule answers with findings: the place, what is wrong there and what to do about it.
 
 mod alone;
-mod circles;
 mod documents;
 mod finding;
 mod layers;
-mod module_paths;
 mod rust_text;
 mod sources;
 mod tracked;
@@ -38,7 +36,6 @@ fn quick_findings(workspace: &Workspace, packages: &[Package]) -> Result<Vec<Fin
     let root_manifest = workspace.read("Cargo.toml")?;
     let mut findings = layers::findings(packages, &root_manifest);
     findings.extend(sources::findings(workspace, &files)?);
-    findings.extend(circles::findings(workspace, &files)?);
     findings.extend(tracked::findings(workspace, &files)?);
     findings.extend(documents::findings(workspace, &root_manifest));
     Ok(findings)

@@ -18,7 +18,7 @@ use workspace::Workspace;
 const USAGE: &str = "\
 usage: cargo xtask <command>
 
-  check    layers, sources, circles of files, tracked files, documents, and that every crate checks alone
+  check    layers, sources, tracked files, documents, and that every crate checks alone
            (--quick: without what takes minutes on an empty target)
   ci       format, clippy, docs, check, tests: what .ci/run runs
   bench [front|repo|services]...

@@ -15,7 +15,7 @@ use pmesh_api::client::Endpoint;
 use pmesh_sessions::{NetworkError, TrustedProxies};
 use pmesh_supervisor::ServiceName;
 
-use crate::{VERSION, listen_address::ListenAddress};
+use crate::{listen_address::ListenAddress, version::VERSION};
 
 /// Keeps the web apps of a git repository running and serves them over HTTP.
 ///

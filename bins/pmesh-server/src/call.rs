@@ -29,7 +29,7 @@ impl CallError {
             Self::Client(error) if is_no_server(error) => {
                 let remedy = "start one with `pmesh-server run`, or say where it is with --url";
                 complain(&harmless(&format!("{}; {remedy}", in_one_line(self))));
-                ExitCode::from(crate::NO_SERVER)
+                ExitCode::from(crate::exit_code::NO_SERVER)
             }
             Self::Client(_) | Self::Refused(_) => {
                 complain(&harmless(&in_one_line(self)));

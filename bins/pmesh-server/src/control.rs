@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use crate::{
-    NO_SERVER,
     arguments::{ControlCommand, DEFAULT_API, Invalidate, ServerArguments},
     call::{self, CallError},
+    exit_code::NO_SERVER,
     progress::Progress,
     server_search::{Found, Here, Purpose, Search},
     show::{
@@ -47,7 +47,7 @@ async fn answered(command: &ControlCommand) -> ExitCode {
         Ok(token) => token,
         Err(error) => {
             complain(&in_one_line(&error));
-            return ExitCode::from(crate::WRONG_COMMAND_LINE);
+            return ExitCode::from(crate::exit_code::WRONG_COMMAND_LINE);
         }
     };
     let plan = Plan::of(command);

@@ -18,6 +18,7 @@ mod bind;
 mod call;
 mod check;
 mod control;
+mod exit_code;
 mod listen_address;
 mod log;
 mod notify;
@@ -27,20 +28,15 @@ mod run;
 mod server_search;
 mod show;
 mod terminal;
+mod version;
 
 use std::{path::Path, process::ExitCode};
 
 use arguments::Command;
 use clap::error::ErrorKind;
 
-/// What this server is: `v<semver>-<commit>`.
-pub const VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"), "-", env!("PMESH_COMMIT"));
-
-/// The exit code of a command line that is wrong; clap uses it too.
-const WRONG_COMMAND_LINE: u8 = 2;
-
-/// The exit code of a command that reached no server.
-const NO_SERVER: u8 = 3;
+use exit_code::WRONG_COMMAND_LINE;
+pub use version::VERSION;
 
 /// Runs the command line and returns its exit code: 0 done, 1 the action failed, 2 the command line is
 /// wrong, 3 no server reached.

@@ -33,10 +33,10 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    VERSION,
     arguments::RunArguments,
     bind::{self, BindError},
     log, notify, place,
+    version::VERSION,
 };
 
 /// How long answers that are under way at the API may take at the server's end, after everything

@@ -19,11 +19,10 @@ use crate::{
 
 mod mirror;
 
+use mirror::Files;
+
 /// The most calls that are remembered; the oldest go first.
 const CALL_LIMIT: usize = 10_000;
-
-/// The files of a commit and their content.
-type Files = BTreeMap<PathBuf, Vec<u8>>;
 
 /// A repository in memory, with a remote. Clones are the same repository.
 ///

@@ -1,13 +1,16 @@
 //! The work tree of a fake repository on a real disk.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
-use super::Files;
 use crate::VcsError;
+
+/// The files of a commit and their content.
+pub(super) type Files = BTreeMap<PathBuf, Vec<u8>>;
 
 /// The files that are not on the disk as the commit has them.
 pub(super) fn changed(root: &Path, files: &Files) -> Vec<PathBuf> {
