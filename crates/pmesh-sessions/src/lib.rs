@@ -1,8 +1,9 @@
 //! Client sessions: who sends requests, how many, and who is blocked.
 //!
 //! [`Sessions`] counts requests by [`ClientKey`] in a table of fixed size, [`TrustedProxies`] finds the
-//! client behind proxies. What is a request, and what a blocked client is answered, is the caller's
-//! business; time is passed in, and there is neither a thread nor a timer here.
+//! client behind proxies, [`Peers`] asks the kernel who is at the other end of a loopback connection, and
+//! [`says_forwarded`] has the fields by which proxies say that it is somebody else. What is a request, and
+//! what a blocked client is answered, is the caller's business; time is passed in, and there is no thread here.
 //!
 //! ```
 //! use std::time::{Duration, Instant, SystemTime};
@@ -25,9 +26,17 @@
 //! blocked clients. Nothing outlives the process.
 
 mod client_key;
+mod forwarded;
+mod peer;
+mod peer_socket;
+mod socket_diagnostics;
+mod socket_tables;
 mod table;
 mod trusted;
 
 pub use client_key::ClientKey;
+pub use forwarded::says_forwarded;
+pub use peer::{PeerOwner, PeerSource, Peers};
+pub use peer_socket::PeerSocket;
 pub use table::{ClientSession, Query, SessionLimits, Sessions, Snapshot, SortBy, Verdict};
 pub use trusted::{NetworkError, TrustedProxies};
