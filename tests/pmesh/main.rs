@@ -8,3 +8,4 @@ mod harness;
 mod rollouts;
 mod services;
 mod signals;
+mod state;

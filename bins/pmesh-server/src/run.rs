@@ -90,8 +90,10 @@ fn start(arguments: &RunArguments) -> Result<(), StartError> {
         warn!("{warning}");
     }
     let token = arguments.api_token_file.as_deref().map(Token::read).transpose()?;
-    let state_path = arguments.state_dir.clone().unwrap_or_else(|| place::state_folder(&file));
-    let state = StateFolder::open(&state_path)?;
+    let state = match &arguments.state_dir {
+        Some(named) => StateFolder::open(named)?,
+        None => StateFolder::open_default(&place::state_folder(&file))?,
+    };
     raise_descriptor_limit();
 
     let front = bind::all(&arguments.http, "front")?;

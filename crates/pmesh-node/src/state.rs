@@ -1,13 +1,26 @@
 //! The state folder: the server's own, and locked for as long as it runs.
+//!
+//! What is in it is opened relative to the folder's descriptor and never through a link, and its owner
+//! is asked of the open file: somebody who could once write there must not lead the server elsewhere.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    ffi::OsStr,
+    fs::{DirBuilder, File},
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::{ffi::OsStrExt, fs::DirBuilderExt},
+    },
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{FlockOperation, OFlags};
+use rustix::{
+    fs::{
+        AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat, fchmod, fstat, mkdirat, openat, statat,
+    },
+    io::Errno,
+};
+use tracing::warn;
 
 /// The folder for logs, the socket and what is to outlive the server. While the value lives, no
 /// other server can open the same folder.
@@ -38,88 +51,76 @@ pub enum StateError {
         pid: String,
     },
     /// It is a link, or belongs to somebody else.
-    #[error("the state folder {} is {what}; it must be a folder of the server's own user, not reached through a link", path.display())]
+    #[error("the state folder {} is {what}; it must be a folder of the server's own user, not reached through a link: move it away, or name another with --state-dir", path.display())]
     Unsafe {
         /// The folder.
         path: PathBuf,
         /// What it is instead.
-        what: &'static str,
+        what: String,
+    },
+    /// Something in it is not what the server itself would have put there.
+    #[error("{} in the state folder is {what}; whoever made it could have the server write or read elsewhere: look at it, and remove it", path.display())]
+    Planted {
+        /// What was found.
+        path: PathBuf,
+        /// What it is instead.
+        what: String,
+    },
+    /// Root's default folder is below one that is not root's alone.
+    #[error("{}, which the state folder of root would be in, is {what}; let root own it alone, or name another state folder with --state-dir", path.display())]
+    Parent {
+        /// The parent.
+        path: PathBuf,
+        /// What it is instead.
+        what: String,
     },
 }
 
 impl StateFolder {
     /// Opens the folder, and makes it (0700, with its parents) if it is not there. Its parents may be
-    /// reached through links, the folder itself may not, however its path is written.
+    /// reached through links, the folder itself may not, however its path is written. A mode of the
+    /// server's own folders that lets others in is mended, with a warning.
     ///
     /// # Errors
     ///
-    /// [`StateError`]; nothing is changed but for parents that were made.
+    /// [`StateError`]; nothing is changed but for parents that were made and modes that were mended.
     pub fn open(path: &Path) -> Result<Self, StateError> {
         // A slash at the end would follow a link (path_resolution(7)).
         let path = &path.components().collect::<PathBuf>();
         let io_error = |source| StateError::Io { path: path.to_owned(), source };
         if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(io_error)?;
+            DirBuilder::new().recursive(true).mode(0o755).create(parent).map_err(io_error)?;
         }
         match DirBuilder::new().mode(0o700).create(path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(io_error(error)),
             _ => {}
         }
-        let metadata = fs::symlink_metadata(path).map_err(io_error)?;
-        let refuse = |what| Err(StateError::Unsafe { path: path.to_owned(), what });
-        if metadata.is_symlink() {
-            return refuse("a link");
-        }
-        if !metadata.is_dir() {
-            return refuse("no folder");
-        }
-        if metadata.uid() != rustix::process::geteuid().as_raw() {
-            return refuse("another user's");
-        }
-        if metadata.mode() & 0o077 != 0 {
-            let mut permissions = metadata.permissions();
-            std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o700);
-            fs::set_permissions(path, permissions).map_err(io_error)?;
-        }
+        let unsafe_folder = |what| StateError::Unsafe { path: path.to_owned(), what };
+        let (folder, mended) =
+            own_folder(rustix::fs::CWD, path.as_os_str()).map_err(io_error)?.map_err(unsafe_folder)?;
+        say_mended(mended, path);
         // What is derived from it is compared with paths that others found in their own way.
-        let path = &path.canonicalize().map_err(io_error)?;
-        let lock = Self::lock(path)?;
-        let logs = path.join("logs");
-        match DirBuilder::new().mode(0o700).create(&logs) {
-            Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(StateError::Io { path: logs, source });
-            }
-            _ => {}
+        let path = path.canonicalize().map_err(io_error)?;
+        let lock = lock(folder.as_fd(), &path)?;
+        let logs = open_logs(folder.as_fd(), &path)?;
+        for (folder, path) in [(&folder, &path), (&logs, &path.join("logs"))] {
+            find_planted(folder.as_fd(), path)?;
         }
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path, _lock: lock })
     }
 
-    fn lock(folder: &Path) -> Result<File, StateError> {
-        let path = folder.join("lock");
-        let io_error = |source| StateError::Io { path: path.clone(), source };
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(i32::try_from(OFlags::NOFOLLOW.bits()).expect("open's flags are ints"))
-            .open(&path)
-            .map_err(io_error)?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let mut pid = String::new();
-                // The holder writes its pid right behind the lock: an empty file is a moment's.
-                file.read_to_string(&mut pid).map_err(io_error)?;
-                let pid = if pid.trim().is_empty() { "unknown".to_owned() } else { pid.trim().to_owned() };
-                return Err(StateError::Locked { path: folder.to_owned(), pid });
-            }
-            Err(error) => return Err(io_error(error.into())),
+    /// The same for the folder that is used where nobody has named one. Where the server is root its
+    /// parents must be root's alone as well: who owns one of them decides what is at this path, and
+    /// nobody has said that this is meant. The last of them, `pmesh`, is the server's: its mode is mended.
+    ///
+    /// # Errors
+    ///
+    /// See [`open`](Self::open), and [`StateError::Parent`].
+    pub fn open_default(path: &Path) -> Result<Self, StateError> {
+        if rustix::process::geteuid().is_root() {
+            check_parents(path)?;
         }
-        file.set_len(0).map_err(io_error)?;
-        writeln!(file, "{}", std::process::id()).map_err(io_error)?;
-        Ok(file)
+        Self::open(path)
     }
 
     /// The folder, absolute and without links.
@@ -133,14 +134,235 @@ impl StateFolder {
     }
 }
 
+/// Says that others were let in until now.
+fn say_mended(mended: Option<Mode>, path: &Path) {
+    if let Some(mode) = mended {
+        let (path, mode) = (path.display(), mode.bits());
+        warn!(%path, "the folder had mode {mode:04o}, which lets others in; it has 0700 now");
+    }
+}
+
+/// A descriptor of a folder, and the mode that it had before it was mended.
+type OwnFolder = (OwnedFd, Option<Mode>);
+
+/// Opens the folder `name` below `at`, for this user alone; the inner error says what it is instead of
+/// a folder of this user.
+fn own_folder(at: BorrowedFd<'_>, name: &OsStr) -> io::Result<Result<OwnFolder, String>> {
+    // Looked at before it is opened: a descriptor of a path alone waits for nobody and follows nothing.
+    let found = openat(at, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let seen = fstat(&found)?;
+    if let Some(what) = odd(&seen, FileType::Directory) {
+        return Ok(Err(what));
+    }
+    let mode = Mode::from_raw_mode(seen.st_mode);
+    let mended = mode.intersects(Mode::RWXG | Mode::RWXO).then_some(mode);
+    if mended.is_some() || !mode.contains(Mode::RWXU) {
+        // The descriptor of a path has no fchmod; its entry in /proc is the file itself (open(2)).
+        rustix::fs::chmod(proc_path(&found), Mode::RWXU)?;
+    }
+    let folder = openat(&found, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    Ok(Ok((folder, mended)))
+}
+
+fn proc_path(descriptor: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(descriptor))
+}
+
+/// What a file is instead of one of this user's of `kind`.
+fn odd(seen: &Stat, kind: FileType) -> Option<String> {
+    let found = FileType::from_raw_mode(seen.st_mode);
+    if found == FileType::Symlink {
+        Some("a link".to_owned())
+    } else if found != kind {
+        Some(match kind {
+            FileType::Directory => "no folder".to_owned(),
+            _ => "no regular file".to_owned(),
+        })
+    } else if seen.st_uid != rustix::process::geteuid().as_raw() {
+        Some(owned_by(seen))
+    } else {
+        None
+    }
+}
+
+fn owned_by(seen: &Stat) -> String {
+    format!("another user's (user id {})", seen.st_uid)
+}
+
+fn lock(folder: BorrowedFd<'_>, path: &Path) -> Result<File, StateError> {
+    let lock_path = path.join("lock");
+    let io_error = |source| StateError::Io { path: lock_path.clone(), source };
+    let planted = |what: String| StateError::Planted { path: lock_path.clone(), what };
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // Not to wait for the other end of a pipe, and not to get a terminal.
+    let flags = flags | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = match openat(folder, "lock", flags, Mode::RUSR | Mode::WUSR) {
+        Ok(file) => file,
+        // With NOFOLLOW the first is a link (open(2)); the others are a folder, and a socket.
+        Err(Errno::LOOP) => return Err(planted("a link".to_owned())),
+        Err(Errno::ISDIR | Errno::NXIO) => return Err(planted("no regular file".to_owned())),
+        Err(error) => return Err(io_error(error.into())),
+    };
+    let seen = fstat(&file).map_err(|error| io_error(error.into()))?;
+    if let Some(what) = odd(&seen, FileType::RegularFile) {
+        return Err(planted(what));
+    }
+    // It is emptied below: not under another name too.
+    if seen.st_nlink > 1 {
+        return Err(planted("a file that has another name elsewhere (a hard link)".to_owned()));
+    }
+    fchmod(&file, Mode::RUSR | Mode::WUSR).map_err(|error| io_error(error.into()))?;
+    let mut file = File::from(file);
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => {
+            /// More digits than a pid has.
+            const MAX_PID_LEN: u64 = 32;
+            let mut pid = String::new();
+            // The holder writes its pid right behind the lock: an empty file is a moment's.
+            file.take(MAX_PID_LEN).read_to_string(&mut pid).map_err(io_error)?;
+            let pid = if pid.trim().is_empty() { "unknown".to_owned() } else { pid.trim().to_owned() };
+            return Err(StateError::Locked { path: path.to_owned(), pid });
+        }
+        Err(error) => return Err(io_error(error.into())),
+    }
+    file.set_len(0).map_err(io_error)?;
+    writeln!(file, "{}", std::process::id()).map_err(io_error)?;
+    Ok(file)
+}
+
+fn open_logs(folder: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, StateError> {
+    let path = path.join("logs");
+    let io_error = |source| StateError::Io { path: path.clone(), source };
+    match mkdirat(folder, "logs", Mode::RWXU) {
+        Err(error) if error != Errno::EXIST => return Err(io_error(error.into())),
+        _ => {}
+    }
+    let (logs, mended) = own_folder(folder, OsStr::new("logs"))
+        .map_err(io_error)?
+        .map_err(|what| StateError::Planted { path: path.clone(), what })?;
+    say_mended(mended, &path);
+    Ok(logs)
+}
+
+/// Looks for what somebody else has left in a folder, and for links where the server has its files.
+/// What root has put there is no danger: root needs no trick.
+fn find_planted(folder: BorrowedFd<'_>, path: &Path) -> Result<(), StateError> {
+    let io_error = |error: Errno| StateError::Io { path: path.to_owned(), source: error.into() };
+    let own = [0, rustix::process::geteuid().as_raw()];
+    for entry in Dir::read_from(folder).map_err(io_error)? {
+        let entry = entry.map_err(io_error)?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if name == "." || name == ".." {
+            continue;
+        }
+        let seen = match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(seen) => seen,
+            // Removed meanwhile.
+            Err(Errno::NOENT) => continue,
+            Err(error) => return Err(io_error(error)),
+        };
+        let is_link = FileType::from_raw_mode(seen.st_mode) == FileType::Symlink;
+        let what = if is_link && is_servers(name) {
+            "a link".to_owned()
+        } else if !own.contains(&seen.st_uid) {
+            owned_by(&seen)
+        } else {
+            continue;
+        };
+        return Err(StateError::Planted { path: path.join(name), what });
+    }
+    Ok(())
+}
+
+/// Whether the server itself has files of this name: the socket, `x.log` and `x.log.1`.
+fn is_servers(name: &OsStr) -> bool {
+    let name = name.as_bytes();
+    let digits = name.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    let without = if digits > 0 { name[..name.len() - digits].strip_suffix(b".") } else { Some(name) };
+    name == b"api.sock" || without.is_some_and(|name| name.ends_with(b".log"))
+}
+
+/// Checks that only root decides what is at `path`: each parent that is there, as it is written and
+/// with its links resolved.
+fn check_parents(path: &Path) -> Result<(), StateError> {
+    let Some(parent) = path.parent() else { return Ok(()) };
+    let there = parent.ancestors().find(|parent| parent.exists()).unwrap_or(Path::new("/"));
+    let real = there.canonicalize().map_err(|source| StateError::Io { path: there.to_owned(), source })?;
+    for parent in parent.ancestors().chain(real.ancestors()) {
+        let refuse = |what| Err(StateError::Parent { path: parent.to_owned(), what });
+        let seen = match rustix::fs::lstat(parent) {
+            Ok(seen) => seen,
+            // It will be made, as root's.
+            Err(Errno::NOENT) => continue,
+            Err(error) => return Err(StateError::Io { path: parent.to_owned(), source: error.into() }),
+        };
+        if seen.st_uid != 0 {
+            return refuse(owned_by(&seen));
+        }
+        let (kind, mode) = (FileType::from_raw_mode(seen.st_mode), Mode::from_raw_mode(seen.st_mode));
+        // Whoever is root has made the link (its folder is checked as well), but the last of the parents
+        // is the server's own.
+        if kind == FileType::Symlink && Some(parent) == path.parent() {
+            return refuse("a link".to_owned());
+        }
+        // In a folder with the sticky bit each can replace what is his own alone (unlink(2)).
+        let others = Mode::WGRP | Mode::WOTH;
+        if kind == FileType::Directory && mode.intersects(others) && !mode.contains(Mode::SVTX) {
+            if Some(parent) != path.parent() {
+                return refuse(format!("writable for others (mode {:04o})", mode.bits()));
+            }
+            let io_error = |error: Errno| StateError::Io { path: parent.to_owned(), source: error.into() };
+            rustix::fs::chmod(parent, mode - others).map_err(io_error)?;
+            let (path, mode) = (parent.display(), mode.bits());
+            warn!(%path, "the folder had mode {mode:04o}, which lets others write; it does not any more");
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use std::{
         fs,
-        os::unix::fs::{MetadataExt, symlink},
+        os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink},
+        path::{Path, PathBuf},
     };
 
     use super::{StateError, StateFolder};
+
+    /// A user that is not this one.
+    const STRANGER: Option<u32> = Some(54_321);
+
+    /// A state folder as an earlier run has left it.
+    fn used() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().canonicalize().unwrap().join("state");
+        drop(StateFolder::open(&path).unwrap());
+        (folder, path)
+    }
+
+    fn set_mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// Whether files can be given to somebody else here.
+    fn is_root() -> bool {
+        let is_root = rustix::process::geteuid().is_root();
+        if !is_root {
+            eprintln!("skipped: only root can give a file to another user");
+        }
+        is_root
+    }
+
+    /// What was found, if the folder is refused for something in it.
+    fn planted(path: &Path) -> Option<(PathBuf, String)> {
+        match StateFolder::open(path) {
+            Ok(_) => None,
+            Err(StateError::Planted { path, what }) => Some((path, what)),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
 
     #[test]
     fn a_second_server_is_refused_and_told_the_pid_of_the_first() {
@@ -156,11 +378,18 @@ mod tests {
     }
 
     #[test]
-    fn the_folder_is_for_its_owner_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("state");
-        drop(StateFolder::open(&path).unwrap());
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
+    fn the_folder_is_for_its_owner_alone_whatever_it_was_before() {
+        let (_folder, path) = used();
+        for mode in [0o700, 0o777, 0o755, 0o1777, 0o500] {
+            set_mode(&path, mode);
+            set_mode(&path.join("logs"), mode);
+            set_mode(&path.join("lock"), mode);
+            drop(StateFolder::open(&path).unwrap());
+            for (name, wanted) in [("", 0o700), ("logs", 0o700), ("lock", 0o600)] {
+                let found = fs::metadata(path.join(name)).unwrap().mode() & 0o7777;
+                assert_eq!(found, wanted, "{name:?} after {mode:o}");
+            }
+        }
     }
 
     #[test]
@@ -171,7 +400,10 @@ mod tests {
         symlink(&real, &link).unwrap();
         for way in ["link", "link/", "link/.", "./link//"] {
             let opened = StateFolder::open(&folder.path().join(way));
-            assert!(matches!(opened, Err(StateError::Unsafe { what: "a link", .. })), "{way}: {opened:?}");
+            assert!(
+                matches!(&opened, Err(StateError::Unsafe { what, .. }) if what == "a link"),
+                "{way}: {opened:?}"
+            );
         }
     }
 
@@ -186,5 +418,111 @@ mod tests {
             let state = StateFolder::open(&folder.path().join(way)).unwrap();
             assert_eq!((state.path(), state.logs()), (&*expected, expected.join("logs")), "{way}");
         }
+    }
+
+    #[test]
+    fn links_where_the_server_has_its_files_are_refused_by_name() {
+        let (folder, path) = used();
+        let victim = folder.path().join("victim");
+        fs::write(&victim, "kept").unwrap();
+        fs::create_dir(folder.path().join("elsewhere")).unwrap();
+        for (name, target) in [
+            ("lock", "victim"),
+            ("logs", "elsewhere"),
+            ("api.sock", "victim"),
+            ("logs/web.log", "victim"),
+            ("logs/web.log.3", "victim"),
+            ("logs/new.log", "nothing"),
+        ] {
+            let (link, aside) = (path.join(name), folder.path().join("aside"));
+            let was_there = fs::rename(&link, &aside).is_ok();
+            symlink(folder.path().join(target), &link).unwrap();
+            assert_eq!(planted(&path), Some((link.clone(), "a link".to_owned())), "{name}");
+            fs::remove_file(&link).unwrap();
+            if was_there {
+                fs::rename(&aside, &link).unwrap();
+            }
+        }
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "kept");
+        assert!(!folder.path().join("nothing").exists());
+        assert_eq!(planted(&path), None);
+    }
+
+    #[test]
+    fn what_a_stranger_has_left_in_an_open_folder_is_refused_by_name_with_the_remedy() {
+        if !is_root() {
+            return;
+        }
+        let (folder, path) = used();
+        fs::write(path.join("logs/web.log"), "text").unwrap();
+        fs::write(path.join("note"), "text").unwrap();
+        for name in ["logs", "lock", "logs/web.log", "note"] {
+            set_mode(&path, 0o777);
+            chown(path.join(name), STRANGER, None).unwrap();
+            let (found, what) = planted(&path).expect("it is refused");
+            assert_eq!((found, what.as_str()), (path.join(name), "another user's (user id 54321)"));
+            let text = StateFolder::open(&path).unwrap_err().to_string();
+            assert!(text.contains("look at it, and remove it"), "{text}");
+            chown(path.join(name), Some(0), None).unwrap();
+        }
+        // A link of a name that the server does not use is its maker's affair, unless that is a stranger.
+        symlink(folder.path(), path.join("logs/latest")).unwrap();
+        assert_eq!(planted(&path), None);
+        lchown(path.join("logs/latest"), STRANGER, None).unwrap();
+        assert_eq!(planted(&path).map(|(found, _)| found), Some(path.join("logs/latest")));
+        fs::remove_file(path.join("logs/latest")).unwrap();
+        chown(&path, STRANGER, None).unwrap();
+        let text = StateFolder::open(&path).unwrap_err().to_string();
+        assert!(text.contains("is another user's (user id 54321)") && text.contains("--state-dir"), "{text}");
+    }
+
+    #[test]
+    fn a_lock_that_is_another_file_too_or_no_file_is_refused_and_left_alone() {
+        let (folder, path) = used();
+        let (victim, lock) = (folder.path().join("victim"), path.join("lock"));
+        fs::write(&victim, "kept").unwrap();
+        fs::remove_file(&lock).unwrap();
+        fs::hard_link(&victim, &lock).unwrap();
+        assert!(planted(&path).is_some_and(|(found, what)| found == lock && what.contains("hard link")));
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "kept");
+        fs::remove_file(&lock).unwrap();
+        // A pipe would have the server wait for its other end.
+        rustix::fs::mkfifoat(rustix::fs::CWD, &lock, rustix::fs::Mode::RWXU).unwrap();
+        assert_eq!(planted(&path), Some((lock.clone(), "no regular file".to_owned())));
+        fs::remove_file(&lock).unwrap();
+        fs::create_dir(&lock).unwrap();
+        assert_eq!(planted(&path), Some((lock, "no regular file".to_owned())));
+    }
+
+    #[test]
+    fn roots_default_folder_is_below_folders_of_root_alone() {
+        if !is_root() {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        let (home, pmesh) = (root.join("home"), root.join("home/pmesh"));
+        let path = pmesh.join("shop");
+        let refused = |at: &Path| match StateFolder::open_default(&path) {
+            Err(StateError::Parent { path, what }) => path == at && !what.is_empty(),
+            other => panic!("{other:?}"),
+        };
+        drop(StateFolder::open_default(&path).unwrap());
+        for at in [&home, &pmesh] {
+            chown(at, STRANGER, None).unwrap();
+            assert!(refused(at), "{}", at.display());
+            chown(at, Some(0), None).unwrap();
+        }
+        set_mode(&home, 0o777);
+        assert!(refused(&home));
+        set_mode(&home, 0o755);
+        set_mode(&pmesh, 0o777);
+        drop(StateFolder::open_default(&path).unwrap());
+        assert_eq!(fs::metadata(&pmesh).unwrap().mode() & 0o777, 0o755, "the server's own is mended");
+        fs::rename(&pmesh, root.join("real")).unwrap();
+        symlink(root.join("real"), &pmesh).unwrap();
+        assert!(refused(&pmesh));
+        // Whoever names a folder has decided where it is.
+        StateFolder::open(&path).unwrap();
     }
 }

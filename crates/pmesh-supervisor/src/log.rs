@@ -93,6 +93,10 @@ struct Written {
 impl LogFolder {
     /// Makes the folder if there is none (mode 0750: the logs are not for everybody). Blocks for that.
     ///
+    /// A log is written to a regular file of this user alone, never through a link: what else has its
+    /// name is left as it is, and the output is dropped and counted. Links on the way to `folder` are
+    /// followed now and never again.
+    ///
     /// # Errors
     ///
     /// The system's, if the folder cannot be made. That a log cannot be opened or written later is no
@@ -105,8 +109,9 @@ impl LogFolder {
         let mut builder = fs::DirBuilder::new();
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o750);
         builder.recursive(true).create(folder)?;
+        let folder = folder.canonicalize()?;
         let writer = Writer { runtime: Handle::current(), queue: Mutex::default() };
-        Ok(Self { folder: folder.to_owned(), limits, writer: Arc::new(writer), logs: Arc::default() })
+        Ok(Self { folder, limits, writer: Arc::new(writer), logs: Arc::default() })
     }
 
     /// The log `name`, which must be a plain file name. Who asks for a name twice gets the same log.
@@ -115,11 +120,10 @@ impl LogFolder {
         logs.retain(|_, log| log.strong_count() > 0);
         let found = logs.get(name).and_then(Weak::upgrade);
         let shared = found.unwrap_or_else(|| {
-            let path = self.folder.join(name);
             let shared = Arc::new(Shared {
-                path: path.clone(),
+                path: self.folder.join(name),
                 line: self.limits.line.max(1),
-                file: Mutex::new(LogFile::new(path, self.limits)),
+                file: Mutex::new(LogFile::new(self.folder.clone(), name.into(), self.limits)),
                 lost: Mutex::default(),
                 streams: AtomicU64::new(1),
                 note_kept: AtomicBool::new(false),

@@ -1,12 +1,19 @@
 //! One log on the disk: appending, rotation, a file that was moved away, a disk that refuses.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    ffi::OsString,
+    fs::{self, File},
     io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
-    path::PathBuf,
+    os::{fd::OwnedFd, unix::fs::MetadataExt},
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
+
+use rustix::{
+    fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, fchmod, openat, openat2, renameat, unlinkat},
+    io::Errno,
+};
+use tracing::warn;
 
 use super::limits::LogLimits;
 
@@ -42,7 +49,9 @@ impl Loss {
 /// A log's file. Blocks; all calls come from one thread.
 #[derive(Debug)]
 pub(super) struct LogFile {
-    path: PathBuf,
+    /// Absolute and without links.
+    folder: PathBuf,
+    name: OsString,
     limits: LogLimits,
     open: Option<Open>,
     lost: Loss,
@@ -71,8 +80,9 @@ struct Failed {
 }
 
 impl LogFile {
-    pub(super) fn new(path: PathBuf, limits: LogLimits) -> Self {
-        Self { path, limits, open: None, lost: Loss::default(), try_again: None }
+    /// The log `name` in `folder`, which is absolute and without links.
+    pub(super) fn new(folder: PathBuf, name: OsString, limits: LogLimits) -> Self {
+        Self { folder, name, limits, open: None, lost: Loss::default(), try_again: None }
     }
 
     /// Appends bytes of an output, behind a note of what was lost before them. What cannot be
@@ -124,23 +134,29 @@ impl LogFile {
         Ok(())
     }
 
+    /// Goes on in a file that a test has opened, such as a device that refuses.
+    #[cfg(test)]
+    pub(super) fn open_as(&mut self, file: File, now: Instant) {
+        let identity = identity(&file.metadata().expect("a test's file is open"));
+        self.open = Some(Open { file, size: 0, identity, checked: now, unended: None });
+    }
+
     /// Opens the file if it is not, or no longer the one that has its name.
     fn open(&mut self, now: Instant) -> io::Result<()> {
         if let Some(open) = &mut self.open
             && now.duration_since(open.checked) >= SECOND
         {
             open.checked = now;
-            let same = fs::metadata(&self.path).is_ok_and(|found| identity(&found) == open.identity);
+            let found = fs::symlink_metadata(self.folder.join(&self.name));
+            let same = found.is_ok_and(|found| identity(&found) == open.identity);
             if !same {
                 self.open = None;
             }
         }
         if self.open.is_none() {
-            // 0640: an app's output can hold what only its operators may see.
-            let mut options = OpenOptions::new();
-            let mut file = options.read(true).append(true).create(true).mode(0o640).open(&self.path)?;
+            let mut file = self.open_own()?;
             let metadata = file.metadata()?;
-            let size = if metadata.is_file() { metadata.len() } else { 0 };
+            let size = metadata.len();
             let mut unended = None;
             if size > 0 {
                 let mut last = [0];
@@ -151,6 +167,51 @@ impl LogFile {
             self.open = Some(Open { file, size, identity: identity(&metadata), checked: now, unended });
         }
         Ok(())
+    }
+
+    /// Opens or makes the file: a regular one of this user, under this name alone. Nothing else is
+    /// written to, for somebody else may have put it there to have it written.
+    fn open_own(&self) -> io::Result<File> {
+        let folder = open_folder(&self.folder)?;
+        let file = self.open_in(&folder)?;
+        if file.metadata()?.nlink() == 1 {
+            return Ok(file);
+        }
+        // A backup that is made of hard links must not change, and neither must a file elsewhere that
+        // somebody has given this name. Moved on, it goes the way of all older logs.
+        self.move_on(&folder)?;
+        self.open_in(&folder)
+    }
+
+    fn open_in(&self, folder: &OwnedFd) -> io::Result<File> {
+        let odd =
+            |what: String| io::Error::other(format!("{} {what}", self.folder.join(&self.name).display()));
+        let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // Not to wait for the other end of a pipe, and not to get a terminal.
+        let flags = flags | OFlags::NONBLOCK | OFlags::NOCTTY;
+        // 0640: an app's output can hold what only its operators may see.
+        let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP;
+        let file = match openat(folder, &self.name, flags, mode) {
+            Ok(file) => File::from(file),
+            // Of the file itself, with NOFOLLOW (open(2)).
+            Err(Errno::LOOP) => return Err(odd("is a link; remove it".to_owned())),
+            Err(error) => return Err(error.into()),
+        };
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(odd("is no regular file; remove it".to_owned()));
+        }
+        if metadata.uid() != rustix::process::geteuid().as_raw() {
+            return Err(odd(format!("belongs to another user (user id {}); remove it", metadata.uid())));
+        }
+        let mode = Mode::from_raw_mode(metadata.mode());
+        let others = Mode::WGRP | Mode::WOTH;
+        if mode.intersects(others) {
+            fchmod(&file, mode - others)?;
+            let path = self.folder.join(&self.name);
+            warn!(path = %path.display(), "others could write to this log; they cannot any more");
+        }
+        Ok(file)
     }
 
     fn write_note(&mut self) -> io::Result<()> {
@@ -172,32 +233,45 @@ impl LogFile {
         Ok(())
     }
 
-    /// `x.log` becomes `x.log.1`, and so on; the oldest goes.
     fn rotate(&mut self, now: Instant) -> io::Result<()> {
+        self.move_on(&open_folder(&self.folder)?)?;
+        self.open = None;
+        self.open(now)
+    }
+
+    /// `x.log` becomes `x.log.1`, and so on; the oldest goes.
+    fn move_on(&self, folder: &OwnedFd) -> io::Result<()> {
         let old = |number: u32| {
-            let mut path = self.path.clone().into_os_string();
-            path.push(format!(".{number}"));
-            PathBuf::from(path)
+            let mut name = self.name.clone();
+            name.push(format!(".{number}"));
+            name
         };
         let last = self.limits.files.saturating_sub(1);
         if last == 0 {
-            fs::remove_file(&self.path)?;
+            unlinkat(folder, &self.name, AtFlags::empty())?;
         }
+        // Somebody may have moved one away before us; a new one is made all the same.
         for number in (1..last).rev() {
-            match fs::rename(old(number), old(number + 1)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+            unless_gone(renameat(folder, old(number), folder, old(number + 1)))?;
         }
         if last > 0 {
-            match fs::rename(&self.path, old(1)) {
-                // Somebody moved it away before us; a new one is made all the same.
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+            unless_gone(renameat(folder, &self.name, folder, old(1)))?;
         }
-        self.open = None;
-        self.open(now)
+        Ok(())
+    }
+}
+
+fn unless_gone(renamed: Result<(), Errno>) -> Result<(), Errno> {
+    if renamed == Err(Errno::NOENT) { Ok(()) } else { renamed }
+}
+
+/// Opens a folder by a path that had no links when it was found, and must not have any now.
+fn open_folder(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
+        // Forbidden by a filter of system calls that is older than the call (some containers).
+        Err(Errno::NOSYS | Errno::PERM) => Ok(openat(CWD, path, flags, Mode::empty())?),
+        opened => Ok(opened?),
     }
 }
 
@@ -248,7 +322,8 @@ mod tests {
 
     fn log(bytes: u64, files: u32) -> Fixture {
         let folder = tempfile::tempdir().unwrap();
-        let file = LogFile::new(folder.path().join("x.log"), LogLimits { bytes, files, line: 1000 });
+        let limits = LogLimits { bytes, files, line: 1000 };
+        let file = LogFile::new(folder.path().canonicalize().unwrap(), "x.log".into(), limits);
         Fixture { folder, file, now: Instant::now() }
     }
 
@@ -259,6 +334,11 @@ mod tests {
 
         fn read(&self, name: &str) -> String {
             fs::read_to_string(self.folder.path().join(name)).unwrap_or_default()
+        }
+
+        /// The log's path as sentences show it.
+        fn shown(&self) -> String {
+            self.folder.path().canonicalize().unwrap().join("x.log").display().to_string()
         }
 
         fn names(&self) -> Vec<String> {
@@ -346,15 +426,100 @@ mod tests {
 
     #[test]
     fn a_full_disk_loses_exactly_what_is_counted() {
-        // /dev/full refuses every write with ENOSPC (full(4)).
         let mut log = log(1000, 2);
-        let path = log.folder.path().join("x.log");
-        std::os::unix::fs::symlink("/dev/full", &path).unwrap();
+        // /dev/full refuses every write with ENOSPC (full(4)).
+        log.file.open_as(File::options().append(true).open("/dev/full").unwrap(), log.now);
         assert!(log.write(1, "a\nb"));
-        fs::remove_file(&path).unwrap();
         log.now += SECOND;
         assert!(!log.write(1, "c\n"));
         let note = "[pmesh] 3 bytes, 1 lines were dropped: No space left on device (os error 28)\nc\n";
         assert_eq!(log.read("x.log"), note);
+    }
+
+    #[test]
+    fn nothing_is_written_through_a_link_and_the_loss_says_why() {
+        let mut log = log(1000, 2);
+        let (victim, path) = (log.folder.path().join("victim"), log.folder.path().join("x.log"));
+        fs::write(&victim, "kept").unwrap();
+        for target in ["victim", "nothing"] {
+            std::os::unix::fs::symlink(log.folder.path().join(target), &path).unwrap();
+            assert!(log.write(1, "a\n"));
+            fs::remove_file(&path).unwrap();
+            log.now += SECOND;
+        }
+        assert!(!log.write(1, "b\n"));
+        let note =
+            format!("[pmesh] 4 bytes, 2 lines were dropped: {} is a link; remove it\nb\n", log.shown());
+        assert_eq!((log.read("x.log"), log.read("victim").as_str()), (note, "kept"));
+        assert_eq!(log.names(), ["victim", "x.log"]);
+    }
+
+    #[test]
+    fn a_link_that_takes_the_name_of_an_open_log_is_not_followed_either() {
+        let mut log = log(1000, 2);
+        log.write(1, "a\n");
+        let path = log.folder.path().join("x.log");
+        fs::rename(&path, log.folder.path().join("moved")).unwrap();
+        std::os::unix::fs::symlink("moved", &path).unwrap();
+        log.now += SECOND;
+        assert!(log.write(1, "b\n"), "it leads to the same file, but is not it");
+        assert_eq!(log.read("moved"), "a\n");
+    }
+
+    #[test]
+    fn a_folder_that_has_become_a_link_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        let (logs, elsewhere) = (root.join("logs"), root.join("elsewhere"));
+        fs::create_dir(&elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &logs).unwrap();
+        let mut file = LogFile::new(logs, "x.log".into(), LogLimits::default());
+        assert!(file.write(1, b"a\n", Loss::default(), Instant::now()));
+        assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_is_no_regular_file_of_this_user_is_not_written_to() {
+        let mut log = log(1000, 2);
+        let path = log.folder.path().join("x.log");
+        rustix::fs::mkfifoat(CWD, &path, Mode::RWXU).unwrap();
+        assert!(log.write(1, "a\n"), "and nobody waits for its other end");
+        fs::remove_file(&path).unwrap();
+        log.now += SECOND;
+        assert!(!log.write(1, ""));
+        assert!(log.read("x.log").contains("is no regular file; remove it"));
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped in part: only root can give a file to another user");
+            return;
+        }
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "").unwrap();
+        std::os::unix::fs::chown(&path, Some(54_321), None).unwrap();
+        log.now += SECOND;
+        assert!(log.write(1, "b\n"));
+        assert_eq!(log.read("x.log"), "");
+    }
+
+    #[test]
+    fn a_file_that_has_another_name_is_moved_on_and_not_written_to() {
+        for files in [1, 2] {
+            let mut log = log(1000, files);
+            let victim = log.folder.path().join("victim");
+            fs::write(&victim, "kept").unwrap();
+            fs::hard_link(&victim, log.folder.path().join("x.log")).unwrap();
+            assert!(!log.write(1, "a\n"));
+            assert_eq!((log.read("x.log").as_str(), log.read("victim").as_str()), ("a\n", "kept"));
+            assert_eq!(log.read("x.log.1"), if files == 1 { "" } else { "kept" });
+        }
+    }
+
+    #[test]
+    fn a_log_that_others_could_write_to_is_mended() {
+        let mut log = log(1000, 2);
+        let path = log.folder.path().join("x.log");
+        fs::write(&path, "").unwrap();
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+        log.write(1, "a\n");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o644);
     }
 }

@@ -378,6 +378,8 @@ mod tests {
             let mut room = [PollFd::new(&fifo, PollFlags::OUT)];
             rustix::event::poll(&mut room, Some(&Timespec::default())).unwrap() > 0
         };
+        let hanging = fs::File::options().append(true).open(log.path()).unwrap();
+        log.shared.file.lock().open_as(hanging, std::time::Instant::now());
         let (mut app, output) = tokio::io::duplex(1024);
         let pump = tokio::spawn(log.pump(output, Tail::new()));
         let begin = Instant::now();
