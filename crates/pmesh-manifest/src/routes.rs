@@ -154,6 +154,7 @@ impl Router<'_> {
         match Pattern::parse(&key.text) {
             Ok(pattern) => {
                 self.check_hosts(&pattern, key, item, report);
+                check_spelling(&pattern, key, item, report);
                 Some(pattern)
             }
             Err(error) => {
@@ -249,6 +250,19 @@ impl Router<'_> {
                 Some(Handler::Status(StatusCode::FORBIDDEN))
             }
         }
+    }
+}
+
+/// A pattern sees paths in one spelling; one in another would never match anything.
+fn check_spelling(pattern: &Pattern, key: &Key, item: &Value, report: &mut Report<'_>) {
+    for (part, seen) in pattern.unseen_parts() {
+        let near = seen.map(|seen| format!("; did you mean {}?", quoted(&seen))).unwrap_or_default();
+        let message = format!(
+            "pattern {} can never match: patterns see a path with its escapes decoded, repeated slashes merged and \
+             dot segments removed{near}",
+            quoted(part),
+        );
+        report.mistake_at(key.place, &item.path, message);
     }
 }
 

@@ -263,6 +263,37 @@ server:
 }
 
 #[test]
+fn a_pattern_in_a_spelling_that_no_path_is_seen_in_is_a_mistake() {
+    const NEVER: &str = "can never match: patterns see a path with its escapes decoded, repeated slashes merged \
+                         and dot segments removed";
+    assert_mistakes(
+        r"server:
+  example.com:
+    router:
+      - /gr%C3%B6%C3%9Fe/, /ok: status 403
+      - example.com//admin/: status 403
+      - '/a\b': status 403
+      - '/100%': status 403
+      - /100%25/, +.map, ~%2f: status 403
+",
+        &[
+            &format!(
+                "pm3.yml:4:9: server.example.com.router.0: pattern \"/gr%C3%B6%C3%9Fe/\" {NEVER}; did you mean \
+                 \"/gr\u{f6}\u{df}e/\"?"
+            ),
+            &format!(
+                "pm3.yml:5:9: server.example.com.router.1: pattern \"example.com//admin/\" {NEVER}; did you mean \
+                 \"example.com/admin/\"?"
+            ),
+            &format!("pm3.yml:6:9: server.example.com.router.2: pattern \"/a\\\\b\" {NEVER}"),
+            &format!(
+                "pm3.yml:7:9: server.example.com.router.3: pattern \"/100%\" {NEVER}; did you mean \"/100%25\"?"
+            ),
+        ],
+    );
+}
+
+#[test]
 fn the_top_level() {
     assert_mistakes(
         r#"

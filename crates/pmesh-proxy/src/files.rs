@@ -21,7 +21,7 @@ use crate::{
     beneath::{self, Opened},
     content_type,
     file_body::{CHUNK, FileBody, read_at},
-    path::{self, Path},
+    path::Path,
     spec::{FilesSpec, NotFound},
 };
 
@@ -59,15 +59,17 @@ pub(crate) async fn find(
             }
         };
     }
-    let wanted = inside_folder(&path.forwarded);
+    let wanted = inside_folder(path);
     let spec = files.clone();
     let looked = spawn_blocking(move || look(&spec, wanted.as_deref())).await;
     match looked.unwrap_or_else(|error| Err(io::Error::other(error))) {
         Ok(Look::File(file)) => Found::Answer(file.answer(StatusCode::OK, headers, asked)),
         Ok(Look::Folder) => {
-            // Two slashes in front would be another host.
-            let folder = format!("/{}/", path.forwarded.trim_matches('/'));
-            let to = query.map_or_else(|| folder.clone(), |query| format!("{folder}?{query}"));
+            let folder = path.as_target();
+            let to = match query {
+                Some(query) => format!("{folder}/?{query}"),
+                None => folder + "/",
+            };
             Found::Answer(asked.redirect(StatusCode::MOVED_PERMANENTLY, &to))
         }
         Ok(Look::NotFound(file)) => {
@@ -84,22 +86,13 @@ pub(crate) async fn find(
     }
 }
 
-/// The path below the folder that a request's path stands for, percent-decoded; it ends with `/` where
-/// that does. `None` where no file can be: an encoded slash, nothing between two slashes, or a name that
-/// begins with a dot (`.git`, `.env`) but for `.well-known` (RFC 8615).
-fn inside_folder(path: &str) -> Option<Vec<u8>> {
-    let decoded = path::percent_decode(path.strip_prefix('/')?.as_bytes()).ok()?;
-    if path.to_ascii_lowercase().contains("%2f") {
-        return None;
-    }
-    let mut segments = decoded.split(|byte| *byte == b'/').peekable();
-    while let Some(segment) = segments.next() {
-        let is_last = segments.peek().is_none();
-        if (segment.is_empty() && !is_last) || (segment.starts_with(b".") && segment != b".well-known") {
-            return None;
-        }
-    }
-    Some(decoded)
+/// The path below the folder that a request's path stands for, the same that was routed; it ends with `/` where
+/// that does. `None` where no file is answered: a name that begins with a dot (`.git`, `.env`) but for
+/// `.well-known` (RFC 8615).
+fn inside_folder(path: &Path<'_>) -> Option<Vec<u8>> {
+    let wanted = path.bytes().ok()?;
+    let is_hidden = |segment: &[u8]| segment.starts_with(b".") && segment != b".well-known";
+    (!wanted.split(|byte| *byte == b'/').any(is_hidden)).then_some(wanted)
 }
 
 /// What is on the disk.
@@ -287,6 +280,7 @@ mod tests {
             ("a/index.html", "index of a"),
             ("a/b/c.txt", "c"),
             ("a b.txt", "space"),
+            ("100%.txt", "percent"),
             (".env", "SECRET"),
             (".git/config", "SECRET"),
             (".well-known/x", "known"),
@@ -309,7 +303,7 @@ mod tests {
     /// What a request for a path gets from the disk.
     fn content(spec: &FilesSpec, raw: &str) -> Option<String> {
         let path = Path::read(raw).ok()?;
-        match look(spec, inside_folder(&path.forwarded).as_deref()).unwrap() {
+        match look(spec, inside_folder(&path).as_deref()).unwrap() {
             Look::File(file) => Some(String::from_utf8(file.content.unwrap().to_vec()).unwrap()),
             Look::Folder => Some("slash".to_owned()),
             Look::NotFound(_) | Look::Nothing => None,
@@ -335,8 +329,18 @@ mod tests {
             ("/a%20b.txt", Some("space")),
             ("/x/../a/", Some("index of a")),
             ("/.well-known/x", Some("known")),
-            ("/a//b/c.txt", None),
-            ("/a%2fb/c.txt", None),
+            ("/a//b/c.txt", Some("c")),
+            ("/a%2fb/c.txt", Some("c")),
+            ("/a/b%2Fc.txt", Some("c")),
+            ("//a", Some("slash")),
+            ("/a%2f", Some("index of a")),
+            ("/100%25.txt", Some("percent")),
+            ("/100%2525.txt", None),
+            ("/a%252fb/c.txt", None),
+            ("/%2fetc/passwd", None),
+            ("//etc/passwd", None),
+            ("/a%2f.git", None),
+            ("/a/..%2f..%2fsecret", None),
             ("/.env", None),
             ("/%2eenv", None),
             ("/.git/config", None),

@@ -2,6 +2,8 @@
 
 use regex::{Regex, RegexBuilder};
 
+use crate::path::as_seen;
+
 /// Compiled size up to which a regular expression is accepted, in bytes.
 const MAX_REGEX_BYTES: usize = 1 << 20;
 
@@ -22,6 +24,10 @@ const MAX_REGEX_BYTES: usize = 1 << 20;
 ///
 /// What starts with `/` looks at the path alone, on every host of its site. The part up to the first
 /// `/` is compared without regard to case.
+///
+/// The path is seen percent-decoded once, slashes too, with repeated slashes merged and dot segments removed,
+/// so that a rule holds for every spelling. `%`, control characters and what is no UTF-8 are seen encoded, in
+/// upper case (`%25`).
 #[derive(Clone, Debug)]
 pub struct Pattern {
     text: String,
@@ -112,7 +118,7 @@ impl Pattern {
     /// Whether a request is one of this pattern's.
     ///
     /// `host` is in lower case, without port, and the site's first name instead of an alias; `path`
-    /// starts with `/`, has no dot segments and is percent-decoded once.
+    /// starts with `/` and is spelled as patterns see it.
     pub fn matches(&self, host: &str, path: &str) -> bool {
         self.alternatives.iter().any(|alternative| alternative.matches(host, path))
     }
@@ -131,6 +137,43 @@ impl Pattern {
         };
         self.alternatives.iter().filter_map(Alternative::host).filter(move |host| is_foreign(host))
     }
+
+    /// The parts of this pattern that never match, because no path is seen in their spelling: with escapes of
+    /// ordinary characters, repeated slashes or dot segments in them. With each comes the spelling that is
+    /// seen, if there is one. Regular expressions are not looked into.
+    ///
+    /// ```
+    /// use pmesh_proxy::Pattern;
+    /// let pattern = Pattern::parse("/a%20b/, site.com//c, /d, /100%").unwrap();
+    /// let unseen: Vec<_> = pattern.unseen_parts().collect();
+    /// assert_eq!(unseen[0], ("/a%20b/", Some("/a b/".to_owned())));
+    /// assert_eq!(unseen[1], ("site.com//c", Some("site.com/c".to_owned())));
+    /// assert_eq!(unseen[2], ("/100%", Some("/100%25".to_owned())));
+    /// ```
+    pub fn unseen_parts(&self) -> impl Iterator<Item = (&str, Option<String>)> {
+        self.text.split(", ").map(str::trim).filter_map(|part| {
+            let seen = part_as_seen(part).or_else(|| part_as_seen(&part.replace('%', "%25")));
+            (seen.as_deref() != Some(part)).then_some((part, seen))
+        })
+    }
+}
+
+/// A part of a pattern with its path in the spelling that is seen, if there is one.
+fn part_as_seen(part: &str) -> Option<String> {
+    if part.starts_with('~') {
+        return Some(part.to_owned());
+    }
+    // The letter stands for the rest of the path: a segment that is cut in two is no dot segment.
+    if let Some(suffix) = part.strip_prefix('+') {
+        return Some(format!("+{}", as_seen(&format!("/x{suffix}")).ok()?.strip_prefix("/x")?));
+    }
+    let Some(slash) = part.find('/') else { return Some(part.to_owned()) };
+    let (host, path) = part.split_at(slash);
+    let path = match path.strip_suffix('+') {
+        Some(prefix) => format!("{}+", as_seen(&format!("{prefix}x")).ok()?.strip_suffix('x')?),
+        None => as_seen(path).ok()?,
+    };
+    Some(format!("{host}{path}"))
 }
 
 impl Alternative {
@@ -264,6 +307,32 @@ mod tests {
                 matches!(&error, PatternError::Regex { regex, .. } if broken.ends_with(regex.as_str())),
                 "{error}"
             );
+        }
+    }
+
+    #[test]
+    fn spellings_that_no_path_is_seen_in_are_named_with_the_one_that_is() {
+        for (pattern, unseen) in [
+            ("/a/b, site.com/a.b/, /a+, +.map, _, site.com, ~/%2f//, api.+, /gr\u{f6}\u{df}e, /a b", &[][..]),
+            ("/100%25, /%E9, +%0A.txt, /.well-known/, /..., /a/.+, /a/..+, +./a, +../a, +/", &[]),
+            ("/a%20b/", &[("/a%20b/", Some("/a b/"))]),
+            ("site.com//a//, /x", &[("site.com//a//", Some("site.com/a/"))]),
+            ("/a/../b, /a/./b", &[("/a/../b", Some("/b")), ("/a/./b", Some("/a/b"))]),
+            ("/a/.", &[("/a/.", Some("/a/"))]),
+            ("/a%2fb", &[("/a%2fb", Some("/a/b"))]),
+            ("/%e9", &[("/%e9", Some("/%E9"))]),
+            ("/100%", &[("/100%", Some("/100%25"))]),
+            ("//+", &[("//+", Some("/+"))]),
+            ("+%2emap", &[("+%2emap", Some("+.map"))]),
+            ("+//b", &[("+//b", Some("+/b"))]),
+            ("/a\\b", &[("/a\\b", None)]),
+            ("/../a", &[("/../a", None)]),
+            ("/a%00", &[("/a%00", Some("/a%2500"))]),
+        ] {
+            let parsed = Pattern::parse(pattern).unwrap();
+            let expected: Vec<_> =
+                unseen.iter().map(|(part, seen)| (*part, seen.map(str::to_owned))).collect();
+            assert_eq!(parsed.unseen_parts().collect::<Vec<_>>(), expected, "{pattern}");
         }
     }
 

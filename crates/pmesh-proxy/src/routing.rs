@@ -11,7 +11,8 @@ use http::StatusCode;
 use crate::{
     destination::UpstreamsNow,
     host,
-    spec::{DestinationKey, FilesSpec, Handler, Pattern, Route, Site, SiteHost},
+    path::Path,
+    spec::{DestinationKey, FilesSpec, Handler, NotFound, Pattern, Route, Site, SiteHost},
 };
 
 /// All sites; swapped whole.
@@ -122,11 +123,34 @@ fn compiled(routes: Vec<Route>, destinations: &BTreeMap<DestinationKey, Destinat
 impl SiteNow {
     /// The ends of the routes that match, in order; nested lists are walked into.
     pub(crate) fn ends<'a>(&'a self, host: &'a str, path: &'a str) -> impl Iterator<Item = &'a End> {
+        self.ends_where(move |pattern| pattern.matches(host, path))
+    }
+
+    /// Whether all readings of a path that the routes led to these upstreams lead there. The app gets what the
+    /// client wrote: one that leaves dot segments, or takes parameters off, may not be given what the routes
+    /// keep from it.
+    ///
+    /// A pattern with `;` in it is meant for parameters, and sees them in every reading.
+    pub(crate) fn leads_there_alone(&self, host: &str, path: &Path<'_>, to: &Arc<UpstreamsNow>) -> bool {
+        let goes_on = |end: &&End| matches!(end, End::Files(files) if files.not_found == NotFound::NextRoute);
+        path.other_readings().is_ok_and(|others| {
+            others.iter().all(|other| {
+                let mut ends = self.ends_where(|pattern| {
+                    let is_literal = pattern.as_str().contains(';');
+                    pattern.matches(host, if is_literal { &path.seen } else { other })
+                });
+                let first = ends.find(|end| !goes_on(end));
+                matches!(first, Some(End::Upstreams(first)) if Arc::ptr_eq(first, to))
+            })
+        })
+    }
+
+    fn ends_where(&self, mut matches: impl FnMut(&Pattern) -> bool) -> impl Iterator<Item = &End> {
         let mut open = vec![self.routes.iter()];
         std::iter::from_fn(move || {
             while let Some(routes) = open.last_mut() {
                 match routes.next() {
-                    Some(route) if !route.pattern.matches(host, path) => {}
+                    Some(route) if !matches(&route.pattern) => {}
                     Some(RouteNow { handler: HandlerNow::End(end), .. }) => return Some(end),
                     Some(RouteNow { handler: HandlerNow::Mux(inner), .. }) => open.push(inner.iter()),
                     None => drop(open.pop()),
@@ -140,6 +164,10 @@ impl SiteNow {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        destination::SetNow,
+        spec::{LoadBalancing, WhenEmpty},
+    };
 
     fn name(text: &str) -> SiteHost {
         SiteHost::Name(text.to_owned())
@@ -208,6 +236,58 @@ mod tests {
         assert_eq!(met(&routing, "other.net", "/"), Some(vec![201, 202]));
         assert_eq!(met(&routing, "third.net", "/"), Some(vec![202]));
         assert_eq!(met(&routing, "site.com", "/"), Some(vec![]));
+    }
+
+    #[test]
+    fn what_an_app_may_read_as_a_path_that_is_kept_from_it_does_not_get_there() {
+        let web = UpstreamsNow::new(
+            SetNow { lives: Vec::new(), when_empty: WhenEmpty::Wait },
+            LoadBalancing::default(),
+        );
+        let key = DestinationKey::new("web");
+        let to_web = |pattern: &str| Route {
+            pattern: Pattern::parse(pattern).unwrap(),
+            handler: Handler::Destination(key.clone()),
+        };
+        let routes = vec![
+            status("/admin/, /admin", 403),
+            status("/m;v=1/", 404),
+            to_web("/m;v=2/"),
+            status("/m/", 403),
+            to_web("/static/"),
+            to_web("_"),
+        ];
+        let sites = vec![Site { hosts: vec![name("site.com")], routes }];
+        let destinations = BTreeMap::from([(key.clone(), DestinationNow::Upstreams(web.clone()))]);
+        let routing = RoutingNow::new(sites, &destinations);
+        let (site, host) = routing.site("site.com").unwrap();
+        for (raw, expected) in [
+            ("/x", Ok(true)),
+            ("/x//y%2fz", Ok(true)),
+            ("/x/../static/y", Ok(true)),
+            ("/x;v=1/y", Ok(true)),
+            ("/admin/../x", Ok(false)),
+            ("/%61dmin/%2e%2e/x", Ok(false)),
+            ("/admin;v/x", Ok(false)),
+            ("/;v/admin", Ok(false)),
+            ("/admin%3bv", Ok(false)),
+            ("/m;v=2/x", Ok(true)),
+            ("/m;v=3/x", Ok(false)),
+            ("/admin/x", Err(403)),
+            ("//admin/x", Err(403)),
+            ("/admin%2fx", Err(403)),
+            ("/./admin", Err(403)),
+            ("/x/../admin", Err(403)),
+            ("/m;v=1/", Err(404)),
+        ] {
+            let path = Path::read(raw).unwrap();
+            let got = match site.ends(&host, &path.seen).next() {
+                Some(End::Upstreams(upstreams)) => Ok(site.leads_there_alone(&host, &path, upstreams)),
+                Some(End::Status(status)) => Err(status.as_u16()),
+                other => panic!("no other route is in this table: {other:?}"),
+            };
+            assert_eq!(got, expected, "{raw}");
+        }
     }
 
     #[test]

@@ -32,6 +32,9 @@ const LOCAL_HOST: &str = "pm3";
 /// The longest target of a request, in bytes; beyond it 414.
 const MAX_TARGET: usize = 16 << 10;
 
+/// What is said of a path that the routes and a program behind may not agree on.
+const TWO_READINGS: Reason = Reason::Malformed("the path of the request can be read in two ways");
+
 /// The body of a request, as its way through the front goes.
 enum Body {
     Unread(Incoming),
@@ -152,7 +155,7 @@ async fn route(
         return asked.text(StatusCode::NO_CONTENT, "");
     }
     let Ok(path) = Path::read(head.uri.path()) else {
-        return asked.answer(Reason::Malformed("the path of the request can be read in two ways"));
+        return asked.answer(TWO_READINGS);
     };
     let routing = thread.tables.routing();
     let Some((site, seen)) = routing.site(&name) else {
@@ -162,14 +165,17 @@ async fn route(
     drop((routing, name));
 
     let mut refused_method = false;
-    for end in site.ends(&seen, &path.compared) {
+    for end in site.ends(&seen, &path.seen) {
         match end {
             End::Upstreams(upstreams) => {
+                if !site.leads_there_alone(&seen, &path, upstreams) {
+                    return asked.answer(TWO_READINGS);
+                }
                 let sent = body.take().and_then(|incoming| RequestBody::new(incoming, at_work.clone()));
                 // hyper gives it to what may be upgraded at all: HTTP/1.0 may not.
                 let tunnel = head.extensions.remove::<OnUpgrade>();
                 let (text, protocol, size) =
-                    outgoing(head, sent.as_ref(), tunnel.is_some(), &path, caller, client, id);
+                    outgoing(head, sent.as_ref(), tunnel.is_some(), caller, client, id);
                 let upgrade = protocol.zip(tunnel).map(|(protocol, client)| WantedUpgrade {
                     protocol,
                     client,
@@ -203,7 +209,6 @@ fn outgoing(
     request: &Parts,
     sent: Option<&RequestBody>,
     may_upgrade: bool,
-    path: &Path<'_>,
     caller: &Caller,
     client: IpAddr,
     id: &HeaderValue,
@@ -222,21 +227,18 @@ fn outgoing(
         None => headers.get(HOST).map_or(&b""[..], HeaderValue::as_bytes),
     };
     let about = About { peer: &caller.peer, client, request_id: id, upgrade: protocol.as_ref(), body };
-    let target = target(&request.uri, path);
+    let target = target(&request.uri);
     let head = header::toward_upstream(&request.method, &target, host, headers, &about);
     (head, protocol, body)
 }
 
-/// The target as it is sent to a server, in origin form (RFC 9112, section 3.2.1), with the path that was
-/// routed.
-fn target<'a>(uri: &'a Uri, path: &Path<'a>) -> Cow<'a, str> {
-    match (uri.path_and_query(), uri.query()) {
+/// The target as it is sent to a server, in origin form (RFC 9112, section 3.2.1), spelled as the client did.
+fn target(uri: &Uri) -> Cow<'_, str> {
+    match uri.path_and_query() {
+        Some(target) if target.as_str().starts_with('/') => Cow::Borrowed(target.as_str()),
         // Of `http://site.com?b` it is `?b`.
-        (Some(both), _) if uri.path() == path.forwarded && both.as_str().starts_with('/') => {
-            Cow::Borrowed(both.as_str())
-        }
-        (_, Some(query)) => Cow::Owned(format!("{}?{query}", path.forwarded)),
-        (_, None) => path.forwarded.clone(),
+        Some(query) => Cow::Owned(format!("/{}", query.as_str())),
+        None => Cow::Borrowed("/"),
     }
 }
 

@@ -191,17 +191,22 @@ async fn the_target_of_a_request_to_a_proxy_may_have_no_path() {
 }
 
 #[tokio::test]
-async fn the_path_that_was_routed_is_the_path_that_is_passed_on() {
+async fn the_path_is_passed_on_as_the_client_wrote_it() {
     let upstreamer = Upstreamer::new().await;
     let rig = Rig::of(vec![upstreamer.upstream.clone()]);
-    for (sent, passed_on) in [
-        ("/a/./b/../c?x=/../y", "/a/c?x=/../y"),
-        ("/a/%2e%2e/c", "/c"),
-        ("/%61/%2F?", "/%61/%2F?"),
-        ("/?a", "/?a"),
+    for sent in [
+        "/a/./b/../c?x=/../y",
+        "/a/%2e%2e/c",
+        "//a//b/",
+        "/%61/%2F?",
+        "/a%2fb%252f",
+        "/a;v=1/b",
+        "/%ff%0a",
+        "/?a",
+        "/a?b%00\\//..",
     ] {
         let head = seen(&rig, &upstreamer, &format!("GET {sent} HTTP/1.1\r\nHost: site.test\r\n\r\n")).await;
-        assert!(head.starts_with(&format!("GET {passed_on} HTTP/1.1\r\n")), "{head}");
+        assert!(head.starts_with(&format!("GET {sent} HTTP/1.1\r\n")), "{head}");
     }
 }
 

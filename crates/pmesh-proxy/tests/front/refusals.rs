@@ -33,6 +33,48 @@ fn requests_counted(rig: &Rig) -> u64 {
 }
 
 #[tokio::test]
+async fn a_rule_holds_for_every_spelling_of_its_path() {
+    let rig = Rig::new(Routing {
+        sites: vec![site(vec![
+            route("/admin/", Handler::Status(http::StatusCode::FORBIDDEN)),
+            route("_", Handler::Return { status: http::StatusCode::OK, text: "open".to_owned() }),
+        ])],
+        ..Routing::default()
+    });
+    for (target, status) in [
+        ("/admin/x", 403),
+        ("//admin/x", 403),
+        ("/admin//x", 403),
+        ("///admin///", 403),
+        ("/admin%2fx", 403),
+        ("/admin%2F", 403),
+        ("/%2fadmin/x", 403),
+        ("/%61dmin/x", 403),
+        ("/./admin/x", 403),
+        ("/x/../admin/x", 403),
+        ("/x/%2e%2E/admin/x", 403),
+        ("/admin/x/..", 403),
+        ("/admin/.", 403),
+        ("http://site.test//admin/x", 403),
+        ("/admin/#x", 403),
+        ("/admin%5cx", 400),
+        ("/admin%c0%afx", 400),
+        ("/x/..%2fadmin/x", 400),
+        ("/../admin/x", 400),
+        // Other paths, to whoever decodes once.
+        ("/admin", 200),
+        ("/Admin/", 200),
+        ("/admin%252fx", 200),
+        ("/admin;x/", 200),
+        ("/admin%3fx", 200),
+        ("/?/admin/", 200),
+    ] {
+        let answer = rig.ask(&format!("GET {target} HTTP/1.1\r\nHost: site.test\r\n\r\n")).await;
+        assert_eq!(answer.status, status, "{target}");
+    }
+}
+
+#[tokio::test]
 async fn directives_finish_a_request() {
     let rig = nothing();
     let answer = rig.get("/text").await;
@@ -113,6 +155,9 @@ async fn what_breaks_the_protocol_or_can_be_read_in_two_ways_is_400_and_closes_t
         (400, "GET ftp://site.test/ HTTP/1.1\r\nHost: site.test\r\n\r\n".to_owned()),
         (400, "GET http://x@site.test/ HTTP/1.1\r\nHost: site.test\r\n\r\n".to_owned()),
         (400, "GET /%00 HTTP/1.1\r\nHost: site.test\r\n\r\n".to_owned()),
+        (400, "GET /a%5cb HTTP/1.1\r\nHost: site.test\r\n\r\n".to_owned()),
+        (400, "GET /a%c0%afb HTTP/1.1\r\nHost: site.test\r\n\r\n".to_owned()),
+        (400, "GET /a%2 HTTP/1.1\r\nHost: site.test\r\n\r\n".to_owned()),
         (400, "GET /a/..;/b HTTP/1.1\r\nHost: site.test\r\n\r\n".to_owned()),
         (400, "GET /../b HTTP/1.1\r\nHost: site.test\r\n\r\n".to_owned()),
         (400, "GET /\u{e4} HTTP/1.1\r\nHost: site.test\r\n\r\n".to_owned()),
