@@ -246,3 +246,45 @@ pub struct Routing {
     /// What the keys in their routes stand for. A key that is missing here answers 503.
     pub destinations: BTreeMap<DestinationKey, Destination>,
 }
+
+impl Routing {
+    /// Every request, whatever its host and path, goes to one of these addresses.
+    ///
+    /// The addresses are the upstreams of the key `upstreams`, by which
+    /// [`Tables::set_upstreams`](crate::Tables::set_upstreams) changes them later.
+    ///
+    /// ```
+    /// use std::{io::Read, net::{TcpListener, TcpStream}};
+    /// use pmesh_proxy::{Front, FrontLimits, Routing, Tables};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// # let app = TcpListener::bind("127.0.0.1:0")?;
+    /// # let upstream = app.local_addr()?;
+    /// let tables = Tables::default();
+    /// tables.set_routing(Routing::to([upstream]));
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let address = listener.local_addr()?;
+    /// let _front = Front::serve(vec![listener], tables, FrontLimits::default(), None)?;
+    /// # let mut client = TcpStream::connect(address)?;
+    /// # std::io::Write::write_all(&mut client, b"GET /asked HTTP/1.1\r\nHost: x\r\n\r\n")?;
+    /// # let mut asked = [0; 10];
+    /// # app.accept()?.0.read_exact(&mut asked)?;
+    /// # assert_eq!(&asked, b"GET /asked");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn to(addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
+        let key = DestinationKey::new("upstreams");
+        let upstream = |(id, address)| Upstream { id, address: UpstreamAddress::Socket(address) };
+        let set = UpstreamSet {
+            upstreams: (1..).zip(addresses).map(upstream).collect(),
+            when_empty: WhenEmpty::Wait,
+            balancing: LoadBalancing::default(),
+        };
+        let route = Route { pattern: Pattern::any(), handler: Handler::Destination(key.clone()) };
+        Self {
+            sites: vec![Site { hosts: vec![SiteHost::Any], routes: vec![route] }],
+            destinations: BTreeMap::from([(key, Destination::Upstreams(set))]),
+        }
+    }
+}

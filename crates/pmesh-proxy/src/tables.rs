@@ -9,7 +9,7 @@ use std::{
 use arc_swap::{ArcSwap, Guard};
 use futures_util::future::join_all;
 use parking_lot::Mutex;
-use pmesh_sessions::{Sessions, TrustedProxies};
+use pmesh_sessions::{SessionLimits, Sessions, TrustedProxies};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
@@ -58,6 +58,13 @@ pub(crate) struct Withdrawal {
 impl fmt::Debug for Tables {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tables").finish_non_exhaustive()
+    }
+}
+
+impl Default for Tables {
+    /// Tables without a site, with a table of clients and trusted proxies as they are by default.
+    fn default() -> Self {
+        Self::new(Arc::new(Sessions::new(&SessionLimits::default())), TrustedProxies::default())
     }
 }
 

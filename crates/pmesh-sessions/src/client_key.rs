@@ -24,7 +24,7 @@ const V6_LOOPBACK: u64 = 1;
 /// assert_eq!(of("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::/64");
 /// assert_eq!(of("::1"), "::1");
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClientKey(u64);
 
 impl ClientKey {
@@ -44,6 +44,12 @@ impl From<IpAddr> for ClientKey {
             IpAddr::V6(Ipv6Addr::LOCALHOST) => Self(V6_LOOPBACK),
             IpAddr::V6(v6) => Self(u64::try_from(v6.to_bits() >> 64).expect("64 of 128 bits are left")),
         }
+    }
+}
+
+impl fmt::Debug for ClientKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -68,6 +74,13 @@ mod tests {
 
     fn key(text: &str) -> ClientKey {
         ClientKey::from(text.parse::<IpAddr>().unwrap())
+    }
+
+    #[test]
+    fn a_key_prints_as_its_address_also_for_debugging() {
+        for text in ["203.0.113.9", "::1"] {
+            assert_eq!(format!("{:?}", Some(key(text))), format!("Some({text})"));
+        }
     }
 
     #[test]
