@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use hyper::body::Incoming;
+use pmesh_sessions::{PeerOwner, Peers};
 use tokio::{runtime::Handle, sync::watch};
 
 use crate::{
@@ -24,6 +25,8 @@ pub struct ConnectionInfo {
     pub peer: SocketAddr,
     /// Our end.
     pub local: SocketAddr,
+    /// Whose process the other end is; asked where both addresses are loopback ones.
+    pub owner: PeerOwner,
 }
 
 /// Answers the requests for the host `pm3`.
@@ -46,6 +49,7 @@ pub(crate) struct ThreadContext {
     pub(crate) local: Option<(Arc<dyn LocalHandler>, Handle)>,
     pub(crate) pool: Pool,
     pub(crate) request_ids: RequestIds,
+    pub(crate) peers: Peers,
     pub(crate) stage: watch::Receiver<Stage>,
 }
 
@@ -60,7 +64,8 @@ pub(crate) struct Caller {
 impl Caller {
     pub(crate) fn new(thread: Arc<ThreadContext>, connection: ConnectionInfo, occupied: Occupied) -> Self {
         let ip = connection.peer.ip();
-        let peer = Peer::new(ip, thread.tables.trusted().contains(ip));
+        let is_internal = connection.owner.is_of(rustix::process::geteuid().as_raw());
+        let peer = Peer::new(ip, thread.tables.trusted().contains(ip), is_internal);
         Self { thread, connection, peer, occupied }
     }
 }

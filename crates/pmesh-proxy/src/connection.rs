@@ -18,7 +18,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use pmesh_sessions::ClientKey;
+use pmesh_sessions::{ClientKey, PeerOwner};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -52,7 +52,13 @@ pub(crate) async fn serve(
         return;
     }
     let Ok(local) = stream.local_addr() else { return };
-    let caller = Arc::new(Caller::new(thread.clone(), ConnectionInfo { peer, local }, occupied));
+    // Before a byte is read: whoever has closed its end is nobody.
+    let owner = if local.ip().to_canonical().is_loopback() {
+        thread.peers.owner(peer, local).await
+    } else {
+        PeerOwner::NotAsked
+    };
+    let caller = Arc::new(Caller::new(thread.clone(), ConnectionInfo { peer, local, owner }, occupied));
     let limits = thread.limits.clone();
     let phase = Arc::new(PhaseCell::new(&limits));
     let io = TokioIo::new(ClientIo { stream, phase: phase.clone() });

@@ -12,6 +12,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use pmesh_sessions::Peers;
 use rustix::net::sockopt;
 use tokio::{
     net::TcpStream,
@@ -78,6 +79,7 @@ impl Front {
             notice_vanished_clients(listener)?;
         }
         let limits = Arc::new(limits);
+        let peers = Peers::open();
         let (stage, stage_now) = watch::channel(Stage::Serving);
         let mut inboxes = Vec::new();
         let mut lanes = Vec::new();
@@ -99,6 +101,7 @@ impl Front {
                 local: local.clone(),
                 pool: Pool::new(limits.pool_connections, limits.pool_idle),
                 request_ids: RequestIds::default(),
+                peers: peers.clone(),
                 stage: stage_now.clone(),
             };
             let (ending, ended) = oneshot::channel();

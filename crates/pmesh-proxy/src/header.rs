@@ -7,6 +7,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method,
     header::{self, CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, TRANSFER_ENCODING, UPGRADE},
 };
+use pmesh_sessions::says_forwarded;
 
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -29,12 +30,14 @@ pub(crate) struct Peer {
     ip_text: String,
     /// Whether it is a proxy whose word counts.
     pub(crate) is_trusted: bool,
+    /// Whether it is a process of our own user or of root, on this machine.
+    pub(crate) is_internal: bool,
 }
 
 impl Peer {
-    pub(crate) fn new(ip: IpAddr, is_trusted: bool) -> Self {
+    pub(crate) fn new(ip: IpAddr, is_trusted: bool, is_internal: bool) -> Self {
         let ip = ip.to_canonical();
-        Self { ip, ip_text: ip.to_string(), is_trusted }
+        Self { ip, ip_text: ip.to_string(), is_trusted, is_internal }
     }
 }
 
@@ -57,14 +60,6 @@ pub(crate) enum BodySize {
     Length(u64),
     /// It comes in chunks.
     Unknown,
-}
-
-/// Whether a field says that somebody passed the request on.
-fn says_forwarded(name: &HeaderName) -> bool {
-    *name == FORWARDED
-        || *name == header::VIA
-        || name.as_str().starts_with("x-forwarded-")
-        || [X_REAL_IP, CF_CONNECTING_IP].contains(name)
 }
 
 /// The client's own request id, if it is 1 to 128 visible characters.
@@ -110,7 +105,7 @@ pub(crate) fn toward_upstream(
     // What a trusted proxy says about itself and its client.
     let (mut chain, mut names_proto, mut names_host) = (Vec::new(), false, false);
     for (name, value) in headers {
-        is_forwarded |= says_forwarded(name);
+        is_forwarded |= says_forwarded(name.as_str());
         // hyper answers 100 by itself when the upstream begins to take the body.
         let is_ours_to_say = [HOST, CONTENT_LENGTH, CONNECTION, header::EXPECT].contains(name);
         if is_ours_to_say || is_hop_by_hop(name) || named.contains(name) || is_forged(name, peer.is_trusted) {
@@ -139,7 +134,7 @@ pub(crate) fn toward_upstream(
     } else {
         push(&mut head, "p-ip", about.client.to_string().as_bytes());
     }
-    if peer.ip.is_loopback() && !is_forwarded {
+    if peer.is_internal && !is_forwarded {
         push(&mut head, "p-internal", b"1");
     }
     match about.body {

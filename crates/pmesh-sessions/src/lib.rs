@@ -1,8 +1,8 @@
 //! Client sessions: who sends requests, how many, and who is blocked.
 //!
 //! [`Sessions`] counts requests by [`ClientKey`] in a table of fixed size, [`TrustedProxies`] finds the
-//! client behind proxies, [`Peers`] asks the kernel who is at the other end of a loopback connection, and
-//! [`says_forwarded`] has the fields by which proxies say that it is somebody else. What is a request, and
+//! client behind proxies, [`Peers`] asks the kernel who is at the other end of a loopback connection, [`Descent`] whether this
+//! process started it, and [`says_forwarded`] has the fields by which proxies say that it is somebody else. What is a request, and
 //! what a blocked client is answered, is the caller's business; time is passed in, and there is no thread here.
 //!
 //! ```
@@ -26,6 +26,7 @@
 //! blocked clients. Nothing outlives the process.
 
 mod client_key;
+mod descent;
 mod forwarded;
 mod peer;
 mod peer_socket;
@@ -35,6 +36,7 @@ mod table;
 mod trusted;
 
 pub use client_key::ClientKey;
+pub use descent::{Descent, UnixPeer, descent_of_socket};
 pub use forwarded::says_forwarded;
 pub use peer::{PeerOwner, PeerSource, Peers};
 pub use peer_socket::PeerSocket;

@@ -102,6 +102,20 @@ async fn what_a_stranger_sends_under_the_names_of_the_front_never_reaches_an_app
 }
 
 #[tokio::test]
+async fn a_request_that_any_field_calls_forwarded_is_not_internal() {
+    let upstreamer = Upstreamer::new().await;
+    let rig = Rig::trusting_nobody(vec![upstreamer.upstream.clone()]);
+    for name in
+        ["Via", "X-Client-IP", "True_Client_IP", "CF-Ray", "Fly-Region", "X_Original_Host", "X-Envoy-Id"]
+    {
+        let request = format!("GET / HTTP/1.1\r\nHost: site.test\r\n{name}: 1\r\n\r\n");
+        assert_eq!(field(&seen(&rig, &upstreamer, &request).await, "p-internal"), None, "{name}");
+    }
+    let head = seen(&rig, &upstreamer, "GET / HTTP/1.1\r\nHost: site.test\r\nX-Own: 1\r\n\r\n").await;
+    assert_eq!(field(&head, "p-internal"), Some("1"));
+}
+
+#[tokio::test]
 async fn the_word_of_a_trusted_proxy_about_its_client_is_passed_on() {
     let upstreamer = Upstreamer::new().await;
     let rig = Rig::of(vec![upstreamer.upstream.clone()]);
