@@ -2,36 +2,30 @@
 
 use std::{
     convert::Infallible,
-    future::poll_fn,
-    io,
+    future::{Future as _, poll_fn},
     net::SocketAddr,
-    pin::{Pin, pin},
+    pin::pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::Poll,
 };
 
-use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::Request;
-use hyper::{
-    body::{Body, Frame, Incoming, SizeHint},
-    server::conn::http1,
-    service::service_fn,
-};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use pmesh_sessions::{ClientKey, PeerOwner};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     time::{Instant, sleep_until},
 };
 
 use crate::{
-    answer_body::AnswerBody,
+    at_work::{AtWork, PhaseCell},
     caller::{Caller, ConnectionInfo, ThreadContext},
+    client_body::ClientBody,
+    client_io::ClientIo,
     limits::Stage,
-    local_body::BoxError,
     occupancy::Occupied,
-    phase::{AtWork, PhaseCell},
     serve,
 };
 
@@ -60,20 +54,26 @@ pub(crate) async fn serve(
     };
     let caller = Arc::new(Caller::new(thread.clone(), ConnectionInfo { peer, local, owner }, occupied));
     let limits = thread.limits.clone();
-    let phase = Arc::new(PhaseCell::new(&limits));
-    let io = TokioIo::new(ClientIo { stream, phase: phase.clone() });
+    let phases = PhaseCell::new(&limits);
+    let (io, end) = ClientIo::new(stream, phases.clone());
     let service = service_fn(|request: Request<Incoming>| {
-        let at_work = AtWork::begin(&phase);
+        let at_work = AtWork::begin(&phases);
         let answer = serve::respond(caller.clone(), request, at_work.clone());
-        async move { Ok::<_, Infallible>(answer.await.map(|body| ClientBody { body, _at_work: at_work })) }
+        async move {
+            let answer = answer.await.map(|body| ClientBody::behind_head(body, at_work));
+            Ok::<_, Infallible>(answer)
+        }
     });
     let connection = http1::Builder::new()
         .header_read_timeout(None)
+        // Whether the end of what a client sends is its own end is for the phases to say.
+        .half_close(true)
         .max_buf_size(MAX_BUFFER)
         .max_header_size(MAX_HEAD)
-        .serve_connection(io, service)
+        .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     let mut connection = pin!(connection);
+    let mut telling = pin!(end.tell(&phases).fuse());
     let mut alarm = pin!(sleep_until(Instant::now() + limits.header_timeout));
     let mut stage = thread.stage.clone();
     let mut is_closing = false;
@@ -84,23 +84,14 @@ pub(crate) async fn serve(
             connection.as_mut().graceful_shutdown();
         }
         let next = poll_fn(|cx| {
+            // First: what a client ended before its answer begins is a half-close. It is told to the phases.
+            if telling.as_mut().poll(cx).is_ready() {
+                tracing::trace!(%peer, "a client has broken off");
+            }
             if let Poll::Ready(served) = connection.as_mut().poll(cx) {
-                return Poll::Ready(Some(served));
+                return Poll::Ready(Ok(served));
             }
-            // The alarm is set anew only where it would come too late: it may come too early, once.
-            while let Some(deadline) = phase.deadline() {
-                if deadline < alarm.deadline() {
-                    alarm.as_mut().reset(deadline);
-                }
-                if alarm.as_mut().poll(cx).is_pending() {
-                    break;
-                }
-                if deadline <= Instant::now() {
-                    return Poll::Ready(None);
-                }
-                alarm.as_mut().reset(deadline);
-            }
-            Poll::Pending
+            phases.poll_verdict(cx, alarm.as_mut()).map(Err)
         });
         tokio::select! {
             served = next => break served,
@@ -108,9 +99,9 @@ pub(crate) async fn serve(
         }
     };
     match served {
-        None => tracing::debug!(%peer, "a client was silent for too long"),
-        Some(Ok(())) => {}
-        Some(Err(error)) => {
+        Err(verdict) => tracing::debug!(%peer, ?verdict, "a client's connection is closed"),
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
             // Such a request was answered without the front being asked, and counts all the same.
             if error.is_parse() {
                 let sessions = thread.tables.sessions();
@@ -118,82 +109,5 @@ pub(crate) async fn serve(
             }
             tracing::debug!(%error, %peer, "a client's connection ended");
         }
-    }
-}
-
-/// A client's stream; the first byte of a head starts its time.
-struct ClientIo {
-    stream: TcpStream,
-    phase: Arc<PhaseCell>,
-}
-
-impl AsyncRead for ClientIo {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if buffer.filled().len() > before {
-            self.phase.read();
-        }
-        read
-    }
-}
-
-impl AsyncWrite for ClientIo {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes));
-        self.phase.written();
-        Poll::Ready(written)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices));
-        self.phase.written();
-        Poll::Ready(written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-/// An answer's body.
-struct ClientBody {
-    body: AnswerBody,
-    _at_work: AtWork,
-}
-
-impl Body for ClientBody {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

@@ -7,7 +7,6 @@ use http::{
     HeaderValue, Method, Response, StatusCode,
     header::{CONNECTION, UPGRADE},
 };
-use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
 use crate::{
@@ -17,11 +16,11 @@ use crate::{
     destination::{Picked, UpstreamsNow},
     dial,
     exchange::{Failure, Upload},
-    occupancy::Occupied,
+    phase::Event,
     pool::{Lease, Pool},
     request_body::RequestBody,
     spec::{LoadBalancing, WhenEmpty},
-    tunnel::{self, UpstreamEnd},
+    tunnel::{self, ClientSide, UpstreamEnd},
     upstream::{InFlight, Live},
 };
 
@@ -38,8 +37,7 @@ pub(crate) struct Outgoing {
 /// An upgrade that the client asks for.
 pub(crate) struct WantedUpgrade {
     pub(crate) protocol: HeaderValue,
-    pub(crate) client: OnUpgrade,
-    pub(crate) occupied: Occupied,
+    pub(crate) client: ClientSide,
 }
 
 /// How often an upstream may have executed a request before it is given up.
@@ -238,6 +236,7 @@ fn switched(answer: AnswerHead, lease: Lease, upgrade: WantedUpgrade) -> Respons
     let Lease { connection, in_flight, pool: _ } = lease;
     let (stream, sent, open) = connection.into_tunnel();
     let upstream = UpstreamEnd { stream, sent, open };
-    tokio::spawn(tunnel::run(upgrade.client, upstream, in_flight, upgrade.occupied));
+    upgrade.client.at_work.phases().on(Event::Switched);
+    tokio::spawn(tunnel::run(upgrade.client, upstream, in_flight));
     response
 }

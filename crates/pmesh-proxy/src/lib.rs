@@ -44,9 +44,12 @@
 mod answer;
 mod answer_body;
 mod answer_head;
+mod at_work;
 mod beneath;
 mod caller;
 mod chunked;
+mod client_body;
+mod client_io;
 mod connection;
 mod content_type;
 mod destination;

@@ -1,100 +1,254 @@
-//! What a client's connection is waiting for, and until when.
+//! What a client's connection is doing, and what ends it: a value that takes events and the time.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::limits::FrontLimits;
 
-/// What a connection is waiting for, and until when.
+/// What happened on a client's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// Bytes came in.
+    Read,
+    /// Whoever reads wanted more of a request, and no more will come.
+    ReadEnd,
+    /// The client sends no more (FIN); what it has sent may be unread.
+    Finished,
+    /// The client, or the network for it, has broken off (RST).
+    Reset,
+    /// A request's head is whole.
+    Asked,
+    /// The request is for somebody who gives up when its client sends no more.
+    HandedOver,
+    /// The head of the answer goes out.
+    Answered,
+    /// From here on it is a tunnel: both ends may end their sides as they like.
+    Switched,
+    /// Nothing is left to do for the request, or to write of its answer's body.
+    Done,
+    /// The system took bytes for the client.
+    Written,
+    /// It takes no more: the client leaves bytes unread.
+    Blocked,
+}
+
+/// What is to be done about a connection if nothing else happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outlook {
+    /// Nobody is there any more: everything ends now.
+    Gone,
+    /// It is closed then.
+    Until(Instant),
+    /// Nothing: it is not the client's turn.
+    Open,
+}
+
+/// A client's connection, from one request to the next.
+///
+/// The end of what a client sends (FIN) says little: a program may send a request, end its side and wait for
+/// the answer (RFC 9112, section 9.6), and one that was killed looks the same. It is taken for the end of the
+/// client inside a request's body, where nothing can be done for the request, and once an answer has begun,
+/// where those who half-close have done so long before. Behind a whole request it is a half-close; if nobody
+/// is there after all, the first write says so (RST).
+#[derive(Debug)]
+pub(crate) struct Phases {
+    phase: Phase,
+    /// The client has ended its side.
+    is_finished: bool,
+    /// Since when bytes wait that the client does not take.
+    unread_since: Option<Instant>,
+    header_timeout: Duration,
+    idle_timeout: Duration,
+    write_stall: Duration,
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Phase {
-    /// The first byte of a request.
+    /// No request is there: until its first byte.
     Idle { until: Instant },
     /// The rest of a head.
     Head { until: Instant },
-    /// The front: no limit here.
-    Working,
+    /// A request is there, and no byte of its answer.
+    Asked,
+    /// An answer goes out, or whoever makes it gives up with its client.
+    Answering,
+    /// Bytes both ways.
+    Tunnel,
+    /// There is no client.
+    Gone,
 }
 
-/// The phase of a connection, told by its stream, its service and the bodies on it.
-#[derive(Debug)]
-pub(crate) struct PhaseCell {
-    now: Mutex<PhaseNow>,
-    header_timeout: Duration,
-    idle_timeout: Duration,
-}
-
-#[derive(Debug)]
-struct PhaseNow {
-    phase: Phase,
-    /// How many [`AtWork`] there are.
-    at_work: usize,
-}
-
-impl PhaseCell {
+impl Phases {
     /// A connection that has just been made. One that says nothing at all gets the time of a head, not that
     /// between two requests.
-    pub(crate) fn new(limits: &FrontLimits) -> Self {
-        let first = Phase::Head { until: Instant::now() + limits.header_timeout };
+    pub(crate) fn new(limits: &FrontLimits, now: Instant) -> Self {
         Self {
-            now: Mutex::new(PhaseNow { phase: first, at_work: 0 }),
+            phase: Phase::Head { until: now + limits.header_timeout },
+            is_finished: false,
+            unread_since: None,
             header_timeout: limits.header_timeout,
             idle_timeout: limits.idle_timeout,
+            write_stall: limits.write_stall,
         }
     }
 
-    /// When the client's time is over, if it is the client's turn.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        match self.now.lock().phase {
+    /// Takes an event. `now` is asked only where the time matters, which is once a request at most.
+    pub(crate) fn on(&mut self, event: Event, now: impl FnOnce() -> Instant) {
+        match (event, self.phase) {
+            // Bytes in the way of an end are of no interest any more.
+            (_, Phase::Gone) => {}
+            (Event::Reset, _)
+            | (Event::ReadEnd, Phase::Asked | Phase::Answering)
+            | (Event::Finished, Phase::Answering) => self.phase = Phase::Gone,
+            // Whoever reads heads closes the connection by itself.
+            (Event::ReadEnd, Phase::Idle { .. } | Phase::Head { .. } | Phase::Tunnel) => {}
+            (Event::Finished, Phase::Idle { .. } | Phase::Head { .. } | Phase::Asked | Phase::Tunnel) => {
+                self.is_finished = true;
+            }
+
+            (Event::Read, Phase::Idle { .. }) => {
+                self.phase = Phase::Head { until: now() + self.header_timeout }
+            }
+            (Event::Read, Phase::Head { .. } | Phase::Asked | Phase::Answering | Phase::Tunnel) => {}
+
+            (Event::Asked, _) => self.phase = Phase::Asked,
+            (Event::HandedOver, _) => {
+                self.phase = if self.is_finished { Phase::Gone } else { Phase::Answering }
+            }
+            (Event::Answered, Phase::Tunnel) => {}
+            (Event::Answered, _) => self.phase = Phase::Answering,
+            (Event::Switched, _) => self.phase = Phase::Tunnel,
+            (Event::Done, _) => self.phase = Phase::Idle { until: now() + self.idle_timeout },
+
+            // The end of an answer may still be on its way to a slow client.
+            (Event::Written, Phase::Idle { .. }) => {
+                self.unread_since = None;
+                self.phase = Phase::Idle { until: now() + self.idle_timeout };
+            }
+            (Event::Written, Phase::Head { .. } | Phase::Asked | Phase::Answering | Phase::Tunnel) => {
+                self.unread_since = None;
+            }
+            (
+                Event::Blocked,
+                Phase::Idle { .. } | Phase::Head { .. } | Phase::Asked | Phase::Answering | Phase::Tunnel,
+            ) => {
+                self.unread_since.get_or_insert_with(now);
+            }
+        }
+    }
+
+    /// What comes next by itself.
+    pub(crate) fn outlook(&self) -> Outlook {
+        let turn = match self.phase {
+            Phase::Gone => return Outlook::Gone,
             Phase::Idle { until } | Phase::Head { until } => Some(until),
-            Phase::Working => None,
-        }
-    }
-
-    /// Bytes came in.
-    pub(crate) fn read(&self) {
-        let mut now = self.now.lock();
-        if matches!(now.phase, Phase::Idle { .. }) {
-            now.phase = Phase::Head { until: Instant::now() + self.header_timeout };
-        }
-    }
-
-    /// Bytes went out: the end of an answer may still be on its way to a slow client.
-    pub(crate) fn written(&self) {
-        let mut now = self.now.lock();
-        if let Phase::Idle { until } = &mut now.phase {
-            *until = Instant::now() + self.idle_timeout;
-        }
+            Phase::Asked | Phase::Answering | Phase::Tunnel => None,
+        };
+        let stalled = self.unread_since.map(|since| since + self.write_stall);
+        turn.into_iter().chain(stalled).min().map_or(Outlook::Open, Outlook::Until)
     }
 }
 
-/// The connection is at work as long as somebody has this: the answer, and what is left of the request's body.
-#[derive(Debug)]
-pub(crate) struct AtWork(Arc<PhaseCell>);
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl AtWork {
-    pub(crate) fn begin(phase: &Arc<PhaseCell>) -> Self {
-        let mut now = phase.now.lock();
-        now.phase = Phase::Working;
-        now.at_work += 1;
-        Self(phase.clone())
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn connection() -> (Phases, Instant) {
+        let now = Instant::now();
+        (Phases::new(&FrontLimits::default(), now), now)
     }
-}
 
-impl Clone for AtWork {
-    fn clone(&self) -> Self {
-        Self::begin(&self.0)
-    }
-}
-
-impl Drop for AtWork {
-    fn drop(&mut self) {
-        let mut now = self.0.now.lock();
-        now.at_work -= 1;
-        if now.at_work == 0 {
-            now.phase = Phase::Idle { until: Instant::now() + self.0.idle_timeout };
+    fn after(events: &[Event]) -> Outlook {
+        let (mut phases, now) = connection();
+        for event in events {
+            phases.on(*event, || now);
         }
+        phases.outlook()
+    }
+
+    #[test]
+    fn a_client_that_breaks_off_is_gone_at_any_time() {
+        use Event::{Answered, Asked, Done, Read, Reset};
+        let life = [Read, Asked, Answered, Done, Read];
+        for until in 0..=life.len() {
+            let mut events = life[..until].to_vec();
+            events.push(Reset);
+            assert_eq!(after(&events), Outlook::Gone, "{events:?}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_what_a_client_sends_is_its_end_inside_a_body_and_once_an_answer_has_begun() {
+        use Event::{Answered, Asked, Finished, HandedOver, Read, ReadEnd};
+        for (events, expected) in [
+            (&[Read, Asked, Finished][..], Outlook::Open),
+            (&[Read, Finished, Asked], Outlook::Open),
+            (&[Read, Asked, Finished, Answered], Outlook::Open),
+            (&[Read, Asked, Answered, Finished], Outlook::Gone),
+            (&[Read, Asked, Finished, ReadEnd], Outlook::Gone),
+            (&[Read, Asked, ReadEnd], Outlook::Gone),
+            (&[Read, Asked, Answered, ReadEnd], Outlook::Gone),
+            (&[Read, Asked, HandedOver, Finished], Outlook::Gone),
+            (&[Read, Asked, Finished, HandedOver], Outlook::Gone),
+        ] {
+            assert_eq!(after(events), expected, "{events:?}");
+        }
+    }
+
+    #[test]
+    fn either_end_of_a_tunnel_may_end_its_side_and_one_that_brings_nothing_is_left_alone() {
+        use Event::{Answered, Asked, Blocked, Finished, Read, ReadEnd, Reset, Switched, Written};
+        let open = [Asked, Switched, Answered, Finished, Written, Read, ReadEnd];
+        assert_eq!(after(&open), Outlook::Open);
+        assert_eq!(after(&[&open[..], &[Reset]].concat()), Outlook::Gone);
+        assert!(matches!(after(&[&open[..], &[Blocked]].concat()), Outlook::Until(_)));
+    }
+
+    #[test]
+    fn a_request_that_was_behind_another_is_asked_anew() {
+        use Event::{Answered, Asked, Done, Finished, Read};
+        assert_eq!(after(&[Read, Asked, Finished, Answered, Done, Asked]), Outlook::Open);
+    }
+
+    #[test]
+    fn a_client_has_one_time_for_a_head_and_another_between_requests() {
+        let (mut phases, start) = connection();
+        let limits = FrontLimits::default();
+        assert_eq!(phases.outlook(), Outlook::Until(start + limits.header_timeout));
+        phases.on(Event::Read, || start + SECOND);
+        assert_eq!(
+            phases.outlook(),
+            Outlook::Until(start + limits.header_timeout),
+            "a byte more buys no time"
+        );
+        phases.on(Event::Asked, || start + SECOND);
+        assert_eq!(phases.outlook(), Outlook::Open);
+        phases.on(Event::Done, || start + 2 * SECOND);
+        assert_eq!(phases.outlook(), Outlook::Until(start + 2 * SECOND + limits.idle_timeout));
+        phases.on(Event::Written, || start + 3 * SECOND);
+        assert_eq!(phases.outlook(), Outlook::Until(start + 3 * SECOND + limits.idle_timeout));
+        phases.on(Event::Read, || start + 4 * SECOND);
+        assert_eq!(phases.outlook(), Outlook::Until(start + 4 * SECOND + limits.header_timeout));
+    }
+
+    #[test]
+    fn an_answer_that_nobody_reads_is_closed_and_one_that_brings_nothing_is_not() {
+        let (mut phases, start) = connection();
+        let stall = FrontLimits::default().write_stall;
+        for event in [Event::Asked, Event::Answered, Event::Written] {
+            phases.on(event, || start);
+        }
+        assert_eq!(phases.outlook(), Outlook::Open);
+        phases.on(Event::Blocked, || start + SECOND);
+        phases.on(Event::Blocked, || start + 2 * SECOND);
+        assert_eq!(phases.outlook(), Outlook::Until(start + SECOND + stall));
+        phases.on(Event::Written, || start + 3 * SECOND);
+        assert_eq!(phases.outlook(), Outlook::Open, "it reads on");
+        phases.on(Event::Blocked, || start + 4 * SECOND);
+        phases.on(Event::Done, || start + 5 * SECOND);
+        assert_eq!(phases.outlook(), Outlook::Until(start + 4 * SECOND + stall), "its end waits as well");
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use hyper::body::{Body as _, Incoming};
 
-use crate::phase::AtWork;
+use crate::at_work::AtWork;
 
 /// What is left of a request's body. The client's connection is at work as long as somebody has it.
 #[derive(Debug)]

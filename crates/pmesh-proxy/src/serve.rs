@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 use crate::{
     answer::{Asked, Reason},
     answer_body::AnswerBody,
+    at_work::AtWork,
     caller::{Caller, ConnectionInfo, LocalHandler},
     discard::discard,
     files::{self, Found},
@@ -22,9 +23,10 @@ use crate::{
     header::{self, About, BodySize, X_FORWARDED_FOR, X_REQUEST_ID},
     host,
     path::Path,
-    phase::AtWork,
+    phase::Event,
     request_body::RequestBody,
     routing::End,
+    tunnel::ClientSide,
 };
 
 /// The host that is handed to the [`LocalHandler`].
@@ -143,6 +145,8 @@ async fn route(
     {
         drop(name);
         let Some(body) = body.take() else { return asked.answer(Reason::Broken) };
+        // As on the API's own port: whoever hangs up there waits for nothing.
+        at_work.phases().on(Event::HandedOver);
         let mut request = Request::from_parts(std::mem::replace(head, Request::new(()).into_parts().0), body);
         // Whoever judges by `Host` judges by what was routed (RFC 9112, section 3.2.2).
         let named = request.uri().authority().map(|named| HeaderValue::from_str(named.as_str()));
@@ -176,10 +180,13 @@ async fn route(
                 let tunnel = head.extensions.remove::<OnUpgrade>();
                 let (text, protocol, size) =
                     outgoing(head, sent.as_ref(), tunnel.is_some(), caller, client, id);
-                let upgrade = protocol.zip(tunnel).map(|(protocol, client)| WantedUpgrade {
+                let upgrade = protocol.zip(tunnel).map(|(protocol, upgrade)| WantedUpgrade {
                     protocol,
-                    client,
-                    occupied: caller.occupied.clone(),
+                    client: ClientSide {
+                        upgrade,
+                        at_work: at_work.clone(),
+                        occupied: caller.occupied.clone(),
+                    },
                 });
                 let is_chunked = size == BodySize::Unknown;
                 let method = head.method.clone();

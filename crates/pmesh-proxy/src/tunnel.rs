@@ -1,6 +1,6 @@
 //! Websockets and other upgrades: bytes both ways, once the upstream has agreed.
 
-use std::io;
+use std::{future::poll_fn, io, pin::pin};
 
 use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
@@ -8,12 +8,21 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncWriteExt as _, copy_bidirectional},
     net::TcpStream,
+    time::{Instant, sleep_until},
 };
 
 use crate::{
+    at_work::AtWork,
     occupancy::Occupied,
     upstream::{InFlight, OpenConnection},
 };
+
+/// The client's end of a tunnel.
+pub(crate) struct ClientSide {
+    pub(crate) upgrade: OnUpgrade,
+    pub(crate) at_work: AtWork,
+    pub(crate) occupied: Occupied,
+}
 
 /// The upstream's end of a tunnel.
 pub(crate) struct UpstreamEnd {
@@ -24,12 +33,24 @@ pub(crate) struct UpstreamEnd {
 }
 
 /// Passes bytes until both sides have ended or one has failed. What came in behind the request or the
-/// answer comes first. Each direction holds 8 KiB.
-pub(crate) async fn run(client: OnUpgrade, upstream: UpstreamEnd, in_flight: InFlight, occupied: Occupied) {
+/// answer comes first. Each direction holds 8 KiB. A client that leaves bytes unread for too long is given up.
+pub(crate) async fn run(client: ClientSide, upstream: UpstreamEnd, in_flight: InFlight) {
+    let ClientSide { upgrade, at_work, occupied } = client;
     let UpstreamEnd { stream, sent, open } = upstream;
-    match pass(client, stream, &sent).await {
-        Ok((up, down)) => tracing::debug!(up, down, "a tunnel ended"),
-        Err(error) => tracing::debug!(%error, "a tunnel broke"),
+    let mut alarm = pin!(sleep_until(Instant::now()));
+    let passed = tokio::select! {
+        // In this order: what passing notes is what the verdict sees.
+        biased;
+        passed = pass(upgrade, stream, &sent) => Some(passed),
+        verdict = poll_fn(|cx| at_work.phases().poll_verdict(cx, alarm.as_mut())) => {
+            tracing::debug!(?verdict, "a tunnel is closed");
+            None
+        }
+    };
+    match passed {
+        Some(Ok((up, down))) => tracing::debug!(up, down, "a tunnel ended"),
+        Some(Err(error)) => tracing::debug!(%error, "a tunnel broke"),
+        None => {}
     }
     drop((in_flight, open, occupied));
 }

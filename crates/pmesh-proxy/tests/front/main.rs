@@ -5,6 +5,7 @@ mod rig;
 mod balancing;
 mod draining;
 mod exchanges;
+mod hang_ups;
 mod local_host;
 mod message_fields;
 mod refusals;

@@ -81,16 +81,6 @@ async fn an_upstream_that_breaks_the_protocol_is_502() {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_takes_its_request_with_it() {
-    let (rig, upstreamer) = rig().await;
-    let (client, mut upstream, _) =
-        begun(&rig, &upstreamer, "GET / HTTP/1.1\r\nHost: site.test\r\n\r\n").await;
-    drop(client);
-    assert!(upstream.is_closed().await);
-    within(rig.tables.withdraw(&key(), &[upstreamer.upstream.id])).await;
-}
-
-#[tokio::test]
 async fn an_upload_that_is_no_body_is_400_and_the_upstream_sees_no_end_of_it() {
     let (rig, upstreamer) = rig().await;
     let request = "POST / HTTP/1.1\r\nHost: site.test\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nup\r\n";
