@@ -42,7 +42,7 @@ impl CallError {
 /// Whether nothing answered, or nothing that is a pmesh server.
 pub(crate) fn is_no_server(error: &ClientError) -> bool {
     match error {
-        ClientError::Unreachable { .. } | ClientError::NotOurs { .. } => true,
+        ClientError::Unreachable { .. } | ClientError::NotOurs { .. } | ClientError::Stranger { .. } => true,
         ClientError::BrokenOff { source, .. } => source.is_parse(),
         ClientError::TooLarge { .. } | ClientError::BadPath { .. } => false,
     }

@@ -95,10 +95,11 @@ impl Search {
     ///
     /// [`NoServer`] with what was tried.
     pub(crate) async fn run(self, purpose: Purpose, token: Option<Token>) -> Result<Found, NoServer> {
-        let client = |endpoint| Client::new(endpoint, token.clone());
         if let Some(url) = self.url {
-            return Ok(Found { client: client(url), note: None });
+            return Ok(Found { client: Client::new(url, token), note: None });
         }
+        // Nobody has named the others: whoever listens there must not learn the token.
+        let client = |endpoint| Client::wary(endpoint, token.clone());
         let mut tried = Vec::new();
         if let Some(here) = &self.here {
             let of_whom =
@@ -352,5 +353,33 @@ mod tests {
         let search =
             Search { url: None, here: None, default: answering("220 mail.example.org ESMTP\r\n".to_owned()) };
         found(search, Purpose::Read).unwrap_err();
+    }
+
+    #[test]
+    fn a_token_is_not_for_whoever_listens_at_the_default_address() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: only root can have somebody else listen");
+            return;
+        }
+        let script = "import socket; s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen(); \
+            print(s.getsockname()[1], flush=True); s.accept()[0].recv(1000)";
+        let mut stranger = std::process::Command::new("python3");
+        std::os::unix::process::CommandExt::uid(&mut stranger, 54_321);
+        let mut stranger =
+            stranger.args(["-c", script]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        let mut says = std::io::BufReader::new(stranger.stdout.take().unwrap());
+        std::io::BufRead::read_line(&mut says, &mut line).unwrap();
+        let default = Endpoint::Http { host: "127.0.0.1".to_owned(), port: line.trim().parse().unwrap() };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        fs::write(&path, "0123456789abcdef").unwrap();
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        let token = pmesh_api::Token::read(&path).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let search = Search { url: None, here: None, default };
+        let refused = runtime.block_on(search.run(Purpose::Read, Some(token))).unwrap_err().to_string();
+        assert!(refused.contains("user id 54321") && refused.contains("not shown the token"), "{refused}");
+        stranger.wait().unwrap();
     }
 }

@@ -56,6 +56,11 @@ impl AccessRules {
         self.token.is_none()
     }
 
+    /// Whether a request with these headers shows a token that would be compared over TCP.
+    pub(crate) fn compares_token(&self, headers: &HeaderMap) -> bool {
+        self.token.is_some() && headers.contains_key(header::AUTHORIZATION)
+    }
+
     /// Checks what does not depend on the route.
     pub(crate) fn check(&self, head: &request::Parts, listener: &Listener) -> Result<(), ApiError> {
         if let Listener::FrontHost { local, peer } = listener {

@@ -14,8 +14,13 @@ use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Body;
+use parking_lot::Mutex;
 use pmesh_node::Node;
-use tokio::{sync::Semaphore, time::timeout};
+use pmesh_sessions::ClientKey;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep_until, timeout},
+};
 
 use crate::{
     access::{AccessRules, Listener, check_no_browser},
@@ -25,6 +30,7 @@ use crate::{
     routes::{self, Kind},
     sources::Sources,
     token::Token,
+    wrong_tokens::{Turn, WrongTokens},
 };
 
 /// What an [`Api`] is told beside the node.
@@ -56,6 +62,7 @@ pub struct Api(Arc<Shared>);
 struct Shared {
     sources: Sources,
     access: AccessRules,
+    wrong_tokens: Mutex<WrongTokens<ClientKey>>,
 }
 
 impl fmt::Debug for Api {
@@ -83,7 +90,7 @@ impl Api {
         let access = AccessRules::new(&host_names, token);
         let listing = Arc::new(Semaphore::new(1));
         let sources = Sources { node, version: version.into(), listing };
-        Self(Arc::new(Shared { sources, access }))
+        Self(Arc::new(Shared { sources, access, wrong_tokens: Mutex::default() }))
     }
 
     /// Whether the virtual host `pm3` of the HTTP front is this API: not while a token is asked for.
@@ -136,7 +143,7 @@ impl Api {
         B: Body,
         B::Error: fmt::Display,
     {
-        self.0.access.check(head, listener)?;
+        self.check_access(head, listener).await?;
         let (route, open) = routes::find(head.uri.path())?;
         if !route.kind.answers(&head.method) {
             let methods = route.kind.methods();
@@ -157,6 +164,38 @@ impl Api {
             parameters,
         };
         (route.run)(self.0.sources.clone(), call).await
+    }
+}
+
+/// Wrong tokens.
+impl Api {
+    /// Checks what does not depend on the route. Who has shown too many wrong tokens waits before.
+    async fn check_access(&self, head: &request::Parts, listener: &Listener) -> Result<(), ApiError> {
+        let check = || self.0.access.check(head, listener);
+        let Listener::Tcp { peer, .. } = listener else { return check() };
+        if !self.0.access.compares_token(&head.headers) {
+            return check();
+        }
+        let client = ClientKey::from(peer.ip());
+        let now = || Instant::now().into_std();
+        let turn = self.0.wrong_tokens.lock().turn(client, now());
+        match turn {
+            Turn::Now => {}
+            Turn::At(at) => sleep_until(at.into()).await,
+            Turn::Never => {
+                let message = "too many wrong tokens came from your address; try again later";
+                return Err(ApiError::new(Code::Busy, message)
+                    .with_header(header::RETRY_AFTER, HeaderValue::from_static("60")));
+            }
+        }
+        let checked = check();
+        if checked.as_ref().is_err_and(|error| error.code == Code::TokenWrong) {
+            let unsaid = self.0.wrong_tokens.lock().wrong(client, now());
+            if let Some(count) = unsaid {
+                tracing::warn!(count, last = %client, "wrong tokens were shown to the API");
+            }
+        }
+        checked
     }
 }
 

@@ -9,12 +9,13 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header, uri::Pat
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use pmesh_sessions::{PeerOwner, Peers};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use crate::{calls::server::MANIFEST, percent, token::Token, wire::ErrorBody};
@@ -85,6 +86,15 @@ pub enum ClientError {
         /// What the system says.
         source: io::Error,
     },
+    /// Somebody else listens there than this user or root, or nobody can tell who, so the token was not
+    /// shown.
+    #[error("{} listens at {endpoint}, so it is not shown the token; name it with --url if it is meant", whose(*user))]
+    Stranger {
+        /// Where it listens.
+        endpoint: Endpoint,
+        /// Its user, if the kernel tells.
+        user: Option<u32>,
+    },
     /// Somebody listens there, and the connection ended before the whole answer was there. Whether
     /// the call was acted upon is not known.
     #[error("the server at {endpoint} broke off before its answer was complete")]
@@ -114,6 +124,11 @@ pub enum ClientError {
         /// Where it differs.
         source: serde_json::Error,
     },
+}
+
+/// Somebody by the user that the kernel tells.
+fn whose(user: Option<u32>) -> String {
+    user.map_or("nobody can tell who".to_owned(), |user| format!("user id {user}, neither yours nor root's,"))
 }
 
 /// What the API answered.
@@ -155,6 +170,16 @@ impl Answer {
 pub struct Client {
     endpoint: Endpoint,
     token: Option<Token>,
+    shown_to: ShownTo,
+}
+
+/// Who is shown the token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ShownTo {
+    /// Whoever listens at the endpoint: somebody has named it.
+    Anybody,
+    /// The user of this process, and root.
+    OwnUserAndRoot,
 }
 
 impl Client {
@@ -167,7 +192,13 @@ impl Client {
 
     /// A client of the API at `endpoint`, which shows `token` if there is one. Does not connect yet.
     pub fn new(endpoint: Endpoint, token: Option<Token>) -> Self {
-        Self { endpoint, token }
+        Self { endpoint, token, shown_to: ShownTo::Anybody }
+    }
+
+    /// The same for an endpoint that nobody has named: the token is shown only if this user or root
+    /// listens there, which the kernel is asked on each connection, before anything is sent.
+    pub fn wary(endpoint: Endpoint, token: Option<Token>) -> Self {
+        Self { endpoint, token, shown_to: ShownTo::OwnUserAndRoot }
     }
 
     /// Where it sends its calls.
@@ -232,6 +263,13 @@ impl Client {
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             .map_err(|source| ClientError::Unreachable { endpoint: self.endpoint.clone(), source })?;
+        if self.token.is_some() && self.shown_to == ShownTo::OwnUserAndRoot {
+            let unreachable = |source| ClientError::Unreachable { endpoint: self.endpoint.clone(), source };
+            let user = connected.user_of_peer().await.map_err(unreachable)?;
+            if !user.is_some_and(|user| user == 0 || user == rustix::process::geteuid().as_raw()) {
+                return Err(ClientError::Stranger { endpoint: self.endpoint.clone(), user });
+            }
+        }
         match connected {
             Either::Tcp(stream) => self.exchange(stream, request).await,
             Either::Unix(stream) => self.exchange(stream, request).await,
@@ -305,6 +343,31 @@ impl Client {
 enum Either {
     Tcp(TcpStream),
     Unix(UnixStream),
+}
+
+impl Either {
+    /// The user who listens at the other end; none if that cannot be told, also because it is on another
+    /// machine.
+    async fn user_of_peer(&self) -> io::Result<Option<u32>> {
+        /// How often the kernel is asked again whose a connection is that nobody has accepted yet.
+        const AGAIN: Duration = Duration::from_millis(10);
+        let stream = match self {
+            // Those of whoever listens (unix(7), SO_PEERCRED).
+            Self::Unix(stream) => return Ok(Some(stream.peer_cred()?.uid())),
+            Self::Tcp(stream) => stream,
+        };
+        let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
+        let peers = Peers::open();
+        let asking = async {
+            loop {
+                match peers.owner(peer, local).await {
+                    PeerOwner::Unknown => sleep(AGAIN).await,
+                    owner => return owner.user(),
+                }
+            }
+        };
+        Ok(timeout(Client::CONNECT_TIMEOUT, asking).await.unwrap_or_default())
+    }
 }
 
 /// `/service/<verb>` or `/service/<verb>/<service>`, with the service's name percent-encoded.

@@ -212,7 +212,10 @@ impl From<&Failure> for ApiError {
             Failure::ManifestMissing { .. }
             | Failure::ManifestAmbiguous { .. }
             | Failure::ManifestUnreadable(
-                ReadError::Io { .. } | ReadError::NotFound(_) | ReadError::Ambiguous(_),
+                ReadError::Io { .. }
+                | ReadError::NotFound(_)
+                | ReadError::Ambiguous(_)
+                | ReadError::NotAFile { .. },
             ) => Code::ManifestInvalid,
             Failure::UnknownService(_) => Code::ServiceNotFound,
             Failure::ShuttingDown => Code::ShuttingDown,

@@ -43,6 +43,7 @@ mod sources;
 pub mod testing;
 mod token;
 pub mod wire;
+mod wrong_tokens;
 
 pub use access::Listener;
 pub use api::{Api, ApiSettings};

@@ -9,6 +9,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::fs::{Mode, OFlags};
+
 /// A secret that callers over TCP show in `Authorization: Bearer …`.
 ///
 /// Its `Debug` does not show it.
@@ -25,6 +27,12 @@ pub enum TokenError {
         path: PathBuf,
         /// What the system says.
         source: io::Error,
+    },
+    /// It is a pipe, a device or a folder, which may never give anything.
+    #[error("the token file {} is no regular file; write the token into one with mode 600", .path.display())]
+    NotAFile {
+        /// What was named.
+        path: PathBuf,
     },
     /// Others than its owner may read or write it.
     #[error(
@@ -83,13 +91,19 @@ impl Token {
     ///
     /// # Errors
     ///
-    /// The file must belong to the user of this process or to root, with no permission for anybody
-    /// else, and hold from [`MIN_LEN`](Self::MIN_LEN) characters to [`MAX_LEN`](Self::MAX_LEN) bytes.
+    /// It must be a regular file that belongs to the user of this process or to root, with no permission for
+    /// anybody else, and hold from [`MIN_LEN`](Self::MIN_LEN) characters to [`MAX_LEN`](Self::MAX_LEN) bytes.
     pub fn read(path: &Path) -> Result<Self, TokenError> {
         let unreadable = |source| TokenError::Unreadable { path: path.to_owned(), source };
-        let file = File::open(path).map_err(unreadable)?;
+        // Without waiting for the other end of a pipe, and without getting a terminal.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(path, flags, Mode::empty());
+        let file = File::from(opened.map_err(|error| unreadable(error.into()))?);
         // Asked of the open file, so that what is checked is what is read.
         let metadata = file.metadata().map_err(unreadable)?;
+        if !metadata.is_file() {
+            return Err(TokenError::NotAFile { path: path.to_owned() });
+        }
         let mode = metadata.mode() & 0o777;
         if mode & 0o077 != 0 {
             return Err(TokenError::Exposed { path: path.to_owned(), mode });
@@ -170,6 +184,17 @@ mod tests {
         for mode in [0o640, 0o604, 0o620, 0o602, 0o644] {
             let refused = Token::read(&file(&folder, SECRET, mode)).unwrap_err();
             assert!(matches!(refused, TokenError::Exposed { mode: found, .. } if found == mode), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_token_file_that_is_none_is_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
+        for path in [&*pipe, folder.path(), "/dev/zero".as_ref()] {
+            let refused = Token::read(path).unwrap_err();
+            assert!(matches!(refused, TokenError::NotAFile { .. }), "{refused}");
         }
     }
 

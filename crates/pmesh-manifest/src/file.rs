@@ -1,10 +1,13 @@
 //! Finding and reading the file.
 
 use std::{
-    fs::File,
+    fs::{File, FileType},
     io::{self, Read},
+    os::unix::fs::FileTypeExt as _,
     path::{Path, PathBuf},
 };
+
+use rustix::fs::{Mode, OFlags};
 
 use crate::{Manifest, Mistakes, Source, Unsupported, parse, place::MAX_BYTES};
 
@@ -28,6 +31,14 @@ pub enum ReadError {
     /// A folder has two.
     #[error("both pm3.yml and pm3.yaml in {}; name the one to serve, or remove the other", .0.display())]
     Ambiguous(PathBuf),
+    /// It is no file that could be read to its end: a pipe, say, may never give anything.
+    #[error("{} is {what}; a manifest must be a regular file", file.display())]
+    NotAFile {
+        /// Which one.
+        file: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
     /// The manifest has mistakes.
     #[error(transparent)]
     Invalid(#[from] Mistakes),
@@ -37,13 +48,22 @@ pub enum ReadError {
 ///
 /// # Errors
 ///
-/// [`ReadError::NotFound`], [`ReadError::Ambiguous`], or [`ReadError::Io`] if nothing is at `path`.
+/// [`ReadError::NotFound`], [`ReadError::Ambiguous`], [`ReadError::NotAFile`] if there is something else
+/// than a file, or [`ReadError::Io`] if nothing is at `path`.
 pub fn find(path: &Path) -> Result<PathBuf, ReadError> {
     let about = |source| ReadError::Io { file: path.to_owned(), source };
-    if !path.metadata().map_err(about)?.is_dir() {
-        return Ok(path.to_owned());
+    let kind = path.metadata().map_err(about)?.file_type();
+    if !kind.is_dir() {
+        return check_kind(path, kind).map(|()| path.to_owned());
     }
-    let there = FILE_NAMES.map(|name| path.join(name)).map(|file| file.is_file().then_some(file));
+    let files = FILE_NAMES.map(|name| path.join(name));
+    for file in &files {
+        // What is not there is no mistake yet; what cannot be looked at is found out by reading it.
+        if let Ok(metadata) = file.metadata() {
+            check_kind(file, metadata.file_type())?;
+        }
+    }
+    let there = files.map(|file| file.is_file().then_some(file));
     match there {
         [Some(_), Some(_)] => Err(ReadError::Ambiguous(path.to_owned())),
         [Some(file), None] | [None, Some(file)] => Ok(file),
@@ -55,7 +75,8 @@ pub fn find(path: &Path) -> Result<PathBuf, ReadError> {
 ///
 /// # Errors
 ///
-/// [`ReadError::Io`] if the file cannot be read, [`ReadError::Invalid`] with every mistake in it.
+/// [`ReadError::Io`] if the file cannot be read, [`ReadError::NotAFile`] if it is none, and
+/// [`ReadError::Invalid`] with every mistake in it.
 pub fn read(file: &Path, unsupported: Unsupported) -> Result<Manifest, ReadError> {
     read_as(file, file, unsupported)
 }
@@ -73,8 +94,27 @@ pub fn read_as(file: &Path, shown: &Path, unsupported: Unsupported) -> Result<Ma
         _ => Path::new("."),
     };
     let folder = folder.canonicalize().map_err(about)?;
-    let opened = File::open(file).map_err(about)?;
+    let opened = open_without_waiting(file).map_err(about)?;
+    // Asked of the open file, so that what is checked is what is read.
+    check_kind(file, opened.metadata().map_err(about)?.file_type())?;
     let mut text = Vec::new();
     opened.take(MAX_BYTES as u64 + 1).read_to_end(&mut text).map_err(about)?;
     Ok(parse(&Source { text: &text, file: shown, folder: &folder }, unsupported)?)
+}
+
+/// Opens a file, and does not wait for the other end of a pipe.
+fn open_without_waiting(file: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(file, flags, Mode::empty())?.into())
+}
+
+fn check_kind(file: &Path, kind: FileType) -> Result<(), ReadError> {
+    let what = match kind {
+        kind if kind.is_file() => return Ok(()),
+        kind if kind.is_dir() => "a folder",
+        kind if kind.is_fifo() => "a pipe",
+        kind if kind.is_socket() => "a socket",
+        _ => "a device",
+    };
+    Err(ReadError::NotAFile { file: file.to_owned(), what })
 }

@@ -1,6 +1,9 @@
 //! Finding and reading the file.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use pmesh_manifest::{ReadError, Unsupported, find, read};
 
@@ -68,4 +71,40 @@ fn a_file_above_1_mib_is_not_read_to_its_end() {
     fs::File::create(&file).unwrap().set_len(1 << 40).unwrap();
     let error = read(&file, Unsupported::Refuse).unwrap_err();
     assert!(error.to_string().ends_with("the file is larger than 1048576 bytes"));
+}
+
+/// Manifests that are none, each in a folder of its own.
+fn no_files(folder: &Path) -> [(PathBuf, &'static str); 4] {
+    let [pipe, socket, device, inner] =
+        ["pipe", "socket", "device", "folder"].map(|name| folder.join(name).join("pm3.yml"));
+    for file in [&pipe, &socket, &device, &inner] {
+        fs::create_dir(file.parent().unwrap()).unwrap();
+    }
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    // It would be read up to the limit, and a terminal for ever.
+    std::os::unix::fs::symlink("/dev/zero", &device).unwrap();
+    fs::create_dir(&inner).unwrap();
+    [(pipe, "a pipe"), (socket, "a socket"), (device, "a device"), (inner, "a folder")]
+}
+
+#[test]
+fn what_is_no_regular_file_is_refused_at_once_whoever_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    for (file, expected) in no_files(folder.path()) {
+        let is_refused = |result: Result<PathBuf, ReadError>| match result {
+            Err(ReadError::NotAFile { file: found, what }) => found == file && what == expected,
+            other => panic!("{}: {other:?}", file.display()),
+        };
+        assert!(is_refused(find(file.parent().unwrap())));
+        // A folder may have a manifest inside: that is what `find` is for.
+        if expected != "a folder" {
+            assert!(is_refused(find(&file)));
+        }
+        match (read(&file, Unsupported::Refuse), expected) {
+            // Only what can be opened can be asked (open(2), ENXIO).
+            (Err(ReadError::Io { .. }), "a socket") => {}
+            (read, _) => assert!(is_refused(read.map(|_| file.clone()))),
+        }
+    }
 }

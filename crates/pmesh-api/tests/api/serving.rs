@@ -154,6 +154,99 @@ async fn a_client_with_the_token_is_let_in_over_tcp() {
     assert_eq!(with.status.as_u16(), 200);
 }
 
+/// A file with a token of its own, that the API and its clients can read.
+fn token_in(folder: &std::path::Path, text: &str) -> Token {
+    use std::os::unix::fs::PermissionsExt as _;
+    let path = folder.join(text);
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    Token::read(&path).unwrap()
+}
+
+/// Somebody of another user who listens, tells where, and repeats what is said to him.
+const STRANGER: &str = r#"
+import socket, sys
+listener = socket.socket()
+listener.bind(("127.0.0.1", 0))
+listener.listen()
+print(listener.getsockname()[1], flush=True)
+print(listener.accept()[0].recv(10000), flush=True)
+"#;
+
+#[tokio::test]
+async fn a_wary_client_shows_its_token_to_this_user_and_root_alone() {
+    use std::io::BufRead as _;
+    let folder = tempfile::tempdir().unwrap();
+    let token = token_in(folder.path(), "a-token-of-32-characters-0123456");
+    let node = serving_manifest("services:\n  web: !App\n    run: web\n").await;
+    let api = Api::new(node.handle(), ApiSettings { token: Some(token.clone()), ..ApiSettings::default() });
+    let (endpoint, _end, _server) = over_tcp(api.clone()).await;
+    let ours = Client::wary(endpoint, Some(token.clone())).get("/ping").await.unwrap();
+    assert_eq!(ours.status.as_u16(), 200);
+    let path = folder.path().join("api.sock");
+    let server = tokio::spawn(serve_unix(UnixListener::bind(&path).unwrap(), api, pending()));
+    let ours = Client::wary(Endpoint::Unix(path), Some(token.clone())).get("/ping").await.unwrap();
+    assert_eq!(ours.status.as_u16(), 200);
+    server.abort();
+
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped in part: only root can have somebody else listen");
+        return;
+    }
+    let mut stranger = std::process::Command::new("python3");
+    std::os::unix::process::CommandExt::uid(&mut stranger, 54_321);
+    let stranger = stranger.args(["-c", STRANGER]).stdout(std::process::Stdio::piped()).spawn();
+    let mut stranger = stranger.unwrap();
+    let mut says = std::io::BufReader::new(stranger.stdout.take().unwrap()).lines();
+    let port = says.next().unwrap().unwrap().parse().unwrap();
+    let client = Client::wary(Endpoint::Http { host: "127.0.0.1".into(), port }, Some(token));
+    let refused = client.get("/ping").await.unwrap_err();
+    assert!(matches!(refused, ClientError::Stranger { user: Some(54_321), .. }), "{refused}");
+    assert!(refused.to_string().contains("name it with --url"), "{refused}");
+    assert_eq!(says.next().unwrap().unwrap(), "b''", "nothing at all was sent");
+    stranger.wait().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_ten_wrong_tokens_answers_come_once_a_second_and_not_all_requests_wait() {
+    let folder = tempfile::tempdir().unwrap();
+    let token = token_in(folder.path(), "a-token-of-32-characters-0123456");
+    let node = serving_manifest("services:\n  web: !App\n    run: web\n").await;
+    let api = Api::new(node.handle(), ApiSettings { token: Some(token.clone()), ..ApiSettings::default() });
+    let from = |peer: &str| {
+        let (local, peer) = ("192.0.2.1:9870".parse().unwrap(), format!("{peer}:5000").parse().unwrap());
+        pmesh_api::Listener::Tcp { local, peer }
+    };
+    let ask = |peer, token: &str| {
+        let (api, listener) = (api.clone(), from(peer));
+        let request = http::Request::get("/ping")
+            .header("Host", "localhost")
+            .header("Authorization", format!("Bearer {token}"))
+            .body(http_body_util::Empty::<bytes::Bytes>::new())
+            .unwrap();
+        tokio::spawn(async move { api.handle(request, listener).await.status().as_u16() })
+    };
+    let start = tokio::time::Instant::now();
+    for _ in 0..10 {
+        assert_eq!(ask("192.0.2.9", "wrong").await.unwrap(), 401);
+    }
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    for second in 1..=3 {
+        assert_eq!(ask("192.0.2.9", "wrong").await.unwrap(), 401);
+        assert_eq!(start.elapsed().as_secs(), second);
+    }
+    assert_eq!(ask("192.0.2.8", token.reveal()).await.unwrap(), 200);
+    assert_eq!(start.elapsed().as_secs(), 3, "others do not wait");
+    assert_eq!(ask("192.0.2.9", token.reveal()).await.unwrap(), 200);
+    assert_eq!(start.elapsed().as_secs(), 4, "a right one is not told by how soon it is answered");
+    let mut statuses = Vec::new();
+    for asked in (0..40).map(|_| ask("192.0.2.9", "wrong")).collect::<Vec<_>>() {
+        statuses.push(asked.await.unwrap());
+    }
+    let count = |status| statuses.iter().filter(|&&found| found == status).count();
+    assert_eq!((count(401), count(503)), (15, 25));
+}
+
 #[tokio::test]
 async fn a_head_has_the_length_of_the_body_and_no_body() {
     let node = serving_manifest("services:\n  web: !App\n    run: web\n").await;
