@@ -5,6 +5,7 @@ mod access;
 mod documents;
 mod example;
 mod harness;
+mod owners;
 mod rollouts;
 mod services;
 mod signals;

@@ -22,6 +22,7 @@ mod exit_code;
 mod listen_address;
 mod log;
 mod notify;
+mod ownership;
 mod place;
 mod progress;
 mod run;

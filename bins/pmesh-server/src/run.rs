@@ -35,7 +35,7 @@ use tracing::{info, warn};
 use crate::{
     arguments::RunArguments,
     bind::{self, BindError},
-    log, notify, place,
+    log, notify, ownership, place,
     version::VERSION,
 };
 
@@ -175,6 +175,10 @@ fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<()
     let (node, driver) = {
         let _in_runtime = runtime.enter();
         let vcs = repository(&parts.file);
+        let owners = ownership::owners(&parts.file, vcs.as_deref().map(Vcs::root));
+        if let Some(warning) = ownership::warning(rustix::process::geteuid().as_raw(), &owners) {
+            warn!("{warning}");
+        }
         let system = NodeParts::new(parts.file, parts.manifest, parts.logs);
         Node::new(NodeParts {
             vcs,

@@ -84,6 +84,8 @@ codes! {
         MergeInProgress "merge_in_progress",
         /// Another git is at work.
         RepositoryLocked "repository_locked",
+        /// Parts of the repository have different owners, or one who is neither the server's user nor served by root.
+        RepositoryOwner "repository_owner",
         /// The manifest does not allow updates.
         UpdateDisabled "update_disabled",
         /// Local changes would be lost.
@@ -179,6 +181,7 @@ impl From<&VcsError> for ApiError {
             VcsError::Unborn { .. } => Code::UnbornBranch,
             VcsError::InProgress { .. } => Code::MergeInProgress,
             VcsError::Locked { .. } | VcsError::HeadMoved { .. } => Code::RepositoryLocked,
+            VcsError::OwnersDiffer { .. } | VcsError::NotTheOwner { .. } => Code::RepositoryOwner,
             VcsError::Dirty { .. } => Code::WorkTreeDirty,
             VcsError::Diverged { .. } | VcsError::Unrelated { .. } => Code::HistoryDiverged,
             VcsError::Fetch { .. } => Code::FetchFailed,
@@ -276,6 +279,16 @@ mod tests {
         for (error, code) in [
             (VcsError::FetchTimeout { url: "u".into(), after: Duration::from_mins(1) }, Code::FetchTimeout),
             (VcsError::Cancelled, Code::Cancelled),
+            (VcsError::OwnersDiffer { owners: "o".into(), remedy: "r".into() }, Code::RepositoryOwner),
+            (
+                VcsError::NotTheOwner {
+                    root: "/a".into(),
+                    owner: "deploy".into(),
+                    user: "www".into(),
+                    remedy: "r".into(),
+                },
+                Code::RepositoryOwner,
+            ),
             (VcsError::Io { path, source: full }, Code::Internal),
             (VcsError::Git { command: "fetch", message: "m".into() }, Code::Internal),
         ] {

@@ -55,6 +55,30 @@ pub enum VcsError {
         /// What has begun.
         operation: InProgress,
     },
+    /// The places of the repository have different owners, so there is no user as whom git could run: whoever may
+    /// write its configuration decides what git executes. Reads go on.
+    #[error("{owners}; git runs only as the one user who owns all of it, and `{remedy}` makes that so")]
+    OwnersDiffer {
+        /// Work tree, `.git`, git directory, common directory and configuration, each with its owner.
+        owners: String,
+        /// The command that makes the owners one.
+        remedy: String,
+    },
+    /// The repository belongs to another user, and the server's is not root. Reads go on.
+    #[error(
+        "{} belongs to {owner}, and this server runs as {user}: run it as {owner}, or make the repository its own \
+         with `{remedy}`", .root.display()
+    )]
+    NotTheOwner {
+        /// The top of the work tree.
+        root: PathBuf,
+        /// Whose it is.
+        owner: String,
+        /// As whom the server runs.
+        user: String,
+        /// The command that gives it to that user.
+        remedy: String,
+    },
     /// Another process holds a lock, or left it behind.
     #[error(
         "{} is {} s old: another git is at work; if none is, delete the file", .path.display(), .age.as_secs()

@@ -50,11 +50,10 @@ impl GitRepo {
                 return Err(VcsError::damaged(root, "it is bare (core.bare), so it has no work tree"));
             };
             let work_tree = work_tree.map_err(|error| VcsError::io(root, error))?;
-            let git_dir = repo.path().canonicalize().map_err(|error| VcsError::io(repo.path(), error))?;
             // `core.worktree` may point elsewhere.
             let ours = work_tree == root && (folder == root || is_tracked(&repo, root, &folder.join(name))?);
             return if ours {
-                Ok(Self { root: work_tree, git_dir, git: PathBuf::from("git") })
+                Ok(Self { root: work_tree, git: PathBuf::from("git") })
             } else {
                 Err(not_found())
             };

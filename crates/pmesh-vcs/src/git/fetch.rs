@@ -92,7 +92,9 @@ fn upstream_to_fetch(repo: &GitRepo) -> Result<Upstream, VcsError> {
 /// The ssh command that git would use, told to ask nothing and not to wait for ever. `None` if it is one that does not
 /// take OpenSSH's options.
 fn ssh_command(git: &Program<'_>) -> Result<Option<OsString>, VcsError> {
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    // What is set for the server's user is none of another's.
+    let is_anothers = git.is_anothers()?;
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty() && !is_anothers);
     let configured = |name: &str| -> Result<Option<OsString>, VcsError> {
         let output = git.run("config", &["--get", name].map(OsStr::new))?;
         let value = output.stdout.strip_suffix(b"\n").unwrap_or(&output.stdout);

@@ -12,14 +12,18 @@ use std::{
 
 use crate::{Cancel, CommitId, Heads, Relation, Revision, Vcs, VcsError, WorkTree};
 
+mod account;
 mod check_out;
 mod child;
 mod commit;
 mod damaged;
 mod discover;
+mod executable;
 mod fetch;
 mod go_back;
 mod history;
+mod ids;
+mod owner;
 mod program;
 mod state;
 mod tree;
@@ -34,8 +38,6 @@ use program::Program;
 #[derive(Clone, Debug)]
 pub struct GitRepo {
     root: PathBuf,
-    // That of this work tree: where HEAD and the index are.
-    git_dir: PathBuf,
     git: PathBuf,
 }
 
@@ -56,7 +58,7 @@ impl GitRepo {
     }
 
     fn program(&self) -> Program<'_> {
-        Program { git: &self.git, root: &self.root, git_dir: &self.git_dir }
+        Program { git: &self.git, root: &self.root }
     }
 
     fn damaged(&self, source: gix::Error) -> VcsError {

@@ -3,13 +3,21 @@
 use std::{
     ffi::{OsStr, OsString},
     io,
-    os::unix::{ffi::OsStrExt, fs::MetadataExt, process::CommandExt},
-    path::{Path, PathBuf},
+    os::{
+        fd::AsRawFd,
+        unix::{ffi::OsStrExt, process::CommandExt},
+    },
+    path::Path,
     process::{Command, Stdio},
     time::Duration,
 };
 
-use super::child::{Ended, Limits, Output, Running};
+use super::{
+    account::{self, User},
+    child::{Ended, Limits, Output, Running},
+    executable, ids,
+    owner::{self, Look},
+};
 use crate::{Cancel, VcsError, redact};
 
 /// The time limit of commands that do not go to the network. Filters (LFS) may do, hence minutes.
@@ -67,11 +75,45 @@ fn is_passed_on(name: &OsStr) -> bool {
         && !PREFIXES.iter().any(|prefix| name.as_bytes().starts_with(prefix))
 }
 
+/// What a git that runs as another user gets of the server's environment, and nothing else of it.
+const OF_ANOTHER: [&str; 10] = [
+    "PATH",
+    "LANG",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "all_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+];
+
+/// The environment of git before what the call itself adds, out of the server's own.
+fn environment(
+    server: impl Iterator<Item = (OsString, OsString)>,
+    another: Option<&User>,
+) -> Vec<(OsString, OsString)> {
+    let mut kept: Vec<_> = server
+        .filter(|(name, _)| match another {
+            None => is_passed_on(name),
+            Some(_) => OF_ANOTHER.iter().any(|kept| name == *kept),
+        })
+        .collect();
+    // Without an account there is no HOME, and so no keys and no credentials.
+    if let Some(account) = another.and_then(|user| user.account.as_ref()) {
+        kept.push(("HOME".into(), account.home.clone().into()));
+    }
+    for (name, value) in [("LC_ALL", "C"), ("GIT_TERMINAL_PROMPT", "0"), ("GIT_OPTIONAL_LOCKS", "0")] {
+        kept.push((name.into(), value.into()));
+    }
+    kept
+}
+
 /// The `git` program for one repository.
 pub(super) struct Program<'a> {
     pub(super) git: &'a Path,
     pub(super) root: &'a Path,
-    pub(super) git_dir: &'a Path,
 }
 
 impl Program<'_> {
@@ -135,10 +177,16 @@ impl Program<'_> {
         variables: &[(&str, OsString)],
         stdin: Stdio,
     ) -> Result<Running, VcsError> {
-        let git = in_path(self.git).ok_or_else(|| self.cannot_run(io::ErrorKind::NotFound.into()))?;
+        let git =
+            executable::find(self.git).ok_or_else(|| self.cannot_run(io::ErrorKind::NotFound.into()))?;
+        // The folder that is looked at is the one git starts in: whatever its path leads to by then, git is
+        // there as the user whose it is. All that can be gained by putting something else in the place of `.git` is
+        // that git fails, as that user.
+        let look = Look::at(self.root)?;
+        let another = self.another(&look)?;
         // A session of its own leaves no terminal that ssh or a credential helper could ask on. The
         // program becomes git without a fork, because it is no group leader when it starts.
-        let mut process = if let Some(setsid) = in_path(Path::new("setsid")) {
+        let mut process = if let Some(setsid) = executable::find(Path::new("setsid")) {
             let mut process = Command::new(setsid);
             process.arg(&git);
             process
@@ -147,130 +195,57 @@ impl Program<'_> {
             process.process_group(0);
             process
         };
-        process.env_clear().envs(std::env::vars_os().filter(|(name, _)| is_passed_on(name)));
-        process.envs([("LC_ALL", "C"), ("GIT_TERMINAL_PROMPT", "0"), ("GIT_OPTIONAL_LOCKS", "0")]);
+        process.env_clear().envs(environment(std::env::vars_os(), another.as_ref()));
         if let Some(parent) = self.root.parent() {
             // Should the repository vanish, git must not go on in one above it.
             process.env("GIT_CEILING_DIRECTORIES", parent);
         }
-        if let Some(owner) = self.owner()? {
-            process.uid(owner.uid).gid(owner.gid);
-            process.env_remove("XDG_CONFIG_HOME").env_remove("XDG_CACHE_HOME").env_remove("SSH_AUTH_SOCK");
-            match owner.account {
-                Some(account) => {
-                    process.env("HOME", account.home).env("USER", &account.name).env("LOGNAME", account.name)
-                }
-                None => process.env_remove("HOME").env_remove("USER").env_remove("LOGNAME"),
-            };
-        }
         process.envs(variables.iter().map(|(name, value)| (name, value)));
+        if let Some(user) = &another {
+            ids::run_as(&mut process, user);
+        }
 
-        // The folder from which the server was started may be gone.
-        process.current_dir("/").arg("-C").arg(self.root);
+        // The child has the descriptor until it becomes another program (`proc_pid_fd(5)`).
+        process.current_dir(format!("/proc/self/fd/{}", look.work_tree.as_raw_fd()));
         for setting in SETTINGS {
             process.arg("-c").arg(setting);
         }
-        let mut safe = OsString::from("safe.directory=");
-        safe.push(self.root);
-        process.arg("-c").arg(safe).arg(command).args(args);
+        process.arg(command).args(args);
         tracing::debug!(command, root = %self.root.display(), "git");
         Running::start(&mut process, stdin).map_err(|source| self.cannot_run(source))
     }
 
     /// The user as whom git runs, if that is another: files of root in a deploy user's repository
     /// would lock that user out, and what that repository is configured to run would run as root.
-    fn owner(&self) -> Result<Option<Owner>, VcsError> {
-        if !rustix::process::geteuid().is_root() {
+    fn another(&self, look: &Look) -> Result<Option<User>, VcsError> {
+        let server = rustix::process::geteuid().as_raw();
+        let owner = owner::runs_as(&look.places, server).map_err(|refusal| {
+            let word = |uid| account::name(uid).unwrap_or_else(|| uid.to_string());
+            refusal.into_error(&look.places, server, account::shown, word)
+        })?;
+        if owner == server {
             return Ok(None);
         }
-        let metadata =
-            std::fs::metadata(self.git_dir).map_err(|source| VcsError::io(self.git_dir, source))?;
-        if metadata.uid() == 0 {
-            return Ok(None);
-        }
-        let account = Account::of(metadata.uid());
-        if account.is_none() {
-            tracing::warn!(
-                uid = metadata.uid(),
+        let group = look.places.first().map_or(owner, |work_tree| work_tree.gid);
+        let user = User::of(owner, group);
+        if user.account.is_none() {
+            tracing::debug!(
+                uid = owner,
                 root = %self.root.display(),
                 "the owner of the repository has no account here, so git runs without a HOME and finds no keys there"
             );
         }
-        let gid = account.as_ref().map_or(metadata.gid(), |account| account.gid);
-        Ok(Some(Owner { uid: metadata.uid(), gid, account }))
+        Ok(Some(user))
+    }
+
+    /// Whether git runs as another user than the server, so that the server's own settings are not for it.
+    pub(super) fn is_anothers(&self) -> Result<bool, VcsError> {
+        Ok(self.another(&Look::at(self.root)?)?.is_some())
     }
 
     fn cannot_run(&self, source: io::Error) -> VcsError {
         VcsError::Program { program: self.git.display().to_string(), source }
     }
-}
-
-struct Owner {
-    uid: u32,
-    gid: u32,
-    account: Option<Account>,
-}
-
-/// A line of passwd(5).
-#[derive(Debug, PartialEq)]
-struct Account {
-    name: OsString,
-    gid: u32,
-    home: PathBuf,
-}
-
-impl Account {
-    /// The account of a user, from the file or from wherever this machine has its users (LDAP, say).
-    fn of(uid: u32) -> Option<Self> {
-        let file = std::fs::read("/etc/passwd").unwrap_or_else(|error| {
-            tracing::debug!(%error, "cannot read /etc/passwd");
-            Vec::new()
-        });
-        Self::find(&file, uid).or_else(|| Self::find(&Self::asked(uid)?, uid))
-    }
-
-    /// What getent(1) says of a user; it is the program that asks what nsswitch.conf(5) names.
-    fn asked(uid: u32) -> Option<Vec<u8>> {
-        const LIMIT: Duration = Duration::from_secs(5);
-        let mut getent = Command::new(in_path(Path::new("getent"))?);
-        getent.args(["passwd", &uid.to_string()]).current_dir("/").process_group(0);
-        let limits = Limits { time: LIMIT, cancel: None, output_bytes: OUTPUT_LIMIT };
-        match Running::start(&mut getent, Stdio::null()).and_then(|running| running.finish(&limits)) {
-            Ok(Ended::Exited(output)) => Some(output.stdout),
-            ended => {
-                tracing::debug!(?ended, "getent does not answer");
-                None
-            }
-        }
-    }
-
-    fn find(passwd: &[u8], uid: u32) -> Option<Self> {
-        passwd.split(|&b| b == b'\n').find_map(|line| {
-            let fields: Vec<_> = line.split(|&b| b == b':').collect();
-            let [name, _, of, gid, _, home, ..] = fields[..] else { return None };
-            let number = |field: &[u8]| std::str::from_utf8(field).ok()?.parse::<u32>().ok();
-            (number(of)? == uid).then_some(())?;
-            Some(Self {
-                name: OsStr::from_bytes(name).to_owned(),
-                gid: number(gid)?,
-                home: PathBuf::from(OsStr::from_bytes(home)),
-            })
-        })
-    }
-}
-
-/// The file that running `program` would execute.
-fn in_path(program: &Path) -> Option<PathBuf> {
-    let is_program = |file: &PathBuf| {
-        std::fs::metadata(file).is_ok_and(|metadata| metadata.is_file() && metadata.mode() & 0o111 != 0)
-    };
-    if program.components().count() > 1 {
-        return Some(program.to_owned()).filter(is_program);
-    }
-    std::env::split_paths(&std::env::var_os("PATH")?)
-        .filter(|folder| folder.is_absolute())
-        .map(|folder| folder.join(program))
-        .find(is_program)
 }
 
 /// What git said, in one line and without credentials: its last words without advice.
@@ -333,19 +308,36 @@ mod tests {
     }
 
     #[test]
-    fn an_account_is_found_by_its_number() {
-        let passwd = b"root:x:0:0:root:/root:/bin/sh\nbroken\ndeploy:x:1001:100::/srv/deploy:/bin/sh\n";
-        let account = Account { name: "deploy".into(), gid: 100, home: "/srv/deploy".into() };
-        assert_eq!(Account::find(passwd, 1001), Some(account));
-        assert_eq!(Account::find(passwd, 7), None);
-    }
-
-    #[test]
-    fn an_account_that_no_file_has_is_asked_for() {
-        let line = Account::asked(0).expect("this machine has getent");
-        assert_eq!(Account::find(&line, 0), Account::of(0));
-        assert!(Account::of(0).is_some());
-        assert_eq!(Account::of(u32::MAX - 7), None);
+    fn a_git_of_another_user_gets_nothing_of_the_servers_environment_but_where_programs_and_proxies_are() {
+        let server = [
+            ("PATH", "/usr/bin"),
+            ("HOME", "/root"),
+            ("LANG", "de_DE.UTF-8"),
+            ("https_proxy", "http://p"),
+            ("NO_PROXY", "x"),
+            ("GIT_SSH_COMMAND", "ssh -i /root/key"),
+            ("GIT_CONFIG_COUNT", "1"),
+            ("GIT_CONFIG_GLOBAL", "/root/config"),
+            ("SSH_AUTH_SOCK", "/root/agent"),
+            ("XDG_CONFIG_HOME", "/root/.config"),
+            ("DATABASE_URL", "postgres://secret"),
+            ("LD_PRELOAD", "/root/x.so"),
+        ];
+        let get = |another: Option<&User>| -> Vec<String> {
+            let server = server.iter().map(|&(name, value)| (name.into(), value.into()));
+            environment(server, another)
+                .into_iter()
+                .map(|(name, value)| format!("{}={}", name.display(), value.display()))
+                .collect()
+        };
+        let account = account::Account { name: "deploy".into(), home: "/srv/deploy".into() };
+        let deploy = User { uid: 1001, gid: 1001, groups: vec![1001], account: Some(account) };
+        let own = ["LC_ALL=C", "GIT_TERMINAL_PROMPT=0", "GIT_OPTIONAL_LOCKS=0"];
+        let kept = ["PATH=/usr/bin", "LANG=de_DE.UTF-8", "https_proxy=http://p", "NO_PROXY=x"];
+        assert_eq!(get(Some(&deploy)), [&kept[..], &["HOME=/srv/deploy"], &own].concat());
+        let unknown = User { account: None, ..deploy };
+        assert_eq!(get(Some(&unknown)), [&kept[..], &own].concat());
+        assert_eq!(get(None).len(), server.len() + own.len());
     }
 
     #[test]

@@ -7,4 +7,5 @@ mod fetch;
 mod go_back;
 mod heads;
 mod history;
+mod owners;
 mod site;
