@@ -390,9 +390,7 @@ impl LocalHandler for Pm3Host {
         let api = self.0.clone();
         let listener = Listener::FrontHost { local: connection.local, peer: connection.peer };
         Box::pin(async move {
-            api.handle(request, listener)
-                .await
-                .map(|body| LocalBody::new(body.map_err(|never| match never {})))
+            api.handle(request, listener).await.map(|body| LocalBody::new(body.map_err(Into::into)))
         })
     }
 }

@@ -9,10 +9,10 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Buf as _, Bytes};
+use bytes::Buf as _;
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use hyper::body::Body;
 use parking_lot::Mutex;
 use pmesh_node::Node;
@@ -24,7 +24,8 @@ use tokio::{
 
 use crate::{
     access::{AccessRules, Listener, check_no_browser},
-    calls::{Call, Reply, Style},
+    body::ApiBody,
+    calls::{Call, Reply, Style, session},
     error::{ApiError, Code},
     parameters::{Parameters, asks_for_pretty},
     routes::{self, Kind},
@@ -89,7 +90,8 @@ impl Api {
         let ApiSettings { version, host_names, token } = settings;
         let access = AccessRules::new(&host_names, token);
         let listing = Arc::new(Semaphore::new(1));
-        let sources = Sources { node, version: version.into(), listing };
+        let long_listings = Arc::new(Semaphore::new(session::LONG));
+        let sources = Sources { node, version: version.into(), listing, long_listings };
         Self(Arc::new(Shared { sources, access, wrong_tokens: Mutex::default() }))
     }
 
@@ -107,7 +109,7 @@ impl Api {
     ///
     /// Cancel-safe: dropped before an action is queued, nothing happens; after, the operation goes
     /// on without a listener.
-    pub async fn handle<B>(&self, request: Request<B>, listener: Listener) -> Response<Full<Bytes>>
+    pub async fn handle<B>(&self, request: Request<B>, listener: Listener) -> Response<ApiBody>
     where
         B: Body,
         B::Error: fmt::Display,
@@ -280,7 +282,7 @@ async fn discard<B: Body>(mut body: Pin<&mut B>) -> bool {
     timeout(Api::DISCARD_TIMEOUT, reading).await.unwrap_or(false)
 }
 
-fn respond(answer: Result<Reply, ApiError>, method: &Method, style: Style) -> Response<Full<Bytes>> {
+fn respond(answer: Result<Reply, ApiError>, method: &Method, style: Style) -> Response<ApiBody> {
     let (status, body, headers) = match answer {
         Ok(Reply { status, body, headers }) => (status, body, headers),
         Err(error) => {
@@ -288,20 +290,20 @@ fn respond(answer: Result<Reply, ApiError>, method: &Method, style: Style) -> Re
             if status == StatusCode::INTERNAL_SERVER_ERROR {
                 tracing::warn!(code = %error.code, error = error.message, "a request failed");
             }
-            let body = style.write(&error.body());
+            let body = ApiBody::whole(style.write(&error.body()));
             (status, body, error.headers)
         }
     };
-    let length = body.len();
-    let body = if method == Method::HEAD { Bytes::new() } else { body };
-    let mut response = Response::new(Full::new(body));
+    let length = body.length();
+    let body = if method == Method::HEAD { body.without_content() } else { body };
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     let fixed = [
         (header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8")),
-        (header::CONTENT_LENGTH, length.into()),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     ];
-    response.headers_mut().extend(fixed.into_iter().chain(headers));
+    let length = length.map(|length| (header::CONTENT_LENGTH, length.into()));
+    response.headers_mut().extend(fixed.into_iter().chain(length).chain(headers));
     response
 }

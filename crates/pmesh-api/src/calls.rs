@@ -6,6 +6,8 @@ pub(crate) mod server;
 pub(crate) mod service;
 pub(crate) mod session;
 
+use std::io::{self, Write};
+
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use pmesh_node::{Operation, OperationId, Rebuild, Request};
@@ -13,6 +15,7 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use crate::{
+    body::ApiBody,
     error::{ApiError, Code},
     near_miss::quoted,
     parameters::{Parameters, Wait},
@@ -44,14 +47,23 @@ impl Style {
         if pretty { Self::Pretty } else { Self::Compact }
     }
 
+    /// Writes the text of a body as [`write`](Self::write) gives it.
+    ///
+    /// # Errors
+    ///
+    /// Those of the writer.
+    fn write_to(self, mut writer: impl Write, body: &impl Serialize) -> io::Result<()> {
+        match self {
+            Self::Compact => serde_json::to_writer(&mut writer, body),
+            Self::Pretty => serde_json::to_writer_pretty(&mut writer, body),
+        }?;
+        writer.write_all(b"\n")
+    }
+
     /// The text of a body; a newline ends it, so that a terminal's prompt begins a line of its own.
     pub(crate) fn write(self, body: &impl Serialize) -> Bytes {
-        let mut text = match self {
-            Self::Compact => serde_json::to_vec(body),
-            Self::Pretty => serde_json::to_vec_pretty(body),
-        }
-        .expect("the types of `wire` are JSON");
-        text.push(b'\n');
+        let mut text = Vec::with_capacity(256);
+        self.write_to(&mut text, body).expect("the types of `wire` are JSON, and a vector takes all");
         text.into()
     }
 }
@@ -60,11 +72,15 @@ impl Style {
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
-    pub(crate) body: Bytes,
+    pub(crate) body: ApiBody,
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Reply {
+    fn ok(body: ApiBody) -> Self {
+        Self { status: StatusCode::OK, body, headers: Vec::new() }
+    }
+
     fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
@@ -82,7 +98,7 @@ fn id_header(id: OperationId) -> HeaderValue {
 impl Call {
     /// 200 with this body.
     fn reply(&self, body: &impl Serialize) -> Reply {
-        Reply { status: StatusCode::OK, body: self.style.write(body), headers: Vec::new() }
+        Reply::ok(ApiBody::whole(self.style.write(body)))
     }
 
     /// 202: the operation goes on.

@@ -30,6 +30,7 @@
 
 mod access;
 mod api;
+mod body;
 mod calls;
 pub mod client;
 mod error;
@@ -47,6 +48,7 @@ mod wrong_tokens;
 
 pub use access::Listener;
 pub use api::{Api, ApiSettings};
+pub use body::ApiBody;
 pub use error::Code;
 pub use near_miss::near_miss;
 pub use parameters::{Parameter, ParameterType};

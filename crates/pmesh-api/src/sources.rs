@@ -13,4 +13,6 @@ pub(crate) struct Sources {
     pub(crate) version: Arc<str>,
     /// One listing of client sessions at a time.
     pub(crate) listing: Arc<Semaphore>,
+    /// Long lists of client sessions, until their last byte is written.
+    pub(crate) long_listings: Arc<Semaphore>,
 }

@@ -7,7 +7,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use serde_json::Value;
 
-use crate::{Api, Listener};
+use crate::{Api, ApiBody, Listener};
 
 /// An [`Api`] and a caller on the same machine, over TCP unless a test says otherwise.
 #[derive(Clone, Debug)]
@@ -69,10 +69,10 @@ impl TestApi {
     ///
     /// # Panics
     ///
-    /// If the body is no text.
-    pub async fn read(response: Response<Full<Bytes>>) -> TestAnswer {
+    /// If the body is cut, or no text.
+    pub async fn read(response: Response<ApiBody>) -> TestAnswer {
         let (head, body) = response.into_parts();
-        let Ok(body) = body.collect().await;
+        let body = body.collect().await.expect("the body is whole");
         let text = String::from_utf8(body.to_bytes().into()).expect("bodies are JSON, which is text");
         let json = serde_json::from_str(&text).unwrap_or_default();
         TestAnswer { status: head.status, headers: head.headers, text, json }

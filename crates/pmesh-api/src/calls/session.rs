@@ -6,23 +6,44 @@ use std::{
 };
 
 use pmesh_sessions::Query;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Call, Reply};
-use crate::{error::ApiError, sources::Sources, wire};
+use crate::{body::ApiBody, error::ApiError, sources::Sources, wire};
+
+/// A list of more clients is written while it is read; at most [`LONG`] such at a time.
+const SHORT_LEN: usize = 1000;
+
+/// How many long lists there are at a time, each of up to 20 MB in memory: as many as may be read slowly
+/// before the next one has to wait.
+pub(crate) const LONG: usize = 2;
 
 /// Who sends requests to the front, and how many.
 ///
 /// A full table takes a good part of a second and tens of megabytes: on a thread that may block, and
-/// one call after the other.
+/// one call after the other. Its text is never whole in memory.
 pub(crate) async fn list(sources: Sources, call: Call) -> Result<Reply, ApiError> {
     let query = Query { limit: call.parameters.limit, sort: call.parameters.sort.unwrap_or_default() };
-    let turn = Arc::clone(&sources.listing).acquire_owned().await.expect("nobody closes the semaphore");
+    let is_short = query.limit.is_some_and(|limit| limit <= SHORT_LEN);
+    let place = if is_short { None } else { Some(permit(&sources.long_listings).await) };
+    let turn = permit(&sources.listing).await;
     let sessions = Arc::clone(sources.node.sessions());
     let listing = tokio::task::spawn_blocking(move || {
         // Kept to the end of the work, also where nobody waits for it any more.
         let _turn = turn;
-        let snapshot = sessions.snapshot(query, Instant::now(), SystemTime::now());
-        call.reply(&wire::WrittenSessions::from(&snapshot))
+        sessions.snapshot(query, Instant::now(), SystemTime::now())
     });
-    Ok(listing.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())))
+    let snapshot = listing.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+    if snapshot.clients.len() <= SHORT_LEN {
+        return Ok(call.reply(&wire::WrittenSessions::from(&snapshot)));
+    }
+    let style = call.style;
+    Ok(Reply::ok(ApiBody::written(move |writer| {
+        let _place = place;
+        style.write_to(writer, &wire::WrittenSessions::from(&snapshot))
+    })))
+}
+
+async fn permit(of: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    Arc::clone(of).acquire_owned().await.expect("nobody closes the semaphore")
 }

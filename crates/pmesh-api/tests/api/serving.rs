@@ -6,6 +6,7 @@ use pmesh_api::{
     Api, ApiSettings, Token,
     client::{Client, ClientError, Endpoint, service_path},
     serve_tcp, serve_unix,
+    testing::TestApi,
     wire::{Counted, Named},
 };
 use serde_json::{Value, json};
@@ -261,6 +262,57 @@ async fn a_head_has_the_length_of_the_body_and_no_body() {
     let (head, nothing) = head.split_once("\r\n\r\n").unwrap();
     assert_eq!((without_date(head), nothing), (without_date(get_head), ""));
     assert!(head.contains(&format!("content-length: {}", body.len())), "{head}");
+}
+
+#[tokio::test]
+async fn a_long_list_of_clients_comes_in_pieces_with_the_bytes_that_a_short_one_has() {
+    let node = serving_manifest("services:\n  web: !App\n    run: web\n").await;
+    for client in 0..3000_u32 {
+        let client = pmesh_sessions::ClientKey::from(std::net::IpAddr::from(client.to_be_bytes()));
+        node.sessions().record(client, std::time::Instant::now());
+    }
+    let (endpoint, _end, _server) = over_tcp(api_of(&node)).await;
+    let client = Client::new(endpoint.clone(), None);
+    for (path, pretty) in [("/session", false), ("/session?pretty", true)] {
+        let answer = client.get(path).await.unwrap();
+        assert!(!answer.headers.contains_key("content-length"));
+        let sessions: pmesh_api::wire::Sessions = answer.json().unwrap();
+        assert_eq!((sessions.num_clients, sessions.sessions.0.len()), (3000, 3000));
+        // Written anew from what was read, it is the same.
+        let text =
+            if pretty { serde_json::to_string_pretty(&sessions) } else { serde_json::to_string(&sessions) };
+        assert_eq!(answer.body, text.unwrap() + "\n");
+    }
+    let short = client.get("/session?limit=10").await.unwrap();
+    assert!(short.headers.contains_key("content-length"));
+    let head = "HEAD /session HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let head = raw(&endpoint, head.as_bytes()).await;
+    assert!(head.starts_with("HTTP/1.1 200 ") && head.ends_with("\r\n\r\n"), "{head}");
+    assert!(!head.contains("content-length"), "{head}");
+    let old = "GET /session HTTP/1.0\r\nHost: localhost\r\n\r\n";
+    assert!(raw(&endpoint, old.as_bytes()).await.ends_with("}}\n"), "its end is that of the connection");
+}
+
+#[tokio::test]
+async fn two_long_lists_that_nobody_reads_keep_short_ones_from_nobody() {
+    let node = serving_manifest("services:\n  web: !App\n    run: web\n").await;
+    for client in 0..3000_u32 {
+        let client = pmesh_sessions::ClientKey::from(std::net::IpAddr::from(client.to_be_bytes()));
+        node.sessions().record(client, std::time::Instant::now());
+    }
+    let api = TestApi(api_of(&node));
+    let long = || {
+        let request = http::Request::get("/session").header("Host", "localhost");
+        let request = request.body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap();
+        api.0.handle(request, TestApi::loopback())
+    };
+    let unread = (long().await, long().await);
+    assert_eq!(api.get("/session?limit=5").await.json["num_clients"], 3000);
+    let mut third = std::pin::pin!(long());
+    assert!(futures_util::poll!(third.as_mut()).is_pending());
+    drop(unread);
+    let answer = TestApi::read(third.await).await;
+    assert_eq!(answer.json["num_clients"], 3000);
 }
 
 #[tokio::test]

@@ -1,0 +1,222 @@
+//! The body of an answer: whole, or in pieces while somebody reads them.
+
+use std::{
+    io::{self, Write},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::sync::mpsc;
+
+/// The size of a piece, in bytes.
+const PIECE: usize = 64 * 1024;
+
+/// How many pieces are there before they are asked for.
+const AHEAD: usize = 1;
+
+/// The body of an answer of an [`Api`](crate::Api).
+///
+/// A large one is written while it is read: no more than some 200 KiB of its text are in memory. Its length is not
+/// known before its end, and it fails if what writes it does.
+#[derive(Debug)]
+pub struct ApiBody(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Whole(Option<Bytes>),
+    Pieces(mpsc::Receiver<Piece>),
+    /// Of the answer to HEAD whose length is not known.
+    Unwritten,
+    Ended,
+}
+
+#[derive(Debug)]
+enum Piece {
+    Data(Bytes),
+    /// Nothing is missing. Without it whoever writes has failed.
+    End,
+}
+
+impl ApiBody {
+    /// A body that is there.
+    pub(crate) fn whole(text: Bytes) -> Self {
+        Self(Kind::Whole(Some(text)))
+    }
+
+    /// A body that `write` writes on a thread of the runtime's that may block, as fast as it is read. When
+    /// the body is dropped, the next write of it fails.
+    pub(crate) fn written(write: impl FnOnce(&mut PieceWriter) -> io::Result<()> + Send + 'static) -> Self {
+        let (sender, pieces) = mpsc::channel(AHEAD);
+        // Detached: its end is the end of the body, and without a body it ends at the next piece.
+        drop(tokio::task::spawn_blocking(move || {
+            let mut writer = PieceWriter { text: Vec::with_capacity(PIECE), pieces: sender };
+            let written = write(&mut writer).and_then(|()| writer.end());
+            if let Err(error) = written {
+                tracing::debug!(%error, "an answer was not written to its end");
+            }
+        }));
+        Self(Kind::Pieces(pieces))
+    }
+
+    /// Its length in bytes, if it is known.
+    pub(crate) fn length(&self) -> Option<u64> {
+        self.size_hint().exact()
+    }
+
+    /// What HEAD gets in its place.
+    pub(crate) fn without_content(self) -> Self {
+        match self.0 {
+            Kind::Whole(_) | Kind::Ended => Self(Kind::Ended),
+            Kind::Pieces(_) | Kind::Unwritten => Self(Kind::Unwritten),
+        }
+    }
+}
+
+/// Puts what is written into pieces. Blocks while the reader has enough of them.
+#[derive(Debug)]
+pub(crate) struct PieceWriter {
+    text: Vec<u8>,
+    pieces: mpsc::Sender<Piece>,
+}
+
+impl PieceWriter {
+    fn give(&mut self, piece: Piece) -> io::Result<()> {
+        self.pieces.blocking_send(piece).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        self.flush()?;
+        self.give(Piece::End)
+    }
+}
+
+impl Write for PieceWriter {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        let taken = &text[..text.len().min(PIECE - self.text.len())];
+        self.text.extend_from_slice(taken);
+        if self.text.len() == PIECE {
+            self.flush()?;
+        }
+        Ok(taken.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.text.is_empty() {
+            return Ok(());
+        }
+        let piece = std::mem::replace(&mut self.text, Vec::with_capacity(PIECE));
+        self.give(Piece::Data(piece.into()))
+    }
+}
+
+impl Body for ApiBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let pieces = match &mut self.0 {
+            Kind::Whole(text) => return Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            Kind::Unwritten | Kind::Ended => return Poll::Ready(None),
+            Kind::Pieces(pieces) => pieces,
+        };
+        let piece = ready!(pieces.poll_recv(cx));
+        let frame = match piece {
+            Some(Piece::Data(text)) => return Poll::Ready(Some(Ok(Frame::data(text)))),
+            Some(Piece::End) => None,
+            None => Some(Err(io::Error::other("the answer could not be written to its end"))),
+        };
+        self.0 = Kind::Ended;
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.0, Kind::Whole(None) | Kind::Ended)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Whole(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
+            Kind::Ended => SizeHint::with_exact(0),
+            Kind::Pieces(_) | Kind::Unwritten => SizeHint::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_written_body_has_all_bytes_in_order() {
+        let text: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
+        let wanted = text.clone();
+        let body =
+            ApiBody::written(move |writer| text.chunks(1000).try_for_each(|part| writer.write_all(part)));
+        assert_eq!((body.length(), body.is_end_stream()), (None, false));
+        assert_eq!(body.collect().await.unwrap().to_bytes(), wanted);
+    }
+
+    #[tokio::test]
+    async fn no_more_is_written_than_is_read() {
+        let written = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&written);
+        let mut body = ApiBody::written(move |writer| {
+            for _ in 0..100 {
+                writer.write_all(&b"x".repeat(PIECE))?;
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(())
+        });
+        for read in 1..=100 {
+            assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap().len(), PIECE);
+            assert!(written.load(Ordering::Relaxed) <= read + AHEAD);
+        }
+        assert!(body.frame().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn whoever_writes_ends_when_nobody_reads_any_more() {
+        let (ended, end) = tokio::sync::oneshot::channel();
+        let mut body = ApiBody::written(move |writer| {
+            let written = (0..).try_for_each(|_| writer.write_all(b"on and on"));
+            ended.send(written.as_ref().err().map(io::Error::kind)).unwrap();
+            written
+        });
+        body.frame().await.unwrap().unwrap();
+        drop(body);
+        assert_eq!(end.await.unwrap(), Some(io::ErrorKind::BrokenPipe));
+    }
+
+    #[tokio::test]
+    async fn a_body_whose_writer_fails_is_not_taken_for_a_whole_one() {
+        let bodies = [
+            ApiBody::written(|writer| {
+                writer.write_all(b"half")?;
+                Err(io::ErrorKind::Other.into())
+            }),
+            ApiBody::written(|_| panic!("a writer that panics")),
+        ];
+        for body in bodies {
+            assert!(body.collect().await.is_err());
+        }
+    }
+
+    #[test]
+    fn head_gets_the_length_where_it_is_known_and_no_content() {
+        let whole = ApiBody::whole(Bytes::from_static(b"text"));
+        assert_eq!(whole.length(), Some(4));
+        assert!(whole.without_content().is_end_stream());
+    }
+}
