@@ -155,6 +155,12 @@ pub struct Repo {
     pub remote: Revision,
     /// The remote's address, or nothing.
     pub url: String,
+    /// Where the remote has moved, if the fetch that was asked for was sent there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved_to: Option<String>,
+    /// The command that makes git ask there from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
 }
 
 impl From<Repository> for Repo {
@@ -164,6 +170,8 @@ impl From<Repository> for Repo {
             head: (&repository.head).into(),
             remote: repository.remote.as_ref().map(Revision::from).unwrap_or_default(),
             url: repository.url.unwrap_or_default(),
+            moved_to: None,
+            remedy: None,
         }
     }
 }
@@ -181,6 +189,12 @@ pub struct Updated {
     /// Services that had no ready instance before and have none now, and why.
     #[serde(default, skip_serializing_if = "Named::is_empty")]
     pub services: Named<String>,
+    /// Where the remote has moved, if it has: it was asked there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved_to: Option<String>,
+    /// The command that makes git ask there from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
 }
 
 /// `/reload`, and the start in `/operation`.
@@ -220,6 +234,8 @@ pub(crate) fn result(outcome: &Outcome) -> Value {
             to: (&update.to).into(),
             ahead: update.ahead,
             services: reasons(&update.failed),
+            moved_to: update.moved_to.as_ref().map(|moved| moved.url.clone()),
+            remedy: update.moved_to.as_ref().map(|moved| moved.command.clone()),
         }),
         Outcome::Restarted { count } | Outcome::Stopped { count } => {
             serde_json::to_value(Counted { count: *count })

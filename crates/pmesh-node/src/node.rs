@@ -19,7 +19,7 @@ use pmesh_supervisor::{
     AppSpec, HealthReport, LogFolder, NetProber, OsSpawner, Prober, Sampler, ServiceId, ServiceKind,
     ServiceName, Spawner, Supervisor, SupervisorSettings, rollout::Limits,
 };
-use pmesh_vcs::{Cancel, Heads, Vcs, VcsError};
+use pmesh_vcs::{Cancel, Fetched, Heads, Vcs, VcsError};
 use tokio::sync::{Notify, watch};
 use tracing::error;
 
@@ -272,7 +272,7 @@ impl Node {
     /// # Errors
     ///
     /// Those of [`Vcs::fetch`].
-    pub async fn fetch(&self) -> Result<(), VcsError> {
+    pub async fn fetch(&self) -> Result<Fetched, VcsError> {
         let cancel = CancelOnDrop(Cancel::new());
         let _one_reader = self.0.readers_fetch.lock().await;
         let turn = self.0.vcs_turn().await;

@@ -8,7 +8,7 @@ use std::{
 
 use pmesh_manifest::{Mistakes, ReadError};
 use pmesh_supervisor::ServiceName;
-use pmesh_vcs::{Revision, VcsError};
+use pmesh_vcs::{Moved, Revision, VcsError};
 
 /// An operation's name: a 64-bit number that rises with time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -262,6 +262,8 @@ pub struct Update {
     pub ahead: Option<usize>,
     /// Services that had no ready instance before and have none now.
     pub failed: BTreeMap<ServiceName, String>,
+    /// Where the remote has sent the fetch.
+    pub moved_to: Option<Moved>,
 }
 
 /// Why an operation did not end well. Nothing is changed then, but for what it says.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, ffi::OsStr, path::Path, sync::Arc};
 
 use pmesh_manifest::{FILE_NAMES, Manifest, Mistakes, Source};
-use pmesh_vcs::{Cancel, CommitId, Relation, Revision, Vcs, VcsError};
+use pmesh_vcs::{Cancel, CommitId, Moved, Relation, Revision, Vcs, VcsError};
 use tracing::{error, info};
 
 use crate::{
@@ -27,7 +27,8 @@ pub(crate) async fn run(
     if rolling.shared.vcs.is_some() && !old.repo.update {
         return Err(Failure::UpdateDisabled);
     }
-    let (from, there, relation) = step(rolling, StepName::Fetch, fetch(rolling)).await?;
+    let Found { head: from, remote: there, relation, moved_to } =
+        step(rolling, StepName::Fetch, fetch(rolling)).await?;
     // What is to be checked out in the end; commits that only this machine has stay.
     let (to, ahead, target) = match relation {
         Relation::Same => (there, None, None),
@@ -36,7 +37,10 @@ pub(crate) async fn run(
         Relation::Diverged { ahead, behind } => return Err(VcsError::Diverged { ahead, behind }.into()),
         Relation::Unrelated => return Err(VcsError::Unrelated { branch: from.branch }.into()),
     };
-    let done = |failed| Outcome::Updated(Update { from: from.clone(), to: to.clone(), ahead, failed });
+    let done = |failed| {
+        let (from, to, moved_to) = (from.clone(), to.clone(), moved_to.clone());
+        Outcome::Updated(Update { from, to, ahead, failed, moved_to })
+    };
     let has_failed = unfinished.is(to.commit.as_ref());
     if target.is_none() && rebuild == Rebuild::Changed && !has_failed {
         return Ok(done(BTreeMap::default()));
@@ -133,8 +137,16 @@ async fn vcs_turn(rolling: &Rolling) -> Result<VcsTurn, Failure> {
     }
 }
 
-/// Asks the remote; answers with the head, the remote head and how they stand to each other.
-async fn fetch(rolling: &Rolling) -> Result<(Revision, Revision, Relation), Failure> {
+/// What a fetch has found.
+struct Found {
+    head: Revision,
+    remote: Revision,
+    relation: Relation,
+    moved_to: Option<Moved>,
+}
+
+/// Asks the remote.
+async fn fetch(rolling: &Rolling) -> Result<Found, Failure> {
     let cancel = Cancel::new();
     let mut cancelled = rolling.cancelled.clone();
     let turn = vcs_turn(rolling).await?;
@@ -149,7 +161,7 @@ async fn fetch(rolling: &Rolling) -> Result<(Revision, Revision, Relation), Fail
                 return Err(VcsError::Locked { path: lock.path, age: lock.age });
             }
             let head = vcs.head()?;
-            vcs.fetch(FETCH_LIMIT, &cancel)?;
+            let moved_to = vcs.fetch(FETCH_LIMIT, &cancel)?.moved_to;
             let remote = vcs.remote_head()?;
             let remote = remote.ok_or_else(|| VcsError::NoRemote { branch: head.branch.clone() })?;
             let (Some(here), Some(there)) = (&head.commit, &remote.commit) else {
@@ -159,7 +171,7 @@ async fn fetch(rolling: &Rolling) -> Result<(Revision, Revision, Relation), Fail
             if matches!(relation, Relation::Behind { .. }) && !tree.changed.is_empty() {
                 return Err(VcsError::Dirty { paths: tree.changed });
             }
-            Ok((head, remote, relation))
+            Ok(Found { head, remote, relation, moved_to })
         })
     };
     let mut call = std::pin::pin!(call);

@@ -40,6 +40,6 @@ mod work_tree;
 
 pub use cancel::{Cancel, OnCancel};
 pub use error::VcsError;
-pub use revision::{BranchName, CommitId, Heads, NoCommitId, Relation, Revision};
+pub use revision::{BranchName, CommitId, Fetched, Heads, Moved, NoCommitId, Relation, Revision};
 pub use vcs::{FILE_LIMIT, Vcs};
 pub use work_tree::{HeldLock, InProgress, WorkTree};

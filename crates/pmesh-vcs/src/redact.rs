@@ -80,14 +80,14 @@ pub(crate) fn secrets_of(url: &str) -> Vec<String> {
             .filter(|part| !part.is_empty() && Some(*part) != kept)
         {
             secrets.push(part.to_owned());
-            secrets.push(percent_decoded(part));
+            secrets.push(String::from_utf8_lossy(&percent_decoded(part)).into_owned());
         }
     }
     if let Some((_, query)) = rest.split_once('?') {
         for pair in query.split('&') {
             let value = pair.split_once('=').map_or(pair, |(_, value)| value);
             secrets.push(value.to_owned());
-            secrets.push(percent_decoded(value));
+            secrets.push(String::from_utf8_lossy(&percent_decoded(value)).into_owned());
         }
     }
     secrets.retain(|secret| !secret.is_empty());
@@ -160,7 +160,8 @@ fn sentence_colon(address: &str) -> (&str, &str) {
     }
 }
 
-fn percent_decoded(text: &str) -> String {
+/// The bytes that `text` stands for in a URL (RFC 3986, 2.1).
+pub(crate) fn percent_decoded(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, after)) = rest.split_first() {
@@ -173,7 +174,7 @@ fn percent_decoded(text: &str) -> String {
             rest = after;
         }
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    bytes
 }
 
 #[cfg(test)]

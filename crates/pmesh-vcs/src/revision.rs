@@ -100,6 +100,22 @@ pub struct Heads {
     pub remote_url: Option<String>,
 }
 
+/// What a fetch has found out beside the commits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fetched {
+    /// Where the remote has sent us, and was followed to for this fetch.
+    pub moved_to: Option<Moved>,
+}
+
+/// The place to which a remote has moved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// The new URL, as it may be shown.
+    pub url: String,
+    /// The command that makes git ask there from now on.
+    pub command: String,
+}
+
 impl Revision {
     /// The longest message that is kept, in bytes.
     pub const MESSAGE_LIMIT: usize = 1 << 20;

@@ -13,8 +13,8 @@ use std::{
 use parking_lot::{Condvar, Mutex};
 
 use crate::{
-    BranchName, Cancel, CommitId, FILE_LIMIT, Heads, HeldLock, InProgress, Relation, Revision, Vcs, VcsError,
-    WorkTree, redact,
+    BranchName, Cancel, CommitId, FILE_LIMIT, Fetched, Heads, HeldLock, InProgress, Moved, Relation,
+    Revision, Vcs, VcsError, WorkTree, redact,
 };
 
 mod mirror;
@@ -66,6 +66,7 @@ struct State {
     is_detached: bool,
     remote: Option<Remote>,
     network: Network,
+    moved_to: Option<Moved>,
     changed: Vec<PathBuf>,
     untracked: Vec<PathBuf>,
     in_progress: Option<InProgress>,
@@ -165,6 +166,7 @@ impl FakeVcs {
                 fetched: Some(head),
             }),
             network: Network::Online,
+            moved_to: None,
             changed: Vec::new(),
             untracked: Vec::new(),
             in_progress: None,
@@ -289,6 +291,12 @@ impl FakeVcs {
     /// The remote answers (again), also to a fetch that hangs.
     pub fn go_online(&self) {
         self.edit(|state| state.network = Network::Online);
+    }
+
+    /// From now on the remote redirects to `url`, and every fetch follows it there.
+    pub fn move_remote(&self, url: &str) {
+        let moved = Moved { url: url.to_owned(), command: format!("git remote set-url origin {url}") };
+        self.edit(|state| state.moved_to = Some(moved));
     }
 
     /// Blocks until as many fetches have begun since the repository was made.
@@ -565,7 +573,7 @@ impl Vcs for FakeVcs {
         })
     }
 
-    fn fetch(&self, limit: Duration, cancel: &Cancel) -> Result<(), VcsError> {
+    fn fetch(&self, limit: Duration, cancel: &Cancel) -> Result<Fetched, VcsError> {
         let until = Instant::now().checked_add(limit);
         // Taking the lock before waking leaves no moment in which a waiter could miss it.
         let shared = Arc::clone(&self.0);
@@ -613,7 +621,7 @@ impl Vcs for FakeVcs {
         state.here.insert(tip.clone());
         let history = state.history(&tip)?;
         state.here.extend(history);
-        Ok(())
+        Ok(Fetched { moved_to: state.moved_to.clone() })
     }
 
     fn relation(&self, head: &CommitId, remote: &CommitId) -> Result<Relation, VcsError> {

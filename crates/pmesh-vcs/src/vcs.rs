@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Cancel, CommitId, Heads, Relation, Revision, VcsError, WorkTree};
+use crate::{Cancel, CommitId, Fetched, Heads, Relation, Revision, VcsError, WorkTree};
 
 /// A work tree that can report and change the revision it serves.
 ///
@@ -55,12 +55,14 @@ pub trait Vcs: Send + Sync + 'static {
     /// that is checked out, tags and other branches alone. Never asks on a terminal, and ends
     /// within `limit` (and some seconds of grace for the processes it ends) or soon after `cancel` is set.
     ///
+    /// A remote that answers with a redirect is followed once, and only on the same host, or by https to a public name.
+    ///
     /// # Errors
     ///
-    /// [`VcsError::Fetch`] if the remote cannot be reached or refuses, [`VcsError::FetchTimeout`],
+    /// [`VcsError::Fetch`] if the remote cannot be reached, refuses or leads elsewhere, [`VcsError::FetchTimeout`],
     /// [`VcsError::Cancelled`], [`VcsError::NoRemote`], [`VcsError::NoRemoteBranch`], [`VcsError::Detached`],
     /// [`VcsError::InProgress`], [`VcsError::Locked`]. After each of them it is safe to try again.
-    fn fetch(&self, limit: Duration, cancel: &Cancel) -> Result<(), VcsError>;
+    fn fetch(&self, limit: Duration, cancel: &Cancel) -> Result<Fetched, VcsError>;
 
     /// How `head` lies to `remote`.
     ///

@@ -38,14 +38,21 @@ pub(super) fn one_line(repo: &Repo, style: Style) -> String {
 
 /// What an update did.
 pub(crate) fn updated(update: &Updated, style: Style) -> String {
-    let Updated { from, to, ahead, services: _ } = update;
+    let Updated { from, to, ahead, services: _, moved_to, remedy } = update;
     let (branch, remote) = (harmless(&from.branch), harmless(&to.branch));
     let sentence = match ahead {
         Some(ahead) => format!("nothing moved: {branch} is {} ahead of {remote}", counted(*ahead, "commit")),
         None if from.hash == to.hash => format!("nothing new: {branch} is at {}, as {remote}", named(from)),
         None => format!("{branch} {} → {}", short(from), named(to)),
     };
-    format!("{}\n", style.cut(&sentence, 0))
+    let moved = match (moved_to, remedy) {
+        // The command is to be copied, so it is never cut.
+        (Some(url), Some(remedy)) => {
+            format!("the remote has moved to {}; `{}` makes git ask there\n", harmless(url), harmless(remedy))
+        }
+        _ => String::new(),
+    };
+    format!("{}\n{moved}", style.cut(&sentence, 0))
 }
 
 /// Branch, commit, subject and author.
@@ -136,6 +143,12 @@ pub(super) mod tests {
         assert_eq!(
             shown(json!({"from": old, "to": old, "ahead": 2})),
             "nothing moved: main is 2 commits ahead of main\n"
+        );
+        let (url, remedy) = ("https://b.org/x\u{1b}", "git remote set-url origin https://b.org/x\u{1b}");
+        assert_eq!(
+            shown(json!({"from": old, "to": new, "moved_to": url, "remedy": remedy})),
+            "main aaaaaaaaaaaa → bbbbbbbbbbbb \"New\"\nthe remote has moved to https://b.org/x\\u{1b}; \
+             `git remote set-url origin https://b.org/x\\u{1b}` makes git ask there\n"
         );
     }
 }

@@ -7,11 +7,14 @@ use crate::{error::ApiError, sources::Sources, wire};
 
 /// What is checked out, and what the remote offers.
 pub(crate) async fn show(sources: Sources, call: Call) -> Result<Reply, ApiError> {
+    let mut moved = None;
     if call.parameters.fetch == Some(true) {
-        sources.node.fetch().await.map_err(|error| ApiError::from(&error))?;
+        moved = sources.node.fetch().await.map_err(|error| ApiError::from(&error))?.moved_to;
     }
     let repository = sources.node.repository().await.map_err(|error| ApiError::from(&error))?;
-    Ok(call.reply(&wire::Repo::from(repository)))
+    let mut repo = wire::Repo::from(repository);
+    (repo.moved_to, repo.remedy) = moved.map(|moved| (moved.url, moved.command)).unzip();
+    Ok(call.reply(&repo))
 }
 
 /// Moves to the newest commit of the remote branch and rolls every service over to it.

@@ -99,6 +99,19 @@ async fn an_update_says_from_where_to_where() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_remote_that_has_moved_is_named_with_the_command_that_makes_it_permanent() {
+    let node = node().await;
+    let api = test_api(&node);
+    node.vcs.push("b2");
+    node.vcs.move_remote("https://new.example.org/app.git");
+    for answer in [api.get("/repo?fetch").await, api.post("/repo/update").await] {
+        assert_eq!(answer.json["moved_to"], "https://new.example.org/app.git", "{}", answer.text);
+        assert_eq!(answer.json["remedy"], "git remote set-url origin https://new.example.org/app.git");
+    }
+    assert_eq!(keys(&api.get("/repo").await.json), ["sys", "ref", "remote", "url"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_update_counts_commits_that_only_this_machine_has() {
     let node = node().await;
     let api = test_api(&node);

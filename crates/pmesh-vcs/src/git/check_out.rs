@@ -20,7 +20,7 @@ use super::{
     GitRepo,
     child::Running,
     commit,
-    program::{Program, message},
+    program::{Extra, Program, message},
     state,
     tree::{self, Change},
 };
@@ -158,7 +158,7 @@ fn write_some(git: &Program<'_>, input: &[u8]) -> Result<(), VcsError> {
     const COMMAND: &str = "checkout-index";
     // Without `-u`, which needs the lock of the index: git may have been killed and have left it behind.
     let args = ["-q", "-f", "-z", "--stdin"].map(OsStr::new);
-    let mut writing = git.start(COMMAND, &args, &[], Stdio::piped())?;
+    let mut writing = git.start(COMMAND, &args, &Extra::default(), Stdio::piped())?;
     let written = writing.write(input);
     let output = git.end(COMMAND, writing, &Program::local_limits())?;
     let said = || message(&output.stderr, &[]);
@@ -192,7 +192,7 @@ impl<'a> Reference<'a> {
     /// Locks the head if it still is at `from`.
     fn lock(repo: &GitRepo, git: &'a Program<'a>, from: &CommitId, to: &CommitId) -> Result<Self, VcsError> {
         let args = ["-m", "pmesh: check out", "--stdin"].map(OsStr::new);
-        let mut update = git.start("update-ref", &args, &[], Stdio::piped())?;
+        let mut update = git.start("update-ref", &args, &Extra::default(), Stdio::piped())?;
         let steps = format!("start\nupdate HEAD {to} {from}\nprepare\n");
         let prepared = update.write(steps.as_bytes()).and_then(|()| {
             let started = update.read_line(LOCK_LIMIT)?;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::GitRepo;
-use crate::{Cancel, CommitId, Heads, Relation, Revision, Vcs, VcsError, WorkTree};
+use crate::{Cancel, CommitId, Fetched, Heads, Relation, Revision, Vcs, VcsError, WorkTree};
 
 /// A repository that [`GitRepo::discover`] found [damaged](VcsError::Damaged), and that every call
 /// tries to open anew: each says what is wrong with it, and from the moment on at which somebody has
@@ -55,7 +55,7 @@ impl Vcs for DamagedRepo {
         self.repaired()?.work_tree()
     }
 
-    fn fetch(&self, limit: Duration, cancel: &Cancel) -> Result<(), VcsError> {
+    fn fetch(&self, limit: Duration, cancel: &Cancel) -> Result<Fetched, VcsError> {
         self.repaired()?.fetch(limit, cancel)
     }
 

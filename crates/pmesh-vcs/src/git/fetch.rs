@@ -3,77 +3,168 @@
 use std::{
     ffi::{OsStr, OsString},
     os::unix::ffi::{OsStrExt, OsStringExt},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use gix::bstr::ByteSlice;
 
 use super::{
     GitRepo,
-    child::Ended,
-    program::{Program, message},
-    state,
+    child::{Ended, Output},
+    http_remote::HttpRemote,
+    program::{Extra, Program, message},
+    redirect, state,
     upstream::{self, Upstream},
 };
-use crate::{Cancel, VcsError, redact};
+use crate::{Cancel, Fetched, Moved, VcsError, redact};
 
-pub(super) fn fetch(repo: &GitRepo, limit: Duration, cancel: &Cancel) -> Result<(), VcsError> {
+pub(super) fn fetch(repo: &GitRepo, limit: Duration, cancel: &Cancel) -> Result<Fetched, VcsError> {
     if cancel.is_cancelled() {
         return Err(VcsError::Cancelled);
     }
-    let upstream = upstream_to_fetch(repo)?;
-    let git = repo.program();
-    let mut refspec = OsString::from("+");
-    refspec.push(OsStr::from_bytes(&upstream.source));
-    refspec.push(":");
-    refspec.push(OsStr::from_bytes(&upstream.tracking));
-    // Exactly one branch, to exactly one place. Tags, pruning and FETCH_HEAD are the user's own business.
-    let args = [
-        "--quiet",
-        "--no-tags",
-        "--no-prune",
-        "--no-recurse-submodules",
-        "--no-write-fetch-head",
-        "--no-auto-maintenance",
-        "--refmap=",
-        "--",
-    ];
-    let mut args: Vec<_> = args.iter().map(OsStr::new).collect();
-    args.push(OsStr::from_bytes(&upstream.remote));
-    args.push(&refspec);
-
-    let variables = variables(&git)?;
-    let output = match git.run_limited("fetch", &args, &variables, limit, cancel)? {
-        Ended::Exited(output) if output.status.success() => return Ok(()),
-        Ended::Exited(output) => output,
-        Ended::TimedOut => return Err(VcsError::FetchTimeout { url: upstream.shown_url(), after: limit }),
-        Ended::Cancelled => return Err(VcsError::Cancelled),
+    let (upstream, remote) = upstream_to_fetch(repo)?;
+    let until = Instant::now().checked_add(limit);
+    let asking = Asking { repo, upstream: &upstream, limit, until, cancel };
+    let failed = match asking.fetch(remote.as_ref())? {
+        output if output.status.success() => return Ok(Fetched::default()),
+        output => output,
     };
-    if let Some(lock) = state::fetch_lock(&repo.open()?) {
-        return Err(state::locked(lock));
+    let Some(remote) = remote.filter(|_| may_be_redirect(&failed.stderr)) else {
+        return Err(asking.failure(&failed, &[])?);
+    };
+    let secrets = remote.secrets();
+    let Some(location) = asking.location(&remote)? else { return Err(asking.failure(&failed, &secrets)?) };
+    let name = upstream.remote.to_str_lossy();
+    let there = redact::text(&redact::url(&remote.resolved(&location)), &secrets);
+    let target = remote.target(&location).map_err(|refused| VcsError::Fetch {
+        url: upstream.shown_url(),
+        message: format!(
+            "it redirects to {there}, {refused}; if that is right, `git remote set-url {name} <URL>` to where the repository is"
+        ),
+    })?;
+    let url = redact::text(&redact::url(&target.url), &secrets);
+    let moved = Moved { command: format!("git remote set-url {name} {url}"), url };
+    tracing::warn!(remote = %name, to = moved.url, remedy = moved.command, "the remote has moved");
+    match asking.fetch(Some(&remote.at(&target)))? {
+        output if output.status.success() => Ok(Fetched { moved_to: Some(moved) }),
+        output => Err(match asking.failure(&output, &secrets)? {
+            VcsError::Fetch { url, message } => {
+                let message = format!(
+                    "it redirects to {}: {message}; `{}` makes git ask there",
+                    moved.url, moved.command
+                );
+                VcsError::Fetch { url, message }
+            }
+            other => other,
+        }),
     }
-    // The exit status is the same for every failure. The text is that of the C locale.
-    if output.stderr.to_str_lossy().to_lowercase().contains("couldn't find remote ref") {
-        return Err(VcsError::NoRemoteBranch {
-            remote: upstream.remote.to_str_lossy().into_owned(),
-            branch: upstream.branch(),
-        });
-    }
-    let secrets = redact::secrets_of(&upstream.url.to_str_lossy());
-    Err(VcsError::Fetch { url: upstream.shown_url(), message: message(&output.stderr, &secrets) })
 }
 
-/// What a command that goes to the network gets in its environment: an ssh that asks nothing.
-pub(super) fn variables(git: &Program<'_>) -> Result<Vec<(&'static str, OsString)>, VcsError> {
-    Ok(ssh_command(git)?.into_iter().map(|ssh| ("GIT_SSH_COMMAND", ssh)).collect())
+/// What all commands of one fetch have in common.
+struct Asking<'a> {
+    repo: &'a GitRepo,
+    upstream: &'a Upstream,
+    limit: Duration,
+    /// When the limit ends; none if that is never.
+    until: Option<Instant>,
+    cancel: &'a Cancel,
 }
 
-/// The upstream of the head, or why there is none.
-fn upstream_to_fetch(repo: &GitRepo) -> Result<Upstream, VcsError> {
+impl Asking<'_> {
+    fn fetch(&self, remote: Option<&HttpRemote>) -> Result<Output, VcsError> {
+        let mut refspec = OsString::from("+");
+        refspec.push(OsStr::from_bytes(&self.upstream.source));
+        refspec.push(":");
+        refspec.push(OsStr::from_bytes(&self.upstream.tracking));
+        // Exactly one branch, to exactly one place. Tags, pruning and FETCH_HEAD are the user's own business.
+        let args = [
+            "--quiet",
+            "--no-tags",
+            "--no-prune",
+            "--no-recurse-submodules",
+            "--no-write-fetch-head",
+            "--no-auto-maintenance",
+            "--refmap=",
+            "--",
+        ];
+        let mut args: Vec<_> = args.iter().map(OsStr::new).collect();
+        args.push(OsStr::from_bytes(&self.upstream.remote));
+        args.push(&refspec);
+        self.run("fetch", &args, &extra(&self.repo.program(), remote)?)
+    }
+
+    /// Asks `remote` once more, for nothing but where it redirects to. git shows the headers of the answers, so this
+    /// goes through the proxies, certificates and credentials of the user like every other request.
+    fn location(&self, remote: &HttpRemote) -> Result<Option<String>, VcsError> {
+        let args = ["--quiet", "--"].map(OsStr::new);
+        let args: Vec<_> = args
+            .into_iter()
+            .chain([&self.upstream.remote, &self.upstream.source].map(|word| OsStr::from_bytes(word)))
+            .collect();
+        let mut extra = extra(&self.repo.program(), Some(remote))?;
+        extra.variables.extend(
+            [("GIT_TRACE_CURL", "2"), ("GIT_TRACE_CURL_NO_DATA", "1")]
+                .map(|(name, value)| (name, value.into())),
+        );
+        let output = self.run("ls-remote", &args, &extra)?;
+        Ok(redirect::location(&output.stderr.to_str_lossy()).map(str::to_owned))
+    }
+
+    /// Runs a command within what is left of the time.
+    fn run(&self, command: &'static str, args: &[&OsStr], extra: &Extra) -> Result<Output, VcsError> {
+        let left = self.until.map_or(self.limit, |until| until.saturating_duration_since(Instant::now()));
+        match self.repo.program().run_limited(command, args, extra, left, self.cancel)? {
+            Ended::Exited(output) => Ok(output),
+            Ended::TimedOut => {
+                Err(VcsError::FetchTimeout { url: self.upstream.shown_url(), after: self.limit })
+            }
+            Ended::Cancelled => Err(VcsError::Cancelled),
+        }
+    }
+
+    /// Why a fetch has failed that ended so.
+    fn failure(&self, output: &Output, secrets: &[String]) -> Result<VcsError, VcsError> {
+        if let Some(lock) = state::fetch_lock(&self.repo.open()?) {
+            return Ok(state::locked(lock));
+        }
+        // The exit status is the same for every failure. The text is that of the C locale.
+        if output.stderr.to_str_lossy().to_lowercase().contains("couldn't find remote ref") {
+            return Ok(VcsError::NoRemoteBranch {
+                remote: self.upstream.remote.to_str_lossy().into_owned(),
+                branch: self.upstream.branch(),
+            });
+        }
+        let mut secrets = secrets.to_vec();
+        secrets.extend(redact::secrets_of(&self.upstream.url.to_str_lossy()));
+        Ok(VcsError::Fetch { url: self.upstream.shown_url(), message: message(&output.stderr, &secrets) })
+    }
+}
+
+/// Whether it is worth asking for a redirect: git says the status of an answer that it could not use.
+fn may_be_redirect(stderr: &[u8]) -> bool {
+    ["301", "302", "303", "307", "308"].iter().any(|status| stderr.contains_str(status))
+}
+
+/// What a command gets that goes to the network: an ssh that asks nothing, and what only git may know of a remote.
+pub(super) fn extra(git: &Program<'_>, remote: Option<&HttpRemote>) -> Result<Extra, VcsError> {
+    let mut variables: Vec<_> = ssh_command(git)?.into_iter().map(|ssh| ("GIT_SSH_COMMAND", ssh)).collect();
+    let mut removed: &'static [&'static str] = &[];
+    if remote.is_some_and(HttpRemote::is_strange) {
+        // Who answers for one host would answer for another as well; a certificate is asked for.
+        variables.push(("GIT_ASKPASS", "false".into()));
+        removed = &["GIT_SSL_NO_VERIFY"];
+    }
+    Ok(Extra { variables, removed, settings: remote.map(HttpRemote::settings) })
+}
+
+/// The upstream of the head, and what is to be known if it is asked by HTTP; or why there is none.
+fn upstream_to_fetch(repo: &GitRepo) -> Result<(Upstream, Option<HttpRemote>), VcsError> {
     let opened = repo.open()?;
     let damaged = |error| repo.damaged(error);
     if let Some(upstream) = upstream::of_head(&opened).map_err(damaged)? {
-        return Ok(upstream);
+        let remote =
+            HttpRemote::of(opened.config_snapshot().plumbing(), &upstream, repo.program().is_anothers()?)?;
+        return Ok((upstream, remote));
     }
     let head = super::commit::head(&opened).map_err(damaged)?;
     match head.commit {

@@ -10,9 +10,10 @@ use std::{
     time::Duration,
 };
 
-use crate::{Cancel, CommitId, Heads, Relation, Revision, Vcs, VcsError, WorkTree};
+use crate::{Cancel, CommitId, Fetched, Heads, Relation, Revision, Vcs, VcsError, WorkTree};
 
 mod account;
+mod address;
 mod check_out;
 mod child;
 mod commit;
@@ -22,9 +23,11 @@ mod executable;
 mod fetch;
 mod go_back;
 mod history;
+mod http_remote;
 mod ids;
 mod owner;
 mod program;
+mod redirect;
 mod state;
 mod tree;
 mod upstream;
@@ -113,7 +116,7 @@ impl Vcs for GitRepo {
         })
     }
 
-    fn fetch(&self, limit: Duration, cancel: &Cancel) -> Result<(), VcsError> {
+    fn fetch(&self, limit: Duration, cancel: &Cancel) -> Result<Fetched, VcsError> {
         fetch::fetch(self, limit, cancel)
     }
 

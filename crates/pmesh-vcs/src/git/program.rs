@@ -2,7 +2,8 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    io,
+    fs::File,
+    io::{self, Write},
     os::{
         fd::AsRawFd,
         unix::{ffi::OsStrExt, process::CommandExt},
@@ -15,7 +16,9 @@ use std::{
 use super::{
     account::{self, User},
     child::{Ended, Limits, Output, Running},
-    executable, ids,
+    executable,
+    http_remote::SETTINGS_FILE,
+    ids,
     owner::{self, Look},
 };
 use crate::{Cancel, VcsError, redact};
@@ -29,16 +32,22 @@ const OUTPUT_LIMIT: usize = 4 << 20;
 /// The longest message that an error carries, in bytes.
 const MESSAGE_LIMIT: usize = 2048;
 
-/// What every call gets: nothing of the repository's own that runs programs behind our back, and
-/// nothing that starts work in the background.
-const SETTINGS: [&str; 6] = [
+/// What every call gets: nothing of the repository's own that runs programs behind our back, nothing that starts
+/// work in the background, and nothing that lets a remote choose what this machine asks.
+const SETTINGS: [&str; 8] = [
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
     "submodule.recurse=false",
     "fetch.recurseSubmodules=false",
     "gc.auto=0",
     "maintenance.auto=false",
+    // Also of alternates that a remote names (`objects/info/http-alternates`): git asks them only if it follows all.
+    "http.followRedirects=false",
+    "transfer.bundleURI=false",
 ];
+
+/// Hands the child's stdin to git as [`SETTINGS_FILE`]. The shell becomes git.
+const WITH_SETTINGS: &str = r#"exec 9<&0 </dev/null; exec "$0" "$@""#;
 
 /// Variables that tie git to another repository, or change what it prints or does. Those that `git rev-parse
 /// --local-env-vars` prints (a test compares), but `GIT_CONFIG_COUNT`: git keeps that one too where it clears the
@@ -110,6 +119,28 @@ fn environment(
     kept
 }
 
+/// What a command gets beside its arguments.
+#[derive(Debug, Default)]
+pub(super) struct Extra {
+    /// In its environment.
+    pub(super) variables: Vec<(&'static str, OsString)>,
+    /// Not in its environment.
+    pub(super) removed: &'static [&'static str],
+    /// What git reads as [`SETTINGS_FILE`].
+    pub(super) settings: Option<Vec<u8>>,
+}
+
+/// A file in memory that no path leads to but those of the processes that have inherited it (`memfd_create(2)`).
+fn nameless(content: &[u8]) -> io::Result<File> {
+    use rustix::fs::{MemfdFlags, Mode, SealFlags, fchmod, fcntl_add_seals, memfd_create};
+    let mut file = File::from(memfd_create("pmesh-git", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
+    file.write_all(content)?;
+    // Each process opens it anew, and git may run as another user. Who that may be, the path's folder decides.
+    fchmod(&file, Mode::from_raw_mode(0o444))?;
+    fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    Ok(file)
+}
+
 /// The `git` program for one repository.
 pub(super) struct Program<'a> {
     pub(super) git: &'a Path,
@@ -120,7 +151,7 @@ impl Program<'_> {
     /// Runs a command that stays on this machine.
     pub(super) fn run(&self, command: &'static str, args: &[&OsStr]) -> Result<Output, VcsError> {
         let limits = Limits { time: LOCAL_LIMIT, cancel: None, output_bytes: OUTPUT_LIMIT };
-        let running = self.start(command, args, &[], Stdio::null())?;
+        let running = self.start(command, args, &Extra::default(), Stdio::null())?;
         self.end(command, running, &limits)
     }
 
@@ -139,12 +170,12 @@ impl Program<'_> {
         &self,
         command: &'static str,
         args: &[&OsStr],
-        variables: &[(&str, OsString)],
+        extra: &Extra,
         time: Duration,
         cancel: &Cancel,
     ) -> Result<Ended, VcsError> {
         let limits = Limits { time, cancel: Some(cancel), output_bytes: OUTPUT_LIMIT };
-        let running = self.start(command, args, variables, Stdio::null())?;
+        let running = self.start(command, args, extra, Stdio::null())?;
         running.finish(&limits).map_err(|source| self.cannot_run(source))
     }
 
@@ -169,12 +200,12 @@ impl Program<'_> {
         Limits { time: LOCAL_LIMIT, cancel: None, output_bytes: OUTPUT_LIMIT }
     }
 
-    /// Starts a command.
+    /// Starts a command. One that has [`Extra::settings`] has no other stdin.
     pub(super) fn start(
         &self,
         command: &'static str,
         args: &[&OsStr],
-        variables: &[(&str, OsString)],
+        extra: &Extra,
         stdin: Stdio,
     ) -> Result<Running, VcsError> {
         let git =
@@ -184,15 +215,23 @@ impl Program<'_> {
         // that git fails, as that user.
         let look = Look::at(self.root)?;
         let another = self.another(&look)?;
+        let (stdin, words): (_, &[&str]) = match &extra.settings {
+            Some(settings) => {
+                let file = nameless(settings).map_err(|source| self.cannot_run(source))?;
+                (file.into(), &["/bin/sh", "-c", WITH_SETTINGS])
+            }
+            None => (stdin, &[]),
+        };
         // A session of its own leaves no terminal that ssh or a credential helper could ask on. The
         // program becomes git without a fork, because it is no group leader when it starts.
         let mut process = if let Some(setsid) = executable::find(Path::new("setsid")) {
             let mut process = Command::new(setsid);
-            process.arg(&git);
+            process.args(words).arg(&git);
             process
         } else {
-            let mut process = Command::new(&git);
-            process.process_group(0);
+            let mut words = words.iter().map(OsStr::new).chain([git.as_os_str()]);
+            let mut process = Command::new(words.next().unwrap_or(git.as_os_str()));
+            process.args(words).process_group(0);
             process
         };
         process.env_clear().envs(environment(std::env::vars_os(), another.as_ref()));
@@ -200,7 +239,10 @@ impl Program<'_> {
             // Should the repository vanish, git must not go on in one above it.
             process.env("GIT_CEILING_DIRECTORIES", parent);
         }
-        process.envs(variables.iter().map(|(name, value)| (name, value)));
+        process.envs(extra.variables.iter().map(|(name, value)| (name, value)));
+        for name in extra.removed {
+            process.env_remove(name);
+        }
         if let Some(user) = &another {
             ids::run_as(&mut process, user);
         }
@@ -209,6 +251,9 @@ impl Program<'_> {
         process.current_dir(format!("/proc/self/fd/{}", look.work_tree.as_raw_fd()));
         for setting in SETTINGS {
             process.arg("-c").arg(setting);
+        }
+        if extra.settings.is_some() {
+            process.arg("-c").arg(format!("include.path={SETTINGS_FILE}"));
         }
         process.arg(command).args(args);
         tracing::debug!(command, root = %self.root.display(), "git");

@@ -97,15 +97,9 @@ fn bring(repo: &GitRepo, opened: &gix::Repository, id: ObjectId) -> Result<(), V
         return Ok(());
     }
     let git = repo.program();
-    let variables = fetch::variables(&git)?;
+    let extra = fetch::extra(&git, None)?;
     let id = id.to_string();
-    match git.run_limited(
-        "cat-file",
-        &["-e", &id].map(OsStr::new),
-        &variables,
-        BRING_LIMIT,
-        &Cancel::new(),
-    )? {
+    match git.run_limited("cat-file", &["-e", &id].map(OsStr::new), &extra, BRING_LIMIT, &Cancel::new())? {
         Ended::Exited(output) if output.status.success() => Ok(()),
         Ended::Exited(output) => {
             Err(VcsError::Git { command: "cat-file", message: message(&output.stderr, &[]) })

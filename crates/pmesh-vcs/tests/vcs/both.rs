@@ -148,7 +148,7 @@ fn outcome(world: &dyn World, events: &[Event]) -> Vec<String> {
     for event in events {
         match event {
             Fetch => {
-                tell("fetch", vcs.fetch(Duration::from_mins(1), &Cancel::new()).map(|()| "done".to_owned()));
+                tell("fetch", vcs.fetch(Duration::from_mins(1), &Cancel::new()).map(|_| "done".to_owned()));
             }
             CheckOutRemote => {
                 if let Ok(Some(remote)) = vcs.remote_head() {

@@ -7,13 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pmesh_vcs::{Cancel, InProgress, Vcs, VcsError};
+use pmesh_vcs::{Cancel, Fetched, InProgress, Vcs, VcsError};
 
 use crate::site::Site;
 
 const LIMIT: Duration = Duration::from_mins(1);
 
-fn fetch(site: &Site) -> Result<(), VcsError> {
+fn fetch(site: &Site) -> Result<Fetched, VcsError> {
     site.server().fetch(LIMIT, &Cancel::new())
 }
 

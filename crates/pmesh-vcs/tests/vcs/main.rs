@@ -8,4 +8,7 @@ mod go_back;
 mod heads;
 mod history;
 mod owners;
+mod redirects;
+mod secrets;
 mod site;
+mod web;

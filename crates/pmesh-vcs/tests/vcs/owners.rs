@@ -48,7 +48,7 @@ fn said(site: &Site) -> Vec<String> {
     files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap()).collect()
 }
 
-fn fetch(repo: &GitRepo) -> Result<(), VcsError> {
+fn fetch(repo: &GitRepo) -> Result<pmesh_vcs::Fetched, VcsError> {
     repo.fetch(LIMIT, &Cancel::new())
 }
 
