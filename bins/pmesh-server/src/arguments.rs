@@ -92,6 +92,7 @@ impl ControlCommand {
 
 /// The arguments of `run`.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own, given or not")]
 pub(crate) struct RunArguments {
     /// A pm3.yml or pm3.yaml, or a folder that has one [default: the current folder]
     pub(crate) path: Option<PathBuf>,
@@ -106,6 +107,10 @@ pub(crate) struct RunArguments {
     /// Where the API listens over TCP; repeatable. Beyond loopback only with --api-token-file
     #[arg(long, value_name = "ADDR", env = "PMESH_API", value_delimiter = ',', default_value = DEFAULT_API)]
     pub(crate) api: Vec<ListenAddress>,
+
+    /// Let every user of this machine use the API over TCP; else the server's user and root
+    #[arg(long, env = "PMESH_API_OPEN", value_parser = BoolishValueParser::new())]
+    pub(crate) api_open: bool,
 
     /// No API over a Unix socket
     #[arg(long, env = "PMESH_NO_SOCKET", value_parser = BoolishValueParser::new())]

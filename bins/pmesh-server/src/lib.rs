@@ -22,6 +22,7 @@ mod exit_code;
 mod listen_address;
 mod log;
 mod notify;
+mod orphans;
 mod ownership;
 mod place;
 mod progress;

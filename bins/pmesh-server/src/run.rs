@@ -13,11 +13,11 @@ use std::{
 
 use futures_util::future::OptionFuture;
 use http_body_util::BodyExt;
-use pmesh_api::{Api, ApiSettings, Listener, Token};
+use pmesh_api::{Api, ApiSettings, KernelCallers, Token};
 use pmesh_manifest::{Manifest, Unsupported};
 use pmesh_node::{Node, NodeParts, Rebuild, Request, StateError, StateFolder, in_one_line};
 use pmesh_proxy::{ConnectionInfo, Front, FrontLimits, LocalBody, LocalHandler, Tables};
-use pmesh_sessions::{SessionLimits, Sessions, TrustedProxies};
+use pmesh_sessions::{PeerSource, Peers, SessionLimits, Sessions, TrustedProxies};
 use pmesh_supervisor::{LogFolder, LogLimits, SupervisorSettings};
 use pmesh_vcs::{
     Vcs, VcsError,
@@ -35,7 +35,9 @@ use tracing::{info, warn};
 use crate::{
     arguments::RunArguments,
     bind::{self, BindError},
-    log, notify, ownership, place,
+    log, notify,
+    orphans::{self, Orphans},
+    ownership, place,
     version::VERSION,
 };
 
@@ -95,6 +97,7 @@ fn start(arguments: &RunArguments) -> Result<(), StartError> {
         None => StateFolder::open_default(&place::state_folder(&file))?,
     };
     raise_descriptor_limit();
+    orphans::adopt().map_err(system("take in the orphans of services"))?;
 
     let front = bind::all(&arguments.http, "front")?;
     let api = bind::all(&arguments.api, "API")?;
@@ -192,6 +195,8 @@ fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<()
         version: VERSION.to_owned(),
         host_names: arguments.api_host.clone(),
         token: parts.token,
+        open: arguments.api_open,
+        callers: Arc::new(KernelCallers::new(peers())),
     };
     let api = Api::new(node.clone(), settings);
     let local: Option<(Arc<dyn LocalHandler>, _)> = (!arguments.no_pm3_host && api.serves_front_host())
@@ -212,6 +217,7 @@ fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<()
         Front::serve(listeners, tables, FrontLimits::default(), local).map_err(system("start the front"))?;
     runtime.block_on(async {
         let signals = Signals::new().map_err(system("wait for signals"))?;
+        let mut orphans = Orphans::new().map_err(system("wait for the ends of processes"))?;
         let driving = tokio::spawn(driver);
         let ended = watch::Sender::new(false);
         let mut apis = JoinSet::new();
@@ -226,7 +232,10 @@ fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<()
         }
         print(&lines);
         notify::tell(notify::State::Ready);
-        let obeyed = obey(&node, signals, front, driving).await;
+        let obeyed = tokio::select! {
+            obeyed = obey(&node, signals, front, driving) => obeyed,
+            never = orphans.reap() => match never {},
+        };
         ended.send_replace(true);
         let answered = tokio::time::timeout(API_GRACE, async { while apis.join_next().await.is_some() {} });
         if answered.await.is_err() {
@@ -239,6 +248,18 @@ fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<()
         }
         obeyed
     })
+}
+
+/// The kernel's word about who asks.
+fn peers() -> Peers {
+    let peers = Peers::open();
+    if peers.source() == PeerSource::Tables {
+        warn!(
+            "this kernel has no socket diagnostics for TCP (tcp_diag): who asks is looked up in /proc/net/tcp, \
+             which takes some milliseconds"
+        );
+    }
+    peers
 }
 
 /// Prints the listeners; somebody who does not listen is no reason not to serve.
@@ -388,8 +409,9 @@ impl LocalHandler for Pm3Host {
         connection: ConnectionInfo,
     ) -> futures_util::future::BoxFuture<'static, http::Response<LocalBody>> {
         let api = self.0.clone();
-        let listener = Listener::FrontHost { local: connection.local, peer: connection.peer };
+        let ConnectionInfo { local, peer, owner } = connection;
         Box::pin(async move {
+            let listener = api.front_host(local, peer, owner).await;
             api.handle(request, listener).await.map(|body| LocalBody::new(body.map_err(Into::into)))
         })
     }

@@ -11,7 +11,7 @@ use std::{convert::Infallible, env, error::Error, path::Path};
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use pmesh_api::{Api, ApiSettings, Listener};
+use pmesh_api::{Api, ApiSettings};
 use pmesh_manifest::Unsupported;
 use pmesh_node::{Node, NodeParts};
 use pmesh_supervisor::{LogFolder, LogLimits};
@@ -42,10 +42,13 @@ async fn serve(api: Api) -> Result<Infallible, std::io::Error> {
     loop {
         let (stream, peer) = listener.accept().await?;
         let (api, local) = (api.clone(), stream.local_addr()?);
-        let service = service_fn(move |request| {
-            let api = api.clone();
-            async move { Ok::<_, Infallible>(api.handle(request, Listener::Tcp { local, peer }).await) }
+        tokio::spawn(async move {
+            let listener = api.tcp_connection(local, peer).await;
+            let service = service_fn(move |request| {
+                let api = api.clone();
+                async move { Ok::<_, Infallible>(api.handle(request, listener).await) }
+            });
+            http1::Builder::new().serve_connection(TokioIo::new(stream), service).await
         });
-        tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
     }
 }

@@ -1,42 +1,21 @@
-//! Keeping others out: which names the API answers to, and what a browser may not do.
+//! Keeping others out: who is let in, which names the API answers to, and what a browser may not do.
 //!
+//! Other users: loopback is open to every user of the machine, and to whoever a proxy on it speaks for.
 //! DNS rebinding: a page of the attacker whose name resolves to this machine sends its own name as
 //! `Host`. Cross-site requests: a page anywhere can make a browser send requests here, but not without
 //! the headers that say so.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderValue, Uri, header, request};
+use pmesh_sessions::{Descent, PeerOwner, PeerSocket, says_forwarded};
 
 use crate::{
     error::{ApiError, Code},
+    listener::Listener,
     near_miss::quoted,
     token::Token,
 };
-
-/// Where a request came in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Listener {
-    /// The API's own TCP listener.
-    Tcp {
-        /// The address that was connected to.
-        local: SocketAddr,
-        /// The address of the caller.
-        peer: SocketAddr,
-    },
-    /// The API's own Unix socket: the file system decided who may connect.
-    Unix,
-    /// The virtual host `pm3` on the HTTP front.
-    FrontHost {
-        /// The address that was connected to.
-        local: SocketAddr,
-        /// The address of the caller.
-        peer: SocketAddr,
-    },
-}
-
-/// Headers by which another proxy tells that it stands between the caller and us.
-const FORWARDING: [&str; 5] = ["x-forwarded-for", "forwarded", "x-real-ip", "via", "cf-connecting-ip"];
 
 /// The access rules of one API.
 #[derive(Debug)]
@@ -44,11 +23,21 @@ pub(crate) struct AccessRules {
     /// Further names that the API answers to, in lower case, without port.
     host_names: Vec<String>,
     token: Option<Token>,
+    who: Who,
+}
+
+/// Who is let in over TCP without a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// The processes of this user, and of root.
+    User(u32),
+    /// Those of every user of this machine (`--api-open`).
+    AnyLocalUser,
 }
 
 impl AccessRules {
-    pub(crate) fn new(host_names: &[String], token: Option<Token>) -> Self {
-        Self { host_names: host_names.iter().map(|name| normal_name(name)).collect(), token }
+    pub(crate) fn new(host_names: &[String], token: Option<Token>, who: Who) -> Self {
+        Self { host_names: host_names.iter().map(|name| normal_name(name)).collect(), token, who }
     }
 
     /// Whether the `pm3` host is on: not while a token is asked for.
@@ -63,39 +52,71 @@ impl AccessRules {
 
     /// Checks what does not depend on the route.
     pub(crate) fn check(&self, head: &request::Parts, listener: &Listener) -> Result<(), ApiError> {
-        if let Listener::FrontHost { local, peer } = listener {
-            self.check_is_internal(*local, *peer, &head.headers)?;
-        }
+        self.check_caller(listener, &head.headers)?;
         let host = host_of(head)?;
         match listener {
             Listener::Tcp { .. } | Listener::FrontHost { .. } => self.check_host(&head.uri, host)?,
-            Listener::Unix => {}
+            Listener::Unix { .. } => {}
         }
         check_site(&head.headers, host)?;
         match (listener, &self.token) {
             (Listener::Tcp { .. }, Some(token)) => check_token(&head.headers, token),
-            (Listener::Tcp { .. } | Listener::Unix | Listener::FrontHost { .. }, _) => Ok(()),
+            (Listener::Tcp { .. } | Listener::Unix { .. } | Listener::FrontHost { .. }, _) => Ok(()),
         }
     }
 
-    fn check_is_internal(
-        &self,
-        local: SocketAddr,
-        peer: SocketAddr,
-        headers: &HeaderMap,
-    ) -> Result<(), ApiError> {
-        let refused = |why: &str| {
-            let remedy = "use the API's own listener on this machine";
-            Err(ApiError::new(Code::NotInternal, format!("the API is not served here, {why}; {remedy}")))
+    /// Over TCP and on the `pm3` host: the caller's user, and that it speaks for nobody else. The right token
+    /// stands for all of it.
+    fn check_caller(&self, listener: &Listener, headers: &HeaderMap) -> Result<(), ApiError> {
+        let owner = match listener {
+            Listener::Unix { .. } => return Ok(()),
+            Listener::Tcp { .. } if self.token.is_some() => return Ok(()),
+            Listener::FrontHost { .. } if self.token.is_some() => {
+                return not_internal(
+                    "the API is not served at the host pm3 while it asks for a token; use its own listener",
+                );
+            }
+            Listener::FrontHost { local, peer, .. }
+                if !is_loopback(local.ip()) || !is_loopback(peer.ip()) =>
+            {
+                PeerOwner::NotAsked
+            }
+            Listener::Tcp { owner, .. } | Listener::FrontHost { owner, .. } => *owner,
         };
-        if !self.serve_front_host() {
-            return refused("because a token is asked for");
+        match (owner, self.who) {
+            (PeerOwner::NotAsked, _) => {
+                return not_internal(
+                    "the API is served over the loopback interface only; use a listener on this machine, or start \
+                     the server with --api-token-file FILE",
+                );
+            }
+            (PeerOwner::Itself, _) => {
+                return not_internal(
+                    "the server itself sent this request, so a route or a probe of the manifest leads to its own API; \
+                     use the API's own listener on this machine",
+                );
+            }
+            (PeerOwner::Unknown, Who::User(_)) => {
+                return not_internal(
+                    "the kernel does not tell whose process sent this request, as after the caller has closed its \
+                     connection; keep it open until the answer, or start the server with --api-open or \
+                     --api-token-file FILE",
+                );
+            }
+            (PeerOwner::Socket(PeerSocket { user, .. }), Who::User(own)) if !owner.is_of(own) => {
+                return not_internal(&format!(
+                    "user id {user} sent this request, and the API is for user id {own}{}; start the server with \
+                     --api-open for all users of this machine, or with --api-token-file FILE",
+                    if own == 0 { "" } else { " and root" }
+                ));
+            }
+            (PeerOwner::Socket(_) | PeerOwner::Unknown, _) => {}
         }
-        if !is_loopback(peer.ip()) || !is_loopback(local.ip()) {
-            return refused("only to callers over the loopback interface");
-        }
-        match FORWARDING.iter().find(|name| headers.contains_key(**name)) {
-            Some(name) => refused(&format!("not through another proxy ({name})")),
+        match headers.keys().find(|name| says_forwarded(name.as_str())) {
+            Some(name) => not_internal(&format!(
+                "the request was forwarded (its {name} header says so), and the API does not know for whom; use the \
+                 API's own listener on this machine, or start the server with --api-token-file FILE"
+            )),
             None => Ok(()),
         }
     }
@@ -125,6 +146,27 @@ impl AccessRules {
             || name == "localhost"
             || name.parse::<IpAddr>().is_ok_and(is_loopback)
             || self.host_names.contains(&name)
+    }
+}
+
+fn not_internal(why: &str) -> Result<(), ApiError> {
+    Err(ApiError::new(Code::NotInternal, why))
+}
+
+/// Refuses an action by GET of a process that this server has started, or may have: a program that was
+/// tricked into a request (a git remote answers with a redirect to here) nearly always sends a GET.
+pub(crate) fn check_no_descendant(descent: Descent) -> Result<(), ApiError> {
+    let refused = |why: &str| {
+        let message =
+            format!("an action by GET is not taken from what the server has started itself, {why}; use POST");
+        Err(ApiError::new(Code::GetFromService, message))
+    };
+    match descent {
+        Descent::Stranger => Ok(()),
+        Descent::Descends => refused("such as this app, build or git"),
+        Descent::Unknown => refused(
+            "and it cannot be told whether that sent this request: its process has gone, or its descriptors may not be read",
+        ),
     }
 }
 
@@ -258,16 +300,40 @@ mod tests {
     use std::{fs, os::unix::fs::PermissionsExt as _};
 
     use http::{Request, request};
+    use pmesh_sessions::{Descent, PeerOwner, PeerSocket, UnixPeer};
 
-    use super::{AccessRules, Code, Listener, check_no_browser};
+    use super::{AccessRules, Code, Listener, Who, check_no_browser, check_no_descendant};
     use crate::token::Token;
 
+    /// The server's user here.
+    const OWN: u32 = 1000;
+
+    fn of_user(user: u32) -> PeerOwner {
+        PeerOwner::Socket(PeerSocket { user, inode: 4711 })
+    }
+
+    fn tcp_of(owner: PeerOwner) -> Listener {
+        Listener::Tcp {
+            local: "127.0.0.1:9870".parse().unwrap(),
+            peer: "127.0.0.1:5000".parse().unwrap(),
+            owner,
+        }
+    }
+
     fn tcp() -> Listener {
-        Listener::Tcp { local: "127.0.0.1:9870".parse().unwrap(), peer: "127.0.0.1:5000".parse().unwrap() }
+        tcp_of(of_user(OWN))
+    }
+
+    fn front_of(local: &str, peer: &str, owner: PeerOwner) -> Listener {
+        Listener::FrontHost { local: local.parse().unwrap(), peer: peer.parse().unwrap(), owner }
     }
 
     fn front(local: &str, peer: &str) -> Listener {
-        Listener::FrontHost { local: local.parse().unwrap(), peer: peer.parse().unwrap() }
+        front_of(local, peer, of_user(OWN))
+    }
+
+    fn unix() -> Listener {
+        Listener::Unix { caller: UnixPeer::now(Some(1)) }
     }
 
     fn head(target: &str, headers: &[(&str, &str)]) -> request::Parts {
@@ -283,7 +349,70 @@ mod tests {
     }
 
     fn open() -> AccessRules {
-        AccessRules::new(&["Node7.example".to_owned(), "2001:db8::7".to_owned()], None)
+        AccessRules::new(&["Node7.example".to_owned(), "2001:db8::7".to_owned()], None, Who::User(OWN))
+    }
+
+    #[test]
+    fn over_loopback_the_servers_user_and_root_are_let_in_and_nobody_else() {
+        let for_all = AccessRules::new(&[], None, Who::AnyLocalUser);
+        for (owner, own_user, any_user) in [
+            (of_user(OWN), None, None),
+            (of_user(0), None, None),
+            (of_user(1001), Some(Code::NotInternal), None),
+            // No row, one without an inode, a listener on a dead peer's port: never root.
+            (PeerOwner::Unknown, Some(Code::NotInternal), None),
+            (PeerOwner::Itself, Some(Code::NotInternal), Some(Code::NotInternal)),
+            (PeerOwner::NotAsked, Some(Code::NotInternal), Some(Code::NotInternal)),
+        ] {
+            for listener in [tcp_of(owner), front_of("127.0.0.1:80", "127.0.0.1:5", owner)] {
+                assert_eq!(check(&open(), listener, &[("host", "pm3")]), own_user, "{listener:?}");
+                assert_eq!(check(&for_all, listener, &[("host", "pm3")]), any_user, "{listener:?}");
+            }
+        }
+        let of_root = AccessRules::new(&[], None, Who::User(0));
+        assert_eq!(check(&of_root, tcp_of(of_user(0)), &[("host", "pm3")]), None);
+        assert_eq!(check(&of_root, tcp(), &[("host", "pm3")]), Some(Code::NotInternal));
+    }
+
+    #[test]
+    fn who_is_not_let_in_is_told_what_would_let_them_in() {
+        for (owner, words) in [
+            (of_user(1001), &["user id 1001", "user id 1000 and root", "--api-open", "--api-token-file"][..]),
+            (PeerOwner::Unknown, &["keep it open", "--api-open", "--api-token-file"]),
+            (PeerOwner::Itself, &["the server itself", "own listener"]),
+            (PeerOwner::NotAsked, &["loopback", "--api-token-file"]),
+        ] {
+            let refused = open().check(&head("/repo", &[("host", "pm3")]), &tcp_of(owner)).unwrap_err();
+            for word in words {
+                assert!(refused.message.contains(word), "{word:?} is not in {}", refused.message);
+            }
+        }
+    }
+
+    #[test]
+    fn a_forwarded_request_is_refused_over_tcp_and_at_the_front_whoever_forwards_it() {
+        let for_all = AccessRules::new(&[], None, Who::AnyLocalUser);
+        for name in
+            ["X-Forwarded-For", "Forwarded", "X_Real_IP", "Via", "CF-Connecting-IP", "X-Original-Host"]
+        {
+            let headers = [("host", "pm3"), (name, "127.0.0.1")];
+            for listener in [tcp(), front("127.0.0.1:80", "127.0.0.1:5"), tcp_of(of_user(0))] {
+                for rules in [&open(), &for_all] {
+                    assert_eq!(check(rules, listener, &headers), Some(Code::NotInternal), "{name}");
+                }
+            }
+            assert_eq!(check(&open(), unix(), &headers), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn nothing_that_the_server_has_started_acts_by_get() {
+        assert_eq!(check_no_descendant(Descent::Stranger), Ok(()));
+        for descent in [Descent::Descends, Descent::Unknown] {
+            let refused = check_no_descendant(descent).unwrap_err();
+            assert_eq!(refused.code, Code::GetFromService, "{descent:?}");
+            assert!(refused.message.ends_with("use POST"), "{}", refused.message);
+        }
     }
 
     #[test]
@@ -349,18 +478,18 @@ mod tests {
     fn two_hosts_are_malformed() {
         let headers = [("host", "pm3"), ("host", "pm3")];
         assert_eq!(check(&open(), tcp(), &headers), Some(Code::BadRequest));
-        assert_eq!(check(&open(), Listener::Unix, &headers), Some(Code::BadRequest));
+        assert_eq!(check(&open(), unix(), &headers), Some(Code::BadRequest));
     }
 
     #[test]
     fn over_the_unix_socket_any_host_will_do() {
         for headers in [&[][..], &[("host", "evil.example")], &[("host", "")]] {
-            assert_eq!(check(&open(), Listener::Unix, headers), None, "{headers:?}");
+            assert_eq!(check(&open(), unix(), headers), None, "{headers:?}");
         }
     }
 
     #[test]
-    fn the_front_host_is_for_loopback_and_not_for_other_proxies() {
+    fn the_front_host_is_for_loopback() {
         let headers = [("host", "pm3")];
         for (local, peer) in [
             ("127.0.0.1:80", "127.0.0.1:5"),
@@ -378,21 +507,11 @@ mod tests {
                 "{local} {peer}"
             );
         }
-        for name in ["X-Forwarded-For", "Forwarded", "X-Real-IP", "Via", "CF-Connecting-IP"] {
-            let headers = [("host", "pm3"), (name, "127.0.0.1")];
-            let internal = front("127.0.0.1:80", "127.0.0.1:5");
-            assert_eq!(check(&open(), internal, &headers), Some(Code::NotInternal), "{name}");
-            assert_eq!(
-                check(&open(), tcp(), &headers),
-                None,
-                "{name} means nothing to the API's own listener"
-            );
-        }
     }
 
     #[test]
     fn a_request_of_another_site_is_refused_on_every_listener() {
-        for listener in [tcp(), Listener::Unix, front("127.0.0.1:80", "127.0.0.1:5")] {
+        for listener in [tcp(), unix(), front("127.0.0.1:80", "127.0.0.1:5")] {
             for other in [
                 ("origin", "http://evil.example"),
                 ("origin", "https://pm3:9870"),
@@ -447,7 +566,7 @@ mod tests {
         let path = folder.path().join("token");
         fs::write(&path, "0123456789abcdef\n").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        let rules = AccessRules::new(&[], Some(Token::read(&path).unwrap()));
+        let rules = AccessRules::new(&[], Some(Token::read(&path).unwrap()), Who::User(OWN));
         let with = |value: &str| {
             rules
                 .check(&head("/repo", &[("host", "pm3"), ("authorization", value)]), &tcp())
@@ -455,6 +574,10 @@ mod tests {
         };
         assert_eq!(with("Bearer 0123456789abcdef"), Ok(()));
         assert_eq!(with("bearer  0123456789abcdef "), Ok(()));
+        for owner in [of_user(1001), PeerOwner::Unknown, PeerOwner::Itself, PeerOwner::NotAsked] {
+            let forwarded = [("host", "pm3"), ("via", "1.1 x"), ("authorization", "Bearer 0123456789abcdef")];
+            assert_eq!(check(&rules, tcp_of(owner), &forwarded), None, "the token stands for {owner:?}");
+        }
         for wrong in ["Bearer 0123456789abcdeF", "Bearer ", "Bearer 0123456789abcdef0"] {
             assert_eq!(with(wrong), Err(Code::TokenWrong), "{wrong}");
         }
@@ -464,7 +587,7 @@ mod tests {
         let refused = rules.check(&head("/repo", &[("host", "pm3")]), &tcp()).unwrap_err();
         assert_eq!(refused.code, Code::TokenRequired);
         assert_eq!(refused.headers[0].0, "www-authenticate");
-        assert_eq!(check(&rules, Listener::Unix, &[]), None);
+        assert_eq!(check(&rules, unix(), &[]), None);
         assert!(!rules.serve_front_host());
         let front = front("127.0.0.1:80", "127.0.0.1:5");
         assert_eq!(check(&rules, front, &[("host", "pm3")]), Some(Code::NotInternal));

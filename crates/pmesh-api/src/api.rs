@@ -3,6 +3,7 @@
 use std::{
     any::Any,
     fmt,
+    net::SocketAddr,
     panic::AssertUnwindSafe,
     pin::{Pin, pin},
     sync::Arc,
@@ -16,17 +17,19 @@ use http_body_util::BodyExt as _;
 use hyper::body::Body;
 use parking_lot::Mutex;
 use pmesh_node::Node;
-use pmesh_sessions::ClientKey;
+use pmesh_sessions::{ClientKey, PeerOwner, Peers};
 use tokio::{
     sync::Semaphore,
     time::{Instant, sleep_until, timeout},
 };
 
 use crate::{
-    access::{AccessRules, Listener, check_no_browser},
+    access::{AccessRules, Who, check_no_browser, check_no_descendant},
     body::ApiBody,
+    callers::{Callers, KernelCallers},
     calls::{Call, Reply, Style, session},
     error::{ApiError, Code},
+    listener::Listener,
     parameters::{Parameters, asks_for_pretty},
     routes::{self, Kind},
     sources::Sources,
@@ -43,15 +46,22 @@ pub struct ApiSettings {
     pub host_names: Vec<String>,
     /// What callers over TCP must show; with it the `pm3` host is off.
     pub token: Option<Token>,
+    /// Whether every user of this machine may use the API over TCP (`--api-open`); else the user of this
+    /// process and root.
+    pub open: bool,
+    /// How callers are known.
+    pub callers: Arc<dyn Callers>,
 }
 
 impl Default for ApiSettings {
-    /// The version of this crate, no further name, no token.
+    /// The version of this crate, no further name, no token, not open; callers are known by the kernel.
     fn default() -> Self {
         Self {
             version: concat!("v", env!("CARGO_PKG_VERSION")).to_owned(),
             host_names: Vec::new(),
             token: None,
+            open: false,
+            callers: Arc::new(KernelCallers::new(Peers::open())),
         }
     }
 }
@@ -64,6 +74,7 @@ struct Shared {
     sources: Sources,
     access: AccessRules,
     wrong_tokens: Mutex<WrongTokens<ClientKey>>,
+    callers: Arc<dyn Callers>,
 }
 
 impl fmt::Debug for Api {
@@ -87,17 +98,29 @@ impl Api {
 
     /// The API of `node`.
     pub fn new(node: Node, settings: ApiSettings) -> Self {
-        let ApiSettings { version, host_names, token } = settings;
-        let access = AccessRules::new(&host_names, token);
+        let ApiSettings { version, host_names, token, open, callers } = settings;
+        let who = if open { Who::AnyLocalUser } else { Who::User(rustix::process::geteuid().as_raw()) };
+        let access = AccessRules::new(&host_names, token, who);
         let listing = Arc::new(Semaphore::new(1));
         let long_listings = Arc::new(Semaphore::new(session::LONG));
         let sources = Sources { node, version: version.into(), listing, long_listings };
-        Self(Arc::new(Shared { sources, access, wrong_tokens: Mutex::default() }))
+        Self(Arc::new(Shared { sources, access, callers, wrong_tokens: Mutex::default() }))
     }
 
     /// Whether the virtual host `pm3` of the HTTP front is this API: not while a token is asked for.
     pub fn serves_front_host(&self) -> bool {
         self.0.access.serve_front_host()
+    }
+
+    /// A connection that was accepted on a TCP listener of the API: asks who the caller is, so call it once a
+    /// connection and before a byte is read.
+    pub async fn tcp_connection(&self, local: SocketAddr, peer: SocketAddr) -> Listener {
+        Listener::Tcp { local, peer, owner: self.0.callers.owner(local, peer).await }
+    }
+
+    /// A request to the `pm3` host of a front, which has asked for the owner of the connection.
+    pub async fn front_host(&self, local: SocketAddr, peer: SocketAddr, owner: PeerOwner) -> Listener {
+        Listener::FrontHost { local, peer, owner: self.0.callers.exact(owner, local, peer).await }
     }
 
     /// Answers a request that came in at `listener`.
@@ -154,11 +177,15 @@ impl Api {
                 .with_header(header::ALLOW, HeaderValue::from_static(methods)));
         }
         if route.kind != Kind::Read && head.method == Method::GET {
-            check_no_browser(&head.headers)?;
+            self.check_may_act_by_get(&head.headers, *listener).await?;
         }
         let body = read(body).await?;
         let is_json = has_word(&head.headers, &header::CONTENT_TYPE, "json");
         let parameters = Parameters::read(route.parameters, head.uri.query(), &body, is_json)?;
+        if route.kind == Kind::Read && parameters.fetch == Some(true) {
+            // It sends our git to whatever host the remote names, with the credentials for it.
+            self.check_may_act_by_get(&head.headers, *listener).await?;
+        }
         let call = Call {
             open,
             prefers_async: has_word(&head.headers, &PREFER, "respond-async"),
@@ -166,6 +193,12 @@ impl Api {
             parameters,
         };
         (route.run)(self.0.sources.clone(), call).await
+    }
+
+    /// Checks what is asked of an action by GET beyond what is asked of every request.
+    async fn check_may_act_by_get(&self, headers: &HeaderMap, listener: Listener) -> Result<(), ApiError> {
+        check_no_browser(headers)?;
+        check_no_descendant(self.0.callers.descent(listener).await)
     }
 }
 

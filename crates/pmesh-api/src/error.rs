@@ -53,12 +53,14 @@ codes! {
         /// It is not this one.
         TokenWrong "token_wrong",
     403:
-        /// The `pm3` host was asked from elsewhere, or through another proxy.
+        /// Another user of the machine asks, or somebody through another proxy, or from elsewhere.
         NotInternal "not_internal",
         /// The `Host` is not a name of the API.
         HostNotAllowed "host_not_allowed",
         /// A page of another site asks, or a browser acts by GET.
         CrossSite "cross_site",
+        /// What the server has started itself acts by GET.
+        GetFromService "get_from_service",
     404:
         /// No such path.
         RouteNotFound "route_not_found",

@@ -25,15 +25,17 @@
 //! # Limits
 //!
 //! A body has at most [`Api::MAX_BODY_LEN`] bytes, a listener at most [`serve::MAX_CONNECTIONS`]
-//! connections. HTTP/1.1 only, without TLS: the API is for the machine that it runs on. Who a
-//! loopback peer is, is not asked.
+//! connections. HTTP/1.1 only, without TLS: the API is for the machine that it runs on. Who was
+//! started by this process is known where it is a subreaper, which is for the program to say (prctl(2)).
 
 mod access;
 mod api;
 mod body;
+mod callers;
 mod calls;
 pub mod client;
 mod error;
+mod listener;
 mod near_miss;
 mod parameters;
 mod percent;
@@ -46,10 +48,11 @@ mod token;
 pub mod wire;
 mod wrong_tokens;
 
-pub use access::Listener;
 pub use api::{Api, ApiSettings};
 pub use body::ApiBody;
+pub use callers::{Callers, KernelCallers};
 pub use error::Code;
+pub use listener::Listener;
 pub use near_miss::near_miss;
 pub use parameters::{Parameter, ParameterType};
 pub use routes::{Kind, ROUTES, Route};

@@ -43,31 +43,48 @@ pub async fn serve_unix(listener: UnixListener, api: Api, shutdown: impl Future<
     serve(listener, api, shutdown).await;
 }
 
+/// Where a connection came in. Whose it is takes a moment to ask.
+#[derive(Clone, Copy, Debug)]
+enum Arrival {
+    Tcp { local: SocketAddr, peer: SocketAddr },
+    Unix(Listener),
+}
+
+impl Arrival {
+    async fn ask(self, api: &Api) -> Listener {
+        match self {
+            Self::Tcp { local, peer } => api.tcp_connection(local, peer).await,
+            Self::Unix(listener) => listener,
+        }
+    }
+}
+
 /// What both kinds of listener do.
 trait Accept {
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
     /// The next connection and where it came in. Cancel-safe.
-    async fn next(&self) -> io::Result<(Self::Stream, Listener)>;
+    async fn next(&self) -> io::Result<(Self::Stream, Arrival)>;
 }
 
 impl Accept for TcpListener {
     type Stream = tokio::net::TcpStream;
 
-    async fn next(&self) -> io::Result<(Self::Stream, Listener)> {
+    async fn next(&self) -> io::Result<(Self::Stream, Arrival)> {
         let (stream, peer): (_, SocketAddr) = self.accept().await?;
         stream.set_nodelay(true)?;
         let local = stream.local_addr()?;
-        Ok((stream, Listener::Tcp { local, peer }))
+        Ok((stream, Arrival::Tcp { local, peer }))
     }
 }
 
 impl Accept for UnixListener {
     type Stream = tokio::net::UnixStream;
 
-    async fn next(&self) -> io::Result<(Self::Stream, Listener)> {
+    async fn next(&self) -> io::Result<(Self::Stream, Arrival)> {
         let (stream, _unnamed) = self.accept().await?;
-        Ok((stream, Listener::Unix))
+        let listener = Listener::unix(&stream)?;
+        Ok((stream, Arrival::Unix(listener)))
     }
 }
 
@@ -87,7 +104,7 @@ async fn serve<L: Accept>(listener: L, api: Api, shutdown: impl Future<Output = 
             // Takes what the ended tasks left behind, so that the set does not grow.
             Some(_) = connections.join_next() => continue,
         };
-        let (stream, origin) = match accepted {
+        let (stream, arrival) = match accepted {
             Ok(accepted) => accepted,
             Err(error) if is_the_callers(&error) => continue,
             Err(error) => {
@@ -98,20 +115,21 @@ async fn serve<L: Accept>(listener: L, api: Api, shutdown: impl Future<Output = 
                 }
             }
         };
-        let api = api.clone();
-        let service = service_fn(move |request| {
-            let api = api.clone();
-            async move { Ok::<_, std::convert::Infallible>(api.handle(request, origin).await) }
-        });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIMEOUT)
-            .max_buf_size(MAX_HEAD_LEN)
-            .serve_connection(TokioIo::new(stream), service);
-        let connection = graceful.watch(connection);
+        let (api, watcher) = (api.clone(), graceful.watcher());
         connections.spawn(async move {
             let _place = place;
-            if let Err(error) = connection.await {
+            // Before a byte is read: whoever has closed its end is nobody.
+            let origin = arrival.ask(&api).await;
+            let service = service_fn(move |request| {
+                let api = api.clone();
+                async move { Ok::<_, std::convert::Infallible>(api.handle(request, origin).await) }
+            });
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIMEOUT)
+                .max_buf_size(MAX_HEAD_LEN)
+                .serve_connection(TokioIo::new(stream), service);
+            if let Err(error) = watcher.watch(connection).await {
                 // Broken heads and callers that went away: nothing that the server could mend.
                 tracing::debug!(%error, "a connection to the API ended early");
             }

@@ -1,13 +1,44 @@
 //! Asking an [`Api`] without a connection, for the tests of what is built on it.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    future::ready,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
+use pmesh_sessions::{Descent, PeerOwner, PeerSocket};
 use serde_json::Value;
 
-use crate::{Api, ApiBody, Listener};
+use crate::{Api, ApiBody, ApiSettings, Callers, Listener};
+
+/// Callers of this process's user, of whom it is known whether the server has started them.
+#[derive(Clone, Copy, Debug)]
+pub struct FakeCallers(pub Descent);
+
+impl FakeCallers {
+    /// The socket that all of them seem to have.
+    fn socket() -> PeerOwner {
+        PeerOwner::Socket(PeerSocket { user: rustix::process::geteuid().as_raw(), inode: 1 })
+    }
+}
+
+impl Callers for FakeCallers {
+    fn owner(&self, _local: SocketAddr, _peer: SocketAddr) -> BoxFuture<'_, PeerOwner> {
+        Box::pin(ready(Self::socket()))
+    }
+
+    fn exact(&self, owner: PeerOwner, _local: SocketAddr, _peer: SocketAddr) -> BoxFuture<'_, PeerOwner> {
+        Box::pin(ready(owner))
+    }
+
+    fn descent(&self, _: Listener) -> BoxFuture<'_, Descent> {
+        Box::pin(ready(self.0))
+    }
+}
 
 /// An [`Api`] and a caller on the same machine, over TCP unless a test says otherwise.
 #[derive(Clone, Debug)]
@@ -34,10 +65,18 @@ impl TestAnswer {
 }
 
 impl TestApi {
-    /// A listener on the loopback interface, as the API has by default.
+    /// The default settings, for callers of this user that the server has not started.
+    pub fn settings() -> ApiSettings {
+        ApiSettings { callers: Arc::new(FakeCallers(Descent::Stranger)), ..ApiSettings::default() }
+    }
+
+    /// A listener on the loopback interface, as the API has by default, and a caller of this process's user.
     pub fn loopback() -> Listener {
-        let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 9870));
-        Listener::Tcp { local, peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000)) }
+        Listener::Tcp {
+            local: SocketAddr::from((Ipv4Addr::LOCALHOST, 9870)),
+            peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000)),
+            owner: FakeCallers::socket(),
+        }
     }
 
     /// Sends `GET path`.

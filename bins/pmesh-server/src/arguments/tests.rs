@@ -76,12 +76,14 @@ fn a_word_that_is_neither_a_command_nor_a_path_is_a_mistake_with_a_near_miss() {
 
 #[test]
 fn every_flag_of_run_is_understood() {
-    let all = run("run shop --http 127.0.0.1:80 --http [::1]:80 --api :9000,localhost:9001 --no-socket \
+    let all = run(
+        "run shop --http 127.0.0.1:80 --http [::1]:80 --api :9000,localhost:9001 --api-open --no-socket \
         --no-pm3-host --api-host pmesh.local --api-host 192.0.2.1 --api-token-file token --state-dir state \
-        --ignore-unsupported --trusted-proxy 10.0.0.0/8 --log-format json --log-level debug");
+        --ignore-unsupported --trusted-proxy 10.0.0.0/8 --log-format json --log-level debug",
+    );
     assert_eq!(shown(&all.http), ["127.0.0.1:80", "[::1]:80"]);
     assert_eq!(shown(&all.api), [":9000", "localhost:9001"]);
-    assert!(all.no_socket && all.no_pm3_host && all.ignore_unsupported);
+    assert!(all.api_open && all.no_socket && all.no_pm3_host && all.ignore_unsupported);
     assert_eq!(all.api_host, ["pmesh.local", "192.0.2.1"]);
     assert_eq!(all.api_token_file, Some("token".into()));
     assert_eq!(all.state_dir, Some("state".into()));
@@ -94,7 +96,8 @@ fn without_flags_run_has_the_documented_defaults() {
     let defaults = run("run");
     assert_eq!(shown(&defaults.http), [":8080"]);
     assert_eq!(shown(&defaults.api), ["127.0.0.1:9870"]);
-    assert!(!defaults.no_socket && !defaults.no_pm3_host && !defaults.ignore_unsupported);
+    assert!(!defaults.api_open && !defaults.no_socket);
+    assert!(!defaults.no_pm3_host && !defaults.ignore_unsupported);
     assert!(defaults.api_host.is_empty() && defaults.trusted_proxy.is_empty());
     assert_eq!((defaults.api_token_file, defaults.state_dir, defaults.log_format), (None, None, None));
     assert_eq!(defaults.log_level, tracing::Level::INFO);

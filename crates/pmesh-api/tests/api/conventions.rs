@@ -13,7 +13,11 @@ use std::{
 use bytes::Bytes;
 use http::{Method, Request};
 use hyper::body::{Body, Frame};
-use pmesh_api::{Api, Kind, Listener, ROUTES, Route, testing::TestApi};
+use pmesh_api::{
+    Api, ApiSettings, Kind, Listener, ROUTES, Route,
+    testing::{FakeCallers, TestApi},
+};
+use pmesh_sessions::{Descent, PeerOwner, UnixPeer};
 use pmesh_supervisor::Exit;
 use serde_json::{Value, json};
 
@@ -249,9 +253,10 @@ async fn a_foreign_host_is_refused_before_anything_else() {
     }
     let request =
         || Request::builder().uri("/service").header("host", "evil.example").body(String::new()).unwrap();
-    assert_eq!(api.handle(request(), Listener::Unix).await.status(), 200);
-    let outside =
-        Listener::FrontHost { local: "127.0.0.1:80".parse().unwrap(), peer: "192.0.2.1:5".parse().unwrap() };
+    let unix = Listener::Unix { caller: UnixPeer::now(None) };
+    assert_eq!(api.handle(request(), unix).await.status(), 200);
+    let (local, peer) = ("127.0.0.1:80".parse().unwrap(), "192.0.2.1:5".parse().unwrap());
+    let outside = Listener::FrontHost { local, peer, owner: PeerOwner::NotAsked };
     let answer = TestApi::read(api.handle(request(), outside).await).await;
     assert_eq!((answer.status.as_u16(), answer.code()), (403, "not_internal"));
 }
@@ -268,6 +273,49 @@ async fn an_action_by_get_is_for_scripts_only() {
     assert_eq!(by_post.status, 200, "a dashboard of our own may act by POST");
     let read = api.send(Method::GET, "/service", &browser, "").await;
     assert_eq!(read.status, 200, "reading is no action");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_server_has_started_never_acts_by_get_on_any_listener() {
+    let node = node().await;
+    let before = test_api(&node).get("/service").await.json;
+    for descent in [Descent::Descends, Descent::Unknown] {
+        let settings = ApiSettings { callers: Arc::new(FakeCallers(descent)), ..TestApi::settings() };
+        let api = Api::new(node.handle(), settings);
+        let unix = Listener::Unix { caller: UnixPeer::now(None) };
+        let Listener::Tcp { local, peer, owner } = TestApi::loopback() else { panic!("it is one over TCP") };
+        for listener in [TestApi::loopback(), unix, Listener::FrontHost { local, peer, owner }] {
+            let ask = async |method: Method, path: &str| {
+                let request = Request::builder().method(method).uri(path).header("host", "pm3");
+                TestApi::read(api.handle(request.body(String::new()).unwrap(), listener).await).await
+            };
+            for route in ROUTES.iter().filter(|route| route.kind == Kind::ActionByGetToo) {
+                let answer = ask(Method::GET, &path(route)).await;
+                assert_eq!((answer.status.as_u16(), answer.code()), (403, "get_from_service"), "{route:?}");
+            }
+            for method in [Method::GET, Method::HEAD] {
+                assert_eq!(ask(method, "/repo?fetch").await.status, 403, "{listener:?}");
+            }
+            assert_eq!(ask(Method::GET, "/repo?fetch=false").await.status, 200);
+            assert_eq!(ask(Method::GET, "/service").await.json, before, "nothing has changed");
+            assert_eq!(
+                ask(Method::POST, "/service/stop/nope").await.code(),
+                "service_not_found",
+                "POST acts"
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_by_get_is_not_taken_from_a_browser() {
+    let node = node().await;
+    let api = test_api(&node);
+    let browser = [("accept-language", "en")];
+    let refused = api.send(Method::GET, "/repo?fetch", &browser, "").await;
+    assert_eq!((refused.status.as_u16(), refused.code()), (403, "cross_site"));
+    assert_ne!(api.send(Method::GET, "/repo", &browser, "").await.status, 403);
+    assert_ne!(api.get("/repo?fetch").await.status, 403);
 }
 
 /// A body without end that counts how much of it was taken.

@@ -9,7 +9,7 @@ mod waiting;
 
 use std::ops::Deref;
 
-use pmesh_api::{Api, ApiSettings, testing::TestApi};
+use pmesh_api::{Api, testing::TestApi};
 use pmesh_node::testing::TestNode;
 
 const MANIFEST: &str = "
@@ -46,7 +46,7 @@ async fn serving_manifest(manifest: &str) -> Started {
 }
 
 fn api_of(node: &Started) -> Api {
-    Api::new(node.handle(), ApiSettings::default())
+    Api::new(node.handle(), TestApi::settings())
 }
 
 fn test_api(node: &Started) -> TestApi {

@@ -1,0 +1,47 @@
+//! Where a request came in, and from whom.
+
+use std::{io, net::SocketAddr};
+
+use pmesh_sessions::{PeerOwner, UnixPeer};
+use tokio::net::UnixStream;
+
+/// Where a request came in, and from whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listener {
+    /// The API's own TCP listener.
+    Tcp {
+        /// The address that was connected to.
+        local: SocketAddr,
+        /// The address of the caller.
+        peer: SocketAddr,
+        /// Whose process the caller is.
+        owner: PeerOwner,
+    },
+    /// The API's own Unix socket: the file system decided who may connect.
+    Unix {
+        /// The process that has connected.
+        caller: UnixPeer,
+    },
+    /// The virtual host `pm3` on the HTTP front.
+    FrontHost {
+        /// The address that was connected to.
+        local: SocketAddr,
+        /// The address of the caller.
+        peer: SocketAddr,
+        /// Whose process the caller is.
+        owner: PeerOwner,
+    },
+}
+
+impl Listener {
+    /// A connection that was accepted on a Unix socket of the API.
+    ///
+    /// # Errors
+    ///
+    /// The system's, where the socket is none or has no other end.
+    pub fn unix(stream: &UnixStream) -> io::Result<Self> {
+        // 0 is whoever cannot be seen from this pid namespace (unix(7)).
+        let pid = stream.peer_cred()?.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|&pid| pid != 0);
+        Ok(Self::Unix { caller: UnixPeer::now(pid) })
+    }
+}
