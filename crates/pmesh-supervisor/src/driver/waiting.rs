@@ -59,7 +59,7 @@ impl Driver {
                 self.tries.push((key, wishes));
                 let (context, plan) = (Arc::clone(&self.context), unbuilt.plan.clone());
                 self.pending.push(Box::pin(async move {
-                    let built = context.build(&plan.spec, &plan.revision, Rebuild::IfChanged, wished).await;
+                    let built = context.build(&plan.spec, &plan.revision, Rebuild::Changed, wished).await;
                     if let Ok(Some(build)) = &built {
                         // It stays where it is led: there is no run to go back to.
                         drop(Link::move_to(build, &plan.spec).await);
