@@ -184,6 +184,11 @@ impl Server {
         self.child.id()
     }
 
+    /// Whether it runs as root, as the tests do that need other users.
+    pub(crate) fn is_of_root(&self) -> bool {
+        std::os::unix::fs::MetadataExt::uid(&fs::metadata(format!("/proc/{}", self.pid())).unwrap()) == 0
+    }
+
     /// Waits until every service is OK with all its instances.
     pub(crate) fn settle(&self) {
         wait_for("every service is OK", || {

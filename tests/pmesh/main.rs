@@ -2,6 +2,7 @@
 //! never retry.
 
 mod access;
+mod crowds;
 mod documents;
 mod example;
 mod harness;

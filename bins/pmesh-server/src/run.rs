@@ -197,6 +197,7 @@ fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<()
         token: parts.token,
         open: arguments.api_open,
         callers: Arc::new(KernelCallers::new(peers())),
+        ..ApiSettings::default()
     };
     let api = Api::new(node.clone(), settings);
     let local: Option<(Arc<dyn LocalHandler>, _)> = (!arguments.no_pm3_host && api.serves_front_host())
@@ -411,8 +412,8 @@ impl LocalHandler for Pm3Host {
         let api = self.0.clone();
         let ConnectionInfo { local, peer, owner } = connection;
         Box::pin(async move {
-            let listener = api.front_host(local, peer, owner).await;
-            api.handle(request, listener).await.map(|body| LocalBody::new(body.map_err(Into::into)))
+            let answer = api.handle_at_front(request, (local, peer, owner)).await;
+            answer.map(|body| LocalBody::new(body.map_err(Into::into)))
         })
     }
 }

@@ -65,9 +65,31 @@ impl AccessRules {
         }
     }
 
+    /// Whether who has connected here would be let in, as far as that can be told without a request.
+    pub(crate) fn would_let_in(&self, listener: &Listener) -> bool {
+        let shows_token = self.token.is_some() && matches!(listener, Listener::Tcp { .. });
+        !shows_token && self.check_owner(listener).is_ok()
+    }
+
     /// Over TCP and on the `pm3` host: the caller's user, and that it speaks for nobody else. The right token
     /// stands for all of it.
     fn check_caller(&self, listener: &Listener, headers: &HeaderMap) -> Result<(), ApiError> {
+        self.check_owner(listener)?;
+        match listener {
+            Listener::Unix { .. } => return Ok(()),
+            Listener::Tcp { .. } if self.token.is_some() => return Ok(()),
+            Listener::Tcp { .. } | Listener::FrontHost { .. } => {}
+        }
+        match headers.keys().find(|name| says_forwarded(name.as_str())) {
+            Some(name) => not_internal(&format!(
+                "the request was forwarded (its {name} header says so), and the API does not know for whom; use the \
+                 API's own listener on this machine, or start the server with --api-token-file FILE"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn check_owner(&self, listener: &Listener) -> Result<(), ApiError> {
         let owner = match listener {
             Listener::Unix { .. } => return Ok(()),
             Listener::Tcp { .. } if self.token.is_some() => return Ok(()),
@@ -84,40 +106,27 @@ impl AccessRules {
             Listener::Tcp { owner, .. } | Listener::FrontHost { owner, .. } => *owner,
         };
         match (owner, self.who) {
-            (PeerOwner::NotAsked, _) => {
-                return not_internal(
-                    "the API is served over the loopback interface only; use a listener on this machine, or start \
+            (PeerOwner::NotAsked, _) => not_internal(
+                "the API is served over the loopback interface only; use a listener on this machine, or start \
                      the server with --api-token-file FILE",
-                );
-            }
-            (PeerOwner::Itself, _) => {
-                return not_internal(
-                    "the server itself sent this request, so a route or a probe of the manifest leads to its own API; \
+            ),
+            (PeerOwner::Itself, _) => not_internal(
+                "the server itself sent this request, so a route or a probe of the manifest leads to its own API; \
                      use the API's own listener on this machine",
-                );
-            }
-            (PeerOwner::Unknown, Who::User(_)) => {
-                return not_internal(
-                    "the kernel does not tell whose process sent this request, as after the caller has closed its \
+            ),
+            (PeerOwner::Unknown, Who::User(_)) => not_internal(
+                "the kernel does not tell whose process sent this request, as after the caller has closed its \
                      connection; keep it open until the answer, or start the server with --api-open or \
                      --api-token-file FILE",
-                );
-            }
+            ),
             (PeerOwner::Socket(PeerSocket { user, .. }), Who::User(own)) if !owner.is_of(own) => {
-                return not_internal(&format!(
+                not_internal(&format!(
                     "user id {user} sent this request, and the API is for user id {own}{}; start the server with \
                      --api-open for all users of this machine, or with --api-token-file FILE",
                     if own == 0 { "" } else { " and root" }
-                ));
+                ))
             }
-            (PeerOwner::Socket(_) | PeerOwner::Unknown, _) => {}
-        }
-        match headers.keys().find(|name| says_forwarded(name.as_str())) {
-            Some(name) => not_internal(&format!(
-                "the request was forwarded (its {name} header says so), and the API does not know for whom; use the \
-                 API's own listener on this machine, or start the server with --api-token-file FILE"
-            )),
-            None => Ok(()),
+            (PeerOwner::Socket(_) | PeerOwner::Unknown, _) => Ok(()),
         }
     }
 
@@ -333,7 +342,7 @@ mod tests {
     }
 
     fn unix() -> Listener {
-        Listener::Unix { caller: UnixPeer::now(Some(1)) }
+        Listener::Unix { caller: UnixPeer::now(Some(1)), user: 0 }
     }
 
     fn head(target: &str, headers: &[(&str, &str)]) -> request::Parts {

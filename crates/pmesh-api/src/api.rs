@@ -17,7 +17,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Body;
 use parking_lot::Mutex;
 use pmesh_node::Node;
-use pmesh_sessions::{ClientKey, PeerOwner, Peers};
+use pmesh_sessions::{PeerOwner, Peers};
 use tokio::{
     sync::Semaphore,
     time::{Instant, sleep_until, timeout},
@@ -31,7 +31,9 @@ use crate::{
     error::{ApiError, Code},
     listener::Listener,
     parameters::{Parameters, asks_for_pretty},
+    places::{Peer, PlaceLimits},
     routes::{self, Kind},
+    seat::{Seat, Seats},
     sources::Sources,
     token::Token,
     wrong_tokens::{Turn, WrongTokens},
@@ -51,10 +53,13 @@ pub struct ApiSettings {
     pub open: bool,
     /// How callers are known.
     pub callers: Arc<dyn Callers>,
+    /// How many callers may wait for operations at a time beside those that are served: each has a connection.
+    pub waiting: usize,
 }
 
 impl Default for ApiSettings {
-    /// The version of this crate, no further name, no token, not open; callers are known by the kernel.
+    /// The version of this crate, no further name, no token, not open; callers are known by the kernel, and 4096
+    /// may wait.
     fn default() -> Self {
         Self {
             version: concat!("v", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -62,6 +67,7 @@ impl Default for ApiSettings {
             token: None,
             open: false,
             callers: Arc::new(KernelCallers::new(Peers::open())),
+            waiting: 4096,
         }
     }
 }
@@ -73,8 +79,12 @@ pub struct Api(Arc<Shared>);
 struct Shared {
     sources: Sources,
     access: AccessRules,
-    wrong_tokens: Mutex<WrongTokens<ClientKey>>,
+    wrong_tokens: Mutex<WrongTokens<Peer>>,
     callers: Arc<dyn Callers>,
+    /// How many may wait for operations, at all listeners together.
+    waiting: Arc<Semaphore>,
+    /// The places of the `pm3` host.
+    front_seats: Seats,
 }
 
 impl fmt::Debug for Api {
@@ -98,13 +108,16 @@ impl Api {
 
     /// The API of `node`.
     pub fn new(node: Node, settings: ApiSettings) -> Self {
-        let ApiSettings { version, host_names, token, open, callers } = settings;
+        let ApiSettings { version, host_names, token, open, callers, waiting } = settings;
         let who = if open { Who::AnyLocalUser } else { Who::User(rustix::process::geteuid().as_raw()) };
         let access = AccessRules::new(&host_names, token, who);
         let listing = Arc::new(Semaphore::new(1));
         let long_listings = Arc::new(Semaphore::new(session::LONG));
         let sources = Sources { node, version: version.into(), listing, long_listings };
-        Self(Arc::new(Shared { sources, access, callers, wrong_tokens: Mutex::default() }))
+        let waiting = Arc::new(Semaphore::new(waiting.min(Semaphore::MAX_PERMITS)));
+        let front_seats = Seats::new(PlaceLimits::default(), Arc::clone(&waiting));
+        let wrong_tokens = Mutex::default();
+        Self(Arc::new(Shared { sources, access, wrong_tokens, callers, waiting, front_seats }))
     }
 
     /// Whether the virtual host `pm3` of the HTTP front is this API: not while a token is asked for.
@@ -118,9 +131,44 @@ impl Api {
         Listener::Tcp { local, peer, owner: self.0.callers.owner(local, peer).await }
     }
 
-    /// A request to the `pm3` host of a front, which has asked for the owner of the connection.
-    pub async fn front_host(&self, local: SocketAddr, peer: SocketAddr, owner: PeerOwner) -> Listener {
-        Listener::FrontHost { local, peer, owner: self.0.callers.exact(owner, local, peer).await }
+    /// A connection that was accepted on a Unix socket, or on a TCP listener and asked for by
+    /// [`tcp_connection`](Self::tcp_connection), wants one of the listener's places.
+    pub(crate) fn seat(&self, seats: &Seats, listener: &Listener) -> Option<Seat> {
+        seats.take(listener.counts_as(), self.0.access.would_let_in(listener))
+    }
+
+    /// The places of a listener of its own.
+    pub(crate) fn seats(&self) -> Seats {
+        Seats::new(PlaceLimits::default(), Arc::clone(&self.0.waiting))
+    }
+
+    /// Answers a request to the `pm3` host of a front, which has asked for the owner of the connection. There
+    /// are as many places for such requests as for the connections of a listener.
+    ///
+    /// Cancel-safe as [`handle`](Self::handle) is; drop it when the caller has gone.
+    pub async fn handle_at_front<B>(
+        &self,
+        mut request: Request<B>,
+        (local, peer, owner): (SocketAddr, SocketAddr, PeerOwner),
+    ) -> Response<ApiBody>
+    where
+        B: Body,
+        B::Error: fmt::Display,
+    {
+        let owner = self.0.callers.exact(owner, local, peer).await;
+        let listener = Listener::FrontHost { local, peer, owner };
+        let (method, style) = (request.method().clone(), Style::of(asks_for_pretty(request.uri().query())));
+        let refused = || {
+            let mut response = respond(Err(no_place()), &method, style);
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            response
+        };
+        let Some(seat) = self.seat(&self.0.front_seats, &listener) else { return refused() };
+        request.extensions_mut().insert(seat.clone());
+        tokio::select! {
+            response = self.handle(request, listener) => response,
+            () = seat.lost() => refused(),
+        }
     }
 
     /// Answers a request that came in at `listener`.
@@ -150,6 +198,9 @@ impl Api {
             Err(ApiError::new(Code::Internal, "something went wrong inside the server; its log has more"))
         });
         let mut response = respond(answer, &head.method, style);
+        if let Some(seat) = head.extensions.get::<Seat>() {
+            response.body_mut().rest_behind(seat);
+        }
         // Who waits for `100 Continue` has sent nothing; to read on would ask for it.
         let waits = head.headers.contains_key(header::EXPECT) && !body.is_end_stream();
         if panicked || waits || !discard(body).await {
@@ -180,6 +231,11 @@ impl Api {
             self.check_may_act_by_get(&head.headers, *listener).await?;
         }
         let body = read(body).await?;
+        let seat = head.extensions.get::<Seat>().cloned();
+        // Nobody would read the answer: nothing is begun for it.
+        if seat.as_ref().is_some_and(|seat| !seat.work()) {
+            return Err(no_place());
+        }
         let is_json = has_word(&head.headers, &header::CONTENT_TYPE, "json");
         let parameters = Parameters::read(route.parameters, head.uri.query(), &body, is_json)?;
         if route.kind == Kind::Read && parameters.fetch == Some(true) {
@@ -191,6 +247,7 @@ impl Api {
             prefers_async: has_word(&head.headers, &PREFER, "respond-async"),
             style: Style::of(parameters.pretty == Some(true)),
             parameters,
+            seat,
         };
         (route.run)(self.0.sources.clone(), call).await
     }
@@ -207,31 +264,39 @@ impl Api {
     /// Checks what does not depend on the route. Who has shown too many wrong tokens waits before.
     async fn check_access(&self, head: &request::Parts, listener: &Listener) -> Result<(), ApiError> {
         let check = || self.0.access.check(head, listener);
-        let Listener::Tcp { peer, .. } = listener else { return check() };
-        if !self.0.access.compares_token(&head.headers) {
+        if !matches!(listener, Listener::Tcp { .. }) || !self.0.access.compares_token(&head.headers) {
             return check();
         }
-        let client = ClientKey::from(peer.ip());
+        let peer = listener.counts_as();
         let now = || Instant::now().into_std();
-        let turn = self.0.wrong_tokens.lock().turn(client, now());
+        let turn = self.0.wrong_tokens.lock().turn(peer, now());
         match turn {
             Turn::Now => {}
             Turn::At(at) => sleep_until(at.into()).await,
             Turn::Never => {
-                let message = "too many wrong tokens came from your address; try again later";
+                let message = "too many wrong tokens came from you; try again later";
                 return Err(ApiError::new(Code::Busy, message)
                     .with_header(header::RETRY_AFTER, HeaderValue::from_static("60")));
             }
         }
         let checked = check();
+        if let (Ok(()), Some(seat)) = (&checked, head.extensions.get::<Seat>()) {
+            seat.welcome();
+        }
         if checked.as_ref().is_err_and(|error| error.code == Code::TokenWrong) {
-            let unsaid = self.0.wrong_tokens.lock().wrong(client, now());
+            let unsaid = self.0.wrong_tokens.lock().wrong(peer, now());
             if let Some(count) = unsaid {
-                tracing::warn!(count, last = %client, "wrong tokens were shown to the API");
+                tracing::warn!(count, last = %peer, "wrong tokens were shown to the API");
             }
         }
         checked
     }
+}
+
+/// Who has no place, or has lost it.
+fn no_place() -> ApiError {
+    ApiError::new(Code::Busy, "too many requests of yours, or of everybody, are here already; try again")
+        .with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))
 }
 
 /// RFC 7240.

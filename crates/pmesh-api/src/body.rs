@@ -10,6 +10,8 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 
+use crate::seat::{Resting, Seat};
+
 /// The size of a piece, in bytes.
 const PIECE: usize = 64 * 1024;
 
@@ -21,7 +23,11 @@ const AHEAD: usize = 1;
 /// A large one is written while it is read: no more than some 200 KiB of its text are in memory. Its length is not
 /// known before its end, and it fails if what writes it does.
 #[derive(Debug)]
-pub struct ApiBody(Kind);
+pub struct ApiBody {
+    kind: Kind,
+    /// Tells when the answer is written.
+    resting: Option<Resting>,
+}
 
 #[derive(Debug)]
 enum Kind {
@@ -40,9 +46,13 @@ enum Piece {
 }
 
 impl ApiBody {
+    fn of(kind: Kind) -> Self {
+        Self { kind, resting: None }
+    }
+
     /// A body that is there.
     pub(crate) fn whole(text: Bytes) -> Self {
-        Self(Kind::Whole(Some(text)))
+        Self::of(Kind::Whole(Some(text)))
     }
 
     /// A body that `write` writes on a thread of the runtime's that may block, as fast as it is read. When
@@ -57,7 +67,7 @@ impl ApiBody {
                 tracing::debug!(%error, "an answer was not written to its end");
             }
         }));
-        Self(Kind::Pieces(pieces))
+        Self::of(Kind::Pieces(pieces))
     }
 
     /// Its length in bytes, if it is known.
@@ -67,10 +77,15 @@ impl ApiBody {
 
     /// What HEAD gets in its place.
     pub(crate) fn without_content(self) -> Self {
-        match self.0 {
-            Kind::Whole(_) | Kind::Ended => Self(Kind::Ended),
-            Kind::Pieces(_) | Kind::Unwritten => Self(Kind::Unwritten),
-        }
+        Self::of(match self.kind {
+            Kind::Whole(_) | Kind::Ended => Kind::Ended,
+            Kind::Pieces(_) | Kind::Unwritten => Kind::Unwritten,
+        })
+    }
+
+    /// Until it is written or dropped, whoever has this seat does not rest.
+    pub(crate) fn rest_behind(&mut self, seat: &Seat) {
+        self.resting = Some(seat.rest_behind());
     }
 }
 
@@ -119,7 +134,7 @@ impl Body for ApiBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        let pieces = match &mut self.0 {
+        let pieces = match &mut self.kind {
             Kind::Whole(text) => return Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
             Kind::Unwritten | Kind::Ended => return Poll::Ready(None),
             Kind::Pieces(pieces) => pieces,
@@ -130,16 +145,16 @@ impl Body for ApiBody {
             Some(Piece::End) => None,
             None => Some(Err(io::Error::other("the answer could not be written to its end"))),
         };
-        self.0 = Kind::Ended;
+        self.kind = Kind::Ended;
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.0, Kind::Whole(None) | Kind::Ended)
+        matches!(self.kind, Kind::Whole(None) | Kind::Ended)
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.kind {
             Kind::Whole(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
             Kind::Ended => SizeHint::with_exact(0),
             Kind::Pieces(_) | Kind::Unwritten => SizeHint::default(),

@@ -46,7 +46,7 @@ impl Callers for KernelCallers {
     fn descent(&self, listener: Listener) -> BoxFuture<'_, Descent> {
         Box::pin(async move {
             let (local, peer, owner) = match listener {
-                Listener::Unix { caller } => return blocking(move || caller.descent()).await,
+                Listener::Unix { caller, .. } => return blocking(move || caller.descent()).await,
                 Listener::Tcp { local, peer, owner } | Listener::FrontHost { local, peer, owner } => {
                     (local, peer, owner)
                 }

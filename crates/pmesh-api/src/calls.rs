@@ -19,6 +19,7 @@ use crate::{
     error::{ApiError, Code},
     near_miss::quoted,
     parameters::{Parameters, Wait},
+    seat::{Away, Seat},
     sources::Sources,
     wire,
 };
@@ -32,6 +33,8 @@ pub(crate) struct Call {
     /// `Prefer: respond-async` (RFC 7240, 4.1).
     pub(crate) prefers_async: bool,
     pub(crate) style: Style,
+    /// The caller's place, if it has one.
+    pub(crate) seat: Option<Seat>,
 }
 
 /// How JSON is written.
@@ -111,6 +114,11 @@ impl Call {
             .with_header(OPERATION_ID, id_header(id))
     }
 
+    /// With this value it waits for an operation, which costs it no place.
+    fn step_away(&self) -> Option<Away> {
+        self.seat.as_ref().and_then(Seat::step_away)
+    }
+
     /// How long an action's answer may take: `wait` wins over `Prefer`.
     fn wait(&self) -> Wait {
         let default = if self.prefers_async { Wait::NotAtAll } else { Wait::ToTheEnd };
@@ -132,7 +140,7 @@ async fn act(sources: &Sources, call: &Call, request: Request) -> Result<Reply, 
     if wait == Wait::NotAtAll {
         return Ok(call.accepted(id));
     }
-    let Some(operation) = ended(sources, id, wait).await? else { return Ok(call.accepted(id)) };
+    let Some(operation) = ended(sources, call, id, wait).await? else { return Ok(call.accepted(id)) };
     let error = match operation.outcome {
         Some(Ok(outcome)) => {
             return Ok(call.reply(&wire::result(&outcome)).with_header(OPERATION_ID, id_header(id)));
@@ -144,7 +152,13 @@ async fn act(sources: &Sources, call: &Call, request: Request) -> Result<Reply, 
 }
 
 /// The operation when it has ended; none if it has not within `wait`.
-async fn ended(sources: &Sources, id: OperationId, wait: Wait) -> Result<Option<Operation>, ApiError> {
+async fn ended(
+    sources: &Sources,
+    call: &Call,
+    id: OperationId,
+    wait: Wait,
+) -> Result<Option<Operation>, ApiError> {
+    let _away = call.step_away();
     let end = sources.node.operation_ended(id);
     let operation = match wait {
         Wait::ToTheEnd => end.await,

@@ -39,9 +39,12 @@ mod listener;
 mod near_miss;
 mod parameters;
 mod percent;
+mod places;
 mod routes;
+mod seat;
 pub mod serve;
 mod sources;
+mod stall;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod token;

@@ -1,24 +1,30 @@
 //! Serving the API on listeners of its own.
 
-use std::{io, net::SocketAddr, pin::pin, time::Duration};
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use hyper::{server::conn::http1, service::service_fn};
+use http::Request;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
+    server::graceful::{GracefulShutdown, Watcher},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
     time::sleep,
 };
 
-use crate::{Api, Listener};
+use crate::{Api, Listener, seat::Seats, stall::Unstalled};
 
-/// The most connections that are served at a time on one listener; more wait to be accepted.
-pub const MAX_CONNECTIONS: usize = 512;
+pub use crate::places::MAX_CONNECTIONS;
+
+/// Those that are asked whose they are at a time; more wait to be accepted.
+const MAX_ASKED: usize = 64;
+
+/// How long an answer is kept for somebody who does not read on.
+pub const WRITE_STALL: Duration = Duration::from_secs(30);
 
 /// How long the head of a request may take; as long an idle connection is kept.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -91,14 +97,15 @@ impl Accept for UnixListener {
 async fn serve<L: Accept>(listener: L, api: Api, shutdown: impl Future<Output = ()>) {
     let mut shutdown = pin!(shutdown);
     let graceful = GracefulShutdown::new();
-    let places = std::sync::Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let asking = Arc::new(Semaphore::new(MAX_ASKED));
+    let seats = api.seats();
     let mut connections = JoinSet::new();
     loop {
         let accepted = async {
-            let place = places.clone().acquire_owned().await.expect("nobody closes the semaphore");
-            (place, listener.next().await)
+            let asking = Arc::clone(&asking).acquire_owned().await.expect("nobody closes the semaphore");
+            (asking, listener.next().await)
         };
-        let (place, accepted) = tokio::select! {
+        let (asking, accepted) = tokio::select! {
             accepted = accepted => accepted,
             () = &mut shutdown => break,
             // Takes what the ended tasks left behind, so that the set does not grow.
@@ -115,28 +122,50 @@ async fn serve<L: Accept>(listener: L, api: Api, shutdown: impl Future<Output = 
                 }
             }
         };
-        let (api, watcher) = (api.clone(), graceful.watcher());
-        connections.spawn(async move {
-            let _place = place;
-            // Before a byte is read: whoever has closed its end is nobody.
-            let origin = arrival.ask(&api).await;
-            let service = service_fn(move |request| {
-                let api = api.clone();
-                async move { Ok::<_, std::convert::Infallible>(api.handle(request, origin).await) }
-            });
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIMEOUT)
-                .max_buf_size(MAX_HEAD_LEN)
-                .serve_connection(TokioIo::new(stream), service);
-            if let Err(error) = watcher.watch(connection).await {
-                // Broken heads and callers that went away: nothing that the server could mend.
-                tracing::debug!(%error, "a connection to the API ended early");
-            }
-        });
+        connections.spawn(connection(
+            stream,
+            arrival,
+            api.clone(),
+            seats.clone(),
+            asking,
+            graceful.watcher(),
+        ));
     }
     drop(listener);
     graceful.shutdown().await;
+}
+
+/// Serves one connection, if there is a place for it, until it ends or somebody else needs the place.
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    arrival: Arrival,
+    api: Api,
+    seats: Seats,
+    asking: OwnedSemaphorePermit,
+    watcher: Watcher,
+) {
+    // Before a byte is read: whoever has closed its end is nobody.
+    let origin = arrival.ask(&api).await;
+    let Some(seat) = api.seat(&seats, &origin) else { return };
+    drop(asking);
+    let of_requests = seat.clone();
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        let api = api.clone();
+        request.extensions_mut().insert(of_requests.clone());
+        async move { Ok::<_, std::convert::Infallible>(api.handle(request, origin).await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(MAX_HEAD_LEN)
+        .serve_connection(TokioIo::new(Unstalled::new(stream, WRITE_STALL)), service);
+    tokio::select! {
+        ended = watcher.watch(served) => if let Err(error) = ended {
+            // Broken heads and callers that went away: nothing that the server could mend.
+            tracing::debug!(%error, "a connection to the API ended early");
+        },
+        () = seat.lost() => tracing::debug!("an idle connection to the API made room for another"),
+    }
 }
 
 /// Whether accepting failed because of the one connection, not of the listener (accept(2)).

@@ -34,7 +34,7 @@ pub trait LocalHandler: Send + Sync + 'static {
     /// Answers one request, as it came: who may do what is for the handler to decide.
     ///
     /// Runs on the runtime that was given to [`Front::serve`](crate::Front::serve), never on a front
-    /// thread, and runs to its end though the client may go away; a panic is answered 500.
+    /// thread, and is dropped when the client goes away; a panic is answered 500.
     fn handle(
         &self,
         request: Request<Incoming>,

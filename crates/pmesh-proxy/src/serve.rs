@@ -9,7 +9,7 @@ use http::{
 };
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use pmesh_sessions::{ClientKey, Verdict};
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, task::JoinSet};
 
 use crate::{
     answer::{Asked, Reason},
@@ -267,10 +267,13 @@ async fn handed_over(
     asked: Asked,
 ) -> Response<AnswerBody> {
     let handler = handler.clone();
-    let answered = control.spawn(async move { handler.handle(request, connection).await });
-    match answered.await {
-        Ok(answer) => answer.map(AnswerBody::Local),
-        Err(error) => {
+    // Dropped with its caller's connection, the set ends what it has.
+    let mut handling = JoinSet::new();
+    handling.spawn_on(async move { handler.handle(request, connection).await }, control);
+    match handling.join_next().await {
+        Some(Ok(answer)) => answer.map(AnswerBody::Local),
+        None => asked.answer(Reason::Broken),
+        Some(Err(error)) => {
             tracing::error!(%error, "the handler of the pm3 host failed");
             asked.answer(Reason::Broken)
         }

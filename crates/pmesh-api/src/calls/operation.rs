@@ -20,11 +20,13 @@ pub(crate) async fn list(sources: Sources, call: Call) -> Result<Reply, ApiError
             sources.node.operation_ended(id).await;
         }
     };
+    let away = call.step_away();
     match call.parameters.wait {
         None | Some(Wait::NotAtAll) => {}
         Some(Wait::ToTheEnd) => all_ended.await,
         Some(Wait::For(limit)) => timeout(limit, all_ended).await.unwrap_or_default(),
     }
+    drop(away);
     let operations: Vec<_> = sources.node.operations().iter().map(present).collect();
     Ok(call.reply(&operations))
 }
@@ -36,7 +38,7 @@ pub(crate) async fn show(sources: Sources, call: Call) -> Result<Reply, ApiError
     let id = text.parse::<OperationId>().map_err(|_| unknown())?;
     let operation = match sources.node.operation(id).ok_or_else(unknown)? {
         running if !running.state.has_ended() => {
-            ended(&sources, id, call.parameters.wait.unwrap_or(Wait::NotAtAll)).await?
+            ended(&sources, &call, id, call.parameters.wait.unwrap_or(Wait::NotAtAll)).await?
         }
         ended => Some(ended),
     };

@@ -253,7 +253,7 @@ async fn a_foreign_host_is_refused_before_anything_else() {
     }
     let request =
         || Request::builder().uri("/service").header("host", "evil.example").body(String::new()).unwrap();
-    let unix = Listener::Unix { caller: UnixPeer::now(None) };
+    let unix = Listener::Unix { caller: UnixPeer::now(None), user: 0 };
     assert_eq!(api.handle(request(), unix).await.status(), 200);
     let (local, peer) = ("127.0.0.1:80".parse().unwrap(), "192.0.2.1:5".parse().unwrap());
     let outside = Listener::FrontHost { local, peer, owner: PeerOwner::NotAsked };
@@ -282,7 +282,7 @@ async fn what_the_server_has_started_never_acts_by_get_on_any_listener() {
     for descent in [Descent::Descends, Descent::Unknown] {
         let settings = ApiSettings { callers: Arc::new(FakeCallers(descent)), ..TestApi::settings() };
         let api = Api::new(node.handle(), settings);
-        let unix = Listener::Unix { caller: UnixPeer::now(None) };
+        let unix = Listener::Unix { caller: UnixPeer::now(None), user: 0 };
         let Listener::Tcp { local, peer, owner } = TestApi::loopback() else { panic!("it is one over TCP") };
         for listener in [TestApi::loopback(), unix, Listener::FrontHost { local, peer, owner }] {
             let ask = async |method: Method, path: &str| {

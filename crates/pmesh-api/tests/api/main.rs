@@ -4,6 +4,7 @@ mod conventions;
 mod document;
 mod endpoints;
 mod failures;
+mod places;
 mod serving;
 mod waiting;
 

@@ -30,14 +30,39 @@ impl LocalHandler for Echo {
     }
 }
 
+/// Answers nobody, and tells when a request has come and when it is dropped.
+struct Endless(tokio::sync::mpsc::UnboundedSender<&'static str>);
+
+struct Dropped(tokio::sync::mpsc::UnboundedSender<&'static str>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.send("dropped").unwrap_or_default();
+    }
+}
+
+impl LocalHandler for Endless {
+    fn handle(&self, _: Request<Incoming>, _: ConnectionInfo) -> BoxFuture<'static, Response<LocalBody>> {
+        let dropped = Dropped(self.0.clone());
+        async move {
+            dropped.0.send("asked").unwrap();
+            std::future::pending().await
+        }
+        .boxed()
+    }
+}
+
 fn front(tables: &pmesh_proxy::Tables) -> (Front, std::net::SocketAddr) {
+    front_with(tables, Arc::new(Echo))
+}
+
+fn front_with(tables: &pmesh_proxy::Tables, local: Arc<dyn LocalHandler>) -> (Front, std::net::SocketAddr) {
     tables.set_routing(Routing {
         sites: vec![site(vec![route("_", Handler::Status(http::StatusCode::IM_A_TEAPOT))])],
         ..Routing::default()
     });
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let local: Arc<dyn LocalHandler> = Arc::new(Echo);
     let local = Some((local, tokio::runtime::Handle::current()));
     (Front::serve(vec![listener], tables.clone(), one_thread(), local).unwrap(), address)
 }
@@ -78,4 +103,16 @@ async fn a_handler_that_panics_is_500_and_takes_nothing_with_it() {
         client.send(&format!("GET {path} HTTP/1.1\r\nHost: pm3\r\n\r\n")).await;
         assert_eq!(client.answer().await.status, status);
     }
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_ends_what_it_has_asked_the_host_pm3_for() {
+    let tables = tables();
+    let (told, mut tells) = tokio::sync::mpsc::unbounded_channel();
+    let (_front, address) = front_with(&tables, Arc::new(Endless(told)));
+    let mut client = Client::connect(address).await;
+    client.send("GET /operation/1?wait=true HTTP/1.1\r\nHost: pm3\r\n\r\n").await;
+    assert_eq!(tells.recv().await, Some("asked"));
+    drop(client);
+    assert_eq!(tells.recv().await, Some("dropped"));
 }

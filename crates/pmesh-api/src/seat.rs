@@ -1,0 +1,142 @@
+//! The places of a listener, shared by those who have one.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Weak},
+    time::Instant,
+};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+use crate::places::{Admission, Peer, PlaceId, PlaceLimits, Places};
+
+/// The places of one listener. Clones share them.
+#[derive(Clone)]
+pub(crate) struct Seats(Arc<Shared>);
+
+struct Shared {
+    now: Mutex<Now>,
+    /// How many may wait for operations, at all listeners.
+    away: Arc<Semaphore>,
+}
+
+struct Now {
+    places: Places,
+    /// How those are told who lose their place.
+    told: HashMap<PlaceId, Weak<Notify>>,
+}
+
+/// Somebody's place. The last clone that is dropped gives it back.
+#[derive(Clone, Debug)]
+pub(crate) struct Seat(Arc<Taken>);
+
+struct Taken {
+    seats: Seats,
+    id: PlaceId,
+    evicted: Arc<Notify>,
+}
+
+impl Seats {
+    /// Places; `away` is shared by all who may wait for operations.
+    pub(crate) fn new(limits: PlaceLimits, away: Arc<Semaphore>) -> Self {
+        let now = Now { places: Places::new(limits), told: HashMap::new() };
+        Self(Arc::new(Shared { now: Mutex::new(now), away }))
+    }
+
+    /// A place for somebody, if there is one.
+    pub(crate) fn take(&self, peer: Peer, is_welcome: bool) -> Option<Seat> {
+        let evicted = Arc::new(Notify::new());
+        let id = {
+            let mut now = self.0.now.lock();
+            let Admission::Admit { id, close } = now.places.admit(peer, is_welcome, Instant::now()) else {
+                return None;
+            };
+            for id in close {
+                now.evict(id);
+            }
+            now.told.insert(id, Arc::downgrade(&evicted));
+            id
+        };
+        Some(Seat(Arc::new(Taken { seats: self.clone(), id, evicted })))
+    }
+}
+
+impl Now {
+    fn evict(&mut self, id: PlaceId) {
+        if let Some(told) = self.told.remove(&id).and_then(|told| told.upgrade()) {
+            told.notify_one();
+        }
+    }
+}
+
+impl Seat {
+    /// Returns when the place is somebody else's. For one who waits. Cancel-safe.
+    pub(crate) async fn lost(&self) {
+        self.0.evicted.notified().await;
+    }
+
+    /// A whole request is there; false if the place is somebody else's already.
+    pub(crate) fn work(&self) -> bool {
+        self.0.seats.0.now.lock().places.work(self.0.id)
+    }
+
+    /// It has shown that it is let in.
+    pub(crate) fn welcome(&self) {
+        self.0.seats.0.now.lock().places.welcome(self.0.id);
+    }
+
+    /// Costs no place as long as the value lives; where as many wait for operations as may, it goes on to.
+    pub(crate) fn step_away(&self) -> Option<Away> {
+        let permit = Arc::clone(&self.0.seats.0.away).try_acquire_owned().ok()?;
+        self.0.seats.0.now.lock().places.step_away(self.0.id);
+        Some(Away { seat: self.clone(), _permit: permit })
+    }
+
+    /// With this value the answer ends, and it is the peer's turn again.
+    pub(crate) fn rest_behind(&self) -> Resting {
+        Resting(self.clone())
+    }
+}
+
+/// Somebody who waits for an operation.
+#[derive(Debug)]
+pub(crate) struct Away {
+    seat: Seat,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Away {
+    fn drop(&mut self) {
+        self.seat.work();
+    }
+}
+
+/// An answer that is on its way.
+#[derive(Debug)]
+pub(crate) struct Resting(Seat);
+
+impl Drop for Resting {
+    fn drop(&mut self) {
+        let Taken { seats, id, evicted: _ } = &*self.0.0;
+        let mut now = seats.0.now.lock();
+        if let Some(other) = now.places.rest(*id, Instant::now()) {
+            now.evict(other);
+        }
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        let mut now = self.seats.0.now.lock();
+        now.places.leave(self.id);
+        now.told.remove(&self.id);
+    }
+}
+
+impl fmt::Debug for Taken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Taken").field("id", &self.id).finish_non_exhaustive()
+    }
+}
