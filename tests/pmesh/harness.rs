@@ -6,7 +6,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
-    os::unix::net::UnixStream,
+    os::unix::{fs::MetadataExt, net::UnixStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -259,6 +259,26 @@ impl Drop for Server {
             eprintln!("--- the server's log\n{}", self.log());
         }
     }
+}
+
+/// Whether this runs as root, who alone can become somebody else. If not, it is said that a test is skipped; in
+/// CI nothing is skipped.
+pub(crate) fn is_root() -> bool {
+    let is_root = Path::new("/proc/self").metadata().unwrap().uid() == 0;
+    is_root || skipped("only root can become somebody else")
+}
+
+/// Whether a program of Debian's is here; else as [`is_root`].
+pub(crate) fn has_program(program: &str) -> bool {
+    let folders = ["/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin"];
+    let is_there = folders.iter().any(|folder| Path::new(folder).join(program).exists());
+    is_there || skipped(&format!("there is no {program} here; install Debian's"))
+}
+
+fn skipped(why: &str) -> bool {
+    assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "nothing is skipped in CI: {why}");
+    eprintln!("skipped: {why}");
+    false
 }
 
 pub(crate) fn signal(pid: u32, name: &str) {

@@ -2,11 +2,13 @@
 //! never retry.
 
 mod access;
+mod callers;
 mod crowds;
 mod documents;
 mod example;
 mod harness;
 mod owners;
+mod proxies;
 mod rollouts;
 mod services;
 mod signals;

@@ -7,18 +7,10 @@ use std::{
     process::Command,
 };
 
-use crate::harness::{Project, Server};
+use crate::harness::{Project, Server, is_root};
 
 /// Who owns the repositories here; no account is needed.
 const OWNER: &str = "65534:65534";
-
-fn is_root() -> bool {
-    let is_root = Path::new("/proc/self").metadata().unwrap().uid() == 0;
-    if !is_root {
-        eprintln!("skipped: only root can serve another user's repository");
-    }
-    is_root
-}
 
 fn chown(owner: &str, path: &Path) {
     assert!(Command::new("chown").arg("-hR").arg(owner).arg(path).status().unwrap().success());

@@ -1,4 +1,5 @@
-//! `cargo xtask ci`: everything that has to hold before a change is taken. `.ci/run` runs this and nothing else.
+//! `cargo xtask ci`: everything that has to hold before a change is taken. `.ci/run` installs what the
+//! tests need and runs this.
 //!
 //! The stages share one target folder and one profile. They stop at the first one that fails, because each is
 //! a condition of the next; the times stand at the end either way.
