@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::saved::saved;
+
 /// The pause before the second restart in a row; the first comes at once.
 pub const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause, without jitter.
@@ -23,7 +25,7 @@ pub(crate) fn seed(name: &str) -> u64 {
 /// The pauses of one instance: none before the first restart, then [`FIRST_PAUSE`], doubling with
 /// each failure up to [`LONGEST_PAUSE`], each lengthened by up to a tenth so that instances that
 /// fail together do not come back together.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backoff {
     failures: u32,
     /// How many failures in a row cost no pause.
@@ -32,6 +34,8 @@ pub struct Backoff {
     longest: Duration,
     random: u64,
 }
+
+saved!(struct Backoff { failures, free, first, longest, random });
 
 impl Backoff {
     /// A fresh one; `seed` decides the jitter.

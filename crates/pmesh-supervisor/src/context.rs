@@ -5,7 +5,7 @@ use std::{
     ffi::OsString,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
 };
 
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::{
     Balancer, Build, BuildError, Builder, LogFolder, Ports, Prober, Rebuild, RevisionFacts, ServiceFacts,
-    ServiceKind, ServiceSpec, Spawner, Wish, environment::command_environment,
+    ServiceKind, ServiceSpec, Spawner, Wish, environment::command_environment, machine_step::Numbers,
 };
 
 /// What instances are put into.
@@ -32,12 +32,13 @@ pub(crate) struct Context {
     pub(crate) balancer: Arc<dyn Balancer>,
     pub(crate) builder: Builder,
     pub(crate) surroundings: Surroundings,
-    pub(crate) last_upstream: AtomicU64,
+    pub(crate) last_block: AtomicU32,
 }
 
 impl Context {
-    pub(crate) fn new_upstream(&self) -> u64 {
-        self.last_upstream.fetch_add(1, Ordering::Relaxed) + 1
+    /// Numbers for one more service.
+    pub(crate) fn new_numbers(&self) -> Numbers {
+        Numbers::of_block(self.last_block.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
     /// The build of a service, as [`Builder::build`] gives it.

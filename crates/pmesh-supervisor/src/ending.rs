@@ -6,7 +6,7 @@ use std::{pin::pin, sync::Arc};
 use futures_util::FutureExt;
 use tokio::sync::watch;
 
-use crate::{Exit, ProcessTree, ServiceLog, Signal, Spawned, Tail};
+use crate::{Exit, ProcessTree, ServiceLog, Signal, Spawned, Tail, saved::saved};
 
 /// What is wished of work under way. It only ever becomes more urgent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,6 +19,8 @@ pub enum Wish {
     /// Its end at once: what runs is killed.
     Kill,
 }
+
+saved!(enum Wish { 0 GoOn, 1 End, 2 Kill });
 
 impl Wish {
     /// Resolves when the wish is at least as urgent as `wish`; never if its sender is gone before.
@@ -77,7 +79,7 @@ pub(crate) async fn run<S>(
 
 /// SIGTERM, and when `grace` resolves SIGKILL, to what is left of a tree; returns when that is
 /// nothing. No SIGTERM where `grace` is over already.
-async fn end_tree(tree: &dyn ProcessTree, grace: impl Future<Output = ()>) {
+pub(crate) async fn end_tree(tree: &dyn ProcessTree, grace: impl Future<Output = ()>) {
     let mut ended = pin!(tree.ended());
     let mut grace = pin!(grace);
     if (&mut ended).now_or_never().is_some() {

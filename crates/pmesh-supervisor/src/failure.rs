@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::saved::saved;
+
 /// Why something is not healthy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
@@ -12,6 +14,8 @@ pub struct Failure {
     /// The last lines of the instance's output.
     pub last_lines: Vec<String>,
 }
+
+saved!(struct Failure { what, retry_at, last_lines });
 
 impl Failure {
     /// All of it in words, for the moment `now`.

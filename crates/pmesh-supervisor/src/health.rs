@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::Monitor;
+use crate::{Monitor, saved::saved};
 
 /// The health of a service, for people and programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ impl HealthReport {
 }
 
 /// Rise and fall of one probed thing: feeds on the results of probes, says when the next is due.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Liveness {
     healthy: bool,
     /// Results in a row that speak against `healthy`.
@@ -67,13 +67,17 @@ pub struct Liveness {
     eager: Option<Eager>,
 }
 
+saved!(struct Liveness { healthy, against, next, eager });
+
 /// The growing pause between probes of what has not been healthy yet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Eager {
     pause: Duration,
     /// What it grows up to; none: the monitor's interval.
     longest: Option<Duration>,
 }
+
+saved!(struct Eager { pause, longest });
 
 /// The first pause between probes of what has not been healthy yet; it doubles each time.
 const EAGER_START: Duration = Duration::from_millis(10);

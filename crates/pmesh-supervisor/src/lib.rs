@@ -10,7 +10,7 @@
 //! ```
 //! use std::{collections::BTreeMap, sync::Arc};
 //! use pmesh_supervisor::{
-//!     AppSpec, CancelToken, Command, LogFolder, LogLimits, NoBalancer, Rebuild, RevisionFacts, RolloutPlan, ServiceId,
+//!     AppSpec, Command, LogFolder, LogLimits, NoBalancer, Rebuild, RevisionFacts, RolloutPlan, ServiceId,
 //!     ServiceKind, ServiceName, ServiceSpec, Status, Supervisor, SupervisorSettings, Turn,
 //!     rollout::{Limits, Unity}, testing::{FakeProber, FakeSpawner},
 //! };
@@ -36,10 +36,11 @@
 //! let plan = RolloutPlan {
 //!     turns: vec![Turn { id: ServiceId(1), spec }],
 //!     unity: Unity::Regardless,
-//!     rebuild: Rebuild::Changed,
+//!     rebuild: Rebuild::IfChanged,
 //!     revision: RevisionFacts { root: folder.path().to_owned(), ..RevisionFacts::default() },
 //! };
-//! supervisor.roll_out(&plan, &CancelToken::new(), &|_, _, _| {}).await;
+//! let never = tokio::sync::watch::channel(false).1;
+//! supervisor.roll_out(&plan, never, &|_, _, _| {}).await;
 //! let service = supervisor.service(&name).unwrap();
 //! assert_eq!(service.state().health(std::time::Instant::now()).status, Status::Ok);
 //! assert!(service.stop().await);
@@ -59,23 +60,24 @@ compile_error!("pmesh supervises processes of Linux 5.10 and later on x86-64 and
 pub mod backoff;
 mod balancer;
 mod build;
-mod cancel;
 mod causes;
 mod command;
 mod context;
 mod driver;
+mod drivers;
 mod ending;
 mod environment;
-mod executor;
+mod external;
 mod failure;
-mod generation;
 mod health;
 pub mod lifecycle;
 mod link;
 mod log;
+mod machine_step;
 mod metrics;
 mod name;
 mod nofile;
+mod notice;
 mod os;
 mod pending;
 mod ports;
@@ -83,11 +85,15 @@ mod probe;
 mod proc;
 mod process;
 pub mod rollout;
+mod run;
+mod saved;
 mod service;
+mod service_action;
+mod service_event;
+mod service_machine;
 mod shutdown;
 mod slot;
 mod spec;
-mod step;
 mod supervisor;
 mod sys;
 #[cfg(feature = "testing")]
@@ -97,10 +103,8 @@ mod unbuilt;
 
 pub use balancer::{Balancer, Expected, ListenAddress, NoBalancer, ServiceUpstream};
 pub use build::{Build, BuildError, BuildId, Builder, Rebuild};
-pub use cancel::CancelToken;
 pub use ending::Wish;
 pub use environment::{ServiceFacts, command_environment, instance_environment};
-pub use executor::{Executor, RolloutEnd, RolloutPlan, Turn};
 pub use failure::Failure;
 pub use health::{HealthReport, Liveness, Status};
 pub use log::{LogFolder, LogLimits, ServiceLog, Tail};
@@ -118,5 +122,6 @@ pub use spec::{
     AppSpec, BuildCache, Check, Command, ExternalAddress, ExternalSpec, Monitor, NamedCheck, Overlap,
     PortOwner, ServiceKind, ServiceSpec, StartOrder, Stdin,
 };
-pub use step::{StepName, StepState};
-pub use supervisor::{Reporter, Supervisor, SupervisorSettings};
+pub use supervisor::{
+    Reporter, RolloutEnd, RolloutPlan, RolloutStep, StepReport, Supervisor, SupervisorSettings, Turn,
+};

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{AppSpec, backoff::Backoff};
+use crate::{AppSpec, backoff::Backoff, saved::saved};
 
 /// How long an instance may take for each part of its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct Grace {
     /// From SIGTERM to SIGKILL.
     pub stop: Duration,
 }
+
+saved!(struct Grace { ready, drain, stop });
 
 impl From<&AppSpec> for Grace {
     fn from(spec: &AppSpec) -> Self {
@@ -57,10 +59,9 @@ pub enum Event {
 pub enum Action {
     /// Start its process.
     Spawn,
-    /// It takes traffic from now on.
-    Join,
-    /// It takes no new traffic from now on; [`Event::Drained`] is due when the old has ended.
-    Leave,
+    /// Wait for what is under way to it; [`Event::Drained`] is due when that has ended. It takes no new
+    /// traffic: who does is seen by [`Lifecycle::is_ready`].
+    Drain,
     /// SIGTERM to every process of its tree.
     Terminate,
     /// SIGKILL to every process of its tree.
@@ -106,6 +107,16 @@ pub enum Phase {
     },
 }
 
+saved!(enum Phase {
+    0 Stopped,
+    1 BackingOff { until },
+    2 Starting { ready_by },
+    3 Ready { since },
+    4 Draining { until },
+    5 Stopping { kill_at, then },
+    6 Killing { then },
+});
+
 /// What comes after the end of a process tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
@@ -115,8 +126,10 @@ pub enum Then {
     BackOff(Duration),
 }
 
+saved!(enum Then { 0 Stay, 1 BackOff(value) });
+
 /// One instance's life, through all its restarts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lifecycle {
     phase: Phase,
     grace: Grace,
@@ -125,6 +138,8 @@ pub struct Lifecycle {
     failed_starts: u32,
     held: bool,
 }
+
+saved!(struct Lifecycle { phase, grace, backoff, failed_starts, held });
 
 impl Lifecycle {
     /// An instance that is not started yet; `seed` decides the jitter of its pauses.
@@ -182,7 +197,7 @@ impl Lifecycle {
             (Event::Stop, Starting { .. }) => self.terminate(Then::Stay, now),
             (Event::Stop, Ready { .. }) => {
                 self.phase = Draining { until: now + self.grace.drain };
-                vec![Action::Leave]
+                vec![Action::Drain]
             }
             (Event::Stop, Stopping { kill_at, .. }) => self.settle(Stopping { kill_at, then: Then::Stay }),
             (Event::Stop, Killing { .. }) => self.settle(Killing { then: Then::Stay }),
@@ -191,7 +206,7 @@ impl Lifecycle {
             (Event::Kill, BackingOff { .. }) => self.settle(Stopped),
             (Event::Kill, Ready { .. }) => {
                 self.phase = Killing { then: Then::Stay };
-                vec![Action::Leave, Action::Kill]
+                vec![Action::Drain, Action::Kill]
             }
             (Event::Kill, Starting { .. } | Draining { .. } | Stopping { .. } | Killing { .. }) => {
                 self.phase = Killing { then: Then::Stay };
@@ -206,8 +221,7 @@ impl Lifecycle {
 
             (Event::Ready, Starting { .. }) => {
                 self.failed_starts = 0;
-                self.phase = Ready { since: now };
-                vec![Action::Join]
+                self.settle(Ready { since: now })
             }
             (Event::Ready, _) => Vec::new(),
 
@@ -221,7 +235,7 @@ impl Lifecycle {
             }
             (Event::Exited, Ready { since }) => {
                 let pause = self.fail(Some(now.saturating_duration_since(since)));
-                let mut actions = vec![Action::Leave];
+                let mut actions = vec![Action::Drain];
                 actions.extend(self.terminate(Then::BackOff(pause), now));
                 actions
             }
@@ -309,14 +323,14 @@ mod tests {
 
     fn ready() -> (Lifecycle, Instant) {
         let (mut instance, now) = starting();
-        assert_eq!(instance.on_event(Event::Ready, now), [Action::Join]);
+        assert_eq!(instance.on_event(Event::Ready, now), []);
         (instance, now)
     }
 
     #[test]
     fn an_instance_leaves_the_balancer_and_drains_before_it_is_signalled() {
         let (mut instance, now) = ready();
-        assert_eq!(instance.on_event(Event::Stop, now), [Action::Leave]);
+        assert_eq!(instance.on_event(Event::Stop, now), [Action::Drain]);
         assert_eq!(instance.on_event(Event::Tick, now + 19 * SEC), []);
         assert_eq!(instance.on_event(Event::Drained, now + 19 * SEC), [Action::Terminate]);
         assert_eq!(instance.on_event(Event::Exited, now + 20 * SEC), []);
@@ -357,7 +371,7 @@ mod tests {
     #[test]
     fn a_crash_of_a_ready_instance_is_told_to_the_balancer_and_restarts_at_once() {
         let (mut instance, now) = ready();
-        assert_eq!(instance.on_event(Event::Exited, now + SEC), [Action::Leave, Action::Terminate]);
+        assert_eq!(instance.on_event(Event::Exited, now + SEC), [Action::Drain, Action::Terminate]);
         assert_eq!(instance.on_event(Event::TreeEnded, now + SEC), [Action::Spawn]);
     }
 
@@ -450,11 +464,7 @@ mod tests {
                             assert!(!*alive, "a second process");
                             (*alive, *leader) = (true, true);
                         }
-                        Action::Join => {
-                            assert!(*leader && !*joined);
-                            *joined = true;
-                        }
-                        Action::Leave => {
+                        Action::Drain => {
                             assert!(*joined, "left without having joined");
                             *joined = false;
                         }
@@ -484,8 +494,14 @@ mod tests {
                     _ => continue,
                 };
                 if event == Event::Start && !matches!(instance.phase(), Phase::Stopped) { continue }
+                let was_ready = instance.is_ready();
                 let actions = instance.on_event(event, now);
                 apply(actions, &mut alive, &mut leader, &mut joined);
+                if instance.is_ready() && !was_ready {
+                    assert!(leader && !joined);
+                    joined = true;
+                }
+                assert_eq!(instance.is_ready(), joined, "who takes traffic is said in one way");
             }
             let actions = instance.on_event(Event::Stop, now);
             apply(actions, &mut alive, &mut leader, &mut joined);

@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
+use crate::saved::{BadBytes, Reader, Saved, Writer, saved};
+
 /// A service's name: 1 to 63 of `A–Z a–z 0–9 . _ -`, the first a letter or digit.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServiceName(Arc<str>);
@@ -35,6 +37,16 @@ impl FromStr for ServiceName {
     }
 }
 
+impl Saved for ServiceName {
+    fn write(&self, to: &mut Writer) {
+        self.as_str().to_owned().write(to);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, BadBytes> {
+        String::read(from)?.parse().map_err(|_| from.bad("no service's name"))
+    }
+}
+
 impl fmt::Display for ServiceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
@@ -45,6 +57,8 @@ impl fmt::Display for ServiceName {
 /// rises with time. An instance that is replaced after a crash does not change it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServiceId(pub u64);
+
+saved!(newtype ServiceId);
 
 impl fmt::Display for ServiceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

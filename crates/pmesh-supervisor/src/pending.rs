@@ -1,62 +1,165 @@
-//! What a driver waits for: everything that its service has under way.
+//! What the driver of a service holds and cannot be written down: processes, what is waited for, and
+//! who waits.
 
-use std::time::Instant;
+use std::{
+    any::Any,
+    collections::{BTreeMap, VecDeque},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use futures_util::{future::BoxFuture, stream::FuturesUnordered};
-use tokio::sync::oneshot;
-use tracing::trace;
+use futures_util::{FutureExt, future::BoxFuture, stream::FuturesUnordered};
+use tokio::sync::{oneshot, watch};
+use tracing::{error, trace};
 
-use crate::{Build, BuildError, Exit, probe::ProbeFailure};
+use crate::{
+    Exit, Port, Prepared, ProcessTree, ServiceLog, Switched, Tail, Wish,
+    ending::KillOnDrop,
+    service_action::{Answer, ServiceAction},
+    service_event::{BUILT, EventKey, SHUTDOWN_COMMANDS_ENDED, ServiceEvent, TREE_ENDED, Ticket},
+};
 
-/// What happens to a process, an address or a run.
-#[derive(Debug)]
-pub(crate) enum Happening {
-    /// The leader has ended.
-    Exited(Exit),
-    /// No process of the tree lives.
-    TreeEnded,
-    /// A probe has a result.
-    Probed(Result<(), ProbeFailure>),
-    /// An instance without probe has lived long enough to count as ready.
-    Lived,
-    /// Nothing is under way to it any more.
-    Drained,
-    /// The commands before the stop of the run have ended.
-    ShutdownCommandsEnded,
-    /// A try to build a run that waits for its build has ended.
-    Built(Result<Option<Build>, BuildError>),
-}
+/// How long the last lines of an ended tree may take to be read, so that they are in the reason.
+const LAST_LINES: Duration = Duration::from_millis(200);
 
-/// Something that happened to the process or address that balancers know by the first number.
-pub(crate) type Event = (u64, Happening);
-
-/// What a driver waits for.
+/// What a driver holds. It outlives a step that panics, and the driver itself.
 #[derive(Default)]
 pub(crate) struct Pending {
-    pub(crate) events: FuturesUnordered<BoxFuture<'static, Event>>,
-    /// The outputs of its processes, on their way into the log.
-    pub(crate) outputs: FuturesUnordered<BoxFuture<'static, ()>>,
+    /// What will happen. Everything that is waited for is here; there is no other task for it.
+    pub(crate) coming: FuturesUnordered<BoxFuture<'static, ServiceEvent>>,
+    /// What has happened, and was not told to the machine yet.
+    pub(crate) events: VecDeque<ServiceEvent>,
+    /// What the machine has asked for, and was not done yet.
+    pub(crate) actions: VecDeque<ServiceAction>,
+    /// The processes that run, by their numbers.
+    pub(crate) processes: BTreeMap<u64, HeldProcess>,
+    /// What is wished of the shutdown commands that run, by their run.
+    pub(crate) shutdowns: BTreeMap<u64, watch::Sender<Wish>>,
+    /// What is wished of the tries to build that are under way, by their numbers.
+    pub(crate) builds: BTreeMap<u64, watch::Sender<Wish>>,
+    /// The log that was written to last, so that it stays the same between two processes.
+    pub(crate) log: Option<(String, ServiceLog)>,
+    callers: BTreeMap<Ticket, Caller>,
+    last_ticket: u64,
+}
+
+/// A process that runs, until its tree is gone.
+pub(crate) struct HeldProcess {
+    pub(crate) tree: KillOnDrop,
+    /// Held so that nobody else is given it.
+    pub(crate) _port: Option<Port>,
+    pub(crate) tail: Tail,
+    pub(crate) output_ended: Option<oneshot::Receiver<()>>,
+}
+
+/// Who waits for an answer.
+#[derive(Debug)]
+pub(crate) enum Caller {
+    /// For the end of something.
+    Done(oneshot::Sender<()>),
+    /// For the end of a preparation.
+    Prepared(oneshot::Sender<Prepared>),
+    /// For a switch.
+    Switched(oneshot::Sender<Switched>),
+    /// For a stop, and whether there was something to stop.
+    Stopped(oneshot::Sender<bool>),
 }
 
 impl Pending {
-    pub(crate) fn push(&mut self, event: BoxFuture<'static, Event>) {
-        self.events.push(event);
+    /// Waits for something. Where waiting for it panics, `else_event` has happened.
+    pub(crate) fn wait_for(
+        &mut self,
+        else_event: ServiceEvent,
+        event: impl Future<Output = ServiceEvent> + Send + 'static,
+    ) {
+        let event = AssertUnwindSafe(event).catch_unwind();
+        self.coming.push(Box::pin(async move {
+            event.await.unwrap_or_else(|panic| {
+                error!(event = else_event.key().0, panic = words_of(&*panic), "what is waited for panicked");
+                else_event
+            })
+        }));
     }
 
-    pub(crate) fn push_output(&mut self, output: BoxFuture<'static, ()>) {
-        self.outputs.push(output);
+    /// Waits until the tree of a process whose leader has ended is empty, and then a moment for its
+    /// output.
+    pub(crate) fn wait_for_tree(&mut self, upstream: u64, exit: Exit) {
+        let Some(process) = self.processes.get_mut(&upstream) else { return };
+        let (tree, tail) = (Arc::clone(&process.tree.0), process.tail.clone());
+        let output_ended = process.output_ended.take();
+        let else_event = ServiceEvent::TreeEnded { upstream, exit, last_lines: Vec::new() };
+        self.wait_for(else_event, async move {
+            tree.ended().await;
+            if let Some(ended) = output_ended {
+                // Time over, or the pump gone: the reason goes without the last lines then.
+                drop(tokio::time::timeout(LAST_LINES, ended).await);
+            }
+            ServiceEvent::TreeEnded { upstream, exit, last_lines: tail.lines() }
+        });
     }
+
+    /// Lets go of what has ended with this event, if it is the end of something.
+    pub(crate) fn let_go(&mut self, (kind, number): EventKey) {
+        match kind {
+            TREE_ENDED => drop(self.processes.remove(&number)),
+            SHUTDOWN_COMMANDS_ENDED => drop(self.shutdowns.remove(&number)),
+            BUILT => drop(self.builds.remove(&number)),
+            _ => {}
+        }
+    }
+
+    /// The tree of a process.
+    pub(crate) fn tree(&self, upstream: u64) -> Option<Arc<dyn ProcessTree>> {
+        Some(Arc::clone(&self.processes.get(&upstream)?.tree.0))
+    }
+
+    /// A ticket that stands for this caller.
+    pub(crate) fn ticket(&mut self, caller: Caller) -> Ticket {
+        self.last_ticket += 1;
+        let ticket = Ticket(self.last_ticket);
+        self.callers.insert(ticket, caller);
+        ticket
+    }
+
+    /// Answers a caller. One that has gone away meanwhile does not want to know: what it asked for goes
+    /// on without it.
+    pub(crate) fn answer(&mut self, ticket: Ticket, answer: Answer) {
+        let is_heard = match (self.callers.remove(&ticket), answer) {
+            (Some(Caller::Done(caller)), Answer::Done) => caller.send(()).is_ok(),
+            (Some(Caller::Prepared(caller)), Answer::Prepared(end)) => caller.send(end).is_ok(),
+            (Some(Caller::Switched(caller)), Answer::Switched(what)) => caller.send(what).is_ok(),
+            (Some(Caller::Stopped(caller)), Answer::Stopped { was_up }) => caller.send(was_up).is_ok(),
+            (None, _) => false,
+            (Some(caller), answer) => {
+                error!(?caller, ?answer, "an answer does not fit its question");
+                false
+            }
+        };
+        if !is_heard {
+            trace!("nobody waits for this answer any more");
+        }
+    }
+
+    /// Leaves callers without an answer, by which they learn that the driver has failed.
+    pub(crate) fn fail(&mut self, tickets: &[Ticket]) {
+        self.callers.retain(|ticket, _| !tickets.contains(ticket));
+    }
+
+    /// Fails the callers who wait for a start. Who waits for an end goes on to wait, for that comes; and
+    /// a switch has been answered, or will be, when it has happened.
+    pub(crate) fn fail_starts(&mut self) {
+        self.callers.retain(|_, caller| !matches!(caller, Caller::Prepared(_)));
+    }
+}
+
+/// The words of a panic.
+pub(crate) fn words_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("it has no words")
 }
 
 /// The present, on tokio's clock, which tests pause.
 pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
-}
-
-/// Answers a caller. One that has gone away meanwhile does not want to know: what it asked for goes
-/// on without it.
-pub(crate) fn answer<T>(caller: oneshot::Sender<T>, value: T) {
-    if caller.send(value).is_err() {
-        trace!("nobody waits for this answer any more");
-    }
 }

@@ -5,7 +5,7 @@ use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 use tokio::net::TcpStream;
 
-use crate::{Check, ExternalAddress, Monitor, PortOwner, ProcessTree, ServiceName, proc::Proc};
+use crate::{Check, ExternalAddress, Monitor, PortOwner, ProcessTree, ServiceName, proc::Proc, saved::saved};
 
 /// Makes probes. The network's is [`NetProber`].
 pub trait Prober: Send + Sync + 'static {
@@ -74,6 +74,12 @@ pub enum ProbeFailure {
     },
 }
 
+saved!(enum ProbeFailure {
+    0 Connect { check, address, reason },
+    1 Timeout { check, address, limit },
+    2 ForeignPort { port, holder },
+});
+
 /// The process that holds a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
@@ -82,6 +88,8 @@ pub struct Holder {
     /// Its command line, at most 100 characters of it.
     pub command: String,
 }
+
+saved!(struct Holder { pid, command });
 
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

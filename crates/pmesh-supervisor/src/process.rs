@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ffi::OsString, fmt, io, path::PathBuf};
 use futures_util::future::BoxFuture;
 use tokio::io::AsyncRead;
 
-use crate::Stdin;
+use crate::{Stdin, saved::saved};
 
 /// Starts process trees. The operating system's is `OsSpawner`; a second process
 /// may implement it one day, so nothing here assumes that the tree's processes are our children.
@@ -94,6 +94,8 @@ pub enum Exit {
     /// It ended, and nothing could be learnt of how.
     Unknown,
 }
+
+saved!(enum Exit { 0 Code(value), 1 Signal(value), 2 Unknown });
 
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

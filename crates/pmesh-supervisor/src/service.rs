@@ -6,11 +6,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     Build, ExternalAddress, Failure, HealthReport, ProcessTree, ServiceFacts, ServiceId, ServiceKind,
-    ServiceName, ServiceSpec,
+    ServiceName, ServiceSpec, saved::saved,
 };
 
 /// What a run of a service is started from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// The id of the run.
     pub id: ServiceId,
@@ -21,6 +21,8 @@ pub struct Plan {
     /// What its instances are told of the work tree.
     pub revision: RevisionFacts,
 }
+
+saved!(struct Plan { id, spec, build, revision });
 
 impl Plan {
     /// What its processes are told of themselves.
@@ -71,6 +73,8 @@ pub struct RevisionFacts {
     pub branch: Option<String>,
 }
 
+saved!(struct RevisionFacts { root, commit, branch });
+
 /// How the preparation of a new run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Prepared {
@@ -80,6 +84,17 @@ pub enum Prepared {
     Failed(String),
     /// The service was stopped meanwhile.
     Left,
+}
+
+/// Why something that was asked of a service has not come about, where the reason is its driver.
+pub(crate) const DRIVER_FAILED: &str =
+    "pmesh has failed in looking after it, and the server's log says where; try again";
+
+impl Prepared {
+    /// The driver of the service has gone without an answer.
+    fn failed() -> Self {
+        Self::Failed(DRIVER_FAILED.to_owned())
+    }
 }
 
 /// The two moments of a preparation.
@@ -99,7 +114,7 @@ impl Preparation {
 
     /// How the preparation ended.
     pub async fn ended(self) -> Prepared {
-        self.ended.await.unwrap_or(Prepared::Left)
+        self.ended.await.unwrap_or_else(|_| Prepared::failed())
     }
 }
 
@@ -118,6 +133,8 @@ pub enum Switched {
     },
     /// Nothing: the service was stopped meanwhile.
     Left,
+    /// Nothing: whoever looks after the service failed.
+    DriverFailed,
 }
 
 /// The three moments of a switch.
@@ -131,7 +148,7 @@ pub struct Switch {
 impl Switch {
     /// Resolves when the new run takes all new requests, or when it will not. Cancel-safe.
     pub async fn switched(&mut self) -> Switched {
-        (&mut self.switched).await.unwrap_or(Switched::Left)
+        (&mut self.switched).await.unwrap_or(Switched::DriverFailed)
     }
 
     /// Resolves when nothing is under way to the old instances any more. Cancel-safe.
@@ -183,6 +200,11 @@ pub(crate) enum Request {
         done: oneshot::Sender<()>,
     },
     Release,
+    #[cfg(feature = "testing")]
+    Fail {
+        fault: crate::testing::Fault,
+        done: oneshot::Sender<()>,
+    },
 }
 
 /// A handle to one supervised service; clones control the same service.
@@ -245,7 +267,7 @@ impl Service {
     pub(crate) async fn ready_again(&self) -> Prepared {
         let (ended, end) = oneshot::channel();
         self.ask(Request::AwaitReady { ended }).await;
-        end.await.unwrap_or(Prepared::Left)
+        end.await.unwrap_or_else(|_| Prepared::failed())
     }
 
     /// The prepared run, ready or not, is the service from now on; the old one drains and stops. An
@@ -273,7 +295,7 @@ impl Service {
     pub async fn revive(&self) -> Prepared {
         let (ended, end) = oneshot::channel();
         self.ask(Request::Revive { ended }).await;
-        end.await.unwrap_or(Prepared::Left)
+        end.await.unwrap_or_else(|_| Prepared::failed())
     }
 
     /// Stops the service, whatever it was at; returns when no process of it lives and its output is in
@@ -306,6 +328,14 @@ impl Service {
     /// Ends [`hold`](Self::hold).
     pub async fn release(&self) {
         self.ask(Request::Release).await;
+    }
+
+    /// Puts a fault into whoever looks after the service; returns when it is there.
+    #[cfg(feature = "testing")]
+    pub async fn fail(&self, fault: crate::testing::Fault) {
+        let (done, is_done) = oneshot::channel();
+        self.ask(Request::Fail { fault, done }).await;
+        drop(is_done.await);
     }
 
     async fn ask(&self, request: Request) {

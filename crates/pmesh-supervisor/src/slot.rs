@@ -1,4 +1,4 @@
-//! One instance: its lifecycle, and the process, port and probes that its lifecycle asks for.
+//! An instance through all its restarts in one run. A plain type.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -6,67 +6,66 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::oneshot;
-use tracing::{info, warn};
-
 use crate::{
-    AppSpec, Exit, ExternalAddress, Failure, InstanceView, Liveness, Plan, Port, ServiceLog, ServiceName,
-    Signal, Tail, backoff,
-    causes::with_causes,
-    command,
-    context::Context,
-    ending::KillOnDrop,
-    environment::instance_environment,
+    AppSpec, Exit, ExternalAddress, Failure, Liveness, Plan, ProbeFailure, ServiceName, Signal, backoff,
     lifecycle::{Action, Event, Grace, Lifecycle, Phase},
-    pending::{Happening, Pending, answer, now},
-    probe::{ProbeFailure, Target},
+    machine_step::MachineStep,
+    notice::{InstanceNotice, Notice},
+    saved::saved,
+    service_action::ServiceAction,
 };
-
-/// How long the last lines of an ended tree may take to be read, so that they are in the reason.
-const LAST_LINES: Duration = Duration::from_millis(200);
 
 /// An instance without a probe is ready when it has lived so long.
 const READY_AFTER: Duration = Duration::from_secs(1);
 
-/// What a slot needs to know of its run.
-pub(crate) struct Run<'a> {
-    pub(crate) plan: &'a Plan,
-    pub(crate) spec: &'a AppSpec,
-    pub(crate) log: &'a ServiceLog,
-    pub(crate) context: &'a Arc<Context>,
-}
-
 /// An instance through all its restarts in one run.
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Slot {
     number: u32,
-    service: ServiceName,
     lifecycle: Lifecycle,
-    been: Been,
+    progress: Progress,
+    /// When it was started for the first time.
+    began: Option<Instant>,
     process: Option<Process>,
     /// What went wrong last, and has not healed.
     trouble: Option<Trouble>,
 }
 
+saved!(struct Slot { number, lifecycle, progress, began, process, trouble });
+
 /// How far an instance has come at least once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Been {
-    Nowhere,
-    Started,
+enum Progress {
+    Nothing,
     Spawned,
     Ready,
 }
 
-/// The process of an instance, from spawn until its tree is gone.
+saved!(enum Progress { 0 Nothing, 1 Spawned, 2 Ready });
+
+/// The process of an instance, from the wish to have it until its tree is gone.
+#[derive(Clone, Debug, PartialEq)]
 struct Process {
     upstream: u64,
-    tree: KillOnDrop,
-    spawned: Instant,
-    port: Option<Port>,
+    /// None while it is being spawned.
+    spawned: Option<SpawnedProcess>,
+    /// Whether the leader is known to have ended.
+    exited: bool,
     probes: Option<Probes>,
-    tail: Tail,
-    output_ended: Option<oneshot::Receiver<()>>,
 }
 
+saved!(struct Process { upstream, spawned, exited, probes });
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct SpawnedProcess {
+    leader: u32,
+    port: Option<u16>,
+    at: Instant,
+}
+
+saved!(struct SpawnedProcess { leader, port, at });
+
+#[derive(Clone, Debug, PartialEq)]
 struct Probes {
     liveness: Liveness,
     under_way: bool,
@@ -74,6 +73,9 @@ struct Probes {
     proven: bool,
 }
 
+saved!(struct Probes { liveness, under_way, proven });
+
+#[derive(Clone, Debug, PartialEq)]
 enum Trouble {
     Spawn(String),
     Exit { exit: Exit, lived: Duration, last_lines: Vec<String> },
@@ -81,26 +83,55 @@ enum Trouble {
     Probe(ProbeFailure),
 }
 
+saved!(enum Trouble {
+    0 Spawn(value),
+    1 Exit { exit, lived, last_lines },
+    2 Late { check, last_lines },
+    3 Probe(value),
+});
+
+/// An instance as its run shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SlotView {
+    pub(crate) number: u32,
+    pub(crate) upstream: u64,
+    pub(crate) address: Option<SocketAddr>,
+    pub(crate) healthy: bool,
+}
+
+/// What happens to the process of an instance.
+#[derive(Clone, Debug)]
+pub(crate) enum ProcessEvent {
+    Spawned { leader: u32, port: Option<u16> },
+    SpawnFailed(String),
+    Exited(Exit),
+    TreeEnded(Exit, Vec<String>),
+    LastLines(Vec<String>),
+    Probed(Result<(), ProbeFailure>),
+    Drained,
+}
+
 impl Slot {
-    pub(crate) fn new(number: u32, service: ServiceName, spec: &AppSpec) -> Self {
+    pub(crate) fn new(number: u32, service: &ServiceName, spec: &AppSpec) -> Self {
         let seed = backoff::seed(&format!("{service}/{number}"));
         Self {
             number,
-            service,
             lifecycle: Lifecycle::new(Grace::from(spec), seed),
-            been: Been::Nowhere,
+            progress: Progress::Nothing,
+            began: None,
             process: None,
             trouble: None,
         }
     }
 
-    /// The id of its process; 0 without one.
-    pub(crate) fn upstream(&self) -> u64 {
-        self.process.as_ref().map_or(0, |process| process.upstream)
+    /// The number of its process; none without one.
+    pub(crate) fn upstream(&self) -> Option<u64> {
+        Some(self.process.as_ref()?.upstream)
     }
 
     pub(crate) fn address(&self) -> Option<SocketAddr> {
-        self.process.as_ref()?.address()
+        let port = self.process.as_ref()?.spawned?.port?;
+        Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -123,16 +154,17 @@ impl Slot {
         self.lifecycle.is_stopped()
     }
 
-    pub(crate) fn has_been_started(&self) -> bool {
-        self.been >= Been::Started
+    /// When it was started for the first time.
+    pub(crate) fn began(&self) -> Option<Instant> {
+        self.began
     }
 
     pub(crate) fn has_been_spawned(&self) -> bool {
-        self.been >= Been::Spawned
+        self.progress >= Progress::Spawned
     }
 
     pub(crate) fn has_been_ready(&self) -> bool {
-        self.been >= Been::Ready
+        self.progress >= Progress::Ready
     }
 
     pub(crate) fn failed_starts(&self) -> u32 {
@@ -141,21 +173,28 @@ impl Slot {
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let probe = self.process.as_ref().and_then(Process::next_probe).filter(|_| self.is_probed());
-        self.lifecycle.deadline().into_iter().chain(probe).min()
+        self.lifecycle.deadline().into_iter().chain(probe).chain(self.ready_at()).min()
     }
 
     fn is_probed(&self) -> bool {
         matches!(self.phase(), Phase::Starting { .. } | Phase::Ready { .. })
     }
 
-    pub(crate) fn view(&self) -> Option<InstanceView> {
+    /// When it is ready if it lives that long; none where probes say so, or that is over.
+    fn ready_at(&self) -> Option<Instant> {
         let process = self.process.as_ref()?;
-        Some(InstanceView {
+        let waits = process.probes.is_none() && matches!(self.phase(), Phase::Starting { .. });
+        Some(process.spawned.filter(|_| waits)?.at + READY_AFTER)
+    }
+
+    pub(crate) fn view(&self) -> Option<SlotView> {
+        let process = self.process.as_ref()?;
+        process.spawned?;
+        Some(SlotView {
             number: self.number,
             upstream: process.upstream,
-            address: process.address(),
+            address: self.address(),
             healthy: self.is_healthy(),
-            tree: Arc::clone(&process.tree.0),
         })
     }
 
@@ -181,211 +220,216 @@ impl Slot {
         Some(Failure { what: format!("instance {}: {what}", self.number), retry_at, last_lines })
     }
 
-    pub(crate) fn tell(&mut self, event: Event, run: &Run<'_>, pending: &mut Pending) {
-        let now = now();
-        if event == Event::Start {
-            self.been = self.been.max(Been::Started);
-        }
-        if event == Event::Tick {
-            if let Phase::Starting { ready_by } = self.phase()
-                && ready_by <= now
-            {
-                let check = match self.trouble.take() {
-                    Some(Trouble::Probe(failure)) => Some(failure),
-                    _ => None,
-                };
-                let last_lines =
-                    self.process.as_ref().map(|process| process.tail.lines()).unwrap_or_default();
-                self.trouble = Some(Trouble::Late { check, last_lines });
+    /// That it takes too long to become ready.
+    pub(crate) fn lateness(&self, spec: &AppSpec) -> Failure {
+        let what = format!("instance {}: it was not ready within {:?}", self.number, spec.ready_timeout);
+        Failure { what, retry_at: None, last_lines: Vec::new() }
+    }
+
+    pub(crate) fn tell(&mut self, event: Event, plan: &Arc<Plan>, step: &mut MachineStep) {
+        match event {
+            Event::Start => _ = self.began.get_or_insert(step.now),
+            Event::Tick => {
+                if self.ready_at().is_some_and(|at| at <= step.now) {
+                    self.tell(Event::Ready, plan, step);
+                }
+                self.note_if_late(step);
+                self.probe(plan, step);
             }
-            self.probe(run, now, pending);
+            _ => {}
         }
-        let mut actions = self.lifecycle.on_event(event, now);
-        while !actions.is_empty() {
-            let mut further = Vec::new();
-            for action in actions {
-                further.extend(self.act(action, event, run, pending));
-            }
-            actions = further;
+        let was_ready = self.is_ready();
+        for action in self.lifecycle.on_event(event, step.now) {
+            self.act(action, event, plan, step);
         }
-        if self.is_ready() {
-            self.been = Been::Ready;
+        if self.is_ready() && !was_ready {
+            self.progress = Progress::Ready;
+            self.trouble = None;
+            let leader = self.process.as_ref().and_then(|process| Some(process.spawned?.leader));
+            self.note(InstanceNotice::IsReady { pid: leader.unwrap_or(0) }, step);
         }
     }
 
-    /// Does what the lifecycle asks for because of an event; answers with what it asks for next.
-    fn act(&mut self, action: Action, event: Event, run: &Run<'_>, pending: &mut Pending) -> Vec<Action> {
+    fn note_if_late(&mut self, step: &mut MachineStep) {
+        let Phase::Starting { ready_by } = self.phase() else { return };
+        if ready_by > step.now {
+            return;
+        }
+        let check = match self.trouble.take() {
+            Some(Trouble::Probe(failure)) => Some(failure),
+            _ => None,
+        };
+        self.trouble = Some(Trouble::Late { check, last_lines: Vec::new() });
+        if let Some(upstream) = self.upstream() {
+            step.ask(ServiceAction::ReadLastLines { upstream });
+        }
+    }
+
+    /// Does what the lifecycle asks for because of an event.
+    fn act(&mut self, action: Action, event: Event, plan: &Arc<Plan>, step: &mut MachineStep) {
         match action {
             Action::Spawn => {
-                if let Err(reason) = self.spawn(run, pending) {
-                    warn!(service = %self.service, instance = self.number, reason, "it cannot be started");
-                    self.trouble = Some(Trouble::Spawn(reason));
-                    return self.lifecycle.on_event(Event::SpawnFailed, now());
+                let upstream = step.numbers.next();
+                self.process = Some(Process { upstream, spawned: None, exited: false, probes: None });
+                step.ask(ServiceAction::Spawn { upstream, number: self.number, plan: Arc::clone(plan) });
+            }
+            Action::Drain => {
+                if let Some(upstream) = self.upstream() {
+                    step.ask(ServiceAction::Drain { upstream });
                 }
-                self.been = self.been.max(Been::Spawned);
             }
-            Action::Join => {
-                self.trouble = None;
-                let pid = self.process.as_ref().map_or(0, |process| process.tree.0.leader());
-                info!(service = %self.service, instance = self.number, pid, "it is ready");
-            }
-            Action::Leave => {
-                let upstream = self.upstream();
-                let drained = run.context.balancer.withdraw(&self.service, &[upstream]);
-                pending.push(Box::pin(async move {
-                    drained.await;
-                    (upstream, Happening::Drained)
-                }));
-            }
-            Action::Terminate => self.signal(Signal::Terminate),
+            Action::Terminate => self.signal(Signal::Terminate, step),
             Action::Kill => {
-                if event == Event::Tick {
-                    warn!(service = %self.service, instance = self.number, "its grace is over: SIGKILL");
-                } else {
-                    info!(service = %self.service, instance = self.number, "no grace is left to it: SIGKILL");
-                }
-                self.signal(Signal::Kill);
+                let what =
+                    if event == Event::Tick { InstanceNotice::GraceIsOver } else { InstanceNotice::NoGrace };
+                self.note(what, step);
+                self.signal(Signal::Kill, step);
             }
         }
-        Vec::new()
     }
 
-    fn signal(&self, signal: Signal) {
-        if let Some(process) = &self.process {
-            process.tree.0.signal(signal);
+    fn note(&self, what: InstanceNotice, step: &mut MachineStep) {
+        step.note(Notice::Instance { number: self.number, what });
+    }
+
+    /// Signals its tree. One that is being spawned is signalled when it is there.
+    fn signal(&self, signal: Signal, step: &mut MachineStep) {
+        if let Some(Process { upstream, spawned: Some(_), .. }) = self.process {
+            step.ask(ServiceAction::Signal { upstream, signal });
         }
     }
 
-    fn spawn(&mut self, run: &Run<'_>, pending: &mut Pending) -> Result<(), String> {
-        let Run { plan, spec, log, context } = run;
-        let Some(command) = &spec.run else { return Err("there is nothing to run".to_owned()) };
-        let port = if spec.background {
-            None
-        } else {
-            Some(context.surroundings.ports.allocate().map_err(|error| error.to_string())?)
-        };
-        let surroundings = &context.surroundings;
-        let env = instance_environment(
-            &surroundings.env,
-            spec,
-            &plan.facts(),
-            self.number,
-            port.as_ref().map(Port::number),
-        );
-        let launch = command::launch(command, spec, |word| plan.resolve(word), env, spec.stdin);
-        let spawned = context.spawner.spawn(&launch).map_err(|error| with_causes(&error))?;
-        let upstream = context.new_upstream();
-        let tree = KillOnDrop(spawned.tree.into());
-        let tail = Tail::new();
-        let (ended, output_ended) = oneshot::channel();
-        let pump = log.pump(spawned.output, tail.clone());
-        pending.push_output(Box::pin(async move {
-            pump.await;
-            answer(ended, ());
-        }));
-        let exit = spawned.exit;
-        pending.push(Box::pin(async move { (upstream, Happening::Exited(exit.await)) }));
-        let probes = if spec.background {
-            pending.push(Box::pin(async move {
-                tokio::time::sleep(READY_AFTER).await;
-                (upstream, Happening::Lived)
-            }));
-            None
-        } else {
-            Some(Probes { liveness: Liveness::starting(now()), under_way: false, proven: false })
-        };
-        info!(service = %self.service, instance = self.number, pid = tree.0.leader(), "it starts");
-        self.process = Some(Process {
-            upstream,
-            tree,
-            spawned: now(),
-            port,
-            probes,
-            tail,
-            output_ended: Some(output_ended),
-        });
-        Ok(())
-    }
-
-    fn probe(&mut self, run: &Run<'_>, now: Instant, pending: &mut Pending) {
+    fn probe(&mut self, plan: &Arc<Plan>, step: &mut MachineStep) {
         if !self.is_probed() {
             return;
         }
+        let address = self.address();
         let Some(process) = &mut self.process else { return };
-        let (Some(address), Some(probes)) = (process.address(), &mut process.probes) else { return };
-        if probes.under_way || probes.liveness.next_probe() > now {
+        let (Some(address), Some(probes)) = (address, &mut process.probes) else { return };
+        if probes.under_way || probes.liveness.next_probe() > step.now {
             return;
         }
         probes.under_way = true;
-        let target = Target {
-            service: self.service.clone(),
+        step.ask(ServiceAction::Probe {
+            upstream: process.upstream,
             address: ExternalAddress { host: address.ip().to_string(), port: address.port() },
-            tree: Some(Arc::clone(&process.tree.0)),
             prove_owner: !probes.proven,
-        };
-        let probe = run.context.prober.probe(&target, &run.spec.monitor);
-        let upstream = process.upstream;
-        pending.push(Box::pin(async move { (upstream, Happening::Probed(probe.await)) }));
+            plan: Arc::clone(plan),
+        });
     }
 
-    pub(crate) fn on_happening(&mut self, happening: Happening, run: &Run<'_>, pending: &mut Pending) {
-        match happening {
-            Happening::Exited(exit) => self.on_exit(exit, run, pending),
-            Happening::TreeEnded => {
-                if let Some(process) = self.process.take()
-                    && let Some(Trouble::Exit { last_lines, .. } | Trouble::Late { last_lines, .. }) =
-                        &mut self.trouble
-                {
-                    *last_lines = process.tail.lines();
+    /// Takes what happens to its process.
+    pub(crate) fn on_process(
+        &mut self,
+        event: ProcessEvent,
+        spec: &AppSpec,
+        plan: &Arc<Plan>,
+        step: &mut MachineStep,
+    ) {
+        match event {
+            ProcessEvent::Spawned { leader, port } => self.on_spawned(leader, port, spec, step),
+            ProcessEvent::SpawnFailed(reason) => self.on_spawn_failed(reason, plan, step),
+            ProcessEvent::Exited(exit) => {
+                if let Some(process) = self.process.as_mut().filter(|process| !process.exited) {
+                    process.exited = true;
+                    let spawned = process.spawned;
+                    self.on_exited(exit, spawned, plan, step);
                 }
-                self.tell(Event::TreeEnded, run, pending);
             }
-            Happening::Probed(result) => self.on_probed(result, run, pending),
-            Happening::Lived => self.tell(Event::Ready, run, pending),
-            Happening::Drained => self.tell(Event::Drained, run, pending),
-            Happening::ShutdownCommandsEnded | Happening::Built(_) => {}
+            ProcessEvent::TreeEnded(exit, lines) => {
+                let Some(process) = self.process.take() else { return };
+                if !process.exited {
+                    self.on_exited(exit, process.spawned, plan, step);
+                }
+                self.take_last_lines(lines);
+                self.tell(Event::TreeEnded, plan, step);
+            }
+            ProcessEvent::LastLines(lines) => self.take_last_lines(lines),
+            ProcessEvent::Probed(result) => self.on_probed(result, spec, plan, step),
+            ProcessEvent::Drained => self.tell(Event::Drained, plan, step),
         }
     }
 
-    fn on_exit(&mut self, exit: Exit, run: &Run<'_>, pending: &mut Pending) {
+    fn take_last_lines(&mut self, lines: Vec<String>) {
+        if let Some(Trouble::Exit { last_lines, .. } | Trouble::Late { last_lines, .. }) = &mut self.trouble {
+            *last_lines = lines;
+        }
+    }
+
+    fn on_spawned(&mut self, leader: u32, port: Option<u16>, spec: &AppSpec, step: &mut MachineStep) {
         let Some(process) = &mut self.process else { return };
-        let lived = now().saturating_duration_since(process.spawned);
-        let (tree, upstream) = (Arc::clone(&process.tree.0), process.upstream);
-        let output_ended = process.output_ended.take();
-        let by_itself = matches!(self.phase(), Phase::Starting { .. } | Phase::Ready { .. });
-        if by_itself {
-            warn!(service = %self.service, instance = self.number, %exit, "it ended by itself");
+        if process.spawned.is_some() {
+            return;
+        }
+        process.spawned = Some(SpawnedProcess { leader, port, at: step.now });
+        process.probes = (!spec.background).then(|| Probes {
+            liveness: Liveness::starting(step.now),
+            under_way: false,
+            proven: false,
+        });
+        self.progress = self.progress.max(Progress::Spawned);
+        // It may have been told to end meanwhile.
+        match self.phase() {
+            Phase::Stopping { .. } => self.signal(Signal::Terminate, step),
+            Phase::Killing { .. } => self.signal(Signal::Kill, step),
+            _ => {}
+        }
+    }
+
+    fn on_spawn_failed(&mut self, reason: String, plan: &Arc<Plan>, step: &mut MachineStep) {
+        if self.process.take_if(|process| process.spawned.is_none()).is_none() {
+            return;
+        }
+        self.note(InstanceNotice::CannotStart { reason: reason.clone() }, step);
+        if matches!(self.phase(), Phase::Starting { .. }) {
+            self.trouble = Some(Trouble::Spawn(reason));
+            self.tell(Event::SpawnFailed, plan, step);
+        } else {
+            // It was told to end meanwhile, and there is nothing that could.
+            self.tell(Event::TreeEnded, plan, step);
+        }
+    }
+
+    fn on_exited(
+        &mut self,
+        exit: Exit,
+        spawned: Option<SpawnedProcess>,
+        plan: &Arc<Plan>,
+        step: &mut MachineStep,
+    ) {
+        let lived = spawned.map(|spawned| step.now.saturating_duration_since(spawned.at));
+        if self.is_probed() {
+            self.note(InstanceNotice::EndedByItself { exit }, step);
+            let lived = lived.unwrap_or_default();
             self.trouble = Some(Trouble::Exit { exit, lived, last_lines: Vec::new() });
         } else {
-            info!(service = %self.service, instance = self.number, %exit, "it has ended");
+            self.note(InstanceNotice::Ended { exit }, step);
         }
-        self.tell(Event::Exited, run, pending);
-        pending.push(Box::pin(async move {
-            tree.ended().await;
-            if let Some(ended) = output_ended {
-                // Time over, or the pump gone: the reason goes without the last lines then.
-                drop(tokio::time::timeout(LAST_LINES, ended).await);
-            }
-            (upstream, Happening::TreeEnded)
-        }));
+        self.tell(Event::Exited, plan, step);
     }
 
-    fn on_probed(&mut self, result: Result<(), ProbeFailure>, run: &Run<'_>, pending: &mut Pending) {
+    fn on_probed(
+        &mut self,
+        result: Result<(), ProbeFailure>,
+        spec: &AppSpec,
+        plan: &Arc<Plan>,
+        step: &mut MachineStep,
+    ) {
         let is_ready = self.is_ready();
         let Some(probes) = self.process.as_mut().and_then(|process| process.probes.as_mut()) else { return };
         probes.under_way = false;
         probes.proven |= result.is_ok();
-        let changed = probes.liveness.on_result(result.is_ok(), &run.spec.monitor, now());
+        let changed = probes.liveness.on_result(result.is_ok(), &spec.monitor, step.now);
         match result {
             Ok(()) if changed && is_ready => {
-                info!(service = %self.service, instance = self.number, "it is healthy again");
+                self.note(InstanceNotice::HealthyAgain, step);
                 self.trouble = None;
             }
-            Ok(()) if !is_ready => self.tell(Event::Ready, run, pending),
+            Ok(()) if !is_ready => self.tell(Event::Ready, plan, step),
             Ok(()) => {}
             Err(failure) => {
                 if changed {
-                    warn!(service = %self.service, instance = self.number, %failure, "it is unhealthy");
+                    self.note(InstanceNotice::Unhealthy { failure: failure.clone() }, step);
                 }
                 // Before the first pass an exit says more than the probes that met nobody.
                 let keeps =
@@ -399,11 +443,6 @@ impl Slot {
 }
 
 impl Process {
-    fn address(&self) -> Option<SocketAddr> {
-        let port = self.port.as_ref()?;
-        Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port.number())))
-    }
-
     fn next_probe(&self) -> Option<Instant> {
         let probes = self.probes.as_ref()?;
         (!probes.under_way).then(|| probes.liveness.next_probe())

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, time::Duration};
 
-use crate::ServiceName;
+use crate::{ServiceName, saved::saved};
 
 /// A service as it was declared.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,6 +13,8 @@ pub struct ServiceSpec {
     /// What it is.
     pub kind: ServiceKind,
 }
+
+saved!(struct ServiceSpec { name, kind });
 
 /// The three kinds of service.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +26,8 @@ pub enum ServiceKind {
     /// A folder of files: nothing to run and nothing to probe.
     Files,
 }
+
+saved!(enum ServiceKind { 0 App(value), 1 External(value), 2 Files });
 
 /// A service of processes (`!App`).
 #[derive(Clone, Debug, PartialEq)]
@@ -71,6 +75,12 @@ pub struct AppSpec {
     /// What instances read from their standard input.
     pub stdin: Stdin,
 }
+
+saved!(struct AppSpec {
+    folder, run, build, build_cache, shutdown, instances, env, host_variable, port_variable,
+    listen_variable, nofile, background, monitor, ready_timeout, stop_timeout, build_timeout, drain_timeout,
+    overlap, start, log, stdin,
+});
 
 impl AppSpec {
     /// The default of [`drain_timeout`](Self::drain_timeout).
@@ -126,6 +136,8 @@ pub enum Overlap {
     No,
 }
 
+saved!(enum Overlap { 0 ByKind, 1 Yes, 2 No });
+
 /// Whether a build is made when there is one of the same content hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BuildCache {
@@ -134,6 +146,8 @@ pub enum BuildCache {
     /// Yes, every time (`no_build_control`).
     Never,
 }
+
+saved!(enum BuildCache { 0 ByContent, 1 Never });
 
 /// How the instances of a service start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,6 +158,8 @@ pub enum StartOrder {
     OneByOne,
 }
 
+saved!(enum StartOrder { 0 SideBySide, 1 OneByOne });
+
 /// The standard input of instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stdin {
@@ -152,6 +168,8 @@ pub enum Stdin {
     /// The server's own.
     Inherit,
 }
+
+saved!(enum Stdin { 0 Null, 1 Inherit });
 
 /// A command: a program and its words. No shell is involved unless one is named.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -165,6 +183,8 @@ pub struct Command {
     /// Environment on top of the service's.
     pub env: BTreeMap<String, String>,
 }
+
+saved!(struct Command { folder, program, arguments, env });
 
 impl fmt::Display for Command {
     /// The words of the command, as a person would type them; without environment and folder.
@@ -191,6 +211,8 @@ pub struct ExternalSpec {
     pub monitor: Monitor,
 }
 
+saved!(struct ExternalSpec { addresses, monitor });
+
 /// A host and port of somebody else's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ExternalAddress {
@@ -199,6 +221,8 @@ pub struct ExternalAddress {
     /// The port.
     pub port: u16,
 }
+
+saved!(struct ExternalAddress { host, port });
 
 impl fmt::Display for ExternalAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -229,6 +253,11 @@ pub struct Monitor {
     pub port_owner: PortOwner,
 }
 
+saved!(struct Monitor {
+    healthy_interval, healthy_threshold, unhealthy_interval, unhealthy_threshold, timeout, checks,
+    port_owner,
+});
+
 impl Default for Monitor {
     fn default() -> Self {
         Self {
@@ -252,12 +281,16 @@ pub struct NamedCheck {
     pub check: Check,
 }
 
+saved!(struct NamedCheck { name, check });
+
 /// One check of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Check {
     /// A connection is accepted.
     Tcp,
 }
+
+saved!(enum Check { 0 Tcp });
 
 /// Whose the socket that an instance's port answers on must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -267,3 +300,5 @@ pub enum PortOwner {
     /// Anybody's: for an app that listens through somebody else, such as a container.
     Any,
 }
+
+saved!(enum PortOwner { 0 Instance, 1 Any });

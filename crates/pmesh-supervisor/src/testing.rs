@@ -1,7 +1,10 @@
 //! Scripted processes and probes, for tests of whatever stands on this crate.
 
+mod fault;
 mod prober;
 mod spawner;
 
+pub use fault::Fault;
+pub(crate) use fault::Faults;
 pub use prober::FakeProber;
 pub use spawner::FakeSpawner;

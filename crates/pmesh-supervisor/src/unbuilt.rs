@@ -1,8 +1,8 @@
 //! A run that waits for its build: a build that failed, and is no reason to go back, is tried again.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
-use crate::{Failure, Plan, backoff::Backoff};
+use crate::{Failure, Plan, backoff::Backoff, saved::saved};
 
 /// What happens to a run without a build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,13 +36,17 @@ enum Phase {
     Ending,
 }
 
+saved!(enum Phase { 0 Waiting { until }, 1 Building, 2 Ending });
+
 /// When the next try is. A plain type: takes events and the time, answers with what to do.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Retry {
     backoff: Backoff,
     phase: Phase,
     held: bool,
 }
+
+saved!(struct Retry { backoff, phase, held });
 
 impl Retry {
     /// After the first failure; `seed` decides the jitter.
@@ -102,16 +106,18 @@ impl Retry {
 }
 
 /// A run that waits for its build.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Unbuilt {
     /// What it is started from when it has one.
-    pub(crate) plan: Plan,
+    pub(crate) plan: Arc<Plan>,
     /// Why it has none.
     pub(crate) failure: Failure,
     pub(crate) retry: Retry,
-    /// The key of the try that is under way.
+    /// The number of the try that is under way.
     pub(crate) trying: Option<u64>,
 }
+
+saved!(struct Unbuilt { plan, failure, retry, trying });
 
 impl Unbuilt {
     /// Why it has no build and when the next try is.

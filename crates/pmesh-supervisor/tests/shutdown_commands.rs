@@ -3,9 +3,8 @@
 use std::{collections::BTreeMap, ffi::OsString, fs, path::Path, sync::Arc};
 
 use pmesh_supervisor::{
-    AppSpec, CancelToken, Command, LogFolder, LogLimits, NetProber, NoBalancer, OsSpawner, Rebuild,
-    RevisionFacts, RolloutPlan, ServiceId, ServiceKind, ServiceName, ServiceSpec, Supervisor,
-    SupervisorSettings, Turn,
+    AppSpec, Command, LogFolder, LogLimits, NetProber, NoBalancer, OsSpawner, Rebuild, RevisionFacts,
+    RolloutPlan, ServiceId, ServiceKind, ServiceName, ServiceSpec, Supervisor, SupervisorSettings, Turn,
     rollout::{Limits, Unity},
 };
 
@@ -42,11 +41,11 @@ async fn what_a_shutdown_command_leaves_in_the_background_is_ended_too() {
     let plan = RolloutPlan {
         turns: vec![Turn { id: ServiceId(1), spec }],
         unity: Unity::Regardless,
-        rebuild: Rebuild::Changed,
+        rebuild: Rebuild::IfChanged,
         revision: RevisionFacts::default(),
     };
-
-    supervisor.roll_out(&plan, &CancelToken::new(), &|_, _, _| {}).await;
+    let never = tokio::sync::watch::channel(false).1;
+    supervisor.roll_out(&plan, never, &|_, _, _| {}).await;
     supervisor.service(&name).unwrap().stop().await;
     for file in ["quiet", "loud"] {
         let pid = fs::read_to_string(folder.path().join(file)).unwrap();

@@ -12,4 +12,3 @@ mod refusals;
 mod static_files;
 mod streaming;
 mod threads;
-mod uploads;

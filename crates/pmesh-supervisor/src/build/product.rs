@@ -7,6 +7,8 @@ use std::{
     sync::Arc,
 };
 
+use crate::saved::{BadBytes, Reader, Saved, Writer, saved};
+
 /// The name of a build: a hash of everything that it is made from, in 16 hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BuildId(pub(super) Arc<str>);
@@ -15,6 +17,16 @@ impl BuildId {
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl Saved for BuildId {
+    fn write(&self, to: &mut Writer) {
+        self.as_str().to_owned().write(to);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, BadBytes> {
+        Ok(Self(String::read(from)?.into()))
     }
 }
 
@@ -30,6 +42,8 @@ pub struct Build {
     pub(super) id: BuildId,
     pub(super) folder: PathBuf,
 }
+
+saved!(struct Build { id, folder });
 
 impl Build {
     /// What it was made from.

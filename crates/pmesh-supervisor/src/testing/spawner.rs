@@ -44,6 +44,7 @@ struct AtStart {
     output: Vec<u8>,
     exit: Option<Exit>,
     error: Option<i32>,
+    panics: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -87,6 +88,11 @@ impl FakeSpawner {
     /// try again).
     pub fn fail_spawn(&self, program: &str, errno: i32) {
         self.state.lock().at_start.entry(program.into()).or_default().error = Some(errno);
+    }
+
+    /// From now on starting `program` panics, as a faulty spawner does.
+    pub fn panic_at_start(&self, program: &str) {
+        self.state.lock().at_start.entry(program.into()).or_default().panics = true;
     }
 
     /// Takes back what was said of `program`: it starts, and lives.
@@ -222,6 +228,12 @@ impl Spawner for FakeSpawner {
     fn spawn(&self, launch: &Launch) -> Result<Spawned, SpawnError> {
         let mut state = self.state.lock();
         let script = state.at_start.get(&launch.program).cloned().unwrap_or_default();
+        if script.panics {
+            state.failures += 1;
+            drop(state);
+            self.changed();
+            panic!("the test lets the start of {} panic", launch.program.display());
+        }
         if let Some(errno) = script.error {
             state.failures += 1;
             drop(state);

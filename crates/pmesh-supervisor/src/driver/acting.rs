@@ -1,0 +1,255 @@
+//! Doing what a machine asks for.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::sync::{oneshot, watch};
+use tracing::{error, info, info_span, warn};
+
+use super::Driver;
+use crate::{
+    AppSpec, BuildError, Exit, ExternalAddress, Failure, Plan, Port, ProbeFailure, Rebuild, ServiceKind,
+    ServiceLog, Tail, Target, Wish,
+    causes::with_causes,
+    command,
+    context::Context,
+    ending::{self, KillOnDrop},
+    environment::instance_environment,
+    link::Link,
+    pending::{HeldProcess, words_of},
+    service_action::ServiceAction,
+    service_event::{NoBuild, ServiceEvent},
+    shutdown,
+};
+
+impl Driver {
+    /// Does what the machine has asked for. What panics has been in vain, and the rest is done.
+    pub(super) fn act(&mut self) {
+        while let Some(action) = self.pending.actions.pop_front() {
+            let vain = in_vain(&action);
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.perform(action))) {
+                error!(panic = words_of(&*panic), "what is to be done for the service panicked");
+                if let Some(ServiceEvent::SpawnFailed { upstream, .. }) = vain {
+                    // What was started all the same is killed by this.
+                    self.pending.processes.remove(&upstream);
+                }
+                self.pending.events.extend(vain);
+            }
+        }
+    }
+
+    fn perform(&mut self, action: ServiceAction) {
+        match action {
+            ServiceAction::Spawn { upstream, number, plan } => {
+                let event = match self.spawn(upstream, number, &plan) {
+                    Ok(event) => event,
+                    Err(reason) => ServiceEvent::SpawnFailed { upstream, reason },
+                };
+                self.pending.events.push_back(event);
+            }
+            ServiceAction::Signal { upstream, signal } => {
+                if let Some(process) = self.pending.processes.get(&upstream) {
+                    process.tree.0.signal(signal);
+                }
+            }
+            ServiceAction::Drain { upstream } => {
+                let drained = self.context.balancer.withdraw(self.machine.name(), &[upstream]);
+                self.pending.wait_for(ServiceEvent::Drained { upstream }, async move {
+                    drained.await;
+                    ServiceEvent::Drained { upstream }
+                });
+            }
+            ServiceAction::ReadLastLines { upstream } => {
+                if let Some(process) = self.pending.processes.get(&upstream) {
+                    let last_lines = process.tail.lines();
+                    self.pending.events.push_back(ServiceEvent::LastLines { upstream, last_lines });
+                }
+            }
+            ServiceAction::Probe { upstream, address, prove_owner, plan } => {
+                self.probe(upstream, address, prove_owner, &plan);
+            }
+            ServiceAction::EndRemnant { upstream, plan } => self.end_remnant(upstream, plan.as_deref()),
+            ServiceAction::RunShutdownCommands { run, plan } => self.run_shutdown_commands(run, &plan),
+            ServiceAction::KillShutdownCommands { run } => {
+                if let Some(wishes) = self.pending.shutdowns.get(&run) {
+                    wishes.send_replace(Wish::Kill);
+                }
+            }
+            ServiceAction::Build { attempt, plan } => self.build(attempt, plan),
+            ServiceAction::EndBuild { attempt, wish } => {
+                if let Some(wishes) = self.pending.builds.get(&attempt) {
+                    wishes.send_replace(wish);
+                }
+            }
+            ServiceAction::CheckDescriptorLimit { wanted } => {
+                let limit = self.context.spawner.nofile_limit();
+                if self.nofile.is_due(wanted, limit) {
+                    warn!(
+                        wanted,
+                        limit,
+                        "nofile is cut to the hard limit; raise that (`LimitNOFILE` of a systemd unit, `ulimit -Hn` of a shell)"
+                    );
+                }
+            }
+            ServiceAction::Answer(ticket, answer) => self.pending.answer(ticket, answer),
+            ServiceAction::Note(notice) => notice.log(),
+        }
+    }
+
+    fn log(&mut self, spec: &AppSpec) -> ServiceLog {
+        match &self.pending.log {
+            Some((name, log)) if *name == spec.log => log.clone(),
+            _ => {
+                let log = self.context.surroundings.logs.log(&spec.log);
+                self.pending.log = Some((spec.log.clone(), log.clone()));
+                log
+            }
+        }
+    }
+
+    fn spawn(&mut self, upstream: u64, number: u32, plan: &Plan) -> Result<ServiceEvent, String> {
+        let ServiceKind::App(spec) = &plan.spec.kind else { return Err("it is no app".to_owned()) };
+        let Some(command) = &spec.run else { return Err("there is nothing to run".to_owned()) };
+        let surroundings = &self.context.surroundings;
+        let port = if spec.background {
+            None
+        } else {
+            Some(surroundings.ports.allocate().map_err(|error| error.to_string())?)
+        };
+        let port_number = port.as_ref().map(Port::number);
+        let env = instance_environment(&surroundings.env, spec, &plan.facts(), number, port_number);
+        let launch = command::launch(command, spec, |word| plan.resolve(word), env, spec.stdin);
+        let spawned = self.context.spawner.spawn(&launch).map_err(|error| with_causes(&error))?;
+        let tree = KillOnDrop(spawned.tree.into());
+        let leader = tree.0.leader();
+        info_span!("instance", number).in_scope(|| info!(pid = leader, "it starts"));
+        let tail = Tail::new();
+        let (ended, output_ended) = oneshot::channel();
+        let process = HeldProcess { tree, _port: port, tail: tail.clone(), output_ended: Some(output_ended) };
+        self.pending.processes.insert(upstream, process);
+        let exit = spawned.exit;
+        self.pending.wait_for(ServiceEvent::Exited { upstream, exit: Exit::Unknown }, async move {
+            ServiceEvent::Exited { upstream, exit: exit.await }
+        });
+        let pump = self.log(spec).pump(spawned.output, tail);
+        self.pending.wait_for(ServiceEvent::OutputEnded { upstream }, async move {
+            pump.await;
+            // Nobody waits for it before the leader has ended.
+            drop(ended);
+            ServiceEvent::OutputEnded { upstream }
+        });
+        Ok(ServiceEvent::Spawned { upstream, leader, port: port_number })
+    }
+
+    fn probe(&mut self, upstream: u64, address: ExternalAddress, prove_owner: bool, plan: &Plan) {
+        let monitor = match &plan.spec.kind {
+            ServiceKind::App(spec) => &spec.monitor,
+            ServiceKind::External(spec) => &spec.monitor,
+            ServiceKind::Files => return,
+        };
+        let service = self.machine.name().clone();
+        let target = Target { service, address, tree: self.pending.tree(upstream), prove_owner };
+        let probe = self.context.prober.probe(&target, monitor);
+        let vain = ServiceEvent::Probed { upstream, result: Err(unmade(&target.address)) };
+        self.pending.wait_for(vain, async move { ServiceEvent::Probed { upstream, result: probe.await } });
+    }
+
+    fn end_remnant(&mut self, upstream: u64, plan: Option<&Plan>) {
+        let Some(tree) = self.pending.tree(upstream) else { return };
+        let (drain, stop) = match plan.map(|plan| &plan.spec.kind) {
+            Some(ServiceKind::App(spec)) => (spec.drain_timeout, spec.stop_timeout),
+            _ => (Duration::ZERO, Duration::ZERO),
+        };
+        let drained = self.context.balancer.withdraw(self.machine.name(), &[upstream]);
+        self.pending.wait_for(ServiceEvent::Tick, async move {
+            // Over time what is under way is the process's to end.
+            drop(tokio::time::timeout(drain, drained).await);
+            ending::end_tree(&*tree, tokio::time::sleep(stop)).await;
+            ServiceEvent::Tick
+        });
+    }
+
+    fn run_shutdown_commands(&mut self, run: u64, plan: &Plan) {
+        let ServiceKind::App(spec) = &plan.spec.kind else { return };
+        let log = self.log(spec);
+        let (wishes, wished) = watch::channel(Wish::GoOn);
+        let commands = shutdown::run(self.machine.name(), spec, plan, log, Arc::clone(&self.context), wished);
+        self.pending.shutdowns.insert(run, wishes);
+        self.pending.wait_for(ServiceEvent::ShutdownCommandsEnded { run }, async move {
+            commands.await;
+            ServiceEvent::ShutdownCommandsEnded { run }
+        });
+    }
+
+    fn build(&mut self, attempt: u64, plan: Arc<Plan>) {
+        let (wishes, wished) = watch::channel(Wish::GoOn);
+        self.pending.builds.insert(attempt, wishes);
+        let build = build(Arc::clone(&self.context), plan, wished);
+        let vain = ServiceEvent::Built { attempt, built: Err(unbuilt()) };
+        self.pending.wait_for(vain, async move { ServiceEvent::Built { attempt, built: build.await } });
+    }
+}
+
+/// A try to build a run that waits for its build.
+async fn build(
+    context: Arc<Context>,
+    plan: Arc<Plan>,
+    wished: watch::Receiver<Wish>,
+) -> Result<Option<crate::Build>, NoBuild> {
+    match context.build(&plan.spec, &plan.revision, Rebuild::IfChanged, wished).await {
+        Ok(build) => {
+            if let Some(build) = &build {
+                // It stays where it is led: there is no run to go back to.
+                drop(Link::move_to(build, &plan.spec).await);
+            }
+            Ok(build)
+        }
+        Err(BuildError::Cancelled) => Err(NoBuild::Cancelled),
+        Err(error) => {
+            warn!(reason = with_causes(&error), "there is no build");
+            Err(NoBuild::Failed(error.into_failure()))
+        }
+    }
+}
+
+/// What has come of an action that panicked.
+fn in_vain(action: &ServiceAction) -> Option<ServiceEvent> {
+    match *action {
+        ServiceAction::Spawn { upstream, .. } => {
+            let reason = "starting it panicked; the server's log says where".to_owned();
+            Some(ServiceEvent::SpawnFailed { upstream, reason })
+        }
+        ServiceAction::Drain { upstream } => Some(ServiceEvent::Drained { upstream }),
+        ServiceAction::Probe { upstream, ref address, .. } => {
+            Some(ServiceEvent::Probed { upstream, result: Err(unmade(address)) })
+        }
+        ServiceAction::RunShutdownCommands { run, .. } => Some(ServiceEvent::ShutdownCommandsEnded { run }),
+        ServiceAction::Build { attempt, .. } => Some(ServiceEvent::Built { attempt, built: Err(unbuilt()) }),
+        ServiceAction::Signal { .. }
+        | ServiceAction::ReadLastLines { .. }
+        | ServiceAction::EndRemnant { .. }
+        | ServiceAction::KillShutdownCommands { .. }
+        | ServiceAction::EndBuild { .. }
+        | ServiceAction::CheckDescriptorLimit { .. }
+        | ServiceAction::Answer(..)
+        | ServiceAction::Note(_) => None,
+    }
+}
+
+/// The result of a probe that panicked.
+fn unmade(address: &ExternalAddress) -> ProbeFailure {
+    let reason = "the probe panicked; the server's log says where".to_owned();
+    ProbeFailure::Connect { check: "probe".to_owned(), address: address.clone(), reason }
+}
+
+/// The result of a build that panicked.
+fn unbuilt() -> NoBuild {
+    NoBuild::Failed(Failure {
+        what: "the build panicked; the server's log says where".to_owned(),
+        retry_at: None,
+        last_lines: Vec::new(),
+    })
+}

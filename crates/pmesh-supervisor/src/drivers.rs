@@ -1,0 +1,81 @@
+//! The tasks of all drivers, and their return.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::{
+    sync::mpsc,
+    task::{JoinError, JoinSet},
+};
+use tracing::{Instrument, error, info_span};
+
+use crate::driver::Driver;
+
+/// How long a driver whose task ended early rests before it is run again: long enough that one which
+/// cannot run does nothing but say so.
+const REST: Duration = Duration::from_millis(500);
+
+/// Runs the drivers that come in until nobody can send one and all of them are through. One whose task
+/// ends early, by a panic or because somebody aborted it, is run again, with all that it held.
+pub(crate) async fn run_drivers(mut inbox: mpsc::UnboundedReceiver<Driver>) {
+    // Bounded by the number of services: each has one driver.
+    let (returning, mut returned) = mpsc::unbounded_channel();
+    let mut tasks = JoinSet::new();
+    let mut resting = FuturesUnordered::new();
+    let mut is_open = true;
+    while is_open || !(tasks.is_empty() && resting.is_empty() && returned.is_empty()) {
+        tokio::select! {
+            driver = inbox.recv(), if is_open => match driver {
+                Some(driver) => drop(tasks.spawn(run(driver, returning.clone()))),
+                None => is_open = false,
+            },
+            Some(mut driver) = returned.recv() => {
+                Driver::on_ended_early(&mut driver);
+                resting.push(async move {
+                    tokio::time::sleep(REST).await;
+                    driver
+                });
+            }
+            Some(mut driver) = resting.next(), if !resting.is_empty() => {
+                driver.refuse_starts();
+                drop(tasks.spawn(run(driver, returning.clone())));
+            }
+            Some(ended) = tasks.join_next(), if !tasks.is_empty() => note(ended),
+        }
+    }
+}
+
+/// The task of a driver.
+fn run(driver: Driver, returning: mpsc::UnboundedSender<Driver>) -> impl Future<Output = ()> + Send {
+    let span = info_span!("service", name = %driver.name());
+    let mut returned = Returned { driver: Some(driver), returning };
+    async move {
+        if let Some(driver) = &mut returned.driver {
+            driver.run().await;
+        }
+        drop(returned.driver.take());
+    }
+    .instrument(span)
+}
+
+/// A driver that comes back if its task is dropped before it is through.
+struct Returned {
+    driver: Option<Driver>,
+    returning: mpsc::UnboundedSender<Driver>,
+}
+
+impl Drop for Returned {
+    fn drop(&mut self) {
+        if let Some(driver) = self.driver.take() {
+            // An error means that the supervisor's own task is gone: then every process is killed,
+            // which is what the end of a driver does.
+            drop(self.returning.send(driver));
+        }
+    }
+}
+
+fn note(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        error!(%error, "the task of a driver ended early");
+    }
+}

@@ -1,0 +1,98 @@
+//! An address of somebody else's: probed, never started nor stopped. A plain type.
+
+use std::{sync::Arc, time::Instant};
+
+use crate::{
+    AddressView, ExternalAddress, Failure, Liveness, Monitor, Plan, ProbeFailure, machine_step::MachineStep,
+    notice::Notice, saved::saved, service_action::ServiceAction,
+};
+
+/// An address of somebody else's.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct External {
+    upstream: u64,
+    address: ExternalAddress,
+    liveness: Liveness,
+    probing: bool,
+    failure: Option<ProbeFailure>,
+}
+
+saved!(struct External { upstream, address, liveness, probing, failure });
+
+impl External {
+    pub(crate) fn new(address: ExternalAddress, step: &mut MachineStep) -> Self {
+        Self {
+            upstream: step.numbers.next(),
+            address,
+            liveness: Liveness::unknown(step.now),
+            probing: false,
+            failure: None,
+        }
+    }
+
+    pub(crate) fn upstream(&self) -> u64 {
+        self.upstream
+    }
+
+    pub(crate) fn address(&self) -> &ExternalAddress {
+        &self.address
+    }
+
+    pub(crate) fn is_healthy(&self) -> bool {
+        self.liveness.is_healthy()
+    }
+
+    pub(crate) fn has_been_healthy(&self) -> bool {
+        self.liveness.has_been_healthy()
+    }
+
+    /// Whether its last probe failed.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failure.is_some()
+    }
+
+    /// Why its last probe failed, if it did.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        let failure = self.failure.as_ref()?;
+        Some(Failure {
+            what: format!("{}: {failure}", self.address),
+            retry_at: self.deadline(),
+            last_lines: Vec::new(),
+        })
+    }
+
+    pub(crate) fn view(&self) -> AddressView {
+        AddressView { upstream: self.upstream, address: self.address.clone(), healthy: self.is_healthy() }
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        (!self.probing).then(|| self.liveness.next_probe())
+    }
+
+    /// Has it probed if that is due.
+    pub(crate) fn tick(&mut self, plan: &Arc<Plan>, step: &mut MachineStep) {
+        if self.deadline().is_some_and(|due| due <= step.now) {
+            self.probing = true;
+            step.ask(ServiceAction::Probe {
+                upstream: self.upstream,
+                address: self.address.clone(),
+                prove_owner: false,
+                plan: Arc::clone(plan),
+            });
+        }
+    }
+
+    pub(crate) fn on_probed(
+        &mut self,
+        result: Result<(), ProbeFailure>,
+        monitor: &Monitor,
+        step: &mut MachineStep,
+    ) {
+        self.probing = false;
+        if self.liveness.on_result(result.is_ok(), monitor, step.now) {
+            let failure = result.clone().err();
+            step.note(Notice::Address { address: self.address.clone(), failure });
+        }
+        self.failure = result.err();
+    }
+}

@@ -1,0 +1,73 @@
+//! What the server's log says of a service.
+
+use tracing::{info, info_span, warn};
+
+use crate::{Exit, ExternalAddress, ProbeFailure, ServiceId};
+
+/// Something that people may want to read in the log. The service is told by the span around it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// A new run is prepared, and whether beside the one before it.
+    RunStarts { id: ServiceId, overlaps: bool },
+    /// A run that was waiting for its build starts.
+    BuiltRunStarts { id: ServiceId },
+    /// A new run does not become ready.
+    RunFails { reason: String },
+    /// The service stops on request.
+    Stops,
+    /// Something about an instance.
+    Instance { number: u32, what: InstanceNotice },
+    /// An external address is healthy, or is not any more.
+    Address { address: ExternalAddress, failure: Option<ProbeFailure> },
+}
+
+/// Something about an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum InstanceNotice {
+    /// Its process could not be started.
+    CannotStart { reason: String },
+    /// It may take traffic.
+    IsReady { pid: u32 },
+    /// It ended, and nobody had asked for that.
+    EndedByItself { exit: Exit },
+    /// It ended, as it was asked to.
+    Ended { exit: Exit },
+    /// Its probes pass again.
+    HealthyAgain,
+    /// Its probes fail.
+    Unhealthy { failure: ProbeFailure },
+    /// It is killed because its grace is over.
+    GraceIsOver,
+    /// It is killed because there is no grace for it.
+    NoGrace,
+}
+
+impl Notice {
+    /// Writes it into the log.
+    pub(crate) fn log(&self) {
+        match self {
+            Self::RunStarts { id, overlaps } => info!(%id, overlaps, "a new run starts"),
+            Self::BuiltRunStarts { id } => info!(%id, "it is built, and starts"),
+            Self::RunFails { reason } => warn!(reason, "a new run does not become ready"),
+            Self::Stops => info!("it stops on request"),
+            Self::Instance { number, what } => what.log(*number),
+            Self::Address { address, failure: None } => info!(%address, "it is healthy"),
+            Self::Address { address, failure: Some(failure) } => warn!(%address, %failure, "it is unhealthy"),
+        }
+    }
+}
+
+impl InstanceNotice {
+    fn log(&self, number: u32) {
+        info_span!("instance", number).in_scope(|| match self {
+            Self::CannotStart { reason } => warn!(reason, "it cannot be started"),
+            Self::IsReady { pid } => info!(pid, "it is ready"),
+            Self::EndedByItself { exit } => warn!(%exit, "it ended by itself"),
+            Self::Ended { exit } => info!(%exit, "it has ended"),
+            Self::HealthyAgain => info!("it is healthy again"),
+            Self::Unhealthy { failure } => warn!(%failure, "it is unhealthy"),
+            Self::GraceIsOver => warn!("its grace is over: SIGKILL"),
+            Self::NoGrace => info!("no grace is left to it: SIGKILL"),
+        });
+    }
+}

@@ -1,0 +1,269 @@
+//! One run of a service: its instances (or external addresses), from the same plan. A plain type.
+
+use std::{sync::Arc, time::Instant};
+
+use crate::{
+    AddressView, AppSpec, Failure, ListenAddress, Plan, ServiceUpstream, StartOrder,
+    external::External,
+    lifecycle::{Event, Phase},
+    machine_step::MachineStep,
+    saved::saved,
+    service_action::ServiceAction,
+    slot::{ProcessEvent, Slot, SlotView},
+    spec::ServiceKind,
+};
+
+/// Tries of an instance that may end before it was ready, until its run counts as failed. More than
+/// one, because a port can be lost to somebody else between its choice and its use.
+const START_TRIES: u32 = 3;
+
+/// A run.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Run {
+    plan: Arc<Plan>,
+    number: u64,
+    slots: Vec<Slot>,
+    externals: Vec<External>,
+    /// Whether the commands before its stop are under way.
+    shutting_down: bool,
+}
+
+saved!(struct Run { plan, number, slots, externals, shutting_down });
+
+impl Run {
+    /// A run of which nothing is started yet.
+    pub(crate) fn new(plan: Arc<Plan>, step: &mut MachineStep) -> Self {
+        let (mut slots, mut externals) = (Vec::new(), Vec::new());
+        match &plan.spec.kind {
+            ServiceKind::App(spec) if spec.run.is_some() => {
+                let name = &plan.spec.name;
+                slots.extend((1..=spec.instances).map(|number| Slot::new(number, name, spec)));
+            }
+            ServiceKind::App(_) | ServiceKind::Files => {}
+            ServiceKind::External(spec) => {
+                externals.extend(spec.addresses.iter().map(|address| External::new(address.clone(), step)));
+            }
+        }
+        Self { plan, number: step.numbers.next(), slots, externals, shutting_down: false }
+    }
+
+    pub(crate) fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    fn app(&self) -> Option<&AppSpec> {
+        match &self.plan.spec.kind {
+            ServiceKind::App(spec) => Some(spec),
+            ServiceKind::External(_) | ServiceKind::Files => None,
+        }
+    }
+
+    /// The numbers of the processes that run for it, or are being spawned.
+    pub(crate) fn processes(&self) -> impl Iterator<Item = u64> {
+        self.slots.iter().filter_map(Slot::upstream)
+    }
+
+    /// Whether this is the number of a process or an address of the run.
+    pub(crate) fn owns(&self, upstream: u64) -> bool {
+        self.processes().any(|process| process == upstream)
+            || self.externals.iter().any(|external| external.upstream() == upstream)
+    }
+
+    /// Starts the instances whose turn it is.
+    pub(crate) fn start_next(&mut self, step: &mut MachineStep) {
+        let one_by_one = self.app().is_some_and(|spec| spec.start == StartOrder::OneByOne);
+        let mut before_is_ready = true;
+        for slot in &mut self.slots {
+            if one_by_one && !before_is_ready {
+                break;
+            }
+            if slot.began().is_none() {
+                slot.tell(Event::Start, &self.plan, step);
+            }
+            before_is_ready = slot.has_been_ready();
+        }
+    }
+
+    /// Whether every instance has been spawned once.
+    pub(crate) fn all_spawned(&self) -> bool {
+        self.slots.iter().all(Slot::has_been_spawned)
+    }
+
+    /// Whether every instance is ready, and of external addresses one is or each has had its first
+    /// probe. What others keep running is not ours to wait for any longer.
+    pub(crate) fn all_ready(&self) -> bool {
+        let externals_are_known = self.externals.iter().any(External::has_been_healthy)
+            || self.externals.iter().all(External::has_failed);
+        externals_are_known && self.slots.iter().all(Slot::is_ready)
+    }
+
+    /// Why not every instance has become ready in its time, once that is so. The time of each counts
+    /// from its own first start: with `slow_start` that comes after the others'.
+    pub(crate) fn failure_of_start(&self, now: Instant) -> Option<String> {
+        let spec = self.app()?;
+        let (slot, _) = self
+            .failing_starts(spec)
+            .find(|&(slot, until)| until <= now || slot.failed_starts() >= START_TRIES)?;
+        let failure = slot.failure(spec).unwrap_or_else(|| slot.lateness(spec));
+        Some(Failure { retry_at: None, ..failure }.sentence(now))
+    }
+
+    /// When a start that has failed once has failed for good, if nothing else happens first.
+    pub(crate) fn start_deadline(&self) -> Option<Instant> {
+        self.failing_starts(self.app()?).map(|(_, until)| until).min()
+    }
+
+    /// The instances that have ended before they were ready, and when their time is over. What is still to
+    /// end is not judged yet: its last lines are to come.
+    fn failing_starts(&self, spec: &AppSpec) -> impl Iterator<Item = (&Slot, Instant)> {
+        let limit = spec.ready_timeout;
+        self.slots.iter().filter_map(move |slot| {
+            let clearing = matches!(slot.phase(), Phase::Stopping { .. } | Phase::Killing { .. });
+            let fails = !slot.is_ready() && slot.failed_starts() > 0 && !clearing;
+            Some((slot, slot.began().filter(|_| fails)? + limit))
+        })
+    }
+
+    /// Tells every instance.
+    pub(crate) fn tell_all(&mut self, event: Event, step: &mut MachineStep) {
+        for slot in &mut self.slots {
+            slot.tell(event, &self.plan, step);
+        }
+    }
+
+    /// Has the commands run before the stop of a run that has served; answers whether there are any.
+    pub(crate) fn begin_shutdown(&mut self, step: &mut MachineStep) -> bool {
+        let has_commands = self.app().is_some_and(|spec| !spec.shutdown.is_empty());
+        if !has_commands || !self.slots.iter().any(Slot::has_been_ready) {
+            return false;
+        }
+        // Often it is the commands that end the instances: such an end is no crash.
+        self.tell_all(Event::Hold, step);
+        self.shutting_down = true;
+        step.ask(ServiceAction::RunShutdownCommands { run: self.number, plan: Arc::clone(&self.plan) });
+        true
+    }
+
+    /// Takes the end of the commands before a stop; answers whether they were this run's.
+    pub(crate) fn on_shutdown_commands_ended(&mut self, run: u64) -> bool {
+        let are_its_own = run == self.number;
+        self.shutting_down &= !are_its_own;
+        are_its_own
+    }
+
+    /// Whether the commands before the stop are under way.
+    pub(crate) fn is_shutting_down(&self) -> bool {
+        self.shutting_down
+    }
+
+    /// Ends everything of the run at once: the commands before its stop, and every instance.
+    pub(crate) fn kill(&mut self, step: &mut MachineStep) {
+        self.kill_shutdown_commands(step);
+        self.tell_all(Event::Kill, step);
+    }
+
+    pub(crate) fn kill_shutdown_commands(&self, step: &mut MachineStep) {
+        if self.shutting_down {
+            step.ask(ServiceAction::KillShutdownCommands { run: self.number });
+        }
+    }
+
+    /// Whether nothing is under way to any instance.
+    pub(crate) fn has_drained(&self) -> bool {
+        !self.slots.iter().any(|slot| matches!(slot.phase(), Phase::Ready { .. } | Phase::Draining { .. }))
+    }
+
+    /// Whether no process lives and none will be started.
+    pub(crate) fn has_stopped(&self) -> bool {
+        !self.is_shutting_down() && self.slots.iter().all(Slot::is_stopped)
+    }
+
+    /// Takes what happens to a process or an address that it [`owns`](Self::owns).
+    pub(crate) fn on_process(&mut self, upstream: u64, event: ProcessEvent, step: &mut MachineStep) {
+        match &self.plan.spec.kind {
+            ServiceKind::App(spec) => {
+                if let Some(slot) = self.slots.iter_mut().find(|slot| slot.upstream() == Some(upstream)) {
+                    slot.on_process(event, spec, &self.plan, step);
+                }
+            }
+            ServiceKind::External(spec) => {
+                let external = self.externals.iter_mut().find(|external| external.upstream() == upstream);
+                if let (Some(external), ProcessEvent::Probed(result)) = (external, event) {
+                    external.on_probed(result, &spec.monitor, step);
+                }
+            }
+            ServiceKind::Files => {}
+        }
+    }
+
+    /// Lets time do its work: deadlines, probes that are due.
+    pub(crate) fn tick(&mut self, step: &mut MachineStep) {
+        self.tell_all(Event::Tick, step);
+        for external in &mut self.externals {
+            external.tick(&self.plan, step);
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let probes = self.externals.iter().filter_map(External::deadline);
+        self.slots.iter().filter_map(Slot::deadline).chain(probes).min()
+    }
+
+    /// How many instances or addresses are wanted.
+    pub(crate) fn wanted(&self) -> u32 {
+        count(self.slots.len() + self.externals.len())
+    }
+
+    /// How many may take traffic: of external addresses those that have been healthy.
+    pub(crate) fn ready(&self) -> u32 {
+        let slots = self.slots.iter().filter(|slot| slot.is_ready()).count();
+        let externals = self.externals.iter().filter(|external| external.has_been_healthy()).count();
+        count(slots + externals)
+    }
+
+    /// How many are healthy.
+    pub(crate) fn healthy(&self) -> u32 {
+        let slots = self.slots.iter().filter(|slot| slot.is_healthy()).count();
+        let externals = self.externals.iter().filter(|external| external.is_healthy()).count();
+        count(slots + externals)
+    }
+
+    /// The latest failure that has not healed.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        if let Some(spec) = self.app() {
+            return self.slots.iter().filter(|slot| !slot.is_healthy()).find_map(|slot| slot.failure(spec));
+        }
+        self.externals.iter().find_map(External::failure)
+    }
+
+    /// What takes traffic: what is healthy, else what is ready or has been healthy. The last one is
+    /// never taken out by probes alone: a service that answers something is better than one that
+    /// answers nothing.
+    pub(crate) fn upstreams(&self) -> Vec<ServiceUpstream> {
+        let ready = self.slots.iter().filter(|slot| slot.is_ready()).filter_map(|slot| {
+            let address = ListenAddress::Instance(slot.address()?);
+            Some((slot.is_healthy(), ServiceUpstream { id: slot.upstream()?, address }))
+        });
+        let answered = self.externals.iter().filter(|external| external.has_been_healthy());
+        let answered = answered.map(|external| {
+            let address = ListenAddress::External(external.address().clone());
+            (external.is_healthy(), ServiceUpstream { id: external.upstream(), address })
+        });
+        let (healthy, others): (Vec<_>, Vec<_>) =
+            ready.chain(answered).partition(|(is_healthy, _)| *is_healthy);
+        let chosen = if healthy.is_empty() { others } else { healthy };
+        chosen.into_iter().map(|(_, upstream)| upstream).collect()
+    }
+
+    pub(crate) fn instances(&self) -> impl Iterator<Item = SlotView> {
+        self.slots.iter().filter_map(Slot::view)
+    }
+
+    pub(crate) fn addresses(&self) -> Vec<AddressView> {
+        self.externals.iter().map(External::view).collect()
+    }
+}
+
+fn count(things: usize) -> u32 {
+    u32::try_from(things).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,599 @@
+//! A service: the run that it is, the one that is to be it, those that end. A plain type: it takes
+//! events and the time, and answers with what to do.
+//!
+//! It knows processes by number only. Its driver holds what cannot be written down, and so a driver,
+//! or a whole server, can be replaced by another one that goes on from the same machine.
+
+mod candidate;
+mod leaving;
+mod shown;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
+
+pub(crate) use self::shown::Traffic;
+use self::{candidate::Candidate, leaving::Leaving};
+use crate::{
+    Build, Failure, Plan, Prepared, ServiceId, ServiceKind, ServiceName, Signal, Switched, Wish, backoff,
+    ending::OUTPUT_GRACE,
+    lifecycle,
+    machine_step::{MachineStep, Numbers},
+    notice::Notice,
+    run::Run,
+    saved::saved,
+    service_action::{Answer, ServiceAction},
+    service_event::{NoBuild, ServiceEvent, Ticket},
+    slot::ProcessEvent,
+    unbuilt::{self, Retry, Unbuilt},
+};
+
+/// A service, all of it that can be written down.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ServiceMachine {
+    name: ServiceName,
+    /// The id of the run that is shown, or was last.
+    id: ServiceId,
+    numbers: Numbers,
+    /// The run that is the service.
+    current: Option<Run>,
+    /// The run that is to become it.
+    candidate: Option<Candidate>,
+    /// What had to make room for the candidate.
+    before: Before,
+    /// The run that is the service as soon as it is built.
+    unbuilt: Option<Unbuilt>,
+    /// Tries to build that are under way, also such that are wanted no more: their numbers, and what
+    /// is wished of them.
+    attempts: Vec<(u64, Wish)>,
+    /// Runs that end.
+    leaving: Vec<Leaving>,
+    /// The processes that were left when it broke down, and have not ended yet.
+    remnants: BTreeSet<u64>,
+    standing: Standing,
+    /// Whether no run was ever in force, and it was never stopped.
+    is_new: bool,
+    /// How often it was stopped.
+    stops: u64,
+    /// How often it was killed.
+    kills: u64,
+    /// Who waits for the stop, and whether the service was up before.
+    stop_waiters: Vec<(Ticket, bool)>,
+    /// Whether nothing may be started from the files in the work tree.
+    held: bool,
+    hold_waiters: Vec<Ticket>,
+    /// Whether nobody can ask for anything any more.
+    orphaned: bool,
+    /// The processes whose output is on its way into the log.
+    outputs: BTreeSet<u64>,
+    /// While everything has ended but the way of the output into the log: how long that is waited for.
+    output_until: Option<Instant>,
+}
+
+saved!(struct ServiceMachine {
+    name, id, numbers, current, candidate, before, unbuilt, attempts, leaving, remnants, standing, is_new,
+    stops, kills, stop_waiters, held, hold_waiters, orphaned, outputs, output_until,
+});
+
+/// What a service was, for the case that its candidate fails.
+#[derive(Clone, Debug, PartialEq)]
+enum Before {
+    /// It never ran, or runs beside its candidate.
+    Nothing,
+    /// It was stopped on request.
+    Stopped,
+    /// It was a run of this plan.
+    Run(Arc<Plan>),
+    /// It waited for its build.
+    Unbuilt(Unbuilt),
+}
+
+saved!(enum Before { 0 Nothing, 1 Stopped, 2 Run(value), 3 Unbuilt(value) });
+
+/// Whether the service is to run.
+#[derive(Clone, Debug, PartialEq)]
+enum Standing {
+    /// Yes.
+    Wanted,
+    /// No: it was stopped on request.
+    Stopped,
+    /// Not before its next start: it cannot be looked after, for this reason. It was a run of this plan.
+    Broken { reason: String, plan: Option<Arc<Plan>> },
+}
+
+saved!(enum Standing { 0 Wanted, 1 Stopped, 2 Broken { reason, plan } });
+
+impl ServiceMachine {
+    /// A service whose first run, with this id, is still to come.
+    pub(crate) fn new(name: ServiceName, id: ServiceId, numbers: Numbers) -> Self {
+        Self {
+            name,
+            id,
+            numbers,
+            current: None,
+            candidate: None,
+            before: Before::Nothing,
+            unbuilt: None,
+            attempts: Vec::new(),
+            leaving: Vec::new(),
+            remnants: BTreeSet::new(),
+            standing: Standing::Wanted,
+            is_new: true,
+            stops: 0,
+            kills: 0,
+            stop_waiters: Vec::new(),
+            held: false,
+            hold_waiters: Vec::new(),
+            orphaned: false,
+            outputs: BTreeSet::new(),
+            output_until: None,
+        }
+    }
+
+    pub(crate) fn name(&self) -> &ServiceName {
+        &self.name
+    }
+
+    /// Takes an event; answers with what to do, in this order. Before any of it balancers are told
+    /// who takes [`traffic`](Self::traffic) now, and readers the new [`state`](Self::state).
+    pub(crate) fn on_event(&mut self, event: ServiceEvent, now: Instant) -> Vec<ServiceAction> {
+        let mut step = MachineStep { now, numbers: self.numbers, actions: Vec::new() };
+        self.take(event, &mut step);
+        self.settle(&mut step);
+        self.numbers = step.numbers;
+        step.actions
+    }
+
+    fn take(&mut self, event: ServiceEvent, step: &mut MachineStep) {
+        match event {
+            ServiceEvent::Prepare { stops, spawned, ended, .. } if stops != self.stops => {
+                step.answer(spawned, Answer::Done);
+                step.answer(ended, Answer::Prepared(Prepared::Left));
+            }
+            ServiceEvent::Prepare { plan, spawned, ended, .. } => self.prepare(plan, spawned, ended, step),
+            ServiceEvent::StayUnbuilt { plan, stops, failure, done } => {
+                if stops == self.stops {
+                    self.stay_unbuilt(plan, failure, step);
+                }
+                step.answer(done, Answer::Done);
+            }
+            ServiceEvent::AwaitReady { ended } => match &mut self.candidate {
+                // Answered, as the first time, when what has changed is settled.
+                Some(candidate) if !candidate.revived => candidate.await_ready(ended, step),
+                _ => step.answer(ended, Answer::Prepared(Prepared::Left)),
+            },
+            ServiceEvent::Commit { switched, drained, stopped } => {
+                self.commit(switched, drained, stopped, step);
+            }
+            ServiceEvent::Abandon { done } => self.abandon(done, step),
+            ServiceEvent::Revive { ended } => self.revive(ended, step),
+            ServiceEvent::Stop { done } => {
+                self.stop_waiters.push((done, !self.is_stopped()));
+                self.stop(step);
+            }
+            ServiceEvent::Kill => self.kill(step),
+            ServiceEvent::Hold { done } => {
+                self.held = true;
+                self.hold_waiters.push(done);
+                self.tell_hold(lifecycle::Event::Hold, step);
+                self.tell_unbuilt(unbuilt::Event::Hold, step);
+            }
+            ServiceEvent::Release => {
+                self.held = false;
+                self.tell_hold(lifecycle::Event::Release, step);
+                self.tell_unbuilt(unbuilt::Event::Release, step);
+            }
+            ServiceEvent::Orphaned => {
+                self.orphaned = true;
+                self.stop(step);
+            }
+            ServiceEvent::Tick => {
+                self.tell_unbuilt(unbuilt::Event::Tick, step);
+                for run in self.runs_mut() {
+                    run.tick(step);
+                }
+            }
+            ServiceEvent::ShutdownCommandsEnded { run } => {
+                self.runs_mut().any(|candidate| candidate.on_shutdown_commands_ended(run));
+            }
+            ServiceEvent::Built { attempt, built } => self.on_built(attempt, built, step),
+            event => self.take_of_process(event, step),
+        }
+    }
+
+    fn take_of_process(&mut self, event: ServiceEvent, step: &mut MachineStep) {
+        let (upstream, event) = match event {
+            ServiceEvent::Spawned { upstream, leader, port } => {
+                self.outputs.insert(upstream);
+                (upstream, ProcessEvent::Spawned { leader, port })
+            }
+            ServiceEvent::SpawnFailed { upstream, reason } => {
+                self.remnants.remove(&upstream);
+                (upstream, ProcessEvent::SpawnFailed(reason))
+            }
+            ServiceEvent::Exited { upstream, exit } => (upstream, ProcessEvent::Exited(exit)),
+            ServiceEvent::TreeEnded { upstream, exit, last_lines } => {
+                self.remnants.remove(&upstream);
+                (upstream, ProcessEvent::TreeEnded(exit, last_lines))
+            }
+            ServiceEvent::LastLines { upstream, last_lines } => {
+                (upstream, ProcessEvent::LastLines(last_lines))
+            }
+            ServiceEvent::Probed { upstream, result } => (upstream, ProcessEvent::Probed(result)),
+            ServiceEvent::Drained { upstream } => (upstream, ProcessEvent::Drained),
+            ServiceEvent::OutputEnded { upstream } => {
+                self.outputs.remove(&upstream);
+                return;
+            }
+            _ => return,
+        };
+        if let Some(run) = self.runs_mut().find(|run| run.owns(upstream)) {
+            run.on_process(upstream, event, step);
+        }
+    }
+
+    fn runs(&self) -> impl Iterator<Item = &Run> {
+        self.current
+            .iter()
+            .chain(self.candidate.iter().map(|candidate| &candidate.run))
+            .chain(self.leaving.iter().map(|leaving| &leaving.run))
+    }
+
+    fn runs_mut(&mut self) -> impl Iterator<Item = &mut Run> {
+        self.current
+            .iter_mut()
+            .chain(self.candidate.iter_mut().map(|candidate| &mut candidate.run))
+            .chain(self.leaving.iter_mut().map(|leaving| &mut leaving.run))
+    }
+
+    /// Tells the run that is the service, or is coming back to be it.
+    fn tell_hold(&mut self, event: lifecycle::Event, step: &mut MachineStep) {
+        let back = self.candidate.as_mut().filter(|candidate| candidate.revived);
+        let runs = self.current.iter_mut().chain(back.map(|candidate| &mut candidate.run));
+        for run in runs.filter(|run| run.plan().build.is_none()) {
+            run.tell_all(event, step);
+        }
+    }
+
+    fn prepare(&mut self, plan: Arc<Plan>, spawned: Ticket, ended: Ticket, step: &mut MachineStep) {
+        if let Some(candidate) = self.candidate.as_ref().filter(|candidate| candidate.revived) {
+            self.before = Before::Run(Arc::clone(candidate.run.plan()));
+        }
+        self.drop_candidate(step);
+        let serves = self.current.as_ref().is_some_and(|current| current.ready() > 0);
+        let overlaps = serves && plan.overlaps();
+        step.note(Notice::RunStarts { id: plan.id, overlaps });
+        let standing = std::mem::replace(&mut self.standing, Standing::Wanted);
+        if !overlaps {
+            if let Some(old) = self.current.take() {
+                self.before = Before::Run(Arc::clone(old.plan()));
+                self.leave(Leaving::of(old), step);
+            } else if let Some(unbuilt) = self.take_unbuilt(step) {
+                self.before = Before::Unbuilt(unbuilt);
+            } else if standing == Standing::Stopped {
+                self.before = Before::Stopped;
+            } else if let Standing::Broken { plan: Some(plan), .. } = standing {
+                self.before = Before::Run(plan);
+            }
+        }
+        if let ServiceKind::App(app) = &plan.spec.kind {
+            step.ask(ServiceAction::CheckDescriptorLimit { wanted: app.nofile });
+        }
+        let run = Run::new(plan, step);
+        self.candidate = Some(Candidate::prepared(run, !overlaps, spawned, ended));
+    }
+
+    fn commit(&mut self, switched: Ticket, drained: Ticket, stopped: Ticket, step: &mut MachineStep) {
+        let Some(candidate) = self.candidate.take_if(|candidate| !candidate.revived) else {
+            // It was stopped meanwhile.
+            step.answer(switched, Answer::Switched(Switched::Left));
+            step.answer(drained, Answer::Done);
+            step.answer(stopped, Answer::Done);
+            return;
+        };
+        self.before = Before::Nothing;
+        self.is_new = false;
+        let new = candidate.into_run(step);
+        let what = match (new.ready(), new.wanted()) {
+            _ if new.all_ready() => Switched::Ready,
+            (ready, wanted) => Switched::Partly { ready, wanted },
+        };
+        step.answer(switched, Answer::Switched(what));
+        match self.current.replace(new) {
+            Some(old) => self
+                .leave(Leaving { drained: vec![drained], stopped: vec![stopped], ..Leaving::of(old) }, step),
+            None => {
+                step.answer(drained, Answer::Done);
+                step.answer(stopped, Answer::Done);
+            }
+        }
+    }
+
+    fn abandon(&mut self, done: Ticket, step: &mut MachineStep) {
+        let Some(candidate) = self.candidate.take_if(|candidate| !candidate.revived) else {
+            step.answer(done, Answer::Done);
+            return;
+        };
+        // A run that was alone may have taken requests, as one does that is the service. The commands
+        // before a stop are for such runs; another never served.
+        let was_alone = candidate.alone;
+        let leaving = Leaving { stopped: vec![done], ..Leaving::of(candidate.into_run(step)) };
+        if was_alone {
+            self.leave(leaving, step);
+        } else {
+            self.leaving.push(leaving);
+        }
+        if self.current.is_none() && matches!(self.before, Before::Nothing | Before::Stopped) {
+            self.before = Before::Nothing;
+            self.standing = Standing::Stopped;
+        }
+    }
+
+    fn revive(&mut self, ended: Ticket, step: &mut MachineStep) {
+        match std::mem::replace(&mut self.before, Before::Nothing) {
+            Before::Run(plan) => self.start_alone(plan, Some(ended), step),
+            Before::Unbuilt(Unbuilt { plan, failure, .. }) => {
+                step.answer(ended, Answer::Prepared(Prepared::Failed(failure.sentence(step.now))));
+                self.drop_candidate(step);
+                self.wait_for_build(plan, failure, step.now);
+            }
+            Before::Nothing | Before::Stopped => step.answer(ended, Answer::Prepared(Prepared::Ready)),
+        }
+    }
+
+    /// Starts a run that is the service at once: nothing is to be switched later.
+    fn start_alone(&mut self, plan: Arc<Plan>, ended: Option<Ticket>, step: &mut MachineStep) {
+        self.drop_candidate(step);
+        let run = Run::new(plan, step);
+        self.candidate = Some(Candidate::revived(run, ended));
+    }
+
+    fn stop(&mut self, step: &mut MachineStep) {
+        self.standing = Standing::Stopped;
+        self.stops += 1;
+        self.is_new = false;
+        self.before = Before::Nothing;
+        self.take_unbuilt(step);
+        self.drop_candidate(step);
+        if let Some(current) = self.current.take() {
+            step.note(Notice::Stops);
+            self.leave(Leaving::of(current), step);
+        }
+    }
+
+    fn kill(&mut self, step: &mut MachineStep) {
+        self.kills += 1;
+        self.stop(step);
+        for leaving in &mut self.leaving {
+            leaving.told = true;
+        }
+        for (attempt, wish) in &mut self.attempts {
+            *wish = Wish::Kill;
+            step.ask(ServiceAction::EndBuild { attempt: *attempt, wish: Wish::Kill });
+        }
+        for run in self.runs_mut() {
+            run.kill(step);
+        }
+        for &upstream in &self.remnants {
+            step.ask(ServiceAction::Signal { upstream, signal: Signal::Kill });
+        }
+    }
+
+    /// A candidate that nobody will commit ends: its rollout was dropped on its way and has abandoned
+    /// nothing, or the service stops.
+    fn drop_candidate(&mut self, step: &mut MachineStep) {
+        if let Some(candidate) = self.candidate.take() {
+            let run = candidate.into_run(step);
+            self.leave(Leaving::of(run), step);
+        }
+    }
+
+    /// A run ends: its shutdown commands first, then its instances.
+    fn leave(&mut self, mut leaving: Leaving, step: &mut MachineStep) {
+        leaving.run.begin_shutdown(step);
+        leaving.go_on(step);
+        self.leaving.push(leaving);
+    }
+
+    fn stay_unbuilt(&mut self, plan: Arc<Plan>, failure: Failure, step: &mut MachineStep) {
+        self.is_new = false;
+        if self.current.as_ref().is_some_and(|current| current.ready() > 0) {
+            // It has recovered since it was decided that its failure is none of the rollout's.
+            return;
+        }
+        let candidate = self.candidate.take().map(|candidate| candidate.into_run(step));
+        for old in self.current.take().into_iter().chain(candidate) {
+            self.leave(Leaving::of(old), step);
+        }
+        self.take_unbuilt(step);
+        self.before = Before::Nothing;
+        self.standing = Standing::Wanted;
+        self.wait_for_build(plan, failure, step.now);
+    }
+
+    fn wait_for_build(&mut self, plan: Arc<Plan>, failure: Failure, now: Instant) {
+        let retry = Retry::new(backoff::seed(self.name.as_str()), self.held, now);
+        self.unbuilt = Some(Unbuilt { plan, failure, retry, trying: None });
+    }
+
+    /// Nobody waits for the build any more: a try that is under way ends.
+    fn take_unbuilt(&mut self, step: &mut MachineStep) -> Option<Unbuilt> {
+        for (attempt, wish) in &mut self.attempts {
+            if *wish < Wish::End {
+                *wish = Wish::End;
+                step.ask(ServiceAction::EndBuild { attempt: *attempt, wish: Wish::End });
+            }
+        }
+        self.unbuilt.take()
+    }
+
+    fn tell_unbuilt(&mut self, event: unbuilt::Event, step: &mut MachineStep) {
+        let Some(unbuilt) = &mut self.unbuilt else { return };
+        match unbuilt.retry.on_event(event, step.now) {
+            Some(unbuilt::Action::Build) => {
+                let attempt = step.numbers.next();
+                unbuilt.trying = Some(attempt);
+                self.attempts.push((attempt, Wish::GoOn));
+                step.ask(ServiceAction::Build { attempt, plan: Arc::clone(&unbuilt.plan) });
+            }
+            Some(unbuilt::Action::End) => {
+                for (attempt, wish) in &mut self.attempts {
+                    if unbuilt.trying == Some(*attempt) {
+                        *wish = Wish::End;
+                        step.ask(ServiceAction::EndBuild { attempt: *attempt, wish: Wish::End });
+                    }
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn on_built(&mut self, attempt: u64, built: Result<Option<Build>, NoBuild>, step: &mut MachineStep) {
+        self.attempts.retain(|&(other, _)| other != attempt);
+        let Some(mut unbuilt) = self.unbuilt.take_if(|unbuilt| unbuilt.trying == Some(attempt)) else {
+            return;
+        };
+        match built {
+            Ok(build) => {
+                step.note(Notice::BuiltRunStarts { id: unbuilt.plan.id });
+                let plan = Plan { build, ..Plan::clone(&unbuilt.plan) };
+                self.start_alone(Arc::new(plan), None, step);
+            }
+            Err(reason) => {
+                unbuilt.trying = None;
+                if let NoBuild::Failed(failure) = reason {
+                    unbuilt.failure = failure;
+                }
+                self.unbuilt = Some(unbuilt);
+                self.tell_unbuilt(unbuilt::Event::Failed, step);
+            }
+        }
+    }
+
+    /// Draws the conclusions from what has changed.
+    fn settle(&mut self, step: &mut MachineStep) {
+        self.leaving.retain_mut(|leaving| {
+            leaving.go_on(step);
+            !leaving.settle(step)
+        });
+        self.settle_candidate(step);
+        let is_alone_now = self.is_alone_now();
+        if let Some(current) = &mut self.current
+            && (is_alone_now || current.plan().overlaps())
+        {
+            // A commit may have come before its turn.
+            current.start_next(step);
+        }
+        if self.attempts.iter().all(|&(_, wish)| wish == Wish::GoOn) {
+            for waiter in self.hold_waiters.drain(..) {
+                step.answer(waiter, Answer::Done);
+            }
+        }
+        self.settle_stop(step);
+        if !self.is_stopped() {
+            let unbuilt = self.unbuilt.as_ref().map(|unbuilt| unbuilt.plan.id);
+            self.id = self.shown().map(|run| run.plan().id).or(unbuilt).unwrap_or(self.id);
+        }
+    }
+
+    fn settle_candidate(&mut self, step: &mut MachineStep) {
+        let is_alone_now = self.is_alone_now();
+        let Some(candidate) = &mut self.candidate else { return };
+        let has_ended = candidate.go_on(is_alone_now, step);
+        if has_ended && let Some(back) = self.candidate.take_if(|candidate| candidate.revived) {
+            self.current = Some(back.into_run(step));
+        }
+    }
+
+    /// Whether nothing is left of the runs before.
+    fn is_alone_now(&self) -> bool {
+        self.leaving.is_empty() && self.remnants.is_empty()
+    }
+
+    fn settle_stop(&mut self, step: &mut MachineStep) {
+        let is_waited_for = self.orphaned || !self.stop_waiters.is_empty();
+        if !is_waited_for || !self.has_ended() {
+            self.output_until = None;
+            return;
+        }
+        let until = *self.output_until.get_or_insert(step.now + OUTPUT_GRACE);
+        if self.outputs.is_empty() || until <= step.now {
+            for (waiter, was_up) in self.stop_waiters.drain(..) {
+                step.answer(waiter, Answer::Stopped { was_up });
+            }
+            if !self.orphaned {
+                self.output_until = None;
+            }
+        }
+    }
+
+    /// Whether all that was to end has ended.
+    fn has_ended(&self) -> bool {
+        let wanted = self.unbuilt.as_ref().and_then(|unbuilt| unbuilt.trying);
+        self.leaving.is_empty()
+            && self.remnants.is_empty()
+            && self.attempts.iter().all(|&(attempt, _)| wanted == Some(attempt))
+    }
+
+    /// Whether nobody can ask for anything any more, nothing of the service runs, and the output of what
+    /// ran is in the log or has taken too long.
+    pub(crate) fn is_over(&self, now: Instant) -> bool {
+        let has_written = self.outputs.is_empty() || self.output_until.is_some_and(|until| until <= now);
+        self.orphaned && self.current.is_none() && self.candidate.is_none() && self.has_ended() && has_written
+    }
+
+    /// When [`ServiceEvent::Tick`] is due if nothing else happens first. An early tick does nothing.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let retry = self.unbuilt.iter().filter_map(|unbuilt| unbuilt.retry.deadline());
+        let output = self.output_until.filter(|_| !self.outputs.is_empty());
+        let start = self.candidate.as_ref().and_then(Candidate::deadline);
+        self.runs().filter_map(Run::deadline).chain(retry).chain(output).chain(start).min()
+    }
+
+    /// It cannot be looked after any longer in the way it was: what runs of it ends, and it is down
+    /// for this reason until it is started or stopped. `held` are all processes that its driver has.
+    pub(crate) fn break_down(
+        &mut self,
+        reason: String,
+        held: impl IntoIterator<Item = u64>,
+        now: Instant,
+    ) -> Vec<ServiceAction> {
+        let mut step = MachineStep { now, numbers: self.numbers, actions: Vec::new() };
+        let plan = match (self.shown(), &self.standing) {
+            (Some(run), _) => Some(Arc::clone(run.plan())),
+            (None, Standing::Broken { plan, .. }) => plan.clone(),
+            (None, Standing::Wanted | Standing::Stopped) => None,
+        };
+        for run in self.runs() {
+            run.kill_shutdown_commands(&mut step);
+        }
+        self.take_unbuilt(&mut step);
+        if let Some(candidate) = self.candidate.take() {
+            candidate.into_run(&mut step);
+        }
+        self.current = None;
+        for leaving in std::mem::take(&mut self.leaving) {
+            leaving.give_up(&mut step);
+        }
+        self.before = Before::Nothing;
+        for upstream in held {
+            if self.remnants.insert(upstream) {
+                step.ask(ServiceAction::EndRemnant { upstream, plan: plan.clone() });
+            }
+        }
+        if !self.is_stopped() {
+            self.standing = Standing::Broken { reason, plan };
+        }
+        self.numbers = step.numbers;
+        step.actions
+    }
+
+    /// Whether it has broken down, and was neither started nor stopped since.
+    pub(crate) fn is_broken(&self) -> bool {
+        matches!(self.standing, Standing::Broken { .. })
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.standing == Standing::Stopped
+    }
+}

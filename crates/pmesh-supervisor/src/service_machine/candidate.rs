@@ -1,0 +1,115 @@
+//! A run that is to become the service.
+
+use std::time::Instant;
+
+use crate::{
+    Prepared, machine_step::MachineStep, notice::Notice, run::Run, saved::saved, service_action::Answer,
+    service_event::Ticket,
+};
+
+/// How far the start of a candidate has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// It waits for the end of the run before it.
+    Waits,
+    /// It starts.
+    Starts,
+    /// It has become ready or failed to, and was told so.
+    Ended,
+}
+
+saved!(enum Stage { 0 Waits, 1 Starts, 2 Ended });
+
+/// A run that is to become the service.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Candidate {
+    pub(super) run: Run,
+    stage: Stage,
+    /// Whether nothing serves beside it, so that its instances take traffic as they become ready.
+    pub(super) alone: bool,
+    /// Whether it is the service when its start has ended, without a commit.
+    pub(super) revived: bool,
+    /// Who waits until all of it is spawned.
+    spawned: Option<Ticket>,
+    /// Who waits for the end of its start.
+    ended: Option<Ticket>,
+}
+
+saved!(struct Candidate { run, stage, alone, revived, spawned, ended });
+
+impl Candidate {
+    /// A run that waits for a commit when it has started.
+    pub(super) fn prepared(run: Run, alone: bool, spawned: Ticket, ended: Ticket) -> Self {
+        let (spawned, ended) = (Some(spawned), Some(ended));
+        Self { run, stage: Stage::Waits, alone, revived: false, spawned, ended }
+    }
+
+    /// A run that is the service when it has started.
+    pub(super) fn revived(run: Run, ended: Option<Ticket>) -> Self {
+        Self { run, stage: Stage::Waits, alone: true, revived: true, spawned: None, ended }
+    }
+
+    /// Somebody waits for the end of its start once more.
+    pub(super) fn await_ready(&mut self, ended: Ticket, step: &mut MachineStep) {
+        if let Some(before) = self.ended.replace(ended) {
+            step.answer(before, Answer::Prepared(Prepared::Left));
+        }
+        if self.stage == Stage::Ended {
+            self.stage = Stage::Starts;
+        }
+    }
+
+    /// Starts what may start; answers whether the start has ended, well or not. What may not run beside
+    /// anything waits until it `is_alone_now`.
+    pub(super) fn go_on(&mut self, is_alone_now: bool, step: &mut MachineStep) -> bool {
+        if self.stage == Stage::Waits {
+            if self.alone && !is_alone_now {
+                return false;
+            }
+            self.stage = Stage::Starts;
+        }
+        self.run.start_next(step);
+        if self.run.all_spawned()
+            && let Some(spawned) = self.spawned.take()
+        {
+            step.answer(spawned, Answer::Done);
+        }
+        let end = if self.run.all_ready() {
+            Prepared::Ready
+        } else if let Some(reason) = self.run.failure_of_start(step.now) {
+            Prepared::Failed(reason)
+        } else {
+            return false;
+        };
+        if self.stage == Stage::Ended {
+            return false;
+        }
+        self.stage = Stage::Ended;
+        if let Prepared::Failed(reason) = &end {
+            step.note(Notice::RunFails { reason: reason.clone() });
+        }
+        if let Some(spawned) = self.spawned.take() {
+            step.answer(spawned, Answer::Done);
+        }
+        if let Some(ended) = self.ended.take() {
+            step.answer(ended, Answer::Prepared(end));
+        }
+        true
+    }
+
+    /// When its start has failed, if nothing else happens first.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.run.start_deadline().filter(|_| self.stage == Stage::Starts)
+    }
+
+    /// It is no candidate any more; who waits for it learns so.
+    pub(super) fn into_run(self, step: &mut MachineStep) -> Run {
+        if let Some(spawned) = self.spawned {
+            step.answer(spawned, Answer::Done);
+        }
+        if let Some(ended) = self.ended {
+            step.answer(ended, Answer::Prepared(Prepared::Left));
+        }
+        self.run
+    }
+}

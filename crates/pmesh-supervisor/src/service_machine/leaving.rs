@@ -1,0 +1,59 @@
+//! A run that ends.
+
+use crate::{
+    lifecycle, machine_step::MachineStep, run::Run, saved::saved, service_action::Answer,
+    service_event::Ticket,
+};
+
+/// A run that ends.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Leaving {
+    pub(super) run: Run,
+    /// Whether its shutdown commands have run, and its instances have been told to stop.
+    pub(super) told: bool,
+    /// Who waits until nothing is under way to it.
+    pub(super) drained: Vec<Ticket>,
+    /// Who waits until no process of it lives.
+    pub(super) stopped: Vec<Ticket>,
+}
+
+saved!(struct Leaving { run, told, drained, stopped });
+
+impl Leaving {
+    /// A run that ends, and nobody waits for it.
+    pub(super) fn of(run: Run) -> Self {
+        Self { run, told: false, drained: Vec::new(), stopped: Vec::new() }
+    }
+
+    /// Tells its instances to stop, unless its shutdown commands are under way.
+    pub(super) fn go_on(&mut self, step: &mut MachineStep) {
+        if !self.told && !self.run.is_shutting_down() {
+            self.told = true;
+            self.run.tell_all(lifecycle::Event::Stop, step);
+        }
+    }
+
+    /// Answers who waits for what has come about; whether it is over.
+    pub(super) fn settle(&mut self, step: &mut MachineStep) -> bool {
+        let answer = |waiters: &mut Vec<Ticket>, step: &mut MachineStep| {
+            for waiter in waiters.drain(..) {
+                step.answer(waiter, Answer::Done);
+            }
+        };
+        if self.told && self.run.has_drained() {
+            answer(&mut self.drained, step);
+        }
+        let is_over = self.told && self.run.has_stopped();
+        if is_over {
+            answer(&mut self.stopped, step);
+        }
+        is_over
+    }
+
+    /// Nobody looks after it in its own way any longer; who waits for it is told now.
+    pub(super) fn give_up(self, step: &mut MachineStep) {
+        for waiter in self.drained.into_iter().chain(self.stopped) {
+            step.answer(waiter, Answer::Done);
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! What a service shows of itself.
+
+use std::sync::Arc;
+
+use super::{ServiceMachine, Standing};
+use crate::{Expected, Failure, InstanceView, ProcessTree, ServiceState, ServiceUpstream, run::Run};
+
+/// Who takes the traffic of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Traffic {
+    pub(crate) upstreams: Vec<ServiceUpstream>,
+    pub(crate) when_empty: Expected,
+}
+
+impl ServiceMachine {
+    /// The run that is what the service shows.
+    pub(super) fn shown(&self) -> Option<&Run> {
+        self.serving().or(self.candidate.as_ref().map(|candidate| &candidate.run))
+    }
+
+    /// The run that takes the traffic.
+    fn serving(&self) -> Option<&Run> {
+        let alone = self.candidate.as_ref().filter(|candidate| candidate.alone);
+        alone.map(|candidate| &candidate.run).or(self.current.as_ref())
+    }
+
+    /// Who takes its traffic.
+    pub(crate) fn traffic(&self) -> Traffic {
+        Traffic {
+            upstreams: self.serving().map(Run::upstreams).unwrap_or_default(),
+            when_empty: if self.is_stopped() { Expected::Nothing } else { Expected::Back },
+        }
+    }
+
+    /// What it shows of itself, with the trees of its processes as its driver has them.
+    pub(crate) fn state(&self, tree: impl Fn(u64) -> Option<Arc<dyn ProcessTree>>) -> ServiceState {
+        let empty = ServiceState {
+            stopped: self.is_stopped(),
+            is_new: self.is_new,
+            stops: self.stops,
+            kills: self.kills,
+            wanted: u32::from(!self.is_stopped()),
+            builds: self.runs().filter_map(|run| run.plan().build.clone()).collect(),
+            ..ServiceState::new(self.id)
+        };
+        match (self.shown(), &self.unbuilt, &self.standing) {
+            _ if self.is_stopped() => empty,
+            (Some(run), ..) => ServiceState {
+                id: run.plan().id,
+                wanted: run.wanted(),
+                ready: run.ready(),
+                healthy: run.healthy(),
+                next_is_ready: self.candidate.as_ref().is_some_and(|next| next.run.all_ready()),
+                failure: run.failure(),
+                instances: run
+                    .instances()
+                    .filter_map(|slot| {
+                        let (number, upstream) = (slot.number, slot.upstream);
+                        let (address, healthy) = (slot.address, slot.healthy);
+                        Some(InstanceView { number, upstream, address, healthy, tree: tree(upstream)? })
+                    })
+                    .collect(),
+                addresses: run.addresses(),
+                ..empty
+            },
+            (None, Some(unbuilt), _) => ServiceState {
+                id: unbuilt.plan.id,
+                wanted: unbuilt.plan.wanted(),
+                failure: Some(unbuilt.failure()),
+                ..empty
+            },
+            (None, None, Standing::Broken { reason, plan }) => ServiceState {
+                wanted: plan.as_ref().map_or(1, |plan| plan.wanted()),
+                failure: Some(Failure { what: reason.clone(), retry_at: None, last_lines: Vec::new() }),
+                ..empty
+            },
+            (None, None, Standing::Wanted | Standing::Stopped) => empty,
+        }
+    }
+}

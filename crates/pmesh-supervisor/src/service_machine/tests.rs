@@ -1,0 +1,210 @@
+//! The machine among events of any order, and a world that does what it likes.
+
+mod days;
+mod world;
+
+use proptest::prelude::*;
+
+use self::{
+    days::deed,
+    world::{SEC, World, app, app_plan, failure, serving},
+};
+use super::ServiceMachine;
+use crate::{
+    AppSpec, Exit, Overlap, Prepared, ServiceId, Signal, StartOrder, Status, Switched, Wish, saved,
+    service_action::Answer,
+    service_event::{NoBuild, ServiceEvent},
+};
+
+#[test]
+fn a_run_that_recovered_is_not_replaced_by_one_that_waits_for_its_build() {
+    let mut world = serving(app());
+    let before = world.machine.traffic();
+    let (stops, done) = (world.stops(), world.ticket());
+    world.tell(ServiceEvent::StayUnbuilt { plan: app_plan(2, app()), stops, failure: failure(), done });
+    world.grow_ready();
+    assert_eq!((world.machine.traffic(), world.status()), (before, Status::Ok));
+    assert_eq!(world.machine.state(|_| None).id, ServiceId(1));
+    assert_eq!(world.answer_to(done), Some(&Answer::Done));
+}
+
+#[test]
+fn a_hold_is_answered_when_the_try_to_build_that_was_under_way_has_ended() {
+    let mut world = World::new(false);
+    let (stops, done) = (world.stops(), world.ticket());
+    world.tell(ServiceEvent::StayUnbuilt { plan: app_plan(1, app()), stops, failure: failure(), done });
+    world.pass(10 * SEC);
+    let (&attempt, _) = world.builds.first_key_value().expect("it is tried again");
+    let done = world.ticket();
+    world.tell(ServiceEvent::Hold { done });
+    assert_eq!((world.builds[&attempt], world.answer_to(done)), (Wish::End, None));
+    world.builds.clear();
+    world.tell(ServiceEvent::Built { attempt, built: Err(NoBuild::Cancelled) });
+    assert_eq!(world.answer_to(done), Some(&Answer::Done));
+}
+
+#[test]
+fn a_process_that_comes_to_be_after_its_stop_is_signalled_then() {
+    let mut world = World::new(false);
+    world.prepare(app_plan(1, app()));
+    let upstream = world.spawning.pop_first().expect("it starts");
+    let stop = world.stop();
+    assert_eq!(world.answer_to(stop), None, "nobody knows yet whether something runs");
+    world.spawned(upstream);
+    assert_eq!(world.processes[&upstream].asked, Some(Signal::Terminate));
+    world.be_kind();
+    assert_eq!(world.answer_to(stop), Some(&Answer::Stopped { was_up: true }));
+}
+
+#[test]
+fn a_start_that_fails_after_its_stop_is_the_end_of_it() {
+    let mut world = World::new(false);
+    world.prepare(app_plan(1, app()));
+    let upstream = world.spawning.pop_first().expect("it starts");
+    let stop = world.stop();
+    world.tell(ServiceEvent::SpawnFailed { upstream, reason: "no memory".to_owned() });
+    assert_eq!(world.answer_to(stop), Some(&Answer::Stopped { was_up: true }));
+    world.pass(60 * SEC);
+    assert!(world.spawning.is_empty(), "and for good");
+}
+
+#[test]
+fn the_end_of_a_tree_whose_leaders_end_was_never_told_counts_as_both() {
+    let mut world = serving(app());
+    let (&upstream, _) = world.processes.first_key_value().expect("it runs");
+    world.processes.clear();
+    world.tell(ServiceEvent::TreeEnded { upstream, exit: Exit::Signal(9), last_lines: Vec::new() });
+    assert_eq!(world.spawning.len(), 1, "it is started again");
+    let failure = world.machine.state(|_| None).failure.expect("it has failed");
+    assert!(failure.what.contains("SIGKILL"), "{failure:?}");
+}
+
+#[test]
+fn with_slow_start_the_time_of_each_instance_counts_from_its_own_spawn() {
+    let slow = AppSpec { instances: 2, start: StartOrder::OneByOne, ..app() };
+    let mut world = World::new(false);
+    let ended = world.prepare(app_plan(1, slow));
+    let upstream = world.spawning.pop_first().expect("the first one starts");
+    world.spawned(upstream);
+    // The first takes most of its 30 s.
+    world.pass(25 * SEC);
+    world.probed(upstream, Ok(()));
+    let upstream = world.spawning.pop_first().expect("the second one starts");
+    world.spawned(upstream);
+    world.pass(10 * SEC);
+    world.end_tree(upstream);
+    let upstream = world.spawning.pop_first().expect("it is started again");
+    world.spawned(upstream);
+    assert_eq!(world.answer_to(ended), None, "its own time is not over");
+    world.pass(19 * SEC);
+    assert_eq!(world.answer_to(ended), None);
+    world.pass(2 * SEC);
+    let Some(Answer::Prepared(Prepared::Failed(reason))) = world.answer_to(ended) else {
+        panic!("its time is over: {:?}", world.answers)
+    };
+    assert!(reason.starts_with("instance 2: "), "{reason}");
+}
+
+#[test]
+fn what_broke_down_is_down_shows_nothing_and_starts_when_nothing_is_left_of_it() {
+    let mut world = serving(AppSpec { instances: 2, ..app() });
+    let held: Vec<u64> = world.processes.keys().copied().collect();
+    let actions = world.machine.break_down("it failed".to_owned(), held, world.now);
+    world.take(actions);
+    let state = world.machine.state(|_| None);
+    assert_eq!((world.status(), state.wanted, state.ready), (Status::Down, 2, 0));
+    assert_eq!(state.failure.expect("there is a reason").what, "it failed");
+    let ended = world.prepare(app_plan(2, app()));
+    assert!(world.spawning.is_empty(), "what is left may be in its way");
+    world.grow_ready();
+    assert_eq!(world.answer_to(ended), Some(&Answer::Prepared(Prepared::Ready)));
+}
+
+#[test]
+fn a_commit_before_its_turn_does_not_start_a_run_beside_the_one_that_ends() {
+    let alone = AppSpec { overlap: Overlap::No, ..app() };
+    let mut world = World::new(true);
+    world.prepare(app_plan(1, alone.clone()));
+    world.prepare(app_plan(2, alone));
+    world.commit();
+    assert_eq!(world.spawning.len(), 1, "the first one is still there");
+    world.grow_ready();
+    assert_eq!((world.status(), world.processes.len()), (Status::Ok, 1));
+}
+
+#[test]
+fn a_run_that_comes_back_to_wait_for_its_build_ends_what_was_prepared_in_its_place() {
+    let mut world = World::new(false);
+    let (stops, done) = (world.stops(), world.ticket());
+    world.tell(ServiceEvent::StayUnbuilt { plan: app_plan(1, app()), stops, failure: failure(), done });
+    world.prepare(app_plan(2, app()));
+    let ended = world.ticket();
+    world.tell(ServiceEvent::Revive { ended });
+    world.commit();
+    assert!(world.answers.iter().any(|(_, answer)| *answer == Answer::Switched(Switched::Left)));
+    world.be_kind();
+    world.pass(10 * SEC);
+    world.grow_ready();
+    assert_eq!((world.status(), world.processes.len()), (Status::Ok, 1));
+    assert_eq!(world.machine.state(|_| None).id, ServiceId(1));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    /// Traffic goes to living processes that were not told to end, nothing is signalled that takes
+    /// traffic, nobody is answered twice, nothing spins, what is written is what is read; and after a
+    /// stop everything that was ever spawned has ended and everybody was answered.
+    #[test]
+    fn whatever_happens_nothing_is_lost_and_a_stop_ends_everything(
+        exclusive: bool,
+        deeds in proptest::collection::vec(deed(), 0..80),
+    ) {
+        let mut world = World::new(exclusive);
+        for deed in deeds {
+            world.live(deed);
+        }
+        world.end();
+    }
+
+    /// However it went, a restart in a world that is kind again brings the service up.
+    #[test]
+    fn whatever_happened_a_restart_in_a_kind_world_brings_it_up(
+        deeds in proptest::collection::vec(deed(), 0..60),
+    ) {
+        let mut world = World::new(false);
+        for deed in deeds {
+            world.live(deed);
+        }
+        world.tell(ServiceEvent::Release);
+        world.grow_ready();
+        world.pass(60 * SEC);
+        let ended = world.prepare(app_plan(u64::MAX, AppSpec { instances: 2, ..app() }));
+        world.grow_ready();
+        prop_assert_eq!(world.answer_to(ended), Some(&Answer::Prepared(Prepared::Ready)));
+        world.commit();
+        world.grow_ready();
+        prop_assert_eq!((world.status(), world.processes.len()), (Status::Ok, 2));
+    }
+
+    #[test]
+    fn any_bytes_are_read_or_refused(
+        deeds in proptest::collection::vec(deed(), 0..30),
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
+        noise in proptest::collection::vec(any::<u8>(), 0..200),
+    ) {
+        let mut world = World::new(false);
+        for deed in deeds {
+            world.live(deed);
+        }
+        let mut bytes = saved::write(&world.machine, world.now);
+        let whole = bytes.len();
+        for (at, byte) in changes {
+            let at = at.index(whole);
+            bytes[at] = byte;
+        }
+        for bytes in [&bytes[..], &bytes[..whole / 2], &noise[..]] {
+            drop(saved::read::<ServiceMachine>(bytes, world.now));
+        }
+    }
+}

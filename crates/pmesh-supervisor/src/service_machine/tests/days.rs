@@ -1,0 +1,215 @@
+//! Days of any kind: what callers, processes, probes and builds may do.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use proptest::prelude::*;
+
+use super::world::{SEC, World, app, app_plan, failure, plan, refused};
+use crate::{
+    AppSpec, Command, ExternalAddress, ExternalSpec, Overlap, Plan, ServiceKind, StartOrder, Status,
+    service_event::{NoBuild, ServiceEvent},
+};
+
+/// What happens, with a number that says to which one.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Deed {
+    Prepare(u8),
+    Commit,
+    Abandon,
+    Revive,
+    AwaitReady,
+    StayUnbuilt,
+    Stop,
+    Kill,
+    Hold,
+    Release,
+    Spawned(usize),
+    SpawnFailed(usize),
+    Exit(usize),
+    TreeEnd(usize),
+    ProbePasses(usize),
+    ProbeFails(usize),
+    Drained(usize),
+    CommandsEnd(usize),
+    Built(usize, u8),
+    OutputEnds(usize),
+    Pass(u64),
+    Kind,
+    BreakDown,
+}
+
+pub(super) fn deed() -> impl Strategy<Value = Deed> {
+    let which = 0..4_usize;
+    prop_oneof![
+        4 => any::<u8>().prop_map(Deed::Prepare),
+        3 => Just(Deed::Commit),
+        1 => Just(Deed::Abandon),
+        1 => Just(Deed::Revive),
+        1 => Just(Deed::AwaitReady),
+        1 => Just(Deed::StayUnbuilt),
+        1 => Just(Deed::Stop),
+        1 => Just(Deed::Kill),
+        1 => Just(Deed::Hold),
+        1 => Just(Deed::Release),
+        6 => which.clone().prop_map(Deed::Spawned),
+        1 => which.clone().prop_map(Deed::SpawnFailed),
+        2 => which.clone().prop_map(Deed::Exit),
+        2 => which.clone().prop_map(Deed::TreeEnd),
+        6 => which.clone().prop_map(Deed::ProbePasses),
+        2 => which.clone().prop_map(Deed::ProbeFails),
+        2 => which.clone().prop_map(Deed::Drained),
+        1 => which.clone().prop_map(Deed::CommandsEnd),
+        1 => (which.clone(), any::<u8>()).prop_map(|(which, how)| Deed::Built(which, how)),
+        1 => which.prop_map(Deed::OutputEnds),
+        4 => (0..400_u64).prop_map(Deed::Pass),
+        2 => (0..40_000_u64).prop_map(Deed::Pass),
+        2 => Just(Deed::Kind),
+        1 => Just(Deed::BreakDown),
+    ]
+}
+
+/// A plan of any kind; of one process at a time where that is asked for.
+pub(super) fn any_plan(id: u64, how: u8, exclusive: bool) -> Arc<Plan> {
+    let bit = |bit: u8| how & 1 << bit != 0;
+    if exclusive {
+        let shutdown = if bit(0) { vec![Command::default()] } else { Vec::new() };
+        return app_plan(id, AppSpec { overlap: Overlap::No, background: bit(1), shutdown, ..app() });
+    }
+    match how % 8 {
+        0 => plan(id, ServiceKind::Files),
+        1 => {
+            let addresses = vec![ExternalAddress { host: "db".to_owned(), port: 1 }; 2];
+            plan(id, ServiceKind::External(ExternalSpec { addresses, ..ExternalSpec::default() }))
+        }
+        _ => {
+            let start = if bit(3) { StartOrder::OneByOne } else { StartOrder::SideBySide };
+            let shutdown = if bit(4) { vec![Command::default()] } else { Vec::new() };
+            let instances = 1 + u32::from(how >> 6);
+            app_plan(id, AppSpec { instances, start, shutdown, background: bit(5), ..app() })
+        }
+    }
+}
+
+fn nth(set: &BTreeSet<u64>, which: usize) -> Option<u64> {
+    set.iter().nth(which).copied()
+}
+
+impl World {
+    pub(super) fn live(&mut self, deed: Deed) {
+        let living: BTreeSet<u64> = self.processes.keys().copied().collect();
+        match deed {
+            Deed::Prepare(how) => {
+                let plan = any_plan(self.tickets + 1, how, self.exclusive);
+                self.prepare(plan);
+            }
+            Deed::Commit => self.commit(),
+            Deed::Abandon => {
+                let done = self.ticket();
+                self.tell(ServiceEvent::Abandon { done });
+            }
+            Deed::Revive => {
+                let ended = self.ticket();
+                self.tell(ServiceEvent::Revive { ended });
+            }
+            Deed::AwaitReady => {
+                let ended = self.ticket();
+                self.tell(ServiceEvent::AwaitReady { ended });
+            }
+            Deed::StayUnbuilt => {
+                let (stops, done) = (self.stops(), self.ticket());
+                let plan = any_plan(self.tickets, 2, self.exclusive);
+                self.tell(ServiceEvent::StayUnbuilt { plan, stops, failure: failure(), done });
+            }
+            Deed::Stop => drop(self.stop()),
+            Deed::Kill => self.tell(ServiceEvent::Kill),
+            Deed::Hold => {
+                let done = self.ticket();
+                self.tell(ServiceEvent::Hold { done });
+            }
+            Deed::Release => self.tell(ServiceEvent::Release),
+            Deed::Pass(millis) => self.pass(Duration::from_millis(millis)),
+            Deed::Kind => self.be_kind(),
+            // Its driver does so between two steps only, when nothing is being spawned.
+            Deed::BreakDown if !self.spawning.is_empty() => {}
+            Deed::BreakDown => {
+                let actions = self.machine.break_down("it failed".to_owned(), living, self.now);
+                self.take(actions);
+                self.tell(ServiceEvent::Tick);
+            }
+            deed => self.happen(deed, &living),
+        }
+        self.check_written();
+    }
+
+    pub(super) fn happen(&mut self, deed: Deed, living: &BTreeSet<u64>) {
+        match deed {
+            Deed::Spawned(which) => {
+                if let Some(upstream) = nth(&self.spawning, which) {
+                    self.spawned(upstream);
+                }
+            }
+            Deed::SpawnFailed(which) => {
+                if let Some(upstream) = nth(&self.spawning, which) {
+                    self.spawning.remove(&upstream);
+                    self.tell(ServiceEvent::SpawnFailed { upstream, reason: "no memory".to_owned() });
+                }
+            }
+            Deed::Exit(which) => _ = nth(living, which).map(|upstream| self.exit(upstream)),
+            Deed::TreeEnd(which) => _ = nth(living, which).map(|upstream| self.end_tree(upstream)),
+            Deed::ProbePasses(which) => {
+                _ = nth(&self.probes, which).map(|upstream| self.probed(upstream, Ok(())));
+            }
+            Deed::ProbeFails(which) => {
+                _ = nth(&self.probes, which).map(|upstream| self.probed(upstream, Err(refused())));
+            }
+            Deed::Drained(which) => {
+                if let Some(upstream) = nth(&self.drains, which) {
+                    self.drains.remove(&upstream);
+                    self.tell(ServiceEvent::Drained { upstream });
+                }
+            }
+            Deed::CommandsEnd(which) => {
+                if let Some(run) = nth(&self.shutdowns, which) {
+                    self.shutdowns.remove(&run);
+                    self.tell(ServiceEvent::ShutdownCommandsEnded { run });
+                }
+            }
+            Deed::Built(which, how) => {
+                if let Some(attempt) = self.builds.keys().nth(which).copied() {
+                    self.builds.remove(&attempt);
+                    let built = match how % 3 {
+                        0 => Ok(None),
+                        1 => Err(NoBuild::Cancelled),
+                        _ => Err(NoBuild::Failed(failure())),
+                    };
+                    self.tell(ServiceEvent::Built { attempt, built });
+                }
+            }
+            Deed::OutputEnds(which) => {
+                if let Some(upstream) = nth(&self.outputs, which) {
+                    self.outputs.remove(&upstream);
+                    self.tell(ServiceEvent::OutputEnded { upstream });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A stop, in a world that does what it is told: everything ends, and everybody is answered.
+    pub(super) fn end(&mut self) {
+        let stop = self.stop();
+        self.be_kind();
+        self.pass(120 * SEC);
+        self.be_kind();
+        assert!(self.answer_to(stop).is_some(), "the stop ends");
+        assert!(self.processes.is_empty() && self.spawning.is_empty(), "nothing lives after it");
+        assert_eq!(self.status(), Status::Stopped);
+        let done = self.ticket();
+        self.tell(ServiceEvent::Release);
+        self.tell(ServiceEvent::Hold { done });
+        assert_eq!(self.waiting, BTreeSet::new(), "everybody is answered");
+        assert_eq!(self.machine.deadline(), None, "nothing is planned");
+        self.tell(ServiceEvent::Orphaned);
+        assert!(self.machine.is_over(self.now));
+    }
+}

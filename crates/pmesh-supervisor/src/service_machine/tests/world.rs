@@ -1,0 +1,297 @@
+//! A machine and a world that does what it is told, or what it likes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    AppSpec, Command, Exit, ExternalAddress, Failure, Plan, ProbeFailure, RevisionFacts, ServiceId,
+    ServiceKind, ServiceName, ServiceSpec, Signal, Status, Wish,
+    machine_step::Numbers,
+    saved,
+    service_action::{Answer, ServiceAction},
+    service_event::{NoBuild, ServiceEvent, Ticket},
+    service_machine::ServiceMachine,
+};
+
+pub(super) const SEC: Duration = Duration::from_secs(1);
+
+/// A process in the world.
+#[derive(Debug, Default)]
+pub(super) struct Process {
+    pub(super) exited: bool,
+    pub(super) asked: Option<Signal>,
+}
+
+/// What surrounds a machine: processes, probes, builds and callers.
+pub(super) struct World {
+    pub(super) machine: ServiceMachine,
+    pub(super) now: Instant,
+    pub(super) tickets: u64,
+    /// Who waits for an answer.
+    pub(super) waiting: BTreeSet<Ticket>,
+    pub(super) answers: Vec<(Ticket, Answer)>,
+    pub(super) spawning: BTreeSet<u64>,
+    pub(super) processes: BTreeMap<u64, Process>,
+    pub(super) ever: BTreeSet<u64>,
+    pub(super) outputs: BTreeSet<u64>,
+    pub(super) probes: BTreeSet<u64>,
+    pub(super) drains: BTreeSet<u64>,
+    pub(super) shutdowns: BTreeSet<u64>,
+    pub(super) builds: BTreeMap<u64, Wish>,
+    /// Whether no two processes may be there at a time.
+    pub(super) exclusive: bool,
+}
+
+pub(super) fn name() -> ServiceName {
+    "web".parse().expect("it is a name")
+}
+
+pub(super) fn app() -> AppSpec {
+    let run = Some(Command { program: "web".to_owned(), ..Command::default() });
+    AppSpec { run, ..AppSpec::new(&name(), PathBuf::from("/web")) }
+}
+
+pub(super) fn plan(id: u64, kind: ServiceKind) -> Arc<Plan> {
+    let spec = ServiceSpec { name: name(), kind };
+    Arc::new(Plan { id: ServiceId(id), spec, build: None, revision: RevisionFacts::default() })
+}
+
+pub(super) fn app_plan(id: u64, app: AppSpec) -> Arc<Plan> {
+    plan(id, ServiceKind::App(Box::new(app)))
+}
+
+pub(super) fn failure() -> Failure {
+    Failure { what: "no build".to_owned(), retry_at: None, last_lines: vec!["a line".to_owned()] }
+}
+
+impl World {
+    pub(super) fn new(exclusive: bool) -> Self {
+        Self {
+            machine: ServiceMachine::new(name(), ServiceId(0), Numbers::of_block(1)),
+            now: Instant::now(),
+            tickets: 0,
+            waiting: BTreeSet::new(),
+            answers: Vec::new(),
+            spawning: BTreeSet::new(),
+            processes: BTreeMap::new(),
+            ever: BTreeSet::new(),
+            outputs: BTreeSet::new(),
+            probes: BTreeSet::new(),
+            drains: BTreeSet::new(),
+            shutdowns: BTreeSet::new(),
+            builds: BTreeMap::new(),
+            exclusive,
+        }
+    }
+
+    pub(super) fn ticket(&mut self) -> Ticket {
+        self.tickets += 1;
+        self.waiting.insert(Ticket(self.tickets));
+        Ticket(self.tickets)
+    }
+
+    pub(super) fn stops(&self) -> u64 {
+        self.machine.state(|_| None).stops
+    }
+
+    /// The machine takes an event, and the world does what it asks for.
+    pub(super) fn tell(&mut self, event: ServiceEvent) {
+        let actions = self.machine.on_event(event, self.now);
+        self.take(actions);
+    }
+
+    pub(super) fn take(&mut self, actions: Vec<ServiceAction>) {
+        let traffic: Vec<u64> = self.machine.traffic().upstreams.iter().map(|upstream| upstream.id).collect();
+        for action in actions {
+            match action {
+                ServiceAction::Spawn { upstream, .. } => {
+                    assert!(self.ever.insert(upstream), "a number is used twice");
+                    self.spawning.insert(upstream);
+                }
+                ServiceAction::Signal { upstream, signal } => {
+                    assert!(!traffic.contains(&upstream), "signalled while it takes traffic");
+                    let process = self.processes.get_mut(&upstream).expect("a signal to nobody");
+                    process.asked = Some(signal);
+                }
+                ServiceAction::EndRemnant { upstream, .. } => {
+                    let process = self.processes.get_mut(&upstream).expect("it was said to be there");
+                    process.asked = Some(Signal::Kill);
+                }
+                ServiceAction::Drain { upstream } => {
+                    assert!(!traffic.contains(&upstream), "waited for while it takes traffic");
+                    self.drains.insert(upstream);
+                }
+                ServiceAction::Probe { upstream, .. } => {
+                    assert!(self.probes.insert(upstream), "probed twice at a time");
+                }
+                ServiceAction::RunShutdownCommands { run, .. } => {
+                    assert!(self.shutdowns.insert(run), "its commands run twice");
+                }
+                ServiceAction::Build { attempt, .. } => {
+                    self.builds.insert(attempt, Wish::GoOn);
+                }
+                ServiceAction::EndBuild { attempt, wish } => {
+                    if let Some(wished) = self.builds.get_mut(&attempt) {
+                        assert!(*wished <= wish, "a wish becomes less urgent");
+                        *wished = wish;
+                    }
+                }
+                ServiceAction::Answer(ticket, answer) => {
+                    assert!(self.waiting.remove(&ticket), "{ticket:?} is answered twice: {answer:?}");
+                    self.answers.push((ticket, answer));
+                }
+                ServiceAction::ReadLastLines { .. }
+                | ServiceAction::KillShutdownCommands { .. }
+                | ServiceAction::CheckDescriptorLimit { .. }
+                | ServiceAction::Note(_) => {}
+            }
+        }
+        self.check(&traffic);
+    }
+
+    /// What is always so.
+    pub(super) fn check(&self, traffic: &[u64]) {
+        let state = self.machine.state(|_| None);
+        assert!(state.healthy <= state.wanted && state.ready <= state.wanted, "{state:?}");
+        assert!(state.healthy <= state.ready, "{state:?}");
+        for upstream in traffic.iter().filter(|upstream| self.ever.contains(upstream)) {
+            let process = self.processes.get(upstream).expect("what takes traffic was started");
+            assert!(!process.exited && process.asked.is_none(), "what ends takes traffic");
+        }
+        if self.exclusive {
+            assert!(self.spawning.len() + self.processes.len() <= 1, "two processes at a time");
+        }
+    }
+
+    pub(super) fn check_written(&self) {
+        let read = saved::read::<ServiceMachine>(&saved::write(&self.machine, self.now), self.now);
+        assert_eq!(read.as_ref(), Ok(&self.machine), "what is written is what is read");
+    }
+
+    pub(super) fn prepare(&mut self, plan: Arc<Plan>) -> Ticket {
+        let (stops, spawned, ended) = (self.stops(), self.ticket(), self.ticket());
+        self.tell(ServiceEvent::Prepare { plan, stops, spawned, ended });
+        ended
+    }
+
+    pub(super) fn commit(&mut self) {
+        let (switched, drained, stopped) = (self.ticket(), self.ticket(), self.ticket());
+        self.tell(ServiceEvent::Commit { switched, drained, stopped });
+    }
+
+    pub(super) fn stop(&mut self) -> Ticket {
+        let done = self.ticket();
+        self.tell(ServiceEvent::Stop { done });
+        done
+    }
+
+    pub(super) fn spawned(&mut self, upstream: u64) {
+        self.spawning.remove(&upstream);
+        self.processes.insert(upstream, Process::default());
+        self.outputs.insert(upstream);
+        let port = u16::try_from(upstream & 0xffff).ok();
+        self.tell(ServiceEvent::Spawned { upstream, leader: 7, port });
+    }
+
+    pub(super) fn exit(&mut self, upstream: u64) {
+        if let Some(process) = self.processes.get_mut(&upstream)
+            && !std::mem::replace(&mut process.exited, true)
+        {
+            self.tell(ServiceEvent::Exited { upstream, exit: Exit::Code(1) });
+        }
+    }
+
+    pub(super) fn end_tree(&mut self, upstream: u64) {
+        self.exit(upstream);
+        if self.processes.remove(&upstream).is_some() {
+            let last_lines = vec!["the last".to_owned()];
+            self.tell(ServiceEvent::TreeEnded { upstream, exit: Exit::Code(1), last_lines });
+        }
+    }
+
+    pub(super) fn probed(&mut self, upstream: u64, result: Result<(), ProbeFailure>) {
+        if self.probes.remove(&upstream) {
+            self.tell(ServiceEvent::Probed { upstream, result });
+        }
+    }
+
+    /// Everything that was asked for succeeds, and what is told to end does, until nothing moves.
+    pub(super) fn be_kind(&mut self) {
+        loop {
+            if let Some(&upstream) = self.spawning.first() {
+                self.spawned(upstream);
+            } else if let Some(&upstream) = self.probes.first() {
+                self.probed(upstream, Ok(()));
+            } else if let Some(upstream) = self.drains.pop_first() {
+                self.tell(ServiceEvent::Drained { upstream });
+            } else if let Some(run) = self.shutdowns.pop_first() {
+                self.tell(ServiceEvent::ShutdownCommandsEnded { run });
+            } else if let Some((attempt, wish)) = self.builds.pop_first() {
+                let built = if wish == Wish::GoOn { Ok(None) } else { Err(NoBuild::Cancelled) };
+                self.tell(ServiceEvent::Built { attempt, built });
+            } else if let Some((&upstream, _)) =
+                self.processes.iter().find(|(_, process)| process.exited || process.asked.is_some())
+            {
+                self.end_tree(upstream);
+            } else if let Some(upstream) =
+                self.outputs.iter().copied().find(|upstream| !self.processes.contains_key(upstream))
+            {
+                self.outputs.remove(&upstream);
+                self.tell(ServiceEvent::OutputEnded { upstream });
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Time passes, and what is due is done.
+    pub(super) fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(due) = self.machine.deadline().filter(|&due| due <= end) {
+            self.now = self.now.max(due);
+            self.tell(ServiceEvent::Tick);
+            let again = self.machine.deadline();
+            assert!(again.is_none_or(|again| again > self.now), "what was due is still due: it would spin");
+        }
+        self.now = end;
+    }
+
+    /// What is there grows ready.
+    pub(super) fn grow_ready(&mut self) {
+        for _ in 0..20 {
+            self.be_kind();
+            self.pass(Duration::from_millis(100));
+        }
+        self.be_kind();
+    }
+
+    pub(super) fn answer_to(&self, ticket: Ticket) -> Option<&Answer> {
+        self.answers.iter().find(|(answered, _)| *answered == ticket).map(|(_, answer)| answer)
+    }
+
+    pub(super) fn status(&self) -> Status {
+        self.machine.state(|_| None).health(self.now).status
+    }
+}
+
+/// A service that serves.
+pub(super) fn serving(app: AppSpec) -> World {
+    let mut world = World::new(false);
+    world.prepare(app_plan(1, app));
+    world.grow_ready();
+    world.commit();
+    assert_eq!(world.status(), Status::Ok);
+    world
+}
+
+pub(super) fn refused() -> ProbeFailure {
+    ProbeFailure::Connect {
+        check: "tcp".to_owned(),
+        address: ExternalAddress { host: "127.0.0.1".to_owned(), port: 7 },
+        reason: "refused".to_owned(),
+    }
+}
