@@ -46,6 +46,9 @@ pub(crate) fn balancing(value: &Value, report: &mut Report<'_>) -> LoadBalancing
     {
         balancing.response_timeout = time;
     }
+    if let Some(bytes) = table.take("buffer").and_then(|value| value.size(report)) {
+        balancing.buffer = bytes;
+    }
     if let Some(value) = table.take("queue") {
         let mut inner = Table::of(&value, report, "a map of requests, bytes, for");
         let queue = &mut balancing.queue;

@@ -297,13 +297,16 @@ fn every_key_of_balancing_is_set_as_written() {
         retry: Retry { attempts: 2, backoff: seconds(0), timeout: seconds(3) },
         connect_timeout: seconds(4),
         response_timeout: seconds(5),
+        buffer: 9 << 10,
         queue: Queue { requests: 6, bytes: 7 << 10, wait: seconds(8) },
     };
     let rest = "strat: round-robin, state: none, proto: h1, connect_timeout: 4s, response_timeout: 5s, \
+                buffer: 9KiB, \
                 queue: {requests: 6, bytes: 7KiB, for: 8s}";
     assert_eq!(balancing(&format!("{{retry: {{attempts: 2, backoff: 0s, timeout: 3s}}, {rest}}}")), expected);
     assert_eq!(balancing(&format!("{{attempts: 2, backoff: 0s, timeout: 3s, {rest}}}")), expected);
     assert_eq!(balancing("{strat: least}").strategy, Strategy::Least);
+    assert_eq!(balancing("{buffer: 0}").buffer, 0);
 }
 
 #[test]

@@ -40,6 +40,8 @@ pub(crate) enum Reason {
     Blocked,
     UnknownHost,
     NoRoute,
+    /// The client sent nothing of its body for too long; the connection closes.
+    BodyRests,
     /// Its upstreams were stopped, or its key leads nowhere.
     Stopped,
     /// Waited too long for an upstream, or too many wait.
@@ -59,6 +61,7 @@ impl Reason {
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::MethodNotAllowed(_) | Self::MethodRefused => StatusCode::METHOD_NOT_ALLOWED,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
+            Self::BodyRests => StatusCode::REQUEST_TIMEOUT,
             Self::Blocked => StatusCode::FORBIDDEN,
             Self::UnknownHost => StatusCode::MISDIRECTED_REQUEST,
             Self::NoRoute => StatusCode::NOT_FOUND,
@@ -76,6 +79,7 @@ impl Reason {
             Self::Malformed(_) => "bad_request",
             Self::MethodNotAllowed(_) | Self::MethodRefused => "method_not_allowed",
             Self::TargetTooLong => "uri_too_long",
+            Self::BodyRests => "request_timeout",
             Self::Blocked => "blocked",
             Self::UnknownHost => "unknown_host",
             Self::NoRoute => "route_not_found",
@@ -94,6 +98,7 @@ impl Reason {
             Self::Malformed(what) => what,
             Self::MethodNotAllowed(_) | Self::MethodRefused => "this cannot be done with that method",
             Self::TargetTooLong => "the address is too long",
+            Self::BodyRests => "the rest of the request did not come in time",
             Self::Blocked => "requests from your address are blocked for a while",
             Self::UnknownHost => "this server does not know that host",
             Self::NoRoute => "nothing is here",
@@ -130,7 +135,7 @@ impl Asked {
         let headers = answer.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         match reason {
-            Reason::Malformed(_) => {
+            Reason::Malformed(_) | Reason::BodyRests => {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Reason::MethodRefused => {

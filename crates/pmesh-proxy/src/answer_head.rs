@@ -53,13 +53,20 @@ struct Field {
     value: (u16, u16),
 }
 
-/// Takes a head off the front of the buffer, if a whole one is there; interim answers (1xx but 101) are
-/// dropped. `to_head`: it answers HEAD, and has no body whatever it says about one.
-pub(crate) fn take(buffer: &mut BytesMut, to_head: bool) -> Result<Option<AnswerHead>, NoAnswer> {
+/// Takes a head off the front of the buffer, if a whole one is there; of interim answers (1xx but 101) only the
+/// status is told. `to_head`: it answers HEAD, and has no body whatever it says about one.
+pub(crate) fn take(
+    buffer: &mut BytesMut,
+    to_head: bool,
+    mut on_interim: impl FnMut(StatusCode),
+) -> Result<Option<AnswerHead>, NoAnswer> {
     loop {
         match take_one(buffer, to_head)? {
             Some(head)
-                if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS => {}
+                if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS =>
+            {
+                on_interim(head.status);
+            }
             other => return Ok(other),
         }
     }
@@ -196,7 +203,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Option<AnswerHead>, NoAnswer> {
-        take(&mut BytesMut::from(text), false)
+        take(&mut BytesMut::from(text), false, |_| {})
     }
 
     /// Where the body ends and whether the connection is kept.
@@ -207,9 +214,9 @@ mod tests {
     #[test]
     fn a_head_is_taken_whole_and_what_follows_is_left() {
         let mut buffer = BytesMut::from("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nSet-Cookie: a\r\n");
-        assert!(take(&mut buffer, false).unwrap().is_none());
+        assert!(take(&mut buffer, false, |_| {}).unwrap().is_none());
         buffer.extend_from_slice(b"Set-Cookie: b\r\nContent-Length: 4\r\n\r\nbody");
-        let head = take(&mut buffer, false).unwrap().unwrap();
+        let head = take(&mut buffer, false, |_| {}).unwrap().unwrap();
         assert_eq!((head.status, head.body, head.is_kept), (StatusCode::OK, BodyEnd::Length(4), true));
         assert_eq!(head.headers["content-type"], "text/plain");
         assert_eq!(head.headers.get_all("set-cookie").iter().collect::<Vec<_>>(), ["a", "b"]);
@@ -260,7 +267,7 @@ mod tests {
         ] {
             assert_eq!(end(&format!("HTTP/{fields}\r\n")), expected, "{fields:?}");
         }
-        let to_head = take(&mut BytesMut::from("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"), true);
+        let to_head = take(&mut BytesMut::from("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"), true, |_| {});
         let head = to_head.unwrap().unwrap();
         assert_eq!((head.body, head.is_kept), (BodyEnd::Empty, true));
         assert_eq!(head.headers[CONTENT_LENGTH], "5", "what a GET would get");

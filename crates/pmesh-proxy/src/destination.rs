@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -15,6 +15,7 @@ use tokio::{
 };
 
 use crate::{
+    held::{Held, HeldBytes},
     spec::{LoadBalancing, Queue, Strategy, WhenEmpty},
     upstream::{InFlight, Live},
 };
@@ -28,7 +29,8 @@ pub(crate) struct UpstreamsNow {
     changed: Notify,
     turn: AtomicUsize,
     waiting: AtomicUsize,
-    waiting_bytes: AtomicU64,
+    /// Of the heads of requests that wait, and of what was read ahead of bodies.
+    pub(crate) held: HeldBytes,
 }
 
 #[derive(Debug)]
@@ -57,7 +59,7 @@ impl UpstreamsNow {
             changed: Notify::new(),
             turn: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
-            waiting_bytes: AtomicU64::new(0),
+            held: HeldBytes::default(),
         })
     }
 
@@ -82,6 +84,12 @@ impl UpstreamsNow {
             Some(live) => Picked::Upstream(InFlight::begin(live.clone())),
             None => Picked::Empty(set.when_empty),
         }
+    }
+
+    /// Whether requests are refused at once: it was stopped.
+    pub(crate) fn refuses(&self) -> bool {
+        let set = self.set.load();
+        set.lives.is_empty() && set.when_empty == WhenEmpty::Refuse
     }
 
     /// Whether an upstream is there that is not in `tried`.
@@ -125,9 +133,8 @@ impl UpstreamsNow {
 
     fn enter(&self, queue: &Queue, bytes: u64) -> Result<Place<'_>, NoUpstream> {
         let requests = self.waiting.fetch_add(1, Ordering::SeqCst) + 1;
-        let all_bytes = self.waiting_bytes.fetch_add(bytes, Ordering::SeqCst) + bytes;
-        let place = Place { of: self, bytes };
-        if requests > queue.requests || all_bytes > queue.bytes { Err(NoUpstream) } else { Ok(place) }
+        let place = Place { of: self, _held: self.held.hold(bytes) };
+        if requests > queue.requests || self.held.now() > queue.bytes { Err(NoUpstream) } else { Ok(place) }
     }
 }
 
@@ -141,12 +148,11 @@ fn choose<'a>(strategy: Strategy, mut in_turn: impl Iterator<Item = &'a Arc<Live
 
 struct Place<'a> {
     of: &'a UpstreamsNow,
-    bytes: u64,
+    _held: Held,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.of.waiting.fetch_sub(1, Ordering::SeqCst);
-        self.of.waiting_bytes.fetch_sub(self.bytes, Ordering::SeqCst);
     }
 }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::{Buf as _, Bytes, BytesMut};
+use http::StatusCode;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWrite as _},
     net::TcpStream,
@@ -20,7 +21,8 @@ use tokio::{
 use crate::{
     answer_head::{self, AnswerHead, BodyEnd, NoAnswer},
     chunked::{self, Chunked, Taken},
-    request_body::RequestBody,
+    patience::{Limits, Patience, Turn},
+    request_body::{Broken, RequestBody},
     upstream::OpenConnection,
 };
 
@@ -46,6 +48,7 @@ pub(crate) struct Connection {
     /// What is left of a body that the upstream did not take.
     abandoned: Option<RequestBody>,
     download: Download,
+    patience: Patience,
     open: OpenConnection,
 }
 
@@ -57,6 +60,8 @@ pub(crate) struct Upload {
     /// What has yet to come from the client.
     body: Option<RequestBody>,
     is_chunked: bool,
+    /// Whether the upstream is asked before it gets the body.
+    asks_first: bool,
     /// How often the system took some of it.
     writes: u64,
 }
@@ -67,6 +72,8 @@ struct Download {
     rest: Rest,
     /// Whether a byte of it came.
     has_begun: bool,
+    /// Whether the upstream has said that it wants the body (100).
+    is_wanted: bool,
     /// Whether the connection may be used again behind it.
     is_kept: bool,
 }
@@ -89,36 +96,6 @@ pub(crate) enum Next {
     Nothing,
 }
 
-/// How long an upstream may take, and since when it takes that long.
-#[derive(Debug)]
-struct Patience {
-    limit: Duration,
-    /// The writes at which it began, and until when.
-    since: Option<(u64, Instant)>,
-}
-
-impl Patience {
-    fn new(limit: Duration) -> Self {
-        Self { limit, since: None }
-    }
-
-    /// Until when the upstream has to do something; never while it is the client's turn.
-    fn deadline(&mut self, upload: &Upload) -> Option<Instant> {
-        if upload.is_written() && upload.body.is_some() {
-            self.since = None;
-            return None;
-        }
-        match self.since {
-            Some((writes, until)) if writes == upload.writes => Some(until),
-            Some(_) | None => {
-                let until = Instant::now() + self.limit;
-                self.since = Some((upload.writes, until));
-                Some(until)
-            }
-        }
-    }
-}
-
 /// Why no answer came.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -137,6 +114,8 @@ pub(crate) enum Failure {
         /// What was not read of its body.
         left: Option<RequestBody>,
     },
+    /// The client sent nothing of its body for too long.
+    ClientRests,
 }
 
 /// What stopped an upload.
@@ -146,9 +125,22 @@ enum UploadError {
 }
 
 impl Upload {
-    /// A request with this head and body; in chunks where its length is not in the head.
-    pub(crate) fn new(head: Bytes, body: Option<RequestBody>, is_chunked: bool) -> Self {
-        Self { pieces: [head, Bytes::new(), Bytes::new(), Bytes::new()], body, is_chunked, writes: 0 }
+    /// A request with this head and body; in chunks where its length is not in the head. `asks_first`: the head
+    /// says that the body follows where it is wanted (`Expect: 100-continue`).
+    pub(crate) fn new(head: Bytes, body: Option<RequestBody>, is_chunked: bool, asks_first: bool) -> Self {
+        let asks_first = asks_first && body.is_some();
+        Self {
+            pieces: [head, Bytes::new(), Bytes::new(), Bytes::new()],
+            body,
+            is_chunked,
+            asks_first,
+            writes: 0,
+        }
+    }
+
+    /// Nothing.
+    fn none() -> Self {
+        Self::new(Bytes::new(), None, false, false)
     }
 
     /// What is left of its body.
@@ -164,12 +156,21 @@ impl Upload {
         self.pieces.iter().all(Bytes::is_empty)
     }
 
+    fn turn(&self) -> Turn {
+        match &self.body {
+            Some(_) if !self.is_written() => Turn::Upstream,
+            Some(_) if self.asks_first => Turn::Expected,
+            Some(_) => Turn::Client,
+            None => Turn::Upstream,
+        }
+    }
+
     /// Sends what there is; ready when all of it is with the system.
     fn poll(&mut self, stream: &mut TcpStream, cx: &mut Context<'_>) -> Poll<Result<(), UploadError>> {
         loop {
             // The first piece of the body leaves together with the head.
             let waits_for_client = self.pieces[1..].iter().all(Bytes::is_empty)
-                && !self.take_piece(cx).map_err(|()| UploadError::Client)?;
+                && !self.take_piece(cx).map_err(|Broken| UploadError::Client)?;
             if self.is_written() {
                 return if waits_for_client && self.body.is_some() {
                     Poll::Pending
@@ -182,11 +183,11 @@ impl Upload {
     }
 
     /// Takes the next piece of the body from the client, if one is there.
-    fn take_piece(&mut self, cx: &mut Context<'_>) -> Result<bool, ()> {
-        let Some(body) = &mut self.body else { return Ok(false) };
+    fn take_piece(&mut self, cx: &mut Context<'_>) -> Result<bool, Broken> {
+        let Some(body) = self.body.as_mut().filter(|_| !self.asks_first) else { return Ok(false) };
         match body.poll_piece(cx) {
             Poll::Pending => Ok(false),
-            Poll::Ready(Some(Err(_))) => Err(()),
+            Poll::Ready(Some(Err(Broken))) => Err(Broken),
             Poll::Ready(Some(Ok(data))) if self.is_chunked => {
                 let [_, begin, content, end] = &mut self.pieces;
                 *begin = chunked::chunk_begin(data.len());
@@ -235,9 +236,10 @@ impl Connection {
             read_size: FIRST_READ,
             alarm: None,
             is_reused: false,
-            upload: Upload::new(Bytes::new(), None, false),
+            upload: Upload::none(),
             abandoned: None,
-            download: Download { rest: Rest::Nothing, has_begun: false, is_kept: true },
+            download: Download { rest: Rest::Nothing, has_begun: false, is_wanted: false, is_kept: true },
+            patience: Patience::new(Limits { upstream: STALL, client: STALL }),
             open,
         }
     }
@@ -263,32 +265,52 @@ impl Connection {
 
     /// Sends a request and returns the head of its answer; the body follows by [`Connection::poll_body`].
     ///
-    /// `limit` is how long the upstream may take: to take more of the request where some is there for it, and
-    /// to begin the answer once the whole request has left. Not cancel-safe: dropped, the
-    /// connection is of no more use.
+    /// `limits` say how long the upstream may take: to take more of the request where some is there for it, and
+    /// to begin the answer once the whole request has left; and how long the client may send nothing of its
+    /// body. Not cancel-safe: dropped, the connection is of no more use.
     pub(crate) async fn ask(
         &mut self,
         upload: Upload,
         to_head: bool,
-        limit: Duration,
+        limits: Limits,
     ) -> Result<AnswerHead, Failure> {
         self.upload = upload;
-        self.download = Download { rest: Rest::Nothing, has_begun: false, is_kept: true };
-        let mut patience = Patience::new(limit);
-        std::future::poll_fn(|cx| self.poll_head(cx, to_head, &mut patience)).await
+        self.download = Download { rest: Rest::Nothing, has_begun: false, is_wanted: false, is_kept: true };
+        self.patience = Patience::new(limits);
+        std::future::poll_fn(|cx| self.poll_head(cx, to_head)).await
     }
 
-    fn poll_head(
-        &mut self,
-        cx: &mut Context<'_>,
-        to_head: bool,
-        patience: &mut Patience,
-    ) -> Poll<Result<AnswerHead, Failure>> {
+    fn poll_head(&mut self, cx: &mut Context<'_>, to_head: bool) -> Poll<Result<AnswerHead, Failure>> {
+        loop {
+            if let Err(failure) = self.send_more(cx) {
+                return Poll::Ready(Err(failure));
+            }
+            if let Some(head) = self.read_head(cx, to_head).map_err(|NoAnswer| self.sent())? {
+                return Poll::Ready(Ok(self.begun(head)));
+            }
+            let turn = self.upload.turn();
+            if turn != Turn::Expected || !self.download.is_wanted {
+                ready!(self.poll_patience(cx));
+            }
+            match turn {
+                Turn::Upstream => {
+                    let left = self.upload.body.take().or_else(|| self.abandoned.take());
+                    return Poll::Ready(Err(Failure::TooSlow { left }));
+                }
+                Turn::Client => return Poll::Ready(Err(Failure::ClientRests)),
+                // It wants the body, or says nothing about it and gets it unasked.
+                Turn::Expected => self.upload.asks_first = false,
+            }
+        }
+    }
+
+    /// Sends what there is of the request.
+    fn send_more(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
         match self.upload.poll(&mut self.stream, cx) {
-            Poll::Ready(Err(UploadError::Client)) => return Poll::Ready(Err(Failure::Client)),
+            Poll::Ready(Err(UploadError::Client)) => return Err(Failure::Client),
             Poll::Ready(Err(UploadError::Upstream(error))) => {
                 if self.upload.writes == 0 {
-                    return Poll::Ready(Err(self.unsent()));
+                    return Err(self.unsent());
                 }
                 tracing::debug!(%error, "an upstream took no more of a request");
                 // It may have answered all the same.
@@ -296,37 +318,41 @@ impl Connection {
             }
             Poll::Ready(Ok(())) | Poll::Pending => {}
         }
+        Ok(())
+    }
+
+    /// Reads the head of the answer as far as it has come.
+    fn read_head(&mut self, cx: &mut Context<'_>, to_head: bool) -> Result<Option<AnswerHead>, NoAnswer> {
         loop {
             match ready_or_pending(self.poll_read(cx)) {
-                Some(Ok(0)) => return Poll::Ready(Err(self.sent())),
+                Some(Ok(0)) => return Err(NoAnswer),
                 Some(Ok(_)) => {}
                 Some(Err(error)) => {
                     tracing::debug!(%error, "an upstream broke off");
-                    return Poll::Ready(Err(self.sent()));
+                    return Err(NoAnswer);
                 }
-                None => break,
+                None => return Ok(None),
             }
-            match answer_head::take(&mut self.buffer, to_head) {
-                Ok(Some(head)) => return Poll::Ready(Ok(self.begun(head))),
-                Ok(None) => {}
-                Err(NoAnswer) => return Poll::Ready(Err(self.sent())),
+            let is_wanted = &mut self.download.is_wanted;
+            let on_interim = |status| *is_wanted |= status == StatusCode::CONTINUE;
+            if let Some(head) = answer_head::take(&mut self.buffer, to_head, on_interim)? {
+                return Ok(Some(head));
             }
         }
-        ready!(self.poll_patience(cx, patience));
-        let left = self.upload.body.take().or_else(|| self.abandoned.take());
-        Poll::Ready(Err(Failure::TooSlow { left }))
     }
 
-    /// Ready when the upstream has let its time pass.
-    fn poll_patience(&mut self, cx: &mut Context<'_>, patience: &mut Patience) -> Poll<()> {
-        match patience.deadline(&self.upload) {
-            Some(deadline) => self.poll_alarm(cx, deadline),
-            None => Poll::Pending,
-        }
+    /// Ready when whoever's turn it is has let its time pass.
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let deadline = self.patience.deadline(self.upload.turn(), self.upload.writes, Instant::now);
+        self.poll_alarm(cx, deadline)
     }
 
     fn begun(&mut self, head: AnswerHead) -> AnswerHead {
         self.is_reused = true;
+        if self.upload.asks_first {
+            // The answer is a no. What would come now, the upstream would take for the next request.
+            self.give_up_upload();
+        }
         self.download.is_kept &= head.is_kept;
         self.download.rest = match head.body {
             BodyEnd::Empty => Rest::Nothing,
@@ -338,7 +364,7 @@ impl Connection {
     }
 
     fn unsent(&mut self) -> Failure {
-        let upload = std::mem::replace(&mut self.upload, Upload::new(Bytes::new(), None, false));
+        let upload = std::mem::replace(&mut self.upload, Upload::none());
         Failure::Unsent(Box::new(upload))
     }
 
@@ -350,7 +376,7 @@ impl Connection {
     /// Nobody takes the rest of the request; the connection is of no use behind the answer.
     fn give_up_upload(&mut self) {
         self.abandoned = self.upload.body.take();
-        self.upload = Upload::new(Bytes::new(), None, false);
+        self.upload = Upload::none();
         self.download.is_kept = false;
     }
 
@@ -382,12 +408,27 @@ impl Connection {
                 Ok(Taken::NeedsMore) => {}
                 Err(error) => return Poll::Ready(Some(Err(error))),
             }
-            match ready!(self.poll_read(cx)) {
+            match ready!(self.poll_more(cx)) {
                 Ok(0) if matches!(self.download.rest, Rest::Close) => self.download.rest = Rest::Nothing,
                 Ok(0) => return Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into()))),
                 Ok(_) => {}
                 Err(error) => return Poll::Ready(Some(Err(error))),
             }
+        }
+    }
+
+    /// Reads more of the answer. A client that rests meanwhile with a request that is not whole ends it.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        match self.poll_read(cx) {
+            Poll::Ready(read) => {
+                self.patience.restart();
+                Poll::Ready(read)
+            }
+            Poll::Pending if self.upload.turn() == Turn::Client => {
+                ready!(self.poll_patience(cx));
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
+            Poll::Pending => Poll::Pending,
         }
     }
 
@@ -432,12 +473,12 @@ impl Connection {
     /// Sends what is left of a request that was answered. Whether another one may follow then; where none may,
     /// [`take_abandoned`](Self::take_abandoned) has what is left.
     pub(crate) async fn finish_upload(&mut self) -> bool {
-        let mut patience = Patience::new(STALL);
+        self.patience.restart_with(STALL);
         let sent = std::future::poll_fn(|cx| {
             if let Poll::Ready(sent) = self.upload.poll(&mut self.stream, cx) {
                 return Poll::Ready(sent.is_ok());
             }
-            self.poll_patience(cx, &mut patience).map(|()| false)
+            self.poll_patience(cx).map(|()| false)
         });
         if !sent.await {
             self.give_up_upload();

@@ -10,18 +10,22 @@ use http::{
 use tokio::time::Instant;
 
 use crate::{
-    answer::{Asked, Reason},
+    answer::Reason,
     answer_body::{AnswerBody, UpstreamBody},
     answer_head::AnswerHead,
-    destination::{Picked, UpstreamsNow},
+    destination::{NoUpstream, Picked, UpstreamsNow},
     dial,
     exchange::{Failure, Upload},
+    patience::Limits,
     phase::Event,
     pool::{Lease, Pool},
+    read_ahead::{Bounds, read_ahead},
+    refused::Refused,
     request_body::RequestBody,
-    spec::{LoadBalancing, WhenEmpty},
+    spec::WhenEmpty,
+    tries::Tries,
     tunnel::{self, ClientSide, UpstreamEnd},
-    upstream::{InFlight, Live},
+    upstream::InFlight,
 };
 
 /// A request as the upstream gets it.
@@ -31,6 +35,10 @@ pub(crate) struct Outgoing {
     pub(crate) body: Option<RequestBody>,
     /// The body comes in chunks; its length is not in the head.
     pub(crate) is_chunked: bool,
+    /// The head asks whether the body is wanted.
+    pub(crate) asks_first: bool,
+    /// How long the client may send nothing of it.
+    pub(crate) body_rest: Duration,
     pub(crate) upgrade: Option<WantedUpgrade>,
 }
 
@@ -40,17 +48,6 @@ pub(crate) struct WantedUpgrade {
     pub(crate) client: ClientSide,
 }
 
-/// How often an upstream may have executed a request before it is given up.
-const MAX_EXECUTIONS: u32 = 2;
-
-/// What a try that failed leaves.
-enum Again {
-    /// This can be sent.
-    With(Box<Upload>),
-    /// Nothing can; here is what is left of the body.
-    Never(Option<RequestBody>),
-}
-
 /// What a try needs to know about its request.
 #[derive(Clone, Copy)]
 struct Ask {
@@ -58,110 +55,76 @@ struct Ask {
     /// Sent twice, it does no harm.
     may_repeat: bool,
     connect_timeout: Duration,
-    response_timeout: Duration,
+    limits: Limits,
 }
 
-/// Forwards a request and returns the upstream's answer or one of the front's own.
+/// Forwards a request and returns the upstream's answer, with what is left of the request's body and goes
+/// nowhere.
 ///
 /// What was never sent is tried on another upstream, whatever its method. What was sent is tried again
 /// only if it is GET, HEAD or OPTIONS without a body and no byte of an answer came: nobody can know
 /// whether it was executed; and that once, because it may be what ended the upstream. Dropped, the request
-/// is given up and its connection closed. With the answer comes what is left of the request's body and goes
-/// nowhere.
+/// is given up and its connection closed.
 pub(crate) async fn forward(
     pool: &Pool,
     to: &Arc<UpstreamsNow>,
     outgoing: Outgoing,
-    asked: Asked,
-) -> (Response<AnswerBody>, Option<RequestBody>) {
-    let Outgoing { method, head, body, is_chunked, upgrade } = outgoing;
+) -> Result<(Response<AnswerBody>, Option<RequestBody>), Refused> {
+    let Outgoing { method, head, mut body, is_chunked, asks_first, body_rest, upgrade } = outgoing;
     let balancing = to.balancing.load_full();
-    let LoadBalancing { retry, connect_timeout, response_timeout, .. } = &*balancing;
     let ask = Ask {
         to_head: method == Method::HEAD,
         may_repeat: upgrade.is_none()
             && body.is_none()
             && matches!(method, Method::GET | Method::HEAD | Method::OPTIONS),
-        connect_timeout: *connect_timeout,
-        response_timeout: *response_timeout,
+        connect_timeout: balancing.connect_timeout,
+        limits: Limits { upstream: balancing.response_timeout, client: body_rest },
     };
-    let mut upload = Upload::new(head.clone(), body, is_chunked);
-
-    // The time in the queue is none of the tries'.
-    let mut begun = None;
-    let mut waits_since = None;
-    let mut tried: Vec<Arc<Live>> = Vec::new();
-    let mut pause = retry.backoff;
-    let (mut attempts, mut executions) = (0, 0);
+    if let Some(body) = body.as_mut().filter(|_| !asks_first && !to.refuses()) {
+        let bounds = Bounds { body: balancing.buffer, all: balancing.queue.bytes, rest: body_rest };
+        read_ahead(body, bounds, &to.held).await?;
+    }
+    let mut upload = Upload::new(head.clone(), body, is_chunked, asks_first);
+    let mut tries = Tries::new(&balancing.retry, ask.may_repeat);
     loop {
-        let in_flight = match to.pick(&tried) {
-            Picked::Upstream(in_flight) => in_flight,
-            Picked::Empty(WhenEmpty::Refuse) => {
-                return (asked.answer(Reason::Stopped), upload.into_body());
-            }
-            Picked::Empty(WhenEmpty::Wait) => {
-                let since = *waits_since.get_or_insert_with(Instant::now);
-                match to.wait_for_one(head.len() as u64, since).await {
-                    Ok(()) => continue,
-                    Err(_) => return (asked.answer(Reason::NoUpstream), upload.into_body()),
-                }
-            }
+        let in_flight = match next_upstream(to, &mut tries, head.len() as u64).await {
+            Ok(in_flight) => in_flight,
+            Err(reason) => return Err(Refused { reason, left: upload.into_body() }),
         };
         let live = in_flight.live().clone();
-        let begun = *begun.get_or_insert_with(Instant::now);
-        attempts += 1;
-        let (is_upstreams_fault, back) =
-            match attempt(pool, in_flight, upload, ask, begun, executions > 0).await {
-                Ok((answer, mut lease)) => {
-                    live.count_answer(answer.status);
-                    let left = lease.connection.take_abandoned();
-                    return (answer_of(answer, lease, upgrade, asked), left);
-                }
-                Err(Failure::Client) => {
-                    let reason = Reason::Malformed("the body of the request is broken or incomplete");
-                    return (asked.answer(reason), None);
-                }
-                Err(Failure::TooSlow { left }) => {
-                    live.count_error();
-                    return (asked.answer(Reason::UpstreamTooSlow), left);
-                }
-                Err(Failure::Unsent(upload)) => (true, Again::With(upload)),
-                Err(Failure::Sent { is_stale, has_begun, left }) => {
-                    // An app may close an idle connection whenever it likes; a new one it will not.
-                    let is_upstreams_fault = !is_stale || has_begun;
-                    executions += 1;
-                    let again = ask.may_repeat && !has_begun && executions < MAX_EXECUTIONS;
-                    let upload = again.then(|| Box::new(Upload::new(head.clone(), None, false)));
-                    (is_upstreams_fault, upload.map_or(Again::Never(left), Again::With))
-                }
-            };
-        if is_upstreams_fault {
+        let begun = tries.begin(Instant::now);
+        let failure = match attempt(pool, in_flight, upload, ask, begun, tries.is_anew()).await {
+            Ok((answer, mut lease)) => {
+                live.count_answer(answer.status);
+                let left = lease.connection.take_abandoned();
+                return answer_of(answer, lease, upgrade).map(|answer| (answer, left));
+            }
+            Err(failure) => failure,
+        };
+        let failed = tries.on_failure(failure, || Upload::new(head.clone(), None, false, false));
+        if failed.is_error {
             live.count_error();
         }
-        upload = match back {
-            Again::With(upload) if attempts < retry.attempts => *upload,
-            Again::With(upload) => return (asked.answer(Reason::BadUpstream), upload.into_body()),
-            Again::Never(left) => {
-                // What may happen to an idle connection is no error, unless a request is lost over it.
-                if !is_upstreams_fault {
-                    live.count_error();
-                }
-                return (asked.answer(Reason::BadUpstream), left);
-            }
-        };
-        if is_upstreams_fault {
-            tried.push(live);
-            if !to.has_other_than(&tried) {
-                tried.clear();
-                if begun.elapsed() + pause > retry.timeout {
-                    return (asked.answer(Reason::BadUpstream), upload.into_body());
-                }
-                to.changed_within(pause).await;
-                pause = pause.saturating_mul(2);
-            }
+        upload = failed.next?;
+        if failed.is_upstreams_fault && !tries.turn_to_others(to, live).await {
+            return Err(Refused { reason: Reason::BadUpstream, left: upload.into_body() });
         }
-        if begun.elapsed() > retry.timeout {
-            return (asked.answer(Reason::BadUpstream), upload.into_body());
+        if tries.is_over() {
+            return Err(Refused { reason: Reason::BadUpstream, left: upload.into_body() });
+        }
+    }
+}
+
+/// The upstream for the next try; waits for one where one is expected.
+async fn next_upstream(to: &UpstreamsNow, tries: &mut Tries<'_>, bytes: u64) -> Result<InFlight, Reason> {
+    loop {
+        match to.pick(tries.tried()) {
+            Picked::Upstream(in_flight) => return Ok(in_flight),
+            Picked::Empty(WhenEmpty::Refuse) => return Err(Reason::Stopped),
+            Picked::Empty(WhenEmpty::Wait) => {
+                let since = tries.waits_since(Instant::now);
+                to.wait_for_one(bytes, since).await.map_err(|NoUpstream| Reason::NoUpstream)?;
+            }
         }
     }
 }
@@ -189,7 +152,7 @@ async fn attempt(
                 }
             },
         };
-        match connection.ask(upload, ask.to_head, ask.response_timeout).await {
+        match connection.ask(upload, ask.to_head, ask.limits).await {
             Ok(answer) => return Ok((answer, Lease { connection, pool: pool.clone(), in_flight })),
             // An idle connection that closes is no news: the next one, at the end a new one.
             Err(Failure::Unsent(unsent)) if connection.is_reused() => upload = *unsent,
@@ -202,14 +165,11 @@ fn answer_of(
     answer: AnswerHead,
     mut lease: Lease,
     upgrade: Option<WantedUpgrade>,
-    asked: Asked,
-) -> Response<AnswerBody> {
+) -> Result<Response<AnswerBody>, Refused> {
     if answer.status == StatusCode::SWITCHING_PROTOCOLS {
-        return match upgrade {
-            Some(upgrade) => switched(answer, lease, upgrade),
-            // Nobody asked for it: what follows is no HTTP, and the connection closes here.
-            None => asked.answer(Reason::BadUpstream),
-        };
+        // Where nobody asked for it, what follows is no HTTP, and the connection closes here.
+        let upgrade = upgrade.ok_or(Refused { reason: Reason::BadUpstream, left: None })?;
+        return Ok(switched(answer, lease, upgrade));
     }
     let body = if lease.connection.is_answered() {
         lease.give_back();
@@ -223,7 +183,7 @@ fn answer_of(
     let mut response = Response::new(body);
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;
-    response
+    Ok(response)
 }
 
 /// The upstream has agreed to the upgrade: from here on, bytes.

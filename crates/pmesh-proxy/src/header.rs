@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method,
+    HeaderMap, HeaderName, HeaderValue, Method, Version,
     header::{self, CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, TRANSFER_ENCODING, UPGRADE},
 };
 use pmesh_sessions::says_forwarded;
@@ -49,6 +49,8 @@ pub(crate) struct About<'a> {
     pub(crate) request_id: &'a HeaderValue,
     /// The protocol that the client wants and the upstream is asked for.
     pub(crate) upgrade: Option<&'a HeaderValue>,
+    /// Whether the upstream is asked first whether it wants the body.
+    pub(crate) asks_first: bool,
     pub(crate) body: BodySize,
 }
 
@@ -69,6 +71,12 @@ pub(crate) fn kept_request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
         .next()
         .filter(|id| matches!(id.len(), 1..=128) && id.as_bytes().iter().all(u8::is_ascii_graphic));
     id.filter(|_| values.next().is_none())
+}
+
+/// Whether a client waits to be told that its body is wanted. hyper tells it once the body is read.
+pub(crate) fn asks_first(version: Version, headers: &HeaderMap) -> bool {
+    let says = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    version > Version::HTTP_10 && headers.get(header::EXPECT).is_some_and(says)
 }
 
 /// What an upgrade asks for, if a request asks for one that is passed on.
@@ -106,7 +114,7 @@ pub(crate) fn toward_upstream(
     let (mut chain, mut names_proto, mut names_host) = (Vec::new(), false, false);
     for (name, value) in headers {
         is_forwarded |= says_forwarded(name.as_str());
-        // hyper answers 100 by itself when the upstream begins to take the body.
+        // An expectation is passed on where there is a body that can wait for it.
         let is_ours_to_say = [HOST, CONTENT_LENGTH, CONNECTION, header::EXPECT].contains(name);
         if is_ours_to_say || is_hop_by_hop(name) || named.contains(name) || is_forged(name, peer.is_trusted) {
             continue;
@@ -143,6 +151,9 @@ pub(crate) fn toward_upstream(
             push(&mut head, CONTENT_LENGTH.as_str(), length.to_string().as_bytes());
         }
         BodySize::Unknown => push(&mut head, TRANSFER_ENCODING.as_str(), b"chunked"),
+    }
+    if about.asks_first {
+        push(&mut head, header::EXPECT.as_str(), b"100-continue");
     }
     if let Some(protocol) = about.upgrade {
         push(&mut head, CONNECTION.as_str(), b"upgrade");

@@ -13,6 +13,9 @@ pub struct FrontLimits {
     pub header_timeout: Duration,
     /// How long a connection may be silent between two requests.
     pub idle_timeout: Duration,
+    /// How long a client may send nothing of a body that is waited for; then 408, or where the answer has begun,
+    /// the end of the connection.
+    pub body_rest: Duration,
     /// How long a client may leave bytes of an answer unread. Answers and tunnels that bring nothing are not
     /// limited.
     pub write_stall: Duration,
@@ -28,6 +31,7 @@ impl Default for FrontLimits {
             threads: thread::available_parallelism().map_or(1, std::num::NonZero::get),
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
+            body_rest: Duration::from_secs(30),
             write_stall: Duration::from_secs(30),
             pool_idle: Duration::from_secs(4),
             pool_connections: 512,

@@ -2,7 +2,6 @@
 
 use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Instant};
 
-use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
     header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING},
@@ -24,6 +23,7 @@ use crate::{
     host,
     path::Path,
     phase::Event,
+    refused::Refused,
     request_body::RequestBody,
     routing::End,
     tunnel::ClientSide,
@@ -178,20 +178,11 @@ async fn route(
                 let sent = body.take().and_then(|incoming| RequestBody::new(incoming, at_work.clone()));
                 // hyper gives it to what may be upgraded at all: HTTP/1.0 may not.
                 let tunnel = head.extensions.remove::<OnUpgrade>();
-                let (text, protocol, size) =
-                    outgoing(head, sent.as_ref(), tunnel.is_some(), caller, client, id);
-                let upgrade = protocol.zip(tunnel).map(|(protocol, upgrade)| WantedUpgrade {
-                    protocol,
-                    client: ClientSide {
-                        upgrade,
-                        at_work: at_work.clone(),
-                        occupied: caller.occupied.clone(),
-                    },
-                });
-                let is_chunked = size == BodySize::Unknown;
-                let method = head.method.clone();
-                let outgoing = Outgoing { method, head: text, body: sent, is_chunked, upgrade };
-                let (answer, left) = forward::forward(&thread.pool, upstreams, outgoing, asked).await;
+                let outgoing = outgoing(head, tunnel, sent, caller, at_work, client, id);
+                let (answer, left) = match forward::forward(&thread.pool, upstreams, outgoing).await {
+                    Ok(answered) => answered,
+                    Err(Refused { reason, left }) => (asked.answer(reason), left),
+                };
                 *body = Body::Left(left);
                 return answer;
             }
@@ -211,19 +202,24 @@ async fn route(
     asked.answer(if refused_method { Reason::MethodNotAllowed("GET, HEAD") } else { Reason::NoRoute })
 }
 
-/// The head of the request as the upstream gets it, the protocol it asks for, and how the body comes.
+/// The request as the upstream gets it.
 fn outgoing(
     request: &Parts,
-    sent: Option<&RequestBody>,
-    may_upgrade: bool,
+    tunnel: Option<OnUpgrade>,
+    sent: Option<RequestBody>,
     caller: &Caller,
+    at_work: &AtWork,
     client: IpAddr,
     id: &HeaderValue,
-) -> (Bytes, Option<HeaderValue>, BodySize) {
+) -> Outgoing {
     let headers = &request.headers;
     // An upgrade with a body is passed on without the upgrade: where it ends would be a matter of taste.
-    let protocol = header::wanted_upgrade(headers).filter(|_| may_upgrade && sent.is_none());
-    let body = match sent.map(RequestBody::exact_size) {
+    let upgrade = tunnel.filter(|_| sent.is_none()).and_then(|upgrade| {
+        let protocol = header::wanted_upgrade(headers)?;
+        let (at_work, occupied) = (at_work.clone(), caller.occupied.clone());
+        Some(WantedUpgrade { protocol, client: ClientSide { upgrade, at_work, occupied } })
+    });
+    let body = match sent.as_ref().map(RequestBody::exact_size) {
         Some(Some(length)) => BodySize::Length(length),
         Some(None) => BodySize::Unknown,
         None if headers.contains_key(CONTENT_LENGTH) => BodySize::Length(0),
@@ -233,10 +229,24 @@ fn outgoing(
         Some(authority) => authority.as_str().as_bytes(),
         None => headers.get(HOST).map_or(&b""[..], HeaderValue::as_bytes),
     };
-    let about = About { peer: &caller.peer, client, request_id: id, upgrade: protocol.as_ref(), body };
-    let target = target(&request.uri);
-    let head = header::toward_upstream(&request.method, &target, host, headers, &about);
-    (head, protocol, body)
+    let asks_first = sent.is_some() && header::asks_first(request.version, headers);
+    let about = About {
+        peer: &caller.peer,
+        client,
+        request_id: id,
+        upgrade: upgrade.as_ref().map(|upgrade| &upgrade.protocol),
+        asks_first,
+        body,
+    };
+    Outgoing {
+        head: header::toward_upstream(&request.method, &target(&request.uri), host, headers, &about),
+        method: request.method.clone(),
+        body: sent,
+        is_chunked: body == BodySize::Unknown,
+        asks_first,
+        body_rest: caller.thread.limits.body_rest,
+        upgrade,
+    }
 }
 
 /// The target as it is sent to a server, in origin form (RFC 9112, section 3.2.1), spelled as the client did.

@@ -149,6 +149,10 @@ pub struct LoadBalancing {
     /// How long an upstream may take none of a request, or from the whole request sent to the head of the
     /// answer; then 504.
     pub response_timeout: Duration,
+    /// How many bytes of a request's body come before an upstream is taken for it; it is also taken when all of
+    /// the body is there, or a second after its first byte, and with zero at once. A request that asks first
+    /// (`Expect: 100-continue`) goes to an upstream without its body.
+    pub buffer: u64,
     /// What waits while no upstream is there.
     pub queue: Queue,
 }
@@ -160,6 +164,7 @@ impl Default for LoadBalancing {
             retry: Retry::default(),
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_mins(1),
+            buffer: 16 << 10,
             queue: Queue::default(),
         }
     }
@@ -197,7 +202,8 @@ impl Default for Retry {
 pub struct Queue {
     /// Requests that may wait.
     pub requests: usize,
-    /// Bytes that the heads of waiting requests may have; of their bodies nothing is read.
+    /// Bytes that the heads of waiting requests may have, with what was read ahead of bodies
+    /// ([`LoadBalancing::buffer`]). Where these alone are too many, upstreams are taken without reading ahead.
     pub bytes: u64,
     /// How long one waits before it is answered 503.
     pub wait: Duration,

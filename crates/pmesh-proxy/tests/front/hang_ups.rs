@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use pmesh_proxy::{FrontLimits, WhenEmpty};
+use pmesh_proxy::{Destination, FilesSpec, FrontLimits, Handler, Routing, WhenEmpty};
 use tokio::{io::AsyncWriteExt as _, time::timeout};
 
-use crate::rig::{Client, Rig, Upstreamer, key, one_thread, quick, to_upstreams, within};
+use crate::rig::{Client, Rig, Upstreamer, key, one_thread, quick, route, site, to_upstreams, within};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: site.test\r\n\r\n";
 const UPLOAD: &str = "POST / HTTP/1.1\r\nHost: site.test\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nup\r\n";
@@ -189,4 +189,21 @@ async fn an_answer_or_tunnel_that_nobody_reads_is_closed_and_its_app_told() {
         within(async { while upstream.stream.write_all(&piece).await.is_ok() {} }).await;
         within(rig.tables.withdraw(&key(), &[upstreamer.upstream.id])).await;
     }
+}
+
+#[tokio::test]
+async fn a_file_that_nobody_reads_is_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::File::create(folder.path().join("large")).unwrap().set_len(100 << 20).unwrap();
+    let files = Destination::Files(FilesSpec::of(folder.path().to_owned()));
+    let routing = Routing {
+        sites: vec![site(vec![route("_", Handler::Destination(key()))])],
+        destinations: [(key(), files)].into(),
+    };
+    let rig = Rig::with(routing, FrontLimits { write_stall: Duration::from_millis(50), ..one_thread() });
+    let mut client = rig.connect().await;
+    client.send("GET /large HTTP/1.1\r\nHost: site.test\r\n\r\n").await;
+    client.head().await;
+    // Whoever ends politely waits for what is under way.
+    within(rig.front.shutdown(Duration::from_hours(1))).await;
 }

@@ -12,3 +12,4 @@ mod refusals;
 mod static_files;
 mod streaming;
 mod threads;
+mod uploads;

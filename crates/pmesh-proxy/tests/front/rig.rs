@@ -60,9 +60,10 @@ pub(crate) fn to_upstreams(
     }
 }
 
-/// Quick tries, so that a test that wants them to fail does not wait.
+/// Quick tries, so that a test that wants them to fail does not wait, and upstreams that get a request before
+/// its body.
 pub(crate) fn quick() -> LoadBalancing {
-    let mut balancing = LoadBalancing::default();
+    let mut balancing = LoadBalancing { buffer: 0, ..LoadBalancing::default() };
     balancing.retry.attempts = 3;
     balancing.retry.backoff = Duration::from_millis(1);
     balancing
