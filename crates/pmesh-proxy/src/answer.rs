@@ -46,6 +46,8 @@ pub(crate) enum Reason {
     Stopped,
     /// Waited too long for an upstream, or too many wait.
     NoUpstream,
+    /// No descriptor of our own was left for long.
+    NoDescriptor,
     /// No upstream could be reached, or what it sent is no answer.
     BadUpstream,
     UpstreamTooSlow,
@@ -65,7 +67,7 @@ impl Reason {
             Self::Blocked => StatusCode::FORBIDDEN,
             Self::UnknownHost => StatusCode::MISDIRECTED_REQUEST,
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::Stopped | Self::NoUpstream => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Stopped | Self::NoUpstream | Self::NoDescriptor => StatusCode::SERVICE_UNAVAILABLE,
             Self::BadUpstream => StatusCode::BAD_GATEWAY,
             Self::UpstreamTooSlow => StatusCode::GATEWAY_TIMEOUT,
             Self::Broken => StatusCode::INTERNAL_SERVER_ERROR,
@@ -85,6 +87,7 @@ impl Reason {
             Self::NoRoute => "route_not_found",
             Self::Stopped => "service_stopped",
             Self::NoUpstream => "no_upstream",
+            Self::NoDescriptor => "no_descriptor",
             Self::BadUpstream => "bad_upstream",
             Self::UpstreamTooSlow => "upstream_timeout",
             Self::Broken => "internal",
@@ -104,6 +107,7 @@ impl Reason {
             Self::NoRoute => "nothing is here",
             Self::Stopped => "this service is stopped",
             Self::NoUpstream => "this service is not ready; try again in a moment",
+            Self::NoDescriptor => "this server has too much to do; try again in a moment",
             Self::BadUpstream => "this service did not answer",
             Self::UpstreamTooSlow => "this service did not answer in time",
             Self::Broken => "something went wrong here",
@@ -146,7 +150,7 @@ impl Asked {
             Reason::MethodNotAllowed(allowed) => {
                 headers.insert(ALLOW, HeaderValue::from_static(allowed));
             }
-            Reason::NoUpstream => {
+            Reason::NoUpstream | Reason::NoDescriptor => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
             }
             Reason::TargetTooLong

@@ -2,8 +2,11 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering, fence},
+    },
+    task::{Context, Poll, Waker},
 };
 
 use parking_lot::Mutex;
@@ -11,13 +14,26 @@ use tokio::time::{Instant, Sleep};
 
 use crate::{
     limits::FrontLimits,
-    phase::{Event, Outlook, Phases},
+    phase::{AtRest, Event, Outlook, Phases},
 };
 
 /// The phases of a connection, told by its stream, its service and the bodies on it.
 #[derive(Debug)]
 pub(crate) struct PhaseCell {
     now: Mutex<PhasesNow>,
+    /// Somebody else needs its descriptor.
+    is_dismissed: AtomicBool,
+    /// The task that serves it.
+    task: OnceLock<Waker>,
+}
+
+/// What a connection is to do that was dismissed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dismissal {
+    /// End behind what is still to be written.
+    Finish,
+    /// End.
+    Close,
 }
 
 #[derive(Debug)]
@@ -34,12 +50,18 @@ pub(crate) enum Verdict {
     Gone,
     /// It was its turn to send or to read, for too long.
     TooSlow,
+    /// Somebody else needs its descriptor.
+    Dismissed,
 }
 
 impl PhaseCell {
     pub(crate) fn new(limits: &FrontLimits) -> Arc<Self> {
         let phases = Phases::new(limits, Instant::now());
-        Arc::new(Self { now: Mutex::new(PhasesNow { phases, at_work: 0 }) })
+        Arc::new(Self {
+            now: Mutex::new(PhasesNow { phases, at_work: 0 }),
+            is_dismissed: AtomicBool::new(false),
+            task: OnceLock::new(),
+        })
     }
 
     /// Something happened.
@@ -68,6 +90,44 @@ impl PhaseCell {
                 return Poll::Ready(Verdict::TooSlow);
             }
             alarm.as_mut().reset(deadline);
+        }
+    }
+}
+
+/// For whoever needs its descriptor more.
+impl PhaseCell {
+    /// How long nothing has been asked on it; none while something is, and once it was dismissed.
+    pub(crate) fn at_rest(&self) -> Option<AtRest> {
+        if self.is_dismissed.load(Ordering::Acquire) { None } else { self.now.lock().phases.at_rest() }
+    }
+
+    /// Asks the connection to end, unless a request comes before.
+    pub(crate) fn dismiss(&self) {
+        self.is_dismissed.store(true, Ordering::Release);
+        fence(Ordering::SeqCst);
+        if let Some(task) = self.task.get() {
+            task.wake_by_ref();
+        }
+    }
+
+    /// What the connection is to do now, if it was dismissed and no request has come before. The task that asks
+    /// first is the one that a dismissal wakes.
+    pub(crate) fn dismissal(&self, cx: &Context<'_>) -> Option<Dismissal> {
+        if self.task.get().is_none() {
+            self.task.get_or_init(|| cx.waker().clone());
+            // Either a dismissal is seen here, or whoever dismisses sees the task.
+            fence(Ordering::SeqCst);
+        }
+        if !self.is_dismissed.load(Ordering::Acquire) {
+            return None;
+        }
+        match self.now.lock().phases.at_rest() {
+            Some(rest) if rest.is_between_requests => Some(Dismissal::Finish),
+            Some(_) => Some(Dismissal::Close),
+            None => {
+                self.is_dismissed.store(false, Ordering::Release);
+                None
+            }
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     local_body::LocalBody,
     occupancy::Occupied,
     pool::Pool,
+    relief::Relief,
     request_id::RequestIds,
     tables::Tables,
 };
@@ -48,6 +49,7 @@ pub(crate) struct ThreadContext {
     pub(crate) limits: Arc<FrontLimits>,
     pub(crate) local: Option<(Arc<dyn LocalHandler>, Handle)>,
     pub(crate) pool: Pool,
+    pub(crate) relief: Arc<Relief>,
     pub(crate) request_ids: RequestIds,
     pub(crate) peers: Peers,
     pub(crate) stage: watch::Receiver<Stage>,

@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use crate::{
-    at_work::{AtWork, PhaseCell},
+    at_work::{AtWork, Dismissal, PhaseCell, Verdict},
     caller::{Caller, ConnectionInfo, ThreadContext},
     client_body::ClientBody,
     client_io::ClientIo,
@@ -55,6 +55,7 @@ pub(crate) async fn serve(
     let caller = Arc::new(Caller::new(thread.clone(), ConnectionInfo { peer, local, owner }, occupied));
     let limits = thread.limits.clone();
     let phases = PhaseCell::new(&limits);
+    let _seen = caller.occupied.show(&phases);
     let (io, end) = ClientIo::new(stream, phases.clone());
     let service = service_fn(|request: Request<Incoming>| {
         let at_work = AtWork::begin(&phases);
@@ -88,6 +89,11 @@ pub(crate) async fn serve(
             if telling.as_mut().poll(cx).is_ready() {
                 tracing::trace!(%peer, "a client has broken off");
             }
+            match phases.dismissal(cx) {
+                None => {}
+                Some(Dismissal::Finish) => connection.as_mut().graceful_shutdown(),
+                Some(Dismissal::Close) => return Poll::Ready(Err(Verdict::Dismissed)),
+            }
             if let Poll::Ready(served) = connection.as_mut().poll(cx) {
                 return Poll::Ready(Ok(served));
             }
@@ -98,6 +104,11 @@ pub(crate) async fn serve(
             changed = stage.changed(), if !is_closing => if changed.is_err() { return },
         }
     };
+    tell(&thread, peer, served);
+}
+
+/// Says how a connection has ended.
+fn tell(thread: &ThreadContext, peer: SocketAddr, served: Result<hyper::Result<()>, Verdict>) {
     match served {
         Err(verdict) => tracing::debug!(%peer, ?verdict, "a client's connection is closed"),
         Ok(Ok(())) => {}

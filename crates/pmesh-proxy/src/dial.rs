@@ -2,22 +2,51 @@
 
 use std::{io, time::Duration};
 
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout},
+};
 
 use crate::{
+    budget::is_for_want_of_our_own,
     exchange::Connection,
+    relief::Relief,
     spec::{Upstream, UpstreamAddress},
     upstream::InFlight,
 };
 
-/// Makes a connection for a request.
+/// Why there is no connection.
+#[derive(Debug)]
+pub(crate) enum DialError {
+    /// No descriptor of our own was left for as long as a connection may take. It says nothing about the
+    /// upstream.
+    NoDescriptor,
+    Upstream(io::Error),
+}
+
+/// Makes a connection for a request. Waits `limit` at most for a descriptor, and then for the upstream.
 ///
 /// Cancel-safe: a connection that is not yet made is given up.
-pub(crate) async fn connect(in_flight: &InFlight, limit: Duration) -> io::Result<Box<Connection>> {
-    let open = in_flight.connecting();
-    let stream =
-        timeout(limit, tcp(&in_flight.live().upstream)).await.map_err(|_| io::ErrorKind::TimedOut)??;
-    Ok(Box::new(Connection::new(stream, open)))
+pub(crate) async fn connect(
+    in_flight: &InFlight,
+    relief: &Relief,
+    limit: Duration,
+) -> Result<Box<Connection>, DialError> {
+    let begun = Instant::now();
+    loop {
+        let descriptor = relief.for_work(1, limit).await.ok_or(DialError::NoDescriptor)?;
+        let open = in_flight.connecting(descriptor);
+        let made = timeout(limit, tcp(&in_flight.live().upstream)).await;
+        match made.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(stream) => return Ok(Box::new(Connection::new(stream, open))),
+            Err(error) if !is_for_want_of_our_own(&error) => return Err(DialError::Upstream(error)),
+            Err(_) if begun.elapsed() >= limit => return Err(DialError::NoDescriptor),
+            Err(_) => {
+                drop(open);
+                relief.after_a_lack().await;
+            }
+        }
+    }
 }
 
 async fn tcp(upstream: &Upstream) -> io::Result<TcpStream> {

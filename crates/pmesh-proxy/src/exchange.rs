@@ -101,6 +101,8 @@ pub(crate) enum Next {
 pub(crate) enum Failure {
     /// Nothing of the request has left; here it is.
     Unsent(Box<Upload>),
+    /// The same, because no descriptor of our own was left to connect with.
+    NoDescriptor(Box<Upload>),
     /// It has left, and no answer came.
     Sent {
         is_stale: bool,

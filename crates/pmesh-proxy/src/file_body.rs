@@ -13,7 +13,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::local_body::BoxError;
+use crate::{budget::Descriptors, local_body::BoxError};
 
 /// What is read at a time, in bytes; a file up to this size is read in one go with its opening.
 pub(crate) const CHUNK: u64 = 128 << 10;
@@ -32,12 +32,13 @@ pub(crate) struct FileBody {
     at: u64,
     left: u64,
     reading: Option<JoinHandle<io::Result<Bytes>>>,
+    _descriptors: Descriptors,
 }
 
 impl FileBody {
-    /// `len` bytes from `at` on.
-    pub(crate) fn new(file: File, at: u64, len: u64) -> Self {
-        Self { file: Arc::new(file), at, left: len, reading: None }
+    /// `len` bytes from `at` on, of a file that takes these descriptors.
+    pub(crate) fn new(file: File, descriptors: Descriptors, at: u64, len: u64) -> Self {
+        Self { file: Arc::new(file), at, left: len, reading: None, _descriptors: descriptors }
     }
 }
 

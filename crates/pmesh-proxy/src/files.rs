@@ -1,6 +1,11 @@
 //! Static files: from a path to an answer, read from disk each time, never from outside their folder.
 
-use std::{fs::File, io, sync::Arc, time::SystemTime};
+use std::{
+    fs::File,
+    io,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use http::{
@@ -19,12 +24,18 @@ use crate::{
     answer::{Asked, Reason},
     answer_body::AnswerBody,
     beneath::{self, Opened},
+    budget::{Descriptors, is_for_want_of_our_own},
     content_type,
     file_body::{CHUNK, FileBody, read_at},
     path::Path,
+    relief::Relief,
     spec::{FilesSpec, NotFound},
 };
 
+/// Descriptors that looking for a file takes at a time: its folder and itself.
+const AT_A_TIME: usize = 2;
+/// How long it waits for them.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// RFC 9110, section 5.6.7.
 const HTTP_DATE: &[BorrowedFormatItem<'static>] =
     format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
@@ -45,6 +56,7 @@ pub(crate) enum Found {
 /// its index lead into it.
 pub(crate) async fn find(
     files: &Arc<FilesSpec>,
+    relief: &Relief,
     method: &Method,
     headers: &HeaderMap,
     path: &Path<'_>,
@@ -60,8 +72,11 @@ pub(crate) async fn find(
         };
     }
     let wanted = inside_folder(path);
+    let Some(descriptors) = relief.for_work(AT_A_TIME, PATIENCE).await else {
+        return Found::Answer(asked.answer(Reason::NoDescriptor));
+    };
     let spec = files.clone();
-    let looked = spawn_blocking(move || look(&spec, wanted.as_deref())).await;
+    let looked = spawn_blocking(move || look(&spec, wanted.as_deref(), descriptors)).await;
     match looked.unwrap_or_else(|error| Err(io::Error::other(error))) {
         Ok(Look::File(file)) => Found::Answer(file.answer(StatusCode::OK, headers, asked)),
         Ok(Look::Folder) => {
@@ -79,6 +94,10 @@ pub(crate) async fn find(
             NotFound::NextRoute => Found::Nothing,
             NotFound::Default | NotFound::File(_) => Found::Answer(asked.answer(Reason::NoRoute)),
         },
+        Err(error) if is_for_want_of_our_own(&error) => {
+            relief.after_a_lack().await;
+            Found::Answer(asked.answer(Reason::NoDescriptor))
+        }
         Err(error) => {
             tracing::error!(%error, folder = %files.folder.display(), "a file cannot be read");
             Found::Answer(asked.answer(Reason::Broken))
@@ -106,14 +125,16 @@ enum Look {
 }
 
 /// Blocks on the disk.
-fn look(spec: &FilesSpec, wanted: Option<&[u8]>) -> io::Result<Look> {
+fn look(spec: &FilesSpec, wanted: Option<&[u8]>, descriptors: Descriptors) -> io::Result<Look> {
     if let Some(wanted) = wanted {
         let (name, has_slash) = match wanted.strip_suffix(b"/") {
             Some(name) => (name, true),
             None => (wanted, wanted.is_empty()),
         };
         match beneath::open(&spec.folder, name)? {
-            Opened::File(file) if !has_slash => return Ready::new(file, name).map(Box::new).map(Look::File),
+            Opened::File(file) if !has_slash => {
+                return Ready::new(file, name, descriptors).map(Box::new).map(Look::File);
+            }
             Opened::Folder => {
                 let mut index = name.to_vec();
                 if !name.is_empty() {
@@ -124,7 +145,7 @@ fn look(spec: &FilesSpec, wanted: Option<&[u8]>) -> io::Result<Look> {
                     if !has_slash {
                         return Ok(Look::Folder);
                     }
-                    return Ready::new(file, &index).map(Box::new).map(Look::File);
+                    return Ready::new(file, &index, descriptors).map(Box::new).map(Look::File);
                 }
             }
             Opened::File(_) | Opened::Nothing => {}
@@ -133,7 +154,7 @@ fn look(spec: &FilesSpec, wanted: Option<&[u8]>) -> io::Result<Look> {
     if let NotFound::File(page) = &spec.not_found {
         let page = page.trim_start_matches('/').as_bytes();
         if let Opened::File(file) = beneath::open(&spec.folder, page)? {
-            return Ready::new(file, page).map(Box::new).map(Look::NotFound);
+            return Ready::new(file, page, descriptors).map(Box::new).map(Look::NotFound);
         }
     }
     Ok(Look::Nothing)
@@ -147,15 +168,17 @@ struct Ready {
     content_type: &'static str,
     /// All of it, where that is little.
     content: Option<Bytes>,
+    descriptors: Descriptors,
 }
 
 impl Ready {
-    fn new(file: File, name: &[u8]) -> io::Result<Self> {
+    fn new(file: File, name: &[u8], mut descriptors: Descriptors) -> io::Result<Self> {
+        descriptors.keep(1);
         let metadata = file.metadata()?;
         let len = metadata.len();
         let content = (len <= CHUNK).then(|| read_at(&file, 0, len)).transpose()?;
         let content_type = content_type::of(&String::from_utf8_lossy(name));
-        Ok(Self { file, len, modified: metadata.modified()?, content_type, content })
+        Ok(Self { file, len, modified: metadata.modified()?, content_type, content, descriptors })
     }
 
     fn answer(self, status: StatusCode, headers: &HeaderMap, asked: Asked) -> Response<AnswerBody> {
@@ -208,7 +231,7 @@ impl Ready {
                         .map_or(0..0, |(from, to)| from..to);
                     AnswerBody::bytes(content.slice(range))
                 }
-                None => AnswerBody::File(FileBody::new(self.file, from, len)),
+                None => AnswerBody::File(FileBody::new(self.file, self.descriptors, from, len)),
             };
         }
         answer
@@ -267,6 +290,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::budget::DescriptorBudget;
 
     /// A folder with files and links, beside a secret that no path may reach.
     fn folder() -> (tempfile::TempDir, FilesSpec) {
@@ -300,10 +324,14 @@ mod tests {
         (outer, FilesSpec::of(root))
     }
 
+    fn looked(spec: &FilesSpec, wanted: Option<&[u8]>) -> Look {
+        look(spec, wanted, DescriptorBudget::unlimited().take(AT_A_TIME).unwrap()).unwrap()
+    }
+
     /// What a request for a path gets from the disk.
     fn content(spec: &FilesSpec, raw: &str) -> Option<String> {
         let path = Path::read(raw).ok()?;
-        match look(spec, inside_folder(&path).as_deref()).unwrap() {
+        match looked(spec, inside_folder(&path).as_deref()) {
             Look::File(file) => Some(String::from_utf8(file.content.unwrap().to_vec()).unwrap()),
             Look::Folder => Some("slash".to_owned()),
             Look::NotFound(_) | Look::Nothing => None,
@@ -376,10 +404,10 @@ mod tests {
     fn a_miss_gets_the_page_that_is_named_for_it() {
         let (_outer, mut spec) = folder();
         spec.not_found = NotFound::File("/a/b/c.txt".to_owned());
-        assert!(matches!(look(&spec, Some(b"nothing")).unwrap(), Look::NotFound(_)));
-        assert!(matches!(look(&spec, None).unwrap(), Look::NotFound(_)));
+        assert!(matches!(looked(&spec, Some(b"nothing")), Look::NotFound(_)));
+        assert!(matches!(looked(&spec, None), Look::NotFound(_)));
         spec.not_found = NotFound::File("../secret".to_owned());
-        assert!(matches!(look(&spec, None).unwrap(), Look::Nothing));
+        assert!(matches!(looked(&spec, None), Look::Nothing));
     }
 
     fn step() -> impl Strategy<Value = &'static str> {

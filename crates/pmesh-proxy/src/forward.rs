@@ -14,13 +14,14 @@ use crate::{
     answer_body::{AnswerBody, UpstreamBody},
     answer_head::AnswerHead,
     destination::{NoUpstream, Picked, UpstreamsNow},
-    dial,
+    dial::{self, DialError},
     exchange::{Failure, Upload},
     patience::Limits,
     phase::Event,
     pool::{Lease, Pool},
     read_ahead::{Bounds, read_ahead},
     refused::Refused,
+    relief::Relief,
     request_body::RequestBody,
     spec::WhenEmpty,
     tries::Tries,
@@ -66,7 +67,7 @@ struct Ask {
 /// whether it was executed; and that once, because it may be what ended the upstream. Dropped, the request
 /// is given up and its connection closed.
 pub(crate) async fn forward(
-    pool: &Pool,
+    (pool, relief): (&Pool, &Relief),
     to: &Arc<UpstreamsNow>,
     outgoing: Outgoing,
 ) -> Result<(Response<AnswerBody>, Option<RequestBody>), Refused> {
@@ -93,7 +94,7 @@ pub(crate) async fn forward(
         };
         let live = in_flight.live().clone();
         let begun = tries.begin(Instant::now);
-        let failure = match attempt(pool, in_flight, upload, ask, begun, tries.is_anew()).await {
+        let failure = match attempt((pool, relief), in_flight, upload, ask, begun, tries.is_anew()).await {
             Ok((answer, mut lease)) => {
                 live.count_answer(answer.status);
                 let left = lease.connection.take_abandoned();
@@ -132,7 +133,7 @@ async fn next_upstream(to: &UpstreamsNow, tries: &mut Tries<'_>, bytes: u64) -> 
 /// One try: over an idle connection if there is one that takes the request, else over a new one. `anew`: over a
 /// new one in any case.
 async fn attempt(
-    pool: &Pool,
+    (pool, relief): (&Pool, &Relief),
     in_flight: InFlight,
     mut upload: Upload,
     ask: Ask,
@@ -144,9 +145,10 @@ async fn attempt(
         let idle = if anew { None } else { pool.take(in_flight.live(), !ask.may_repeat, begun) };
         let mut connection = match idle {
             Some(connection) => connection,
-            None => match dial::connect(&in_flight, ask.connect_timeout).await {
+            None => match dial::connect(&in_flight, relief, ask.connect_timeout).await {
                 Ok(connection) => connection,
-                Err(error) => {
+                Err(DialError::NoDescriptor) => return Err(Failure::NoDescriptor(Box::new(upload))),
+                Err(DialError::Upstream(error)) => {
                     tracing::debug!(%error, upstream = %in_flight.live().upstream.address, "cannot connect");
                     return Err(Failure::Unsent(Box::new(upload)));
                 }

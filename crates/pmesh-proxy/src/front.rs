@@ -2,40 +2,38 @@
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    net::TcpListener,
+    sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
 };
 
-use parking_lot::Mutex;
 use pmesh_sessions::Peers;
 use rustix::net::sockopt;
 use tokio::{
-    net::TcpStream,
     runtime::{Builder, Handle, Runtime},
     sync::{mpsc, oneshot, watch},
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep_until},
 };
 
 use crate::{
+    accept::{self, Handed, Lane, Spread},
+    budget::Descriptors,
     caller::{LocalHandler, ThreadContext},
-    connection,
     limits::{FrontLimits, Stage},
-    occupancy::{Occupancy, Occupied},
+    occupancy::Occupancy,
     pool::Pool,
+    relief::Relief,
     request_id::RequestIds,
     tables::Tables,
 };
 
 /// Threads of a front thread's own runtime that read files and look up names.
 const BLOCKING_THREADS: usize = 4;
-/// The first pause of accepting when no descriptor is left, and the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Descriptors of a thread's runtime.
+const PER_THREAD: usize = 4;
+/// Descriptors of a thread for each listener: its own handle to it, and a client that waits to be served.
+const PER_LISTENER: usize = 2;
 
 /// A running HTTP front: its listeners and its threads.
 ///
@@ -47,6 +45,7 @@ pub struct Front {
     threads: Vec<Thread>,
     stage: watch::Sender<Stage>,
     spread: Arc<Spread>,
+    _descriptors: Descriptors,
 }
 
 #[derive(Debug)]
@@ -56,7 +55,8 @@ struct Thread {
 }
 
 impl Front {
-    /// Starts a thread per core and serves these listeners by these tables.
+    /// Starts a thread per core, or fewer where those would take too much of the descriptors, and serves these
+    /// listeners by these tables.
     ///
     /// `local` answers the host `pm3` (any port), on that runtime; without it `pm3` is a host like any
     /// other. An idle front wakes up for nothing.
@@ -81,17 +81,26 @@ impl Front {
         let limits = Arc::new(limits);
         let peers = Peers::open();
         let (stage, stage_now) = watch::channel(Stage::Serving);
-        let mut inboxes = Vec::new();
-        let mut lanes = Vec::new();
-        for _ in 0..limits.threads.max(1) {
+        let (mut threads, mut lanes, mut clients) = (Vec::new(), Vec::new(), Vec::new());
+        let per_thread = PER_THREAD + PER_LISTENER * listeners.len();
+        for _ in 0..tables.budget().threads(limits.threads, per_thread) {
             let (sender, inbox) = mpsc::unbounded_channel();
-            inboxes.push(inbox);
-            lanes.push(Lane { inbox: sender, occupancy: Arc::default() });
+            let pool = Pool::new(limits.pool_connections, limits.pool_idle);
+            let occupancy = Arc::<Occupancy>::default();
+            lanes.push(Lane { inbox: sender, occupancy: occupancy.clone() });
+            threads.push((inbox, pool.clone()));
+            clients.push((occupancy, pool));
         }
-        let spread =
-            Arc::new(Spread { lanes, choosing: Mutex::new(()), is_exhausted: AtomicBool::new(false) });
-        let mut front = Self { threads: Vec::new(), stage, spread: spread.clone() };
-        for (index, inbox) in inboxes.into_iter().enumerate() {
+        let relief = Arc::new(Relief::new(tables.budget().clone(), limits.spared, clients));
+        let spread = Arc::new(Spread::over(lanes));
+        let own = threads.len() * per_thread;
+        let mut front = Self {
+            threads: Vec::new(),
+            stage,
+            spread: spread.clone(),
+            _descriptors: tables.budget().take_anyway(own),
+        };
+        for (index, (inbox, pool)) in threads.into_iter().enumerate() {
             let shared = listeners.iter().map(TcpListener::try_clone).collect::<io::Result<Vec<_>>>()?;
             let runtime =
                 Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING_THREADS).build()?;
@@ -99,7 +108,8 @@ impl Front {
                 tables: tables.clone(),
                 limits: limits.clone(),
                 local: local.clone(),
-                pool: Pool::new(limits.pool_connections, limits.pool_idle),
+                pool,
+                relief: relief.clone(),
                 request_ids: RequestIds::default(),
                 peers: peers.clone(),
                 stage: stage_now.clone(),
@@ -118,7 +128,7 @@ impl Front {
 
     /// How many connections each thread has.
     pub fn connections_per_thread(&self) -> Vec<usize> {
-        self.spread.lanes.iter().map(|lane| lane.occupancy.connections()).collect()
+        self.spread.connections()
     }
 
     /// Stops accepting at once, closes idle connections, lets requests under way end (their answers say
@@ -155,43 +165,6 @@ impl Drop for Front {
     }
 }
 
-/// Where an accepted connection goes.
-#[derive(Debug)]
-struct Spread {
-    lanes: Vec<Lane>,
-    /// Held while a thread is chosen, so that a burst that two threads accept is still even.
-    choosing: Mutex<()>,
-    /// No descriptor is left; so that it is said once.
-    is_exhausted: AtomicBool,
-}
-
-#[derive(Debug)]
-struct Lane {
-    /// Not bounded by itself: each entry holds a descriptor, and accepting pauses where those end.
-    inbox: mpsc::UnboundedSender<Handed>,
-    occupancy: Arc<Occupancy>,
-}
-
-#[derive(Debug)]
-struct Handed {
-    stream: std::net::TcpStream,
-    peer: SocketAddr,
-    occupied: Occupied,
-}
-
-impl Spread {
-    /// The thread with the fewest connections, `own` among equals; it has one more from here.
-    fn choose(&self, own: usize) -> (usize, Occupied) {
-        let _choosing = self.choosing.lock();
-        let others = (0..self.lanes.len()).filter(|index| *index != own);
-        let fewest = std::iter::once(own)
-            .chain(others)
-            .min_by_key(|index| self.lanes[*index].occupancy.connections())
-            .unwrap_or(own);
-        (fewest, self.lanes[fewest].occupancy.occupy())
-    }
-}
-
 /// What a front thread runs.
 struct Run {
     index: usize,
@@ -217,11 +190,11 @@ impl Run {
             });
             let pool = context.pool.clone();
             tokio::spawn(async move { pool.reap().await });
-            tokio::spawn(take_in(inbox, context.clone()));
+            tokio::spawn(accept::take_in(inbox, context.clone()));
             for listener in listeners {
                 match tokio::net::TcpListener::from_std(listener) {
                     Ok(listener) => {
-                        tokio::spawn(accept(listener, index, context.clone(), spread.clone()));
+                        tokio::spawn(accept::accept(listener, index, context.clone(), spread.clone()));
                     }
                     Err(error) => tracing::error!(%error, "a front thread cannot listen"),
                 }
@@ -232,69 +205,11 @@ impl Run {
                 Ok(Stage::Serving) | Err(_) => Instant::now(),
             };
             tokio::select! {
-                () = spread.lanes[index].occupancy.empty() => {}
+                () = spread.empty(index) => {}
                 () = sleep_until(until) => tracing::debug!("the grace of a front is over; connections are cut"),
             }
         });
         // A name that is being looked up would hold the thread for as long as that takes.
         runtime.shutdown_background();
-    }
-}
-
-async fn take_in(mut inbox: mpsc::UnboundedReceiver<Handed>, context: Arc<ThreadContext>) {
-    while let Some(Handed { stream, peer, occupied }) = inbox.recv().await {
-        match TcpStream::from_std(stream) {
-            Ok(stream) => drop(tokio::spawn(connection::serve(context.clone(), stream, peer, occupied))),
-            Err(error) => tracing::warn!(%error, "a connection cannot be taken in"),
-        }
-    }
-}
-
-async fn accept(
-    listener: tokio::net::TcpListener,
-    own: usize,
-    context: Arc<ThreadContext>,
-    spread: Arc<Spread>,
-) {
-    let mut stage = context.stage.clone();
-    let mut pause = FIRST_PAUSE;
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            _ = stage.wait_for(|stage| matches!(stage, Stage::Draining { .. })) => return,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                pause = FIRST_PAUSE;
-                spread.is_exhausted.store(false, Ordering::Relaxed);
-                hand_over(stream, peer, own, &context, &spread);
-            }
-            // The client was gone before it was accepted.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            Err(error) => {
-                if !spread.is_exhausted.swap(true, Ordering::Relaxed) {
-                    tracing::error!(%error, "accepting pauses; raise the limit of open files (ulimit -n)");
-                }
-                sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
-        }
-    }
-}
-
-fn hand_over(stream: TcpStream, peer: SocketAddr, own: usize, context: &Arc<ThreadContext>, spread: &Spread) {
-    let (chosen, occupied) = spread.choose(own);
-    if chosen == own {
-        tokio::spawn(connection::serve(context.clone(), stream, peer, occupied));
-        return;
-    }
-    match stream.into_std() {
-        Ok(stream) => {
-            if spread.lanes[chosen].inbox.send(Handed { stream, peer, occupied }).is_err() {
-                tracing::debug!("a front thread has ended; a connection to it is closed");
-            }
-        }
-        Err(error) => tracing::warn!(%error, "a connection cannot be handed over"),
     }
 }

@@ -39,13 +39,16 @@
 //! HTTP/1.1 (and 1.0) without TLS. Of a request, the target may have 16 KiB (414), the head 32 KiB and
 //! 100 fields (431). Times and pools: [`FrontLimits`]; tries, timeouts and the queue of a destination:
 //! [`LoadBalancing`]. Per connection, 64 KiB are buffered each way; bodies are never collected. What is
-//! under way is bounded by the descriptors of the process: where they end, accepting pauses.
+//! under way is bounded by the descriptors of the process ([`DescriptorBudget`]): where they run short, what has
+//! been idle for longest is closed, and then accepting pauses.
 
+mod accept;
 mod answer;
 mod answer_body;
 mod answer_head;
 mod at_work;
 mod beneath;
+mod budget;
 mod caller;
 mod chunked;
 mod client_body;
@@ -73,9 +76,11 @@ mod phase;
 mod pool;
 mod read_ahead;
 mod refused;
+mod relief;
 mod request_body;
 mod request_id;
 mod routing;
+mod seldom;
 mod serve;
 mod spec;
 mod tables;
@@ -83,6 +88,7 @@ mod tries;
 mod tunnel;
 mod upstream;
 
+pub use budget::{DescriptorBudget, Descriptors};
 pub use caller::{ConnectionInfo, LocalHandler};
 pub use front::Front;
 pub use limits::FrontLimits;

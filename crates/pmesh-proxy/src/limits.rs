@@ -23,6 +23,8 @@ pub struct FrontLimits {
     pub pool_idle: Duration,
     /// Idle connections that are kept per upstream and thread.
     pub pool_connections: usize,
+    /// How long a connection is idle before it may be closed because descriptors run short.
+    pub spared: Duration,
 }
 
 impl Default for FrontLimits {
@@ -35,6 +37,7 @@ impl Default for FrontLimits {
             write_stall: Duration::from_secs(30),
             pool_idle: Duration::from_secs(4),
             pool_connections: 512,
+            spared: Duration::from_secs(1),
         }
     }
 }

@@ -44,6 +44,17 @@ pub(crate) enum Outlook {
     Open,
 }
 
+/// A connection on which nothing is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AtRest {
+    /// There was a request before, and the end of its answer may still be on its way.
+    pub(crate) is_between_requests: bool,
+    /// A part of a request has come.
+    pub(crate) has_begun: bool,
+    /// When bytes of an answer went over it last, or the first of a head came; or when it was made.
+    pub(crate) since: Instant,
+}
+
 /// A client's connection, from one request to the next.
 ///
 /// The end of what a client sends (FIN) says little: a program may send a request, end its side and wait for
@@ -67,8 +78,8 @@ pub(crate) struct Phases {
 enum Phase {
     /// No request is there: until its first byte.
     Idle { until: Instant },
-    /// The rest of a head.
-    Head { until: Instant },
+    /// The rest of a head, or the first byte of a connection.
+    Head { until: Instant, has_begun: bool },
     /// A request is there, and no byte of its answer.
     Asked,
     /// An answer goes out, or whoever makes it gives up with its client.
@@ -84,7 +95,7 @@ impl Phases {
     /// between two requests.
     pub(crate) fn new(limits: &FrontLimits, now: Instant) -> Self {
         Self {
-            phase: Phase::Head { until: now + limits.header_timeout },
+            phase: Phase::Head { until: now + limits.header_timeout, has_begun: false },
             is_finished: false,
             unread_since: None,
             header_timeout: limits.header_timeout,
@@ -108,9 +119,10 @@ impl Phases {
             }
 
             (Event::Read, Phase::Idle { .. }) => {
-                self.phase = Phase::Head { until: now() + self.header_timeout }
+                self.phase = Phase::Head { until: now() + self.header_timeout, has_begun: true }
             }
-            (Event::Read, Phase::Head { .. } | Phase::Asked | Phase::Answering | Phase::Tunnel) => {}
+            (Event::Read, Phase::Head { until, .. }) => self.phase = Phase::Head { until, has_begun: true },
+            (Event::Read, Phase::Asked | Phase::Answering | Phase::Tunnel) => {}
 
             (Event::Asked, _) => self.phase = Phase::Asked,
             (Event::HandedOver, _) => {
@@ -142,11 +154,25 @@ impl Phases {
     pub(crate) fn outlook(&self) -> Outlook {
         let turn = match self.phase {
             Phase::Gone => return Outlook::Gone,
-            Phase::Idle { until } | Phase::Head { until } => Some(until),
+            Phase::Idle { until } | Phase::Head { until, .. } => Some(until),
             Phase::Asked | Phase::Answering | Phase::Tunnel => None,
         };
         let stalled = self.unread_since.map(|since| since + self.write_stall);
         turn.into_iter().chain(stalled).min().map_or(Outlook::Open, Outlook::Until)
+    }
+
+    /// How long nothing has been asked on it; none while something is.
+    pub(crate) fn at_rest(&self) -> Option<AtRest> {
+        let (until, limit, has_begun) = match self.phase {
+            Phase::Idle { until } => (until, self.idle_timeout, false),
+            Phase::Head { until, has_begun } => (until, self.header_timeout, has_begun),
+            Phase::Asked | Phase::Answering | Phase::Tunnel | Phase::Gone => return None,
+        };
+        Some(AtRest {
+            is_between_requests: matches!(self.phase, Phase::Idle { .. }),
+            has_begun,
+            since: until.checked_sub(limit).unwrap_or(until),
+        })
     }
 }
 
@@ -232,6 +258,28 @@ mod tests {
         assert_eq!(phases.outlook(), Outlook::Until(start + 3 * SECOND + limits.idle_timeout));
         phases.on(Event::Read, || start + 4 * SECOND);
         assert_eq!(phases.outlook(), Outlook::Until(start + 4 * SECOND + limits.header_timeout));
+    }
+
+    #[test]
+    fn a_connection_is_at_rest_since_its_last_answer_or_the_begin_of_a_head() {
+        let (mut phases, start) = connection();
+        let at = |seconds| start + seconds * SECOND;
+        let rest = |is_between_requests, has_begun, seconds| {
+            Some(AtRest { is_between_requests, has_begun, since: at(seconds) })
+        };
+        assert_eq!(phases.at_rest(), rest(false, false, 0));
+        for (seconds, event, expected) in [
+            (1, Event::Read, rest(false, true, 0)),
+            (2, Event::Asked, None),
+            (3, Event::Answered, None),
+            (4, Event::Done, rest(true, false, 4)),
+            (5, Event::Written, rest(true, false, 5)),
+            (6, Event::Read, rest(false, true, 6)),
+            (7, Event::Reset, None),
+        ] {
+            phases.on(event, || at(seconds));
+            assert_eq!(phases.at_rest(), expected, "{event:?}");
+        }
     }
 
     #[test]

@@ -96,6 +96,20 @@ impl Pool {
         }
     }
 
+    /// Closes what has been idle for `least` or longer, because descriptors run short; answers how many those
+    /// were, and when the next will have been.
+    pub(crate) fn drop_idle_for(&self, least: Duration, now: Instant) -> (usize, Option<Instant>) {
+        let due = |one: &Idle| one.until.checked_sub(self.0.time).unwrap_or(one.until) + least;
+        let mut dropped = Vec::new();
+        let mut state = self.0.state.lock();
+        for idle in state.idle.values_mut() {
+            dropped.extend(idle.extract_if(.., |one| due(one) <= now));
+        }
+        let next = state.idle.values().flatten().map(due).min();
+        drop(state);
+        (dropped.len(), next)
+    }
+
     /// Closes what has been idle for too long. Sleeps without a timer while nothing is idle.
     pub(crate) async fn reap(&self) {
         loop {

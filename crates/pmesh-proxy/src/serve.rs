@@ -179,15 +179,26 @@ async fn route(
                 // hyper gives it to what may be upgraded at all: HTTP/1.0 may not.
                 let tunnel = head.extensions.remove::<OnUpgrade>();
                 let outgoing = outgoing(head, tunnel, sent, caller, at_work, client, id);
-                let (answer, left) = match forward::forward(&thread.pool, upstreams, outgoing).await {
-                    Ok(answered) => answered,
-                    Err(Refused { reason, left }) => (asked.answer(reason), left),
-                };
+                let (answer, left) =
+                    match forward::forward((&thread.pool, &thread.relief), upstreams, outgoing).await {
+                        Ok(answered) => answered,
+                        Err(Refused { reason, left }) => (asked.answer(reason), left),
+                    };
                 *body = Body::Left(left);
                 return answer;
             }
             End::Files(files) => {
-                match files::find(files, &head.method, &head.headers, &path, head.uri.query(), asked).await {
+                match files::find(
+                    files,
+                    &thread.relief,
+                    &head.method,
+                    &head.headers,
+                    &path,
+                    head.uri.query(),
+                    asked,
+                )
+                .await
+                {
                     Found::Answer(answer) => return answer,
                     Found::Nothing => {}
                     Found::OtherMethod => refused_method = true,

@@ -13,6 +13,7 @@ use pmesh_sessions::{SessionLimits, Sessions, TrustedProxies};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
+    budget::DescriptorBudget,
     destination::{SetNow, UpstreamsNow},
     routing::{DestinationNow, RoutingNow},
     spec::{Destination, DestinationKey, LoadBalancing, Routing, Upstream, WhenEmpty},
@@ -33,6 +34,7 @@ pub struct Tables(Arc<Shared>);
 struct Shared {
     sessions: Arc<Sessions>,
     trusted: TrustedProxies,
+    budget: DescriptorBudget,
     routing: ArcSwap<RoutingNow>,
     /// Held by whoever changes something, never by a request.
     registry: Mutex<Registry>,
@@ -69,11 +71,17 @@ impl Default for Tables {
 }
 
 impl Tables {
-    /// Tables without a site.
+    /// Tables without a site, for a front that may take every descriptor of the process.
     pub fn new(sessions: Arc<Sessions>, trusted: TrustedProxies) -> Self {
+        Self::within(DescriptorBudget::unlimited(), sessions, trusted)
+    }
+
+    /// Tables without a site; the fronts that work by them take their descriptors from this budget.
+    pub fn within(budget: DescriptorBudget, sessions: Arc<Sessions>, trusted: TrustedProxies) -> Self {
         Self(Arc::new(Shared {
             sessions,
             trusted,
+            budget,
             routing: ArcSwap::default(),
             registry: Mutex::default(),
             threads: Mutex::default(),
@@ -83,6 +91,11 @@ impl Tables {
     /// The clients that the front's requests are counted for.
     pub fn sessions(&self) -> &Arc<Sessions> {
         &self.0.sessions
+    }
+
+    /// The descriptors that fronts may take.
+    pub fn budget(&self) -> &DescriptorBudget {
+        &self.0.budget
     }
 
     pub(crate) fn trusted(&self) -> &TrustedProxies {

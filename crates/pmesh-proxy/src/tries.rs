@@ -92,6 +92,12 @@ impl<'a> Tries<'a> {
                 is_upstreams_fault: true,
                 is_error: true,
             },
+            // It has waited for one already, and others do not have it either.
+            Failure::NoDescriptor(upload) => Failed {
+                next: refused(Reason::NoDescriptor, upload.into_body()),
+                is_upstreams_fault: false,
+                is_error: false,
+            },
             Failure::Unsent(upload) if self.attempts < self.retry.attempts => {
                 Failed { next: Ok(*upload), is_upstreams_fault: true, is_error: true }
             }

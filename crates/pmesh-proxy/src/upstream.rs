@@ -7,6 +7,7 @@ use std::sync::{
 
 use tokio::sync::Notify;
 
+use crate::budget::Descriptors;
 use crate::spec::{DestinationKey, Upstream, UpstreamAddress};
 
 /// What the front knows about an upstream.
@@ -147,9 +148,9 @@ impl InFlight {
         &self.live
     }
 
-    pub(crate) fn connecting(&self) -> OpenConnection {
+    pub(crate) fn connecting(&self, descriptor: Descriptors) -> OpenConnection {
         self.live.connections.fetch_add(1, Ordering::SeqCst);
-        OpenConnection { live: self.live.clone() }
+        OpenConnection { live: self.live.clone(), _descriptor: descriptor }
     }
 }
 
@@ -163,6 +164,7 @@ impl Drop for InFlight {
 #[derive(Debug)]
 pub(crate) struct OpenConnection {
     live: Arc<Live>,
+    _descriptor: Descriptors,
 }
 
 impl Drop for OpenConnection {

@@ -22,13 +22,13 @@ fn answer(client: &mut TcpStream) -> String {
     answer
 }
 
-/// Counts what is logged as an error.
+/// Counts what is logged as a warning or an error.
 #[derive(Clone, Default)]
-struct Errors(Arc<AtomicUsize>);
+struct Warnings(Arc<AtomicUsize>);
 
-impl tracing::Subscriber for Errors {
+impl tracing::Subscriber for Warnings {
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        *metadata.level() == tracing::Level::ERROR
+        *metadata.level() <= tracing::Level::WARN
     }
 
     fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
@@ -52,8 +52,8 @@ const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: site.test\r\nConnection: close\r\n\
 
 #[test]
 fn accepting_pauses_while_no_descriptor_is_left_says_so_once_and_goes_on_when_there_is_one() {
-    let errors = Errors::default();
-    tracing::subscriber::set_global_default(errors.clone()).unwrap();
+    let warnings = Warnings::default();
+    tracing::subscriber::set_global_default(warnings.clone()).unwrap();
     let hard = getrlimit(Resource::Nofile).maximum;
     setrlimit(Resource::Nofile, Rlimit { current: Some(128), maximum: hard }).unwrap();
     let tables = Tables::new(Arc::new(Sessions::new(&SessionLimits::default())), TrustedProxies::default());
@@ -89,7 +89,7 @@ fn accepting_pauses_while_no_descriptor_is_left_says_so_once_and_goes_on_when_th
     // Long enough for several tries of both threads; the pauses between them begin with 100 ms.
     client.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     assert!(client.read(&mut [0]).is_err(), "nobody can have accepted this");
-    assert_eq!(errors.0.load(Ordering::SeqCst), 1);
+    assert_eq!(warnings.0.load(Ordering::SeqCst), 1);
     all.clear();
     assert!(answer(&mut client).ends_with("hello"));
 }

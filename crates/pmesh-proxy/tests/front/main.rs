@@ -1,6 +1,7 @@
 //! The front over real loopback sockets, as clients and upstreams see it: byte for byte.
 
 mod rig;
+mod scarcity;
 
 mod balancing;
 mod draining;

@@ -95,7 +95,7 @@ impl Rig {
         Self::over(Tables::new(sessions, TrustedProxies::none()), routing, one_thread())
     }
 
-    fn over(tables: Tables, routing: Routing, limits: FrontLimits) -> Self {
+    pub(crate) fn over(tables: Tables, routing: Routing, limits: FrontLimits) -> Self {
         tables.set_routing(routing);
         let listener = StdListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
