@@ -154,8 +154,23 @@ impl Server {
 
     /// The same, with more in its environment.
     pub(crate) fn start_with(manifest: &Path, state: &Path, env: &[(&str, &str)]) -> Self {
+        Self::started(pmesh(), manifest, state, env)
+    }
+
+    /// Starts it with so many descriptors, and waits until every service is OK.
+    pub(crate) fn serve_within(descriptors: u32, project: &Project) -> Self {
+        let pmesh = pmesh();
+        let mut limited = Command::new("sh");
+        limited.args(["-c", &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"")]);
+        limited.arg(pmesh.get_program()).env_remove("PMESH_URL").stdin(Stdio::null());
+        let server = Self::started(limited, &project.work, &project.folder.path().join("state"), &[]);
+        server.settle();
+        server
+    }
+
+    fn started(mut pmesh: Command, manifest: &Path, state: &Path, env: &[(&str, &str)]) -> Self {
         let log = fs::File::create(state.with_extension("stderr")).unwrap();
-        let mut child = pmesh()
+        let mut child = pmesh
             .arg("run")
             .arg(manifest)
             .envs(env.iter().copied())

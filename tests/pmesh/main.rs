@@ -10,6 +10,7 @@ mod harness;
 mod owners;
 mod proxies;
 mod rollouts;
+mod scarcity;
 mod services;
 mod signals;
 mod state;

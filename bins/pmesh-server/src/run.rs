@@ -16,7 +16,7 @@ use http_body_util::BodyExt;
 use pmesh_api::{Api, ApiSettings, KernelCallers, Token};
 use pmesh_manifest::{Manifest, Unsupported};
 use pmesh_node::{Node, NodeParts, Rebuild, Request, StateError, StateFolder, in_one_line};
-use pmesh_proxy::{ConnectionInfo, Front, FrontLimits, LocalBody, LocalHandler, Tables};
+use pmesh_proxy::{ConnectionInfo, DescriptorBudget, Front, FrontLimits, LocalBody, LocalHandler, Tables};
 use pmesh_sessions::{PeerSource, Peers, SessionLimits, Sessions, TrustedProxies};
 use pmesh_supervisor::{LogFolder, LogLimits, SupervisorSettings};
 use pmesh_vcs::{
@@ -96,7 +96,7 @@ fn start(arguments: &RunArguments) -> Result<(), StartError> {
         Some(named) => StateFolder::open(named)?,
         None => StateFolder::open_default(&place::state_folder(&file))?,
     };
-    raise_descriptor_limit();
+    let descriptors = descriptors();
     orphans::adopt().map_err(system("take in the orphans of services"))?;
 
     let front = bind::all(&arguments.http, "front")?;
@@ -125,7 +125,18 @@ fn start(arguments: &RunArguments) -> Result<(), StartError> {
         LogFolder::open(&state.logs(), LogLimits::default()).map_err(system("open the log folder"))?
     };
     let state_path = state.path().to_owned();
-    let parts = Parts { file, manifest, unsupported, token, front, api, socket, logs, state: state_path };
+    let parts = Parts {
+        file,
+        manifest,
+        unsupported,
+        token,
+        front,
+        api,
+        socket,
+        logs,
+        state: state_path,
+        descriptors,
+    };
     serve(&runtime, arguments, parts)?;
     // What blocking threads still do (a look-up of a name, say) is nobody's any more.
     runtime.shutdown_background();
@@ -143,13 +154,18 @@ fn without_links(file: &Path) -> io::Result<PathBuf> {
     })
 }
 
-/// The soft limit of open descriptors becomes the hard one: each client and each instance takes some.
-fn raise_descriptor_limit() {
+/// The descriptors that the process may have: the soft limit becomes the hard one, because each client and each
+/// instance takes some.
+fn descriptors() -> DescriptorBudget {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
     {
         warn!(%error, "the limit of open descriptors stays as it is");
+    }
+    match getrlimit(Resource::Nofile).current {
+        Some(limit) => DescriptorBudget::new(limit),
+        None => DescriptorBudget::unlimited(),
     }
 }
 
@@ -164,6 +180,7 @@ struct Parts {
     logs: LogFolder,
     /// Where the state folder is.
     state: PathBuf,
+    descriptors: DescriptorBudget,
 }
 
 fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<(), StartError> {
@@ -174,7 +191,7 @@ fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<()
         TrustedProxies::parse(networks).expect("the arguments were parsed by the same rules")
     };
     let sessions = Arc::new(Sessions::new(&SessionLimits::default()));
-    let tables = Tables::new(sessions, trusted);
+    let tables = Tables::within(parts.descriptors, sessions, trusted);
     let (node, driver) = {
         let _in_runtime = runtime.enter();
         let vcs = repository(&parts.file);

@@ -9,7 +9,7 @@ use pmesh_proxy::{
     Destination, DestinationKey, LoadBalancing, Routing, Tables, Upstream, UpstreamAddress, UpstreamSet,
     WhenEmpty,
 };
-use pmesh_supervisor::{Balancer, Expected, ListenAddress, ServiceName, ServiceUpstream};
+use pmesh_supervisor::{Balancer, Expected, ListenAddress, ServiceKind, ServiceName, ServiceUpstream};
 
 /// The destination that routes to this service lead to.
 pub(crate) fn key_of(service: &ServiceName) -> DestinationKey {
@@ -38,7 +38,8 @@ impl Bridge {
         &self.tables
     }
 
-    /// Puts the sites and routes of a manifest in force. Services that it lacks are forgotten.
+    /// Puts the sites and routes of a manifest in force, and what its instances need of the descriptors. Services
+    /// that it lacks are forgotten.
     pub(crate) fn route(&self, manifest: &Manifest) {
         let mut known = self.known.lock();
         known.retain(|name, _| manifest.services.iter().any(|service| service.spec.name == *name));
@@ -68,6 +69,11 @@ impl Bridge {
             .iter()
             .filter_map(|service| Some((key_of(&service.spec.name), destination(service)?)))
             .collect();
+        let wanted = manifest.services.iter().map(|service| match &service.spec.kind {
+            ServiceKind::App(app) => app.instances as usize,
+            ServiceKind::External(_) | ServiceKind::Files => 0,
+        });
+        self.tables.budget().set_wanted_instances(wanted.sum());
         self.tables.set_routing(Routing { sites: manifest.sites.clone(), destinations });
     }
 }

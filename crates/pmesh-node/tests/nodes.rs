@@ -46,6 +46,18 @@ async fn two_nodes_live_in_one_process_and_know_nothing_of_each_other() {
 }
 
 #[tokio::test]
+async fn the_front_leaves_descriptors_to_the_instances_that_the_manifest_wants() {
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = "services:\n  job: !App\n    run: work\n    background: true\n    cluster: 3\n  \
+                    other: !App {run: work, background: true}\n  there: !Proxy 127.0.0.1:1\n";
+    let node = TestNode::start(folder.path(), manifest).await;
+    assert_eq!(node.tables.budget().reserve(), 64 + 8 * 4);
+    std::fs::write(folder.path().join("pm3.yml"), MANIFEST).unwrap();
+    run(&node, Request::Reload(Rebuild::Changed)).await;
+    assert_eq!(node.tables.budget().reserve(), 64 + 8);
+}
+
+#[tokio::test]
 async fn a_defect_of_the_repository_fails_the_operation_and_costs_no_service() {
     let folder = tempfile::tempdir().unwrap();
     let node = TestNode::start(folder.path(), MANIFEST).await;

@@ -111,6 +111,11 @@ impl DescriptorBudget {
         self.0.for_work.freed.notify_waiters();
     }
 
+    /// How many of the limit are kept from the front.
+    pub fn reserve(&self) -> usize {
+        self.0.reserve.load(SeqCst)
+    }
+
     /// Takes so many, if they can be had at once without touching the reserve.
     pub fn take(&self, count: usize) -> Option<Descriptors> {
         self.take_for(Purpose::Work, count)
@@ -125,12 +130,12 @@ impl DescriptorBudget {
     /// How many threads a front may have that wants so many, each with descriptors of its own: they get a quarter
     /// of its room, at least one.
     pub(crate) fn threads(&self, wanted: usize, each: usize) -> usize {
-        let room = self.0.limit - self.0.reserve.load(SeqCst);
+        let room = self.0.limit - self.reserve();
         wanted.min(room / 4 / each.max(1)).max(1)
     }
 
     fn take_for(&self, purpose: Purpose, count: usize) -> Option<Descriptors> {
-        let most = most_for(purpose, self.0.limit - self.0.reserve.load(SeqCst));
+        let most = most_for(purpose, self.0.limit - self.reserve());
         let more = |taken: usize| taken.checked_add(count).filter(|taken| *taken <= most);
         self.0.taken.fetch_update(SeqCst, SeqCst, more).ok()?;
         Some(Descriptors { of: self.clone(), count })
@@ -170,8 +175,7 @@ impl DescriptorBudget {
     }
 
     pub(crate) fn usage(&self) -> Usage {
-        let Shared { limit, reserve, taken, .. } = &*self.0;
-        Usage { taken: taken.load(SeqCst), limit: *limit, reserve: reserve.load(SeqCst) }
+        Usage { taken: self.0.taken.load(SeqCst), limit: self.0.limit, reserve: self.reserve() }
     }
 }
 

@@ -1,0 +1,33 @@
+//! The server while descriptors run short.
+
+use crate::harness::{Connection, Project, Server, web_manifest};
+
+const PROBED_OFTEN: &str =
+    "    monitor: {healthy: {interval: 20ms}, unhealthy: {interval: 20ms, threshold: 1}}\n";
+
+#[test]
+fn idle_clients_take_no_descriptor_from_the_api_the_probes_and_new_clients() {
+    let project = Project::new(&web_manifest(1, PROBED_OFTEN));
+    let server = Server::serve_within(256, &project);
+    let mut idle = Vec::new();
+    for index in 0..300 {
+        let mut client = Connection::to(&server.front);
+        if index % 2 == 0 {
+            assert_eq!(client.send("GET", "/", "site.local", &[], "").unwrap().0, 200, "client {index}");
+        }
+        idle.push(client);
+    }
+    let socket = server.state.join("api.sock");
+    for round in 0..30 {
+        let health = server.get("/service/health/web");
+        assert_eq!((health["status"].as_str(), health["error"].as_str()), (Some("OK"), None), "{health}");
+        let mut local = Connection::to_socket(&socket);
+        assert_eq!(local.send("GET", "/service", "localhost", &[], "").unwrap().0, 200);
+        let mut client = Connection::to(&server.front);
+        assert_eq!(client.send("GET", "/", "site.local", &[], "").unwrap().0, 200, "round {round}");
+        idle.push(client);
+    }
+    let log = server.log();
+    assert_eq!(log.lines().filter(|line| line.contains("open files")).count(), 1, "{log}");
+    assert!(!log.contains("unhealthy"), "{log}");
+}
