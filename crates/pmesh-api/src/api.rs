@@ -132,9 +132,9 @@ impl Api {
     }
 
     /// A connection that was accepted on a Unix socket, or on a TCP listener and asked for by
-    /// [`tcp_connection`](Self::tcp_connection), wants one of the listener's places.
-    pub(crate) fn seat(&self, seats: &Seats, listener: &Listener) -> Option<Seat> {
-        seats.take(listener.counts_as(), self.0.access.would_let_in(listener))
+    /// [`tcp_connection`](Self::tcp_connection), wants one of the listener's places. Cancel-safe.
+    pub(crate) async fn seat(&self, seats: &Seats, listener: &Listener) -> Option<Seat> {
+        seats.take(listener.counts_as(), self.0.access.would_let_in(listener)).await
     }
 
     /// The places of a listener of its own.
@@ -163,7 +163,7 @@ impl Api {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             response
         };
-        let Some(seat) = self.seat(&self.0.front_seats, &listener) else { return refused() };
+        let Some(seat) = self.seat(&self.0.front_seats, &listener).await else { return refused() };
         request.extensions_mut().insert(seat.clone());
         tokio::select! {
             response = self.handle(request, listener) => response,

@@ -3,12 +3,15 @@
 use std::{
     collections::HashMap,
     fmt,
+    pin::pin,
     sync::{Arc, Weak},
-    time::Instant,
 };
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep_until},
+};
 
 use crate::places::{Admission, Peer, PlaceId, PlaceLimits, Places};
 
@@ -18,6 +21,8 @@ pub(crate) struct Seats(Arc<Shared>);
 
 struct Shared {
     now: Mutex<Now>,
+    /// Somebody has given a place back, or waits for an operation.
+    freed: Notify,
     /// How many may wait for operations, at all listeners.
     away: Arc<Semaphore>,
 }
@@ -38,28 +43,71 @@ struct Taken {
     evicted: Arc<Notify>,
 }
 
+/// Somebody who waits for a place.
+struct Hopeful<'a> {
+    seats: &'a Seats,
+    peer: Peer,
+}
+
+enum Asked<'a> {
+    Seat(Seat),
+    Refused,
+    Later(Instant, Hopeful<'a>),
+}
+
 impl Seats {
     /// Places; `away` is shared by all who may wait for operations.
     pub(crate) fn new(limits: PlaceLimits, away: Arc<Semaphore>) -> Self {
         let now = Now { places: Places::new(limits), told: HashMap::new() };
-        Self(Arc::new(Shared { now: Mutex::new(now), away }))
+        Self(Arc::new(Shared { now: Mutex::new(now), freed: Notify::new(), away }))
     }
 
-    /// A place for somebody, if there is one.
-    pub(crate) fn take(&self, peer: Peer, is_welcome: bool) -> Option<Seat> {
-        let evicted = Arc::new(Notify::new());
-        let id = {
-            let mut now = self.0.now.lock();
-            let Admission::Admit { id, close } = now.places.admit(peer, is_welcome, Instant::now()) else {
-                return None;
+    /// A place for somebody who has come just now, if there is one, or will be within a moment. Cancel-safe.
+    pub(crate) async fn take(&self, peer: Peer, is_welcome: bool) -> Option<Seat> {
+        let came = Instant::now();
+        loop {
+            let (at, _hope) = match self.ask(peer, is_welcome, came) {
+                Asked::Seat(seat) => return Some(seat),
+                Asked::Refused => return None,
+                Asked::Later(at, hope) => (at, hope),
             };
-            for id in close {
-                now.evict(id);
+            tokio::select! {
+                () = sleep_until(at) => {}
+                () = self.room(peer, is_welcome) => {}
             }
-            now.told.insert(id, Arc::downgrade(&evicted));
-            id
-        };
-        Some(Seat(Arc::new(Taken { seats: self.clone(), id, evicted })))
+        }
+    }
+
+    fn ask(&self, peer: Peer, is_welcome: bool, came: Instant) -> Asked<'_> {
+        let mut now = self.0.now.lock();
+        match now.places.admit(peer, is_welcome, came.into_std(), Instant::now().into_std()) {
+            Admission::Admit { id, close } => {
+                for id in close {
+                    now.evict(id);
+                }
+                let evicted = Arc::new(Notify::new());
+                now.told.insert(id, Arc::downgrade(&evicted));
+                Asked::Seat(Seat(Arc::new(Taken { seats: self.clone(), id, evicted })))
+            }
+            Admission::Refuse => Asked::Refused,
+            Admission::Later(at) => {
+                now.places.hope(peer);
+                Asked::Later(at.into(), Hopeful { seats: self, peer })
+            }
+        }
+    }
+
+    /// Returns when there is room for one more.
+    async fn room(&self, peer: Peer, is_welcome: bool) {
+        loop {
+            let mut freed = pin!(self.0.freed.notified());
+            // From here on what is given back is told: nothing is missed between the question and the wait.
+            freed.as_mut().enable();
+            if self.0.now.lock().places.has_room(peer, is_welcome) {
+                return;
+            }
+            freed.await;
+        }
     }
 }
 
@@ -85,12 +133,14 @@ impl Seat {
     /// It has shown that it is let in.
     pub(crate) fn welcome(&self) {
         self.0.seats.0.now.lock().places.welcome(self.0.id);
+        self.0.seats.0.freed.notify_waiters();
     }
 
     /// Costs no place as long as the value lives; where as many wait for operations as may, it goes on to.
     pub(crate) fn step_away(&self) -> Option<Away> {
         let permit = Arc::clone(&self.0.seats.0.away).try_acquire_owned().ok()?;
         self.0.seats.0.now.lock().places.step_away(self.0.id);
+        self.0.seats.0.freed.notify_waiters();
         Some(Away { seat: self.clone(), _permit: permit })
     }
 
@@ -121,17 +171,26 @@ impl Drop for Resting {
     fn drop(&mut self) {
         let Taken { seats, id, evicted: _ } = &*self.0.0;
         let mut now = seats.0.now.lock();
-        if let Some(other) = now.places.rest(*id, Instant::now()) {
+        if let Some(other) = now.places.rest(*id, Instant::now().into_std()) {
             now.evict(other);
         }
     }
 }
 
+impl Drop for Hopeful<'_> {
+    fn drop(&mut self) {
+        self.seats.0.now.lock().places.give_up_hope(self.peer);
+    }
+}
+
 impl Drop for Taken {
     fn drop(&mut self) {
-        let mut now = self.seats.0.now.lock();
-        now.places.leave(self.id);
-        now.told.remove(&self.id);
+        {
+            let mut now = self.seats.0.now.lock();
+            now.places.leave(self.id);
+            now.told.remove(&self.id);
+        }
+        self.seats.0.freed.notify_waiters();
     }
 }
 

@@ -146,8 +146,11 @@ async fn connection(
 ) {
     // Before a byte is read: whoever has closed its end is nobody.
     let origin = arrival.ask(&api).await;
-    let Some(seat) = api.seat(&seats, &origin) else { return };
     drop(asking);
+    let Some(seat) = api.seat(&seats, &origin).await else {
+        tracing::debug!(peer = %origin.counts_as(), "a connection to the API found no place");
+        return;
+    };
     let of_requests = seat.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         let api = api.clone();

@@ -122,6 +122,17 @@ async fn a_peer_with_half_of_all_connections_goes_on_and_loses_the_one_that_has_
 }
 
 #[tokio::test]
+async fn more_calls_of_one_user_at_a_time_than_it_may_have_connections_are_all_answered() {
+    let node = serving_manifest("services:\n  web: !App\n    run: web\n").await;
+    let address = serving(&node).await;
+    let calls = (0..MAX_CONNECTIONS / 2 + 200)
+        .map(|_| async move { answer(connection(address, 1, PING).await).await });
+    for answered in join_all(calls).await {
+        assert!(answered.starts_with("HTTP/1.1 200 "), "{answered}");
+    }
+}
+
+#[tokio::test]
 async fn those_who_wait_for_operations_cost_no_connection() {
     let node = serving_manifest("services:\n  web: !App\n    run: web\n").await;
     let address = serving(&node).await;
