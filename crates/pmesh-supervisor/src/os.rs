@@ -12,8 +12,8 @@ use rustix::{fs::Access, pipe::PipeFlags};
 use tokio::{net::unix::pipe, process::Command};
 
 use crate::{
-    Launch, SpawnError, Spawned, Spawner, Stdin, sys,
-    tree::{Leader, OsTree, Snapshots},
+    Launch, SpawnError, Spawned, Spawner, Stdin, leader::Leader, process_table::ProcessTables,
+    session_members::SessionMembers, sys, tree::OsTree,
 };
 
 /// Starts processes of this machine, as children of this process.
@@ -29,7 +29,7 @@ use crate::{
 /// also the name of the group and session, cannot become a stranger's, and no signal can hit one.
 #[derive(Clone, Debug, Default)]
 pub struct OsSpawner {
-    snapshots: Arc<Snapshots>,
+    tables: Arc<ProcessTables>,
 }
 
 impl OsSpawner {
@@ -59,8 +59,9 @@ impl OsSpawner {
         let child = command.spawn()?;
         let leader = Arc::new(Leader::new(child)?);
         let exit = Arc::clone(&leader);
+        let members = SessionMembers::new(Arc::clone(&leader), Arc::clone(&self.tables));
         Ok(Spawned {
-            tree: Box::new(OsTree::new(leader, Arc::clone(&self.snapshots))),
+            tree: Box::new(OsTree::new(leader, Box::new(members))),
             exit: Box::pin(async move { exit.exited().await }),
             output: Box::new(output),
         })
