@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderValue, Uri, header, request};
-use pmesh_sessions::{Descent, PeerOwner, PeerSocket, says_forwarded};
+use pmesh_sessions::{PeerOwner, PeerSocket, says_forwarded};
 
 use crate::{
     error::{ApiError, Code},
@@ -162,46 +162,6 @@ fn not_internal(why: &str) -> Result<(), ApiError> {
     Err(ApiError::new(Code::NotInternal, why))
 }
 
-/// Refuses an action by GET of a process that this server has started, or may have: a program that was
-/// tricked into a request (a git remote answers with a redirect to here) nearly always sends a GET.
-pub(crate) fn check_no_descendant(descent: Descent) -> Result<(), ApiError> {
-    let refused = |why: &str| {
-        let message =
-            format!("an action by GET is not taken from what the server has started itself, {why}; use POST");
-        Err(ApiError::new(Code::GetFromService, message))
-    };
-    match descent {
-        Descent::Stranger => Ok(()),
-        Descent::Descends => refused("such as this app, build or git"),
-        Descent::Unknown => refused(
-            "and it cannot be told whether that sent this request: its process has gone, or its descriptors may not be read",
-        ),
-    }
-}
-
-/// Refuses an action by GET of which anything says that a browser sends it: a link or an image on any
-/// page does that, and browsers send no `Sec-Fetch-*` to plain-HTTP names such as `pm3`.
-pub(crate) fn check_no_browser(headers: &HeaderMap) -> Result<(), ApiError> {
-    let is_browser_header = |name: &str| {
-        name.starts_with("sec-fetch-")
-            || ["origin", "referer", "accept-language", "upgrade-insecure-requests"].contains(&name)
-    };
-    let is_browser_agent = |value: &HeaderValue| {
-        value.as_bytes().get(..8).is_some_and(|start| start.eq_ignore_ascii_case(b"mozilla/"))
-    };
-    let named = headers.keys().map(http::HeaderName::as_str).find(|name| is_browser_header(name));
-    let agent = headers.get_all(header::USER_AGENT).iter().any(is_browser_agent);
-    match named.or(agent.then_some("user-agent")) {
-        Some(name) => Err(ApiError::new(
-            Code::CrossSite,
-            format!(
-                "an action by GET is not taken from a browser (its {name} header says that it is one); use POST"
-            ),
-        )),
-        None => Ok(()),
-    }
-}
-
 /// The value of `Host`; more than one is malformed (RFC 9112, 3.2).
 fn host_of(head: &request::Parts) -> Result<Option<&str>, ApiError> {
     let malformed = |why: &str| ApiError::new(Code::BadRequest, format!("the request {why}"));
@@ -309,9 +269,9 @@ mod tests {
     use std::{fs, os::unix::fs::PermissionsExt as _};
 
     use http::{Request, request};
-    use pmesh_sessions::{Descent, PeerOwner, PeerSocket, UnixPeer};
+    use pmesh_sessions::{PeerOwner, PeerSocket, UnixPeer};
 
-    use super::{AccessRules, Code, Listener, Who, check_no_browser, check_no_descendant};
+    use super::{AccessRules, Code, Listener, Who};
     use crate::token::Token;
 
     /// The server's user here.
@@ -411,16 +371,6 @@ mod tests {
                 }
             }
             assert_eq!(check(&open(), unix(), &headers), None, "{name}");
-        }
-    }
-
-    #[test]
-    fn nothing_that_the_server_has_started_acts_by_get() {
-        assert_eq!(check_no_descendant(Descent::Stranger), Ok(()));
-        for descent in [Descent::Descends, Descent::Unknown] {
-            let refused = check_no_descendant(descent).unwrap_err();
-            assert_eq!(refused.code, Code::GetFromService, "{descent:?}");
-            assert!(refused.message.ends_with("use POST"), "{}", refused.message);
         }
     }
 
@@ -547,25 +497,6 @@ mod tests {
             }
             let default_port = [("host", "pm3"), ("origin", "http://pm3:80")];
             assert_eq!(check(&open(), listener, &default_port), None);
-        }
-    }
-
-    #[test]
-    fn an_action_by_get_is_not_taken_from_a_browser() {
-        for sign in [
-            ("origin", "http://pm3"),
-            ("referer", "http://pm3/"),
-            ("sec-fetch-mode", "navigate"),
-            ("sec-fetch-site", "none"),
-            ("accept-language", "en"),
-            ("upgrade-insecure-requests", "1"),
-            ("user-agent", "Mozilla/5.0 (X11)"),
-        ] {
-            let refused = check_no_browser(&head("/reload", &[sign]).headers).unwrap_err();
-            assert_eq!(refused.code, Code::CrossSite, "{sign:?}");
-        }
-        for harmless in [("user-agent", "curl/8.5"), ("accept", "*/*"), ("user-agent", "NotMozilla/5.0")] {
-            assert_eq!(check_no_browser(&head("/reload", &[harmless]).headers), Ok(()), "{harmless:?}");
         }
     }
 

@@ -24,8 +24,9 @@ use tokio::{
 };
 
 use crate::{
-    access::{AccessRules, Who, check_no_browser, check_no_descendant},
+    access::{AccessRules, Who},
     body::ApiBody,
+    by_get::{ByGet, check_no_browser, check_no_descendant},
     callers::{Callers, KernelCallers},
     calls::{Call, Reply, Style, session},
     error::{ApiError, Code},
@@ -228,7 +229,7 @@ impl Api {
                 .with_header(header::ALLOW, HeaderValue::from_static(methods)));
         }
         if route.kind != Kind::Read && head.method == Method::GET {
-            self.check_may_act_by_get(&head.headers, *listener).await?;
+            self.check_may_act_by_get(ByGet::Action, &head.headers, *listener).await?;
         }
         let body = read(body).await?;
         let seat = head.extensions.get::<Seat>().cloned();
@@ -239,8 +240,7 @@ impl Api {
         let is_json = has_word(&head.headers, &header::CONTENT_TYPE, "json");
         let parameters = Parameters::read(route.parameters, head.uri.query(), &body, is_json)?;
         if route.kind == Kind::Read && parameters.fetch == Some(true) {
-            // It sends our git to whatever host the remote names, with the credentials for it.
-            self.check_may_act_by_get(&head.headers, *listener).await?;
+            self.check_may_act_by_get(ByGet::Fetch, &head.headers, *listener).await?;
         }
         let call = Call {
             open,
@@ -253,9 +253,14 @@ impl Api {
     }
 
     /// Checks what is asked of an action by GET beyond what is asked of every request.
-    async fn check_may_act_by_get(&self, headers: &HeaderMap, listener: Listener) -> Result<(), ApiError> {
-        check_no_browser(headers)?;
-        check_no_descendant(self.0.callers.descent(listener).await)
+    async fn check_may_act_by_get(
+        &self,
+        what: ByGet,
+        headers: &HeaderMap,
+        listener: Listener,
+    ) -> Result<(), ApiError> {
+        check_no_browser(what, headers)?;
+        check_no_descendant(what, self.0.callers.descent(listener).await)
     }
 }
 

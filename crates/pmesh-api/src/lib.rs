@@ -31,6 +31,7 @@
 mod access;
 mod api;
 mod body;
+mod by_get;
 mod callers;
 mod calls;
 pub mod client;

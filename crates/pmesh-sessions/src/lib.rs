@@ -28,6 +28,7 @@
 mod client_key;
 mod descent;
 mod forwarded;
+mod own_descriptors;
 mod peer;
 mod peer_socket;
 mod socket_diagnostics;

@@ -1,13 +1,14 @@
 //! Whose process is at the other end of a loopback connection.
 
 use std::{
-    fs, io,
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
     os::fd::AsFd as _,
     sync::Arc,
 };
 
 use crate::{
+    own_descriptors::OwnDescriptors,
     peer_socket::{PeerSocket, SocketPair, is_loopback},
     socket_diagnostics::SocketDiagnostics,
     socket_tables::SocketTables,
@@ -54,7 +55,14 @@ pub enum PeerSource {
 /// Asks the kernel who is at the other end of loopback connections. Clones share one handle; each process
 /// makes one, once.
 #[derive(Clone, Debug)]
-pub struct Peers(Arc<Source>);
+pub struct Peers(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    source: Source,
+    /// None where `/proc` is not there: then nobody of our own user is known.
+    own: Option<OwnDescriptors>,
+}
 
 #[derive(Debug)]
 enum Source {
@@ -70,12 +78,16 @@ impl Peers {
             Ok(diagnostics) if answers(&diagnostics) => Source::Diagnostics(diagnostics),
             Ok(_) | Err(_) => Source::Tables(SocketTables::default()),
         };
-        Self(Arc::new(source))
+        Self::by(source)
+    }
+
+    fn by(source: Source) -> Self {
+        Self(Arc::new(Shared { source, own: OwnDescriptors::open().ok() }))
     }
 
     /// How it finds out.
     pub fn source(&self) -> PeerSource {
-        match &*self.0 {
+        match &self.0.source {
             Source::Diagnostics(_) => PeerSource::Diagnostics,
             Source::Tables(_) => PeerSource::Tables,
         }
@@ -107,12 +119,14 @@ impl Peers {
         if socket.user != rustix::process::geteuid().as_raw() {
             return owner;
         }
-        let looked = tokio::task::spawn_blocking(move || has_open(socket.inode)).await;
-        match looked {
-            Ok(Ok(true)) => PeerOwner::Itself,
+        let shared = Arc::clone(&self.0);
+        let look = move || shared.own.as_ref()?.have_socket(socket.inode).ok();
+        // The pool refuses work only when the runtime ends.
+        match tokio::task::spawn_blocking(look).await.unwrap_or_default() {
+            Some(true) => PeerOwner::Itself,
             // Asked again: had it been closed during the look, the look would have missed it.
-            Ok(Ok(false)) if self.socket(peer, local).await == Some(socket) => owner,
-            Ok(Ok(false) | Err(_)) | Err(_) => PeerOwner::Unknown,
+            Some(false) if self.socket(peer, local).await == Some(socket) => owner,
+            Some(false) | None => PeerOwner::Unknown,
         }
     }
 
@@ -123,7 +137,7 @@ impl Peers {
 
     async fn socket(&self, peer: SocketAddr, local: SocketAddr) -> Option<PeerSocket> {
         let pair = SocketPair::new(peer, local);
-        match &*self.0 {
+        match &self.0.source {
             // What fails here fails for want of memory: nobody is known, and nobody is let in.
             Source::Diagnostics(diagnostics) => diagnostics.ask(&pair).unwrap_or_default(),
             Source::Tables(tables) => tables.ask(&pair).await,
@@ -145,26 +159,12 @@ fn answers(diagnostics: &SocketDiagnostics) -> bool {
     loopback.into_iter().find_map(|ip| asked(ip).ok()).unwrap_or(true)
 }
 
-/// Whether this process has a descriptor of the socket with this number.
-fn has_open(inode: u64) -> io::Result<bool> {
-    let wanted = format!("socket:[{inode}]");
-    for descriptor in fs::read_dir("/proc/self/fd")? {
-        match fs::read_link(descriptor?.path()) {
-            Ok(target) if target.as_os_str() == &*wanted => return Ok(true),
-            // One that was closed meanwhile was not the one: the peer still has it.
-            Ok(_) | Err(_) => {}
-        }
-    }
-    Ok(false)
-}
-
 #[cfg(test)]
 mod tests {
     use std::{
         io::Read as _,
         net::{SocketAddr, TcpListener, TcpStream},
         process::{Command, Stdio},
-        sync::Arc,
     };
 
     use rustix::net::{AddressFamily, SocketType};
@@ -176,7 +176,7 @@ mod tests {
     fn both() -> [Peers; 2] {
         let diagnostics = Peers::open();
         assert_eq!(diagnostics.source(), PeerSource::Diagnostics, "this kernel has no socket diagnostics");
-        [diagnostics, Peers(Arc::new(Source::Tables(SocketTables::default())))]
+        [diagnostics, Peers::by(Source::Tables(SocketTables::default()))]
     }
 
     fn own_user() -> u32 {
