@@ -12,6 +12,7 @@ use crate::{
     header::Peer,
     limits::{FrontLimits, Stage},
     local_body::LocalBody,
+    logins::Logins,
     occupancy::Occupied,
     pool::Pool,
     relief::Relief,
@@ -61,6 +62,7 @@ pub(crate) struct Caller {
     pub(crate) connection: ConnectionInfo,
     pub(crate) peer: Peer,
     pub(crate) occupied: Occupied,
+    pub(crate) logins: Logins,
 }
 
 impl Caller {
@@ -68,6 +70,6 @@ impl Caller {
         let ip = connection.peer.ip();
         let is_internal = connection.owner.is_of(rustix::process::geteuid().as_raw());
         let peer = Peer::new(ip, thread.tables.trusted().contains(ip), is_internal);
-        Self { thread, connection, peer, occupied }
+        Self { thread, connection, peer, occupied, logins: Logins::default() }
     }
 }

@@ -92,6 +92,11 @@ impl UpstreamsNow {
         set.lives.is_empty() && set.when_empty == WhenEmpty::Refuse
     }
 
+    /// Whether this upstream gets requests.
+    pub(crate) fn has(&self, live: &Arc<Live>) -> bool {
+        !live.is_withdrawn() && self.set.load().lives.iter().any(|one| Arc::ptr_eq(one, live))
+    }
+
     /// Whether an upstream is there that is not in `tried`.
     pub(crate) fn has_other_than(&self, tried: &[Arc<Live>]) -> bool {
         let set = self.set.load();

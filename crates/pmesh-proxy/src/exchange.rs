@@ -458,6 +458,11 @@ impl Connection {
         }
     }
 
+    /// Whether another request may follow the answer, as far as its head says.
+    pub(crate) fn may_be_kept(&self) -> bool {
+        self.download.is_kept
+    }
+
     /// Whether the whole answer was taken.
     pub(crate) fn is_answered(&self) -> bool {
         matches!(self.download.rest, Rest::Nothing)

@@ -1,6 +1,6 @@
 //! Handing a request to an upstream, and to another one where that is safe.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -16,9 +16,11 @@ use crate::{
     destination::{NoUpstream, Picked, UpstreamsNow},
     dial::{self, DialError},
     exchange::{Failure, Upload},
+    login_scheme,
+    logins::{Kept, Logins},
     patience::Limits,
     phase::Event,
-    pool::{Lease, Pool},
+    pool::{Lease, Owned, Pool},
     read_ahead::{Bounds, read_ahead},
     refused::Refused,
     relief::Relief,
@@ -41,12 +43,24 @@ pub(crate) struct Outgoing {
     /// How long the client may send nothing of it.
     pub(crate) body_rest: Duration,
     pub(crate) upgrade: Option<WantedUpgrade>,
+    pub(crate) client: IpAddr,
+    /// It logs in the connection that it is sent over.
+    pub(crate) logs_in: bool,
 }
 
 /// An upgrade that the client asks for.
 pub(crate) struct WantedUpgrade {
     pub(crate) protocol: HeaderValue,
     pub(crate) client: ClientSide,
+}
+
+/// Where connections to upstreams come from.
+pub(crate) struct Connections<'a> {
+    pub(crate) pool: &'a Pool,
+    /// What a new one needs.
+    pub(crate) relief: &'a Relief,
+    /// Those that the client has to itself.
+    pub(crate) logins: &'a Logins,
 }
 
 /// What a try needs to know about its request.
@@ -66,12 +80,15 @@ struct Ask {
 /// only if it is GET, HEAD or OPTIONS without a body and no byte of an answer came: nobody can know
 /// whether it was executed; and that once, because it may be what ended the upstream. Dropped, the request
 /// is given up and its connection closed.
+///
+/// A connection over which a login is spoken is from then on for this client's connection alone.
 pub(crate) async fn forward(
-    (pool, relief): (&Pool, &Relief),
+    from: &Connections<'_>,
     to: &Arc<UpstreamsNow>,
     outgoing: Outgoing,
 ) -> Result<(Response<AnswerBody>, Option<RequestBody>), Refused> {
-    let Outgoing { method, head, mut body, is_chunked, asks_first, body_rest, upgrade } = outgoing;
+    let Outgoing { method, head, mut body, is_chunked, asks_first, body_rest, upgrade, client, logs_in } =
+        outgoing;
     let balancing = to.balancing.load_full();
     let ask = Ask {
         to_head: method == Method::HEAD,
@@ -87,16 +104,30 @@ pub(crate) async fn forward(
     }
     let mut upload = Upload::new(head.clone(), body, is_chunked, asks_first);
     let mut tries = Tries::new(&balancing.retry, ask.may_repeat);
+    let mut kept = from.logins.take(client, to);
     loop {
-        let in_flight = match next_upstream(to, &mut tries, head.len() as u64).await {
-            Ok(in_flight) => in_flight,
-            Err(reason) => return Err(Refused { reason, left: upload.into_body() }),
+        let (in_flight, owned) = match std::mem::replace(&mut kept, Kept::Nothing) {
+            Kept::Connection(in_flight, owned) => (in_flight, Some(owned)),
+            Kept::Nothing | Kept::Left => match next_upstream(to, &mut tries, head.len() as u64).await {
+                Ok(in_flight) => (in_flight, None),
+                Err(reason) => return Err(Refused { reason, left: upload.into_body() }),
+            },
         };
+        let had_login = owned.is_some();
         let live = in_flight.live().clone();
         let begun = tries.begin(Instant::now);
-        let failure = match attempt((pool, relief), in_flight, upload, ask, begun, tries.is_anew()).await {
+        let source = Source { from, owned, begun, anew: tries.is_anew() };
+        let tried = attempt(source, in_flight, upload, ask).await;
+        if had_login && !tried.as_ref().is_ok_and(|(_, lease)| lease.owner.is_some()) {
+            from.logins.lose(client, to);
+        }
+        let failure = match tried {
             Ok((answer, mut lease)) => {
                 live.count_answer(answer.status);
+                if logs_in || lease.owner.is_some() || login_scheme::in_answer(answer.status, &answer.headers)
+                {
+                    from.logins.keep(client, to, &mut lease);
+                }
                 let left = lease.connection.take_abandoned();
                 return answer_of(answer, lease, upgrade).map(|answer| (answer, left));
             }
@@ -130,32 +161,42 @@ async fn next_upstream(to: &UpstreamsNow, tries: &mut Tries<'_>, bytes: u64) -> 
     }
 }
 
-/// One try: over an idle connection if there is one that takes the request, else over a new one. `anew`: over a
-/// new one in any case.
+/// Where the connection of a try comes from.
+struct Source<'a> {
+    from: &'a Connections<'a>,
+    /// The one that the client has to itself.
+    owned: Option<Owned>,
+    /// When the first try began: what was idle for too long by then is closed, and what was not is young enough.
+    begun: Instant,
+    /// A new one in any case.
+    anew: bool,
+}
+
+/// One try: over the client's own connection, or an idle one that takes the request, else over a new one.
 async fn attempt(
-    (pool, relief): (&Pool, &Relief),
+    mut source: Source<'_>,
     in_flight: InFlight,
     mut upload: Upload,
     ask: Ask,
-    // Of the first try: what was idle for too long by then is closed, and what was not is young enough.
-    begun: Instant,
-    anew: bool,
 ) -> Result<(AnswerHead, Lease), Failure> {
+    let Source { from: &Connections { pool, relief, .. }, begun, anew, .. } = source;
     loop {
-        let idle = if anew { None } else { pool.take(in_flight.live(), !ask.may_repeat, begun) };
-        let mut connection = match idle {
-            Some(connection) => connection,
-            None => match dial::connect(&in_flight, relief, ask.connect_timeout).await {
-                Ok(connection) => connection,
+        let (mut connection, owner) = if let Some(Owned { connection, owner }) = source.owned.take() {
+            (connection, Some(owner))
+        } else if !anew && let Some(idle) = pool.take(in_flight.live(), !ask.may_repeat, begun) {
+            (idle, None)
+        } else {
+            match dial::connect(&in_flight, relief, ask.connect_timeout).await {
+                Ok(connection) => (connection, None),
                 Err(DialError::NoDescriptor) => return Err(Failure::NoDescriptor(Box::new(upload))),
                 Err(DialError::Upstream(error)) => {
                     tracing::debug!(%error, upstream = %in_flight.live().upstream.address, "cannot connect");
                     return Err(Failure::Unsent(Box::new(upload)));
                 }
-            },
+            }
         };
         match connection.ask(upload, ask.to_head, ask.limits).await {
-            Ok(answer) => return Ok((answer, Lease { connection, pool: pool.clone(), in_flight })),
+            Ok(answer) => return Ok((answer, Lease { connection, pool: pool.clone(), in_flight, owner })),
             // An idle connection that closes is no news: the next one, at the end a new one.
             Err(Failure::Unsent(unsent)) if connection.is_reused() => upload = *unsent,
             Err(failure) => return Err(failure),
@@ -195,7 +236,7 @@ fn switched(answer: AnswerHead, lease: Lease, upgrade: WantedUpgrade) -> Respons
     *response.headers_mut() = answer.headers;
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
     response.headers_mut().insert(UPGRADE, answer.protocol.unwrap_or(upgrade.protocol));
-    let Lease { connection, in_flight, pool: _ } = lease;
+    let Lease { connection, in_flight, pool: _, owner: _ } = lease;
     let (stream, sent, open) = connection.into_tunnel();
     let upstream = UpstreamEnd { stream, sent, open };
     upgrade.client.at_work.phases().on(Event::Switched);

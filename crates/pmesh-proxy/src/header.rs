@@ -234,13 +234,23 @@ fn is_ours(name: &str) -> bool {
         || [X_REQUEST_ID, FORWARDED, X_REAL_IP, CF_CONNECTING_IP].iter().any(|ours| name == ours.as_str())
 }
 
-/// Whether a client sends this under a name of the front's, or under one that CGI and WSGI read as such:
-/// `_` and `-` are one letter there. Of a trusted proxy its word about the client stays.
+/// Whether a client sends this under a name of the front's, or under one that programs take for such a name, or
+/// for one that frames a request or names a proxy. Of a trusted proxy its word about the client stays.
+///
+/// CGI and WSGI know one letter for all signs in a name, and put `HTTP_` before it: to them `Content_Length` is
+/// a length, and `Proxy` the variable `HTTP_PROXY` (CVE-2016-5385).
 fn is_forged(name: &HeaderName, is_trusted: bool) -> bool {
     let text = name.as_str();
-    if text.contains('_') {
-        is_ours(&text.replace('_', "-"))
-    } else {
-        is_ours(text) && !(is_trusted && !text.starts_with("p-") && *name != X_REQUEST_ID)
+    if text.bytes().any(|byte| !byte.is_ascii_alphanumeric() && byte != b'-') {
+        let sign_of = |sign: char| if sign.is_ascii_alphanumeric() { sign } else { '-' };
+        let spelled: String = text.chars().map(sign_of).collect();
+        return is_ours(&spelled) || says_forwarded(&spelled) || is_for_one_hop(&spelled);
     }
+    text == "proxy" || (is_ours(text) && !(is_trusted && !text.starts_with("p-") && *name != X_REQUEST_ID))
+}
+
+/// Whether a field of this name frames a message or is for one connection.
+fn is_for_one_hop(name: &str) -> bool {
+    name == CONTENT_LENGTH.as_str()
+        || HeaderName::from_bytes(name.as_bytes()).is_ok_and(|name| is_hop_by_hop(&name))
 }

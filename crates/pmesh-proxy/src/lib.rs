@@ -68,6 +68,8 @@ mod held;
 mod host;
 mod limits;
 mod local_body;
+mod login_scheme;
+mod logins;
 mod occupancy;
 mod path;
 mod patience;

@@ -33,7 +33,53 @@ struct Shared {
 struct State {
     /// By the address of the upstream's live state, which each entry keeps alive.
     idle: HashMap<usize, Vec<Idle>>,
+    /// Those that one client's connection has to itself; nothing while they are at work, or for good.
+    bound: HashMap<BindingId, Option<Bound>>,
+    last_binding: u64,
     reaper_waits: bool,
+}
+
+/// An idle connection for one client's connection.
+struct Bound {
+    connection: Box<Connection>,
+    live: Arc<Live>,
+}
+
+/// The name of a place in the pool that is for one client's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct BindingId(u64);
+
+/// A connection that goes back there.
+pub(crate) struct Owned {
+    pub(crate) connection: Box<Connection>,
+    pub(crate) owner: BindingId,
+}
+
+/// Such a place; dropped, what lies there is closed.
+#[derive(Debug)]
+pub(crate) struct Binding {
+    id: BindingId,
+    pool: Pool,
+}
+
+impl Binding {
+    pub(crate) fn id(&self) -> BindingId {
+        self.id
+    }
+
+    /// The connection, if it lies there and is open; the system is asked: a login is not to be lost silently.
+    pub(crate) fn take(&self) -> Option<Owned> {
+        let Bound { connection, .. } = self.pool.0.state.lock().bound.get_mut(&self.id)?.take()?;
+        let is_open = connection.is_open() && connection.is_open_now();
+        is_open.then_some(Owned { connection, owner: self.id })
+    }
+}
+
+impl Drop for Binding {
+    fn drop(&mut self) {
+        let left = self.pool.0.state.lock().bound.remove(&self.id);
+        drop(left);
+    }
 }
 
 struct Idle {
@@ -73,12 +119,28 @@ impl Pool {
         None
     }
 
-    /// Keeps a connection, or closes it where its upstream is withdrawn or has enough of them.
-    fn put(&self, connection: Box<Connection>, live: Arc<Live>) {
+    /// A place for one client's connection.
+    pub(crate) fn bind(&self) -> Binding {
+        let mut state = self.0.state.lock();
+        state.last_binding += 1;
+        let id = BindingId(state.last_binding);
+        state.bound.insert(id, None);
+        Binding { id, pool: self.clone() }
+    }
+
+    /// Keeps a connection, or closes it where its upstream is withdrawn or has enough of them, or where the
+    /// client that it is for has gone.
+    fn put(&self, connection: Box<Connection>, live: Arc<Live>, owner: Option<BindingId>) {
         if live.is_withdrawn() {
             return;
         }
         let mut state = self.0.state.lock();
+        if let Some(id) = owner {
+            if let Some(place) = state.bound.get_mut(&id) {
+                *place = Some(Bound { connection, live });
+            }
+            return;
+        }
         let idle = state.idle.entry(key_of(&live)).or_default();
         if idle.len() < self.0.cap {
             idle.push(Idle { connection, until: Instant::now() + self.0.time, _live: live });
@@ -93,6 +155,9 @@ impl Pool {
         let mut state = self.0.state.lock();
         for live in lives.iter().filter(|live| live.is_withdrawn()) {
             state.idle.remove(&key_of(live));
+            for place in state.bound.values_mut() {
+                place.take_if(|bound| Arc::ptr_eq(&bound.live, live));
+            }
         }
     }
 
@@ -137,18 +202,20 @@ pub(crate) struct Lease {
     pub(crate) connection: Box<Connection>,
     pub(crate) pool: Pool,
     pub(crate) in_flight: InFlight,
+    /// Whom it is kept for, if not for everybody.
+    pub(crate) owner: Option<BindingId>,
 }
 
 impl Lease {
     pub(crate) fn give_back(self) {
-        let Self { mut connection, pool, in_flight } = self;
+        let Self { mut connection, pool, in_flight, owner } = self;
         match connection.next() {
-            Next::Request => pool.put(connection, in_flight.live().clone()),
+            Next::Request => pool.put(connection, in_flight.live().clone(), owner),
             // It is the upstream's work as long as the rest of the upload takes.
             Next::Upload => {
                 tokio::spawn(async move {
                     if connection.finish_upload().await {
-                        pool.put(connection, in_flight.live().clone());
+                        pool.put(connection, in_flight.live().clone(), owner);
                     } else if let Some(left) = connection.take_abandoned() {
                         discard_late(left);
                     }

@@ -4,7 +4,7 @@ use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Instant};
 
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-    header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING},
+    header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING},
     request::Parts,
 };
 use hyper::{body::Incoming, upgrade::OnUpgrade};
@@ -18,9 +18,9 @@ use crate::{
     caller::{Caller, ConnectionInfo, LocalHandler},
     discard::discard,
     files::{self, Found},
-    forward::{self, Outgoing, WantedUpgrade},
+    forward::{self, Connections, Outgoing, WantedUpgrade},
     header::{self, About, BodySize, X_FORWARDED_FOR, X_REQUEST_ID},
-    host,
+    host, login_scheme,
     path::Path,
     phase::Event,
     refused::Refused,
@@ -80,6 +80,9 @@ pub(crate) async fn respond(
     let may_not_come = head.headers.contains_key(EXPECT);
     discard(left, may_not_come, answer.headers_mut(), &caller.thread.stage);
     answer.headers_mut().insert(X_REQUEST_ID, id);
+    if caller.logins.is_closing() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     answer
 }
 
@@ -179,11 +182,12 @@ async fn route(
                 // hyper gives it to what may be upgraded at all: HTTP/1.0 may not.
                 let tunnel = head.extensions.remove::<OnUpgrade>();
                 let outgoing = outgoing(head, tunnel, sent, caller, at_work, client, id);
-                let (answer, left) =
-                    match forward::forward((&thread.pool, &thread.relief), upstreams, outgoing).await {
-                        Ok(answered) => answered,
-                        Err(Refused { reason, left }) => (asked.answer(reason), left),
-                    };
+                let (pool, relief) = (&thread.pool, &*thread.relief);
+                let connections = Connections { pool, relief, logins: &caller.logins };
+                let (answer, left) = match forward::forward(&connections, upstreams, outgoing).await {
+                    Ok(answered) => answered,
+                    Err(Refused { reason, left }) => (asked.answer(reason), left),
+                };
                 *body = Body::Left(left);
                 return answer;
             }
@@ -257,6 +261,8 @@ fn outgoing(
         asks_first,
         body_rest: caller.thread.limits.body_rest,
         upgrade,
+        client,
+        logs_in: login_scheme::in_request(headers),
     }
 }
 

@@ -8,6 +8,7 @@ mod draining;
 mod exchanges;
 mod hang_ups;
 mod local_host;
+mod logins;
 mod message_fields;
 mod refusals;
 mod static_files;

@@ -231,3 +231,26 @@ async fn a_request_of_the_old_protocol_is_passed_on_as_one_of_ours() {
     let head = seen(&rig, &upstreamer, "GET / HTTP/1.0\r\nHost: site.test\r\n\r\n").await;
     assert!(head.starts_with("GET / HTTP/1.1\r\n"), "{head}");
 }
+
+#[tokio::test]
+async fn no_spelling_of_a_field_that_frames_a_request_or_names_a_proxy_reaches_an_app() {
+    let upstreamer = Upstreamer::new().await;
+    let rig = Rig::of(vec![upstreamer.upstream.clone()]);
+    for name in [
+        "Transfer_Encoding",
+        "Content_Length",
+        "content.length",
+        "Keep_Alive",
+        "Proxy_Authorization",
+        "Proxy",
+        "X_Forwarded_For",
+        "X.Forwarded_Host",
+        "True_Client_IP",
+        "P!Ip",
+    ] {
+        let request = format!("GET / HTTP/1.1\r\nHost: site.test\r\n{name}: forged\r\nX_Own: 1\r\n\r\n");
+        let head = seen(&rig, &upstreamer, &request).await;
+        assert!(!head.contains("forged"), "{name} in {head}");
+        assert_eq!(field(&head, "x_own"), Some("1"));
+    }
+}
