@@ -298,7 +298,12 @@ fn repository(file: &Path) -> Option<Arc<dyn Vcs>> {
         }
         Err(error) => {
             let error_line = in_one_line(&error);
-            if let VcsError::Damaged { root, .. } = &error {
+            if let VcsError::Damaged { root, .. }
+            | VcsError::Unreadable { root, .. }
+            | VcsError::RepositoryTooLarge { root, .. }
+            | VcsError::Timeout { root, .. }
+            | VcsError::NoThread { root, .. } = &error
+            {
                 warn!(error = error_line, "/repo and updates are not there until somebody repairs it");
                 return Some(Arc::new(DamagedRepo::new(root.clone(), file.to_owned())));
             }

@@ -102,6 +102,8 @@ codes! {
     422:
         /// The manifest has mistakes.
         ManifestInvalid "manifest_invalid",
+        /// More than a server should read: entries, levels, bytes, or time while it still moves.
+        RepositoryTooLarge "repository_too_large",
     500:
         /// Services did not become ready.
         RolloutFailed "rollout_failed",
@@ -120,6 +122,8 @@ codes! {
     504:
         /// The remote did not answer in time.
         FetchTimeout "fetch_timeout",
+        /// The repository did not answer in time.
+        RepositoryTimeout "repository_timeout",
 }
 
 impl fmt::Display for Code {
@@ -176,7 +180,7 @@ impl From<&VcsError> for ApiError {
         // No `_` arm: a new failure is given its code before the workspace compiles again.
         let code = match error {
             VcsError::NotFound(_) => Code::RepositoryNotFound,
-            VcsError::Damaged { .. } => Code::RepositoryDamaged,
+            VcsError::Damaged { .. } | VcsError::Unreadable { .. } => Code::RepositoryDamaged,
             VcsError::NoRemote { .. } => Code::NoRemote,
             VcsError::NoRemoteBranch { .. } => Code::NoRemoteBranch,
             VcsError::Detached { .. } => Code::DetachedHead,
@@ -188,9 +192,12 @@ impl From<&VcsError> for ApiError {
             VcsError::Diverged { .. } | VcsError::Unrelated { .. } => Code::HistoryDiverged,
             VcsError::Fetch { .. } => Code::FetchFailed,
             VcsError::FetchTimeout { .. } => Code::FetchTimeout,
+            VcsError::Timeout { .. } => Code::RepositoryTimeout,
+            VcsError::RepositoryTooLarge { .. } => Code::RepositoryTooLarge,
             VcsError::Cancelled => Code::Cancelled,
             VcsError::UnknownCommit(_)
             | VcsError::TooLarge { .. }
+            | VcsError::NoThread { .. }
             | VcsError::Io { .. }
             | VcsError::Program { .. }
             | VcsError::Defect { .. }
@@ -280,6 +287,11 @@ mod tests {
         let full = io::Error::from(io::ErrorKind::StorageFull);
         for (error, code) in [
             (VcsError::FetchTimeout { url: "u".into(), after: Duration::from_mins(1) }, Code::FetchTimeout),
+            (
+                VcsError::Timeout { root: "/a".into(), after: Duration::from_secs(10) },
+                Code::RepositoryTimeout,
+            ),
+            (VcsError::RepositoryTooLarge { root: "/a".into(), what: "w".into() }, Code::RepositoryTooLarge),
             (VcsError::Cancelled, Code::Cancelled),
             (VcsError::OwnersDiffer { owners: "o".into(), remedy: "r".into() }, Code::RepositoryOwner),
             (

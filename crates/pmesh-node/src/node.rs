@@ -253,13 +253,17 @@ impl Node {
 
     /// The repository as it is on disk now. Never goes to the network.
     ///
+    /// Cancel-safe: dropped, it ends the read.
+    ///
     /// # Errors
     ///
     /// Those of [`Vcs`]; [`VcsError::NotFound`] where no repository tracks the manifest.
     pub async fn repository(&self) -> Result<Repository, VcsError> {
+        let cancel = CancelOnDrop(Cancel::new());
+        let wanted = cancel.0.clone();
         self.0
-            .with_vcs(|vcs| {
-                let Heads { head, remote_head: remote, remote_url: url } = vcs.heads()?;
+            .with_vcs(move |vcs| {
+                let Heads { head, remote_head: remote, remote_url: url } = vcs.heads(&wanted)?;
                 Ok(Repository { system: vcs.system(), head, remote, url })
             })
             .await

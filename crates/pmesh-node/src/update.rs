@@ -148,7 +148,6 @@ struct Found {
 /// Asks the remote.
 async fn fetch(rolling: &Rolling) -> Result<Found, Failure> {
     let cancel = Cancel::new();
-    let mut cancelled = rolling.cancelled.clone();
     let turn = vcs_turn(rolling).await?;
     let call = {
         let cancel = cancel.clone();
@@ -167,36 +166,48 @@ async fn fetch(rolling: &Rolling) -> Result<Found, Failure> {
             let (Some(here), Some(there)) = (&head.commit, &remote.commit) else {
                 return Err(VcsError::Unborn { branch: head.branch });
             };
-            let relation = vcs.relation(here, there)?;
+            let relation = vcs.relation(here, there, &cancel)?;
             if matches!(relation, Relation::Behind { .. }) && !tree.changed.is_empty() {
                 return Err(VcsError::Dirty { paths: tree.changed });
             }
             Ok(Found { head, remote, relation, moved_to })
         })
     };
-    let mut call = std::pin::pin!(call);
-    tokio::select! {
-        result = &mut call => return Ok(result?),
-        () = raised(&mut cancelled) => cancel.cancel(),
-    }
-    match call.await {
+    match while_wanted(rolling, &cancel, call).await {
         Err(VcsError::Cancelled) => Err(Failure::ShuttingDown),
         result => Ok(result?),
     }
+}
+
+/// Waits for a call that `cancel` ends, and sets that when the operation is wanted no more.
+async fn while_wanted<T>(
+    rolling: &Rolling,
+    cancel: &Cancel,
+    call: impl Future<Output = Result<T, VcsError>>,
+) -> Result<T, VcsError> {
+    let mut cancelled = rolling.cancelled.clone();
+    let mut call = std::pin::pin!(call);
+    tokio::select! {
+        result = &mut call => return result,
+        () = raised(&mut cancelled) => cancel.cancel(),
+    }
+    call.await
 }
 
 /// Reads and validates the manifest of a commit, out of the object database.
 async fn manifest_of(rolling: &Rolling, commit: &CommitId) -> Result<Manifest, Failure> {
     let shared = &rolling.shared;
     let (file, wanted) = (shared.file.clone(), commit.clone());
+    let cancel = Cancel::new();
+    let ended = cancel.clone();
     let found = shared.with_vcs(move |vcs| {
         // Discovered from this very file, the repository has it below its top.
         let Ok(inside) = file.strip_prefix(vcs.root()) else { return Err(VcsError::NotFound(file)) };
-        let text = vcs.file(&wanted, inside)?;
-        Ok((text, adds_a_second(vcs, &file, inside, &wanted)?))
+        let text = vcs.file(&wanted, inside, &ended)?;
+        Ok((text, adds_a_second(vcs, &file, inside, &wanted, &ended)?))
     });
     let shown = shared.shown_file();
-    let text = match found.await {
+    let text = match while_wanted(rolling, &cancel, found).await {
         Ok((Some(_), true)) => return Err(Failure::ManifestAmbiguous { commit: commit.clone() }),
         Ok((Some(text), false)) => text,
         Ok((None, _)) => {
@@ -204,6 +215,7 @@ async fn manifest_of(rolling: &Rolling, commit: &CommitId) -> Result<Manifest, F
         }
         // The limit of a manifest is below that of a file of a commit.
         Err(VcsError::TooLarge { .. }) => return Err(Failure::ManifestInvalid(Mistakes::too_large(shown))),
+        Err(VcsError::Cancelled) => return Err(Failure::ShuttingDown),
         Err(error) => return Err(error.into()),
     };
     let folder = shared.file.parent().unwrap_or(&shared.file);
@@ -214,7 +226,13 @@ async fn manifest_of(rolling: &Rolling, commit: &CommitId) -> Result<Manifest, F
 /// Whether a commit brings a second manifest beside that in `file`, which is at `inside` in the repository: its
 /// folder could not be served by its name any more. One that is there already has not kept anybody from naming
 /// the one to serve.
-fn adds_a_second(vcs: &dyn Vcs, file: &Path, inside: &Path, commit: &CommitId) -> Result<bool, VcsError> {
+fn adds_a_second(
+    vcs: &dyn Vcs,
+    file: &Path,
+    inside: &Path,
+    commit: &CommitId,
+    cancel: &Cancel,
+) -> Result<bool, VcsError> {
     let [one, another] = FILE_NAMES;
     let other = match file.file_name().and_then(OsStr::to_str) {
         Some(name) if name == one => another,
@@ -224,7 +242,7 @@ fn adds_a_second(vcs: &dyn Vcs, file: &Path, inside: &Path, commit: &CommitId) -
     if file.with_file_name(other).is_file() {
         return Ok(false);
     }
-    match vcs.file(commit, &inside.with_file_name(other)) {
+    match vcs.file(commit, &inside.with_file_name(other), cancel) {
         Ok(text) => Ok(text.is_some()),
         Err(VcsError::TooLarge { .. }) => Ok(true),
         Err(error) => Err(error),

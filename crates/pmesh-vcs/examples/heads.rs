@@ -6,11 +6,11 @@
 
 use std::{env, error::Error, path::Path};
 
-use pmesh_vcs::{Vcs as _, git::GitRepo};
+use pmesh_vcs::{Cancel, Vcs as _, git::GitRepo};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let file = env::args().nth(1).ok_or("usage: heads FILE")?;
-    let heads = GitRepo::discover(Path::new(&file))?.heads()?;
+    let heads = GitRepo::discover(Path::new(&file))?.heads(&Cancel::new())?;
     let commit = |commit: Option<pmesh_vcs::CommitId>| commit.map_or("none".to_owned(), |id| id.to_string());
     println!("head {}", commit(heads.head.commit));
     println!("remote {}", commit(heads.remote_head.and_then(|head| head.commit)));

@@ -23,6 +23,17 @@ pub enum VcsError {
         /// What could not be read.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Whoever reads it – its owner, where the server is root – may not.
+    #[error(
+        "the repository at {} cannot be read with the rights of its owner; `chown` or `chmod` what is in the way, there or \
+         in the folders above it", .root.display()
+    )]
+    Unreadable {
+        /// The top of the work tree.
+        root: PathBuf,
+        /// What could not be read.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The branch follows no remote branch.
     #[error("branch {branch} follows no remote; `git branch --set-upstream-to=<remote>/<branch>` sets one")]
     NoRemote {
@@ -148,6 +159,34 @@ pub enum VcsError {
         url: String,
         /// The time limit.
         after: Duration,
+    },
+    /// What would have to be read is more than a server should take.
+    #[error("the repository at {} is too large: {what}", .root.display())]
+    RepositoryTooLarge {
+        /// The top of the work tree.
+        root: PathBuf,
+        /// What is too much, and its limit.
+        what: String,
+    },
+    /// The repository has not answered: a disk that hangs, or something that blocks where git has a file.
+    #[error(
+        "the repository at {} has not answered within {} s; look for a disk that hangs, a filter that does not end, or a \
+         pipe in the place of a file", .root.display(), .after.as_secs_f32()
+    )]
+    Timeout {
+        /// The top of the work tree.
+        root: PathBuf,
+        /// The time limit.
+        after: Duration,
+    },
+    /// A thread to read the repository could not be started, or could not take the rights of the repository's owner.
+    #[error("cannot start a thread to read {}; look at the limit of threads, and at CAP_SETUID where root serves \
+             another user's repository", .root.display())]
+    NoThread {
+        /// The top of the work tree.
+        root: PathBuf,
+        /// What the system says.
+        source: io::Error,
     },
     /// The caller's [`Cancel`](crate::Cancel) was set. Nothing was changed.
     #[error("cancelled")]

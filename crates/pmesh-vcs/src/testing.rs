@@ -412,6 +412,16 @@ impl FakeVcs {
         self.0.changed.notify_all();
     }
 
+    /// As [`read`](Self::read), for a caller who may have left already.
+    fn read_unless<T>(
+        &self,
+        cancel: &Cancel,
+        call: Call,
+        read: impl FnOnce(&State) -> Result<T, VcsError>,
+    ) -> Result<T, VcsError> {
+        self.read(call, |state| if cancel.is_cancelled() { Err(VcsError::Cancelled) } else { read(state) })
+    }
+
     /// Records a call, and lets it read if the repository is sound.
     fn read<T>(&self, call: Call, read: impl FnOnce(&State) -> Result<T, VcsError>) -> Result<T, VcsError> {
         let mut state = self.0.state.lock();
@@ -553,8 +563,8 @@ impl Vcs for FakeVcs {
         self.read(Call::RemoteHead, State::remote_revision)
     }
 
-    fn heads(&self) -> Result<Heads, VcsError> {
-        self.read(Call::Heads, |state| {
+    fn heads(&self, cancel: &Cancel) -> Result<Heads, VcsError> {
+        self.read_unless(cancel, Call::Heads, |state| {
             Ok(Heads {
                 head: state.head_revision()?,
                 remote_head: state.remote_revision()?,
@@ -624,8 +634,8 @@ impl Vcs for FakeVcs {
         Ok(Fetched { moved_to: state.moved_to.clone() })
     }
 
-    fn relation(&self, head: &CommitId, remote: &CommitId) -> Result<Relation, VcsError> {
-        self.read(Call::Relation, |state| {
+    fn relation(&self, head: &CommitId, remote: &CommitId, cancel: &Cancel) -> Result<Relation, VcsError> {
+        self.read_unless(cancel, Call::Relation, |state| {
             let (here, there) = (state.history(head)?, state.history(remote)?);
             Ok(match (here.difference(&there).count(), there.difference(&here).count()) {
                 (0, 0) => Relation::Same,
@@ -637,8 +647,13 @@ impl Vcs for FakeVcs {
         })
     }
 
-    fn changed_paths(&self, from: &CommitId, to: &CommitId) -> Result<Vec<PathBuf>, VcsError> {
-        self.read(Call::ChangedPaths, |state| {
+    fn changed_paths(
+        &self,
+        from: &CommitId,
+        to: &CommitId,
+        cancel: &Cancel,
+    ) -> Result<Vec<PathBuf>, VcsError> {
+        self.read_unless(cancel, Call::ChangedPaths, |state| {
             let (old, new) = (&state.commit(from)?.files, &state.commit(to)?.files);
             let paths: BTreeSet<_> =
                 old.keys().chain(new.keys()).filter(|path| old.get(*path) != new.get(*path)).collect();
@@ -646,8 +661,8 @@ impl Vcs for FakeVcs {
         })
     }
 
-    fn file(&self, commit: &CommitId, path: &Path) -> Result<Option<Vec<u8>>, VcsError> {
-        self.read(Call::File(commit.clone(), path.to_owned()), |state| {
+    fn file(&self, commit: &CommitId, path: &Path, cancel: &Cancel) -> Result<Option<Vec<u8>>, VcsError> {
+        self.read_unless(cancel, Call::File(commit.clone(), path.to_owned()), |state| {
             let file = state.commit(commit)?.files.get(path);
             match file.map(|bytes| bytes.len() as u64) {
                 Some(size) if size > FILE_LIMIT => {

@@ -10,8 +10,9 @@ use crate::{Cancel, CommitId, Fetched, Heads, Relation, Revision, VcsError, Work
 /// A work tree that can report and change the revision it serves.
 ///
 /// Methods block on disk, and [`fetch`](Vcs::fetch) on the network: async callers go through
-/// `spawn_blocking`. Reads see what any other process did a moment ago, and may run beside everything
-/// else. The caller runs one [`fetch`](Vcs::fetch), [`check_out`](Vcs::check_out) or
+/// `spawn_blocking`. Reads see what any other process did a moment ago, may run beside everything
+/// else, and end within 10 s ([`VcsError::Timeout`] where something stands still); those that take a
+/// [`Cancel`] soon after it is set, with [`VcsError::Cancelled`]. The caller runs one [`fetch`](Vcs::fetch), [`check_out`](Vcs::check_out) or
 /// [`go_back`](Vcs::go_back) at a time; implementations need no lock for it.
 pub trait Vcs: Send + Sync + 'static {
     /// The version control system, such as `git`.
@@ -42,7 +43,7 @@ pub trait Vcs: Send + Sync + 'static {
     /// # Errors
     ///
     /// As [`head`](Vcs::head).
-    fn heads(&self) -> Result<Heads, VcsError>;
+    fn heads(&self, cancel: &Cancel) -> Result<Heads, VcsError>;
 
     /// What keeps the work tree from being moved.
     ///
@@ -69,7 +70,7 @@ pub trait Vcs: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`VcsError::UnknownCommit`] if one of them is not here.
-    fn relation(&self, head: &CommitId, remote: &CommitId) -> Result<Relation, VcsError>;
+    fn relation(&self, head: &CommitId, remote: &CommitId, cancel: &Cancel) -> Result<Relation, VcsError>;
 
     /// The files that differ between two commits, in order, relative to [`root`](Vcs::root); of a renamed file
     /// both names. As many as the commits have files at most.
@@ -77,7 +78,12 @@ pub trait Vcs: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`VcsError::UnknownCommit`] if one of them is not here.
-    fn changed_paths(&self, from: &CommitId, to: &CommitId) -> Result<Vec<PathBuf>, VcsError>;
+    fn changed_paths(
+        &self,
+        from: &CommitId,
+        to: &CommitId,
+        cancel: &Cancel,
+    ) -> Result<Vec<PathBuf>, VcsError>;
 
     /// The content of a file in a commit, whatever the work tree holds. `path` is relative to [`root`](Vcs::root). `None` if
     /// the commit has no file there. A symbolic link is followed as long as it stays within the commit.
@@ -86,7 +92,7 @@ pub trait Vcs: Send + Sync + 'static {
     ///
     /// [`VcsError::UnknownCommit`] if the commit is not here, [`VcsError::TooLarge`] beyond
     /// [`FILE_LIMIT`].
-    fn file(&self, commit: &CommitId, path: &Path) -> Result<Option<Vec<u8>>, VcsError>;
+    fn file(&self, commit: &CommitId, path: &Path, cancel: &Cancel) -> Result<Option<Vec<u8>>, VcsError>;
 
     /// Moves branch and work tree from the head to `commit`, forwards or backwards; the tracked files are then
     /// those of a fresh clone. (As with `git pull`, a file that only a changed `.gitattributes` would write

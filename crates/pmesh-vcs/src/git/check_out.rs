@@ -11,20 +11,22 @@ use std::{
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     process::Stdio,
+    sync::Arc,
     time::Duration,
 };
 
 use gix::objs::tree::EntryKind;
 
 use super::{
-    GitRepo,
     child::Running,
     commit,
+    opened::Opened,
     program::{Extra, Program, message},
-    state,
-    tree::{self, Change},
+    repo::GitRepo,
+    state, tree,
+    tree_diff::Change,
 };
-use crate::{CommitId, VcsError, WorkTree};
+use crate::{Cancel, CommitId, HeldLock, VcsError, WorkTree};
 
 /// How long git may take to lock the head: it tries for a fraction of a second
 /// (git-config(1), `core.filesRefLockTimeout`).
@@ -34,13 +36,16 @@ const LOCK_LIMIT: Duration = Duration::from_secs(30);
 const INPUT_LIMIT: usize = 32 << 10;
 
 pub(super) fn check_out(repo: &GitRepo, to: &CommitId) -> Result<(), VcsError> {
-    let opened = repo.open()?;
-    let from = head_that_may_move(repo, &opened)?;
-    let changes = tree::changes(repo, &opened, &from, to)?;
+    let wanted = to.clone();
+    let (from, changes) = repo.read(&Cancel::new(), move |opened| {
+        let from = head_that_may_move(opened)?;
+        let changes = tree::changes(opened, &from, &wanted)?;
+        Ok((from, Arc::new(changes)))
+    })?;
 
     let git = repo.program();
     refuse(state::changed(&git)?)?;
-    refuse(in_the_way(&repo.root, &changes))?;
+    refuse(what_is_in_the_way(repo, &changes)?)?;
     if from == *to {
         return Ok(());
     }
@@ -49,20 +54,20 @@ pub(super) fn check_out(repo: &GitRepo, to: &CommitId) -> Result<(), VcsError> {
     git.run("update-index", &["-q", "--refresh", "--ignore-submodules"].map(OsStr::new))?;
     let reference = Reference::lock(repo, &git, &from, to)?;
     // Once more, now that git is about to write: what was ignored is not looked at by `git read-tree`.
-    refuse(in_the_way(&repo.root, &changes))?;
+    refuse(what_is_in_the_way(repo, &changes)?)?;
     let trial = git.run("read-tree", &["-n", "-m", "-u", from.as_str(), to.as_str()].map(OsStr::new))?;
     if !trial.status.success() {
         drop(reference);
-        if let Some(lock) = state::check_out_lock(&opened) {
+        if let Some(lock) = held_lock(repo)? {
             return Err(state::locked(lock));
         }
-        refuse(hidden_changes(repo, &opened, &changes)?)?;
+        refuse(repo.read(&Cancel::new(), move |opened| hidden_changes(opened, &changes))?)?;
         return Err(VcsError::Git { command: "read-tree", message: message(&trial.stderr, &[]) });
     }
     // What fails from here on (a full disk, a filter) may have written some of the files.
     let moved = git.succeed("read-tree", &["-m", "-u", from.as_str(), to.as_str()].map(OsStr::new));
     if let Err(failed) = moved {
-        return Err(after(failed, put_back(repo, &git, &changes)));
+        return Err(after(failed, put_back(repo, &git, changes)));
     }
     if let Err(failed) = reference.commit() {
         let back = git.succeed("read-tree", &["-m", "-u", to.as_str(), from.as_str()].map(OsStr::new));
@@ -80,57 +85,84 @@ fn after(failed: VcsError, back: Result<(), VcsError>) -> VcsError {
 }
 
 /// The commit of the head, if nobody else is about to move it.
-pub(super) fn head_that_may_move(repo: &GitRepo, opened: &gix::Repository) -> Result<CommitId, VcsError> {
-    let head = commit::head(opened).map_err(|error| repo.damaged(error))?;
+pub(super) fn head_that_may_move(opened: &Opened) -> Result<CommitId, VcsError> {
+    let repo = &opened.repo;
+    let head = commit::head(opened)?;
     let Some(commit) = head.commit else { return Err(VcsError::Unborn { branch: head.branch }) };
-    if let Some(operation) = state::in_progress(opened) {
+    if let Some(operation) = state::in_progress(repo) {
         return Err(VcsError::InProgress { operation });
     }
-    if opened.head_name().map_err(|error| repo.damaged(error))?.is_none() {
+    if repo.head_name().map_err(|error| opened.damaged(error))?.is_none() {
         return Err(VcsError::Detached { commit });
     }
-    if let Some(lock) = state::check_out_lock(opened) {
+    if let Some(lock) = state::check_out_lock(repo) {
         return Err(state::locked(lock));
     }
     Ok(commit)
+}
+
+fn held_lock(repo: &GitRepo) -> Result<Option<HeldLock>, VcsError> {
+    repo.read(&Cancel::new(), |opened| Ok(state::check_out_lock(&opened.repo)))
+}
+
+/// As [`in_the_way`], looked at with the owner's rights.
+pub(super) fn what_is_in_the_way(
+    repo: &GitRepo,
+    changes: &Arc<Vec<Change>>,
+) -> Result<Vec<PathBuf>, VcsError> {
+    let changes = Arc::clone(changes);
+    repo.with_files(move |root| Ok(in_the_way(root, &changes)))
 }
 
 /// Undoes half a move: the index is still that of the old commit, some of the files are not.
 ///
 /// The trial has shown that nothing was where the new files were to be, so what is there now was written by git. Other
 /// files are not touched, whatever has been done to them meanwhile.
-fn put_back(repo: &GitRepo, git: &Program<'_>, changes: &[Change]) -> Result<(), VcsError> {
+fn put_back(repo: &GitRepo, git: &Program<'_>, changes: Arc<Vec<Change>>) -> Result<(), VcsError> {
+    let (removed, to_write, blocked) = repo.with_files(move |root| {
+        let removed = remove_new(root, &changes);
+        let mut to_write = Vec::new();
+        let mut blocked = Vec::new();
+        for change in &*changes {
+            let is_folder = || root.join(&change.path).symlink_metadata().is_ok_and(|there| there.is_dir());
+            match change.old {
+                None => {}
+                // What git has made there is gone: this is somebody else's.
+                Some(kind) if kind != EntryKind::Commit && is_folder() => blocked.push(change.path.clone()),
+                Some(_) => to_write.push(change.path.clone()),
+            }
+        }
+        Ok((removed, to_write, blocked))
+    })?;
+    removed.and(write_out(git, &to_write)).and(refuse(blocked))
+}
+
+/// Removes the files that git has written where nothing was, and the folders that it has made for them.
+///
+/// # Errors
+///
+/// The first one; the others are removed all the same.
+fn remove_new(root: &Path, changes: &[Change]) -> Result<(), VcsError> {
     let old: HashSet<&Path> =
         changes.iter().filter(|change| change.old.is_some()).map(|change| &*change.path).collect();
     let mut result = Ok(());
     for change in changes.iter().filter(|change| !old.contains(&*change.path)) {
-        let path = repo.root.join(&change.path);
+        let path = root.join(&change.path);
         // Through a link that is itself among the old files a stranger's file would be reached.
         let is_below_old = change.path.ancestors().skip(1).any(|above| {
-            old.contains(above) && repo.root.join(above).symlink_metadata().is_ok_and(|it| !it.is_dir())
+            old.contains(above) && root.join(above).symlink_metadata().is_ok_and(|it| !it.is_dir())
         });
         if !is_below_old && path.symlink_metadata().is_ok_and(|there| !there.is_dir()) {
             result = result.and(std::fs::remove_file(&path).map_err(|source| VcsError::io(&path, source)));
             for folder in change.path.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty()) {
                 // It fails where something is left, and that stays.
-                if std::fs::remove_dir(repo.root.join(folder)).is_err() {
+                if std::fs::remove_dir(root.join(folder)).is_err() {
                     break;
                 }
             }
         }
     }
-    let mut to_write: Vec<&Path> = Vec::new();
-    let mut blocked = Vec::new();
-    for change in changes {
-        let is_folder = || repo.root.join(&change.path).symlink_metadata().is_ok_and(|there| there.is_dir());
-        match change.old {
-            None => {}
-            // What git has made there is gone: this is somebody else's.
-            Some(kind) if kind != EntryKind::Commit && is_folder() => blocked.push(change.path.clone()),
-            Some(_) => to_write.push(&change.path),
-        }
-    }
-    result.and(write_out(git, &to_write)).and(refuse(blocked))
+    result
 }
 
 /// Writes these files as they are in the index, and goes on after those that it cannot write.
@@ -160,7 +192,7 @@ fn write_some(git: &Program<'_>, input: &[u8]) -> Result<(), VcsError> {
     let args = ["-q", "-f", "-z", "--stdin"].map(OsStr::new);
     let mut writing = git.start(COMMAND, &args, &Extra::default(), Stdio::piped())?;
     let written = writing.write(input);
-    let output = git.end(COMMAND, writing, &Program::local_limits())?;
+    let output = git.end(writing, &Program::local_limits())?;
     let said = || message(&output.stderr, &[]);
     // With `-q` it says nothing of what it leaves out, and ends with 1.
     let is_silent = output.status.code() == Some(1) && output.stderr.is_empty();
@@ -202,8 +234,8 @@ impl<'a> Reference<'a> {
         if matches!(prepared, Ok(true)) {
             return Ok(Self { git, update: Some(update) });
         }
-        let output = git.end("update-ref", update, &Program::local_limits())?;
-        if let Some(lock) = state::check_out_lock(&repo.open()?) {
+        let output = git.end(update, &Program::local_limits())?;
+        if let Some(lock) = held_lock(repo)? {
             return Err(state::locked(lock));
         }
         Err(VcsError::Git { command: "update-ref", message: message(&output.stderr, &[]) })
@@ -213,7 +245,7 @@ impl<'a> Reference<'a> {
     fn commit(mut self) -> Result<(), VcsError> {
         let Some(mut update) = self.update.take() else { return Ok(()) };
         let written = update.write(b"commit\n");
-        let output = self.git.end("update-ref", update, &Program::local_limits())?;
+        let output = self.git.end(update, &Program::local_limits())?;
         match written {
             Ok(()) if output.status.success() => Ok(()),
             _ => Err(VcsError::Git { command: "update-ref", message: message(&output.stderr, &[]) }),
@@ -225,7 +257,7 @@ impl Drop for Reference<'_> {
     fn drop(&mut self) {
         // At the end of its input git gives the locks back.
         if let Some(update) = self.update.take()
-            && let Err(error) = self.git.end("update-ref", update, &Program::local_limits())
+            && let Err(error) = self.git.end(update, &Program::local_limits())
         {
             tracing::warn!(%error, "cannot give the lock of the head back");
         }
@@ -233,7 +265,7 @@ impl Drop for Reference<'_> {
 }
 
 /// Untracked and ignored files where a new tracked one is to be.
-pub(super) fn in_the_way(root: &Path, changes: &[Change]) -> Vec<PathBuf> {
+fn in_the_way(root: &Path, changes: &[Change]) -> Vec<PathBuf> {
     let old: HashSet<&Path> =
         changes.iter().filter(|change| change.old.is_some()).map(|change| &*change.path).collect();
     let mut found = Vec::new();
@@ -338,13 +370,9 @@ fn strangers(root: &Path, folder: &Path, old: &HashSet<&Path>, found: &mut Vec<P
 
 /// Files that are to change and that git was told not to look at (`git update-index --assume-unchanged` or
 /// `--skip-worktree`), but that are there.
-fn hidden_changes(
-    repo: &GitRepo,
-    opened: &gix::Repository,
-    changes: &[Change],
-) -> Result<Vec<PathBuf>, VcsError> {
+fn hidden_changes(opened: &Opened, changes: &[Change]) -> Result<Vec<PathBuf>, VcsError> {
     use gix::index::entry::Flags;
-    let index = opened.index_or_empty().map_err(|error| repo.damaged(error))?;
+    let index = opened.repo.index_or_empty().map_err(|error| opened.damaged(error))?;
     let is_hidden = |path: &Path| {
         index
             .entry_by_path(path.as_os_str().as_bytes().into())
@@ -353,7 +381,7 @@ fn hidden_changes(
     Ok(changes
         .iter()
         .filter(|change| change.old.is_some() && is_hidden(&change.path))
-        .filter(|change| state::exists(&repo.root.join(&change.path)))
+        .filter(|change| state::exists(&opened.root.join(&change.path)))
         .map(|change| change.path.clone())
         .collect())
 }

@@ -2,23 +2,29 @@
 
 use gix::{ObjectId, bstr::ByteSlice, head::Kind};
 
-use crate::{BranchName, CommitId, Revision};
+use super::opened::{OBJECT_LIMIT, Opened};
+use crate::{BranchName, CommitId, Revision, VcsError};
 
 /// The revision that HEAD names.
-pub(super) fn head(repo: &gix::Repository) -> gix::Result<Revision> {
-    let mut head = repo.head()?;
+pub(super) fn head(opened: &Opened) -> Result<Revision, VcsError> {
+    let damaged = |error| opened.damaged(error);
+    let mut head = opened.repo.head().map_err(damaged)?;
     let branch = match &head.kind {
         Kind::Symbolic(reference) => short_name(reference.name.as_bstr()),
         Kind::Unborn(name) => return Ok(Revision::unborn(short_name(name.as_bstr()))),
         Kind::Detached { .. } => BranchName::new("HEAD"),
     };
-    let id = head.peel_to_commit()?.id;
-    revision(repo, branch, id)
+    if let Some(id) = head.id() {
+        opened.size(id.detach(), OBJECT_LIMIT)?;
+    }
+    let id = head.peel_to_commit().map_err(damaged)?.id;
+    revision(opened, branch, id)
 }
 
 /// The tip `id` of `branch`.
-pub(super) fn revision(repo: &gix::Repository, branch: BranchName, id: ObjectId) -> gix::Result<Revision> {
-    let commit = repo.find_commit(id)?;
+pub(super) fn revision(opened: &Opened, branch: BranchName, id: ObjectId) -> Result<Revision, VcsError> {
+    opened.size(id, OBJECT_LIMIT)?;
+    let commit = opened.repo.find_commit(id).map_err(|error| opened.damaged(error))?;
     let (author, message) = author_and_message(&commit.data);
     Ok(Revision { branch, commit: Some(commit_id(id)), author, message })
 }

@@ -2,10 +2,11 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
-use super::GitRepo;
+use super::{readers::Readers, repo::GitRepo};
 use crate::{Cancel, CommitId, Fetched, Heads, Relation, Revision, Vcs, VcsError, WorkTree};
 
 /// A repository that [`GitRepo::discover`] found [damaged](VcsError::Damaged), and that every call
@@ -15,16 +16,18 @@ use crate::{Cancel, CommitId, Fetched, Heads, Relation, Revision, Vcs, VcsError,
 pub struct DamagedRepo {
     root: PathBuf,
     manifest: PathBuf,
+    // Shared by all tries: a thread that stands still must not be forgotten with the try.
+    readers: Arc<Readers>,
 }
 
 impl DamagedRepo {
     /// The repository at `root`, by the [error](VcsError::Damaged) of [`GitRepo::discover`] for the file `manifest`.
     pub fn new(root: PathBuf, manifest: PathBuf) -> Self {
-        Self { root, manifest }
+        Self { root, manifest, readers: Arc::new(Readers::new()) }
     }
 
     fn repaired(&self) -> Result<GitRepo, VcsError> {
-        let repo = GitRepo::discover(&self.manifest)?;
+        let repo = GitRepo::discover_with(&self.manifest, &self.readers)?;
         // Another one, above: to whoever asked for the root it would be a stranger.
         if repo.root() == self.root { Ok(repo) } else { Err(VcsError::NotFound(self.manifest.clone())) }
     }
@@ -47,8 +50,8 @@ impl Vcs for DamagedRepo {
         self.repaired()?.remote_head()
     }
 
-    fn heads(&self) -> Result<Heads, VcsError> {
-        self.repaired()?.heads()
+    fn heads(&self, cancel: &Cancel) -> Result<Heads, VcsError> {
+        self.repaired()?.heads(cancel)
     }
 
     fn work_tree(&self) -> Result<WorkTree, VcsError> {
@@ -59,16 +62,21 @@ impl Vcs for DamagedRepo {
         self.repaired()?.fetch(limit, cancel)
     }
 
-    fn relation(&self, head: &CommitId, remote: &CommitId) -> Result<Relation, VcsError> {
-        self.repaired()?.relation(head, remote)
+    fn relation(&self, head: &CommitId, remote: &CommitId, cancel: &Cancel) -> Result<Relation, VcsError> {
+        self.repaired()?.relation(head, remote, cancel)
     }
 
-    fn changed_paths(&self, from: &CommitId, to: &CommitId) -> Result<Vec<PathBuf>, VcsError> {
-        self.repaired()?.changed_paths(from, to)
+    fn changed_paths(
+        &self,
+        from: &CommitId,
+        to: &CommitId,
+        cancel: &Cancel,
+    ) -> Result<Vec<PathBuf>, VcsError> {
+        self.repaired()?.changed_paths(from, to, cancel)
     }
 
-    fn file(&self, commit: &CommitId, path: &Path) -> Result<Option<Vec<u8>>, VcsError> {
-        self.repaired()?.file(commit, path)
+    fn file(&self, commit: &CommitId, path: &Path, cancel: &Cancel) -> Result<Option<Vec<u8>>, VcsError> {
+        self.repaired()?.file(commit, path, cancel)
     }
 
     fn check_out(&self, commit: &CommitId) -> Result<(), VcsError> {

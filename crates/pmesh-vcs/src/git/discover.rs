@@ -4,15 +4,15 @@ use std::{
     io,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use gix::{
-    open::permissions::Environment,
-    sec::{Permission, Trust},
+use super::{
+    opened::Opened,
+    readers::Readers,
+    repo::{GitRepo, READ_LIMIT},
 };
-
-use super::GitRepo;
-use crate::VcsError;
+use crate::{Cancel, VcsError};
 
 impl GitRepo {
     /// The repository at the folder of the file `manifest`, or above it if it tracks that file. A manifest in the top
@@ -27,6 +27,11 @@ impl GitRepo {
     /// [`VcsError::NotFound`] (a server may go on without a repository), [`VcsError::Damaged`], and
     /// [`VcsError::Io`] if a folder cannot be read.
     pub fn discover(manifest: &Path) -> Result<Self, VcsError> {
+        Self::discover_with(manifest, &Arc::new(Readers::new()))
+    }
+
+    /// As [`discover`](Self::discover), read by threads that others use as well.
+    pub(super) fn discover_with(manifest: &Path, readers: &Arc<Readers>) -> Result<Self, VcsError> {
         let not_found = || VcsError::NotFound(manifest.to_owned());
         let name = manifest.file_name().ok_or_else(not_found)?;
         let folder = match manifest.parent() {
@@ -45,44 +50,32 @@ impl GitRepo {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(VcsError::io(&dot_git, error)),
             }
-            let repo = open(root)?;
-            let Some(work_tree) = repo.workdir().map(Path::canonicalize) else {
-                return Err(VcsError::damaged(root, "it is bare (core.bare), so it has no work tree"));
-            };
-            let work_tree = work_tree.map_err(|error| VcsError::io(root, error))?;
-            // `core.worktree` may point elsewhere.
-            let ours = work_tree == root && (folder == root || is_tracked(&repo, root, &folder.join(name))?);
-            return if ours {
-                Ok(Self { root: work_tree, git: PathBuf::from("git") })
-            } else {
-                Err(not_found())
-            };
+            let (place, file) = (root.to_owned(), folder.join(name));
+            let ours = readers.run(root, READ_LIMIT, &Cancel::new(), move |rights, stop| {
+                is_of(&Opened::at(&place, rights, stop)?, &file)
+            })?;
+            return if ours { Ok(Self::new(root.to_owned(), Arc::clone(readers))) } else { Err(not_found()) };
         }
         Err(not_found())
     }
 }
 
-/// Opens the repository whose work tree begins at `root`.
-pub(super) fn open(root: &Path) -> Result<gix::Repository, VcsError> {
-    // Variables such as GIT_DIR and GIT_INDEX_FILE mean another repository than ours.
-    let env = Environment { git_prefix: Permission::Deny, objects: Permission::Deny, ..Environment::all() };
-    let options = gix::open::Options::default()
-        .permissions(gix::open::Permissions { env, ..gix::open::Permissions::all() })
-        // The operator named this folder, and its manifest says which programs run: its owner is trusted. With less trust
-        // gix hides the remotes of a repository that another user owns.
-        .with(Trust::Full);
-    let dot_git = root.join(".git");
-    options
-        .open_path_as_is(true)
-        .open(dot_git)
-        .map(gix::ThreadSafeRepository::into)
-        .map_err(|error| VcsError::damaged(root, error))
+/// Whether the repository is the one of the manifest `file`.
+fn is_of(opened: &Opened, file: &Path) -> Result<bool, VcsError> {
+    let root: &Path = &opened.root;
+    let Some(work_tree) = opened.repo.workdir().map(Path::canonicalize) else {
+        return Err(VcsError::damaged(root, "it is bare (core.bare), so it has no work tree"));
+    };
+    let work_tree: PathBuf = work_tree.map_err(|error| VcsError::io(root, error))?;
+    // `core.worktree` may point elsewhere.
+    Ok(work_tree == root && (file.parent() == Some(root) || is_tracked(opened, file)?))
 }
 
 /// Whether the index, or the head where there is no index, has `file`.
-fn is_tracked(repo: &gix::Repository, root: &Path, file: &Path) -> Result<bool, VcsError> {
-    let Ok(path) = file.strip_prefix(root) else { return Ok(false) };
-    let index = repo.try_index().map_err(|error| VcsError::damaged(root, error))?;
+fn is_tracked(opened: &Opened, file: &Path) -> Result<bool, VcsError> {
+    let repo = &opened.repo;
+    let Ok(path) = file.strip_prefix(&opened.root) else { return Ok(false) };
+    let index = repo.try_index().map_err(|error| opened.damaged(error))?;
     if let Some(index) = index {
         return Ok(index.entry_by_path(path.as_os_str().as_bytes().into()).is_some());
     }
@@ -93,5 +86,5 @@ fn is_tracked(repo: &gix::Repository, root: &Path, file: &Path) -> Result<bool, 
         }
         Ok(repo.head_tree()?.lookup_entry_by_path(path)?.is_some())
     };
-    in_head().map_err(|error| VcsError::damaged(root, error))
+    in_head().map_err(|error| opened.damaged(error))
 }

@@ -9,11 +9,13 @@ use std::{
 use gix::bstr::ByteSlice;
 
 use super::{
-    GitRepo,
     child::{Ended, Output},
     http_remote::HttpRemote,
+    opened::Opened,
     program::{Extra, Program, message},
-    redirect, state,
+    redirect,
+    repo::GitRepo,
+    state,
     upstream::{self, Upstream},
 };
 use crate::{Cancel, Fetched, Moved, VcsError, redact};
@@ -22,7 +24,8 @@ pub(super) fn fetch(repo: &GitRepo, limit: Duration, cancel: &Cancel) -> Result<
     if cancel.is_cancelled() {
         return Err(VcsError::Cancelled);
     }
-    let (upstream, remote) = upstream_to_fetch(repo)?;
+    let is_anothers = repo.program().is_anothers()?;
+    let (upstream, remote) = repo.read(cancel, move |opened| upstream_to_fetch(opened, is_anothers))?;
     let until = Instant::now().checked_add(limit);
     let asking = Asking { repo, upstream: &upstream, limit, until, cancel };
     let failed = match asking.fetch(remote.as_ref())? {
@@ -124,7 +127,8 @@ impl Asking<'_> {
 
     /// Why a fetch has failed that ended so.
     fn failure(&self, output: &Output, secrets: &[String]) -> Result<VcsError, VcsError> {
-        if let Some(lock) = state::fetch_lock(&self.repo.open()?) {
+        let lock = self.repo.read(self.cancel, |opened| Ok(state::fetch_lock(&opened.repo)))?;
+        if let Some(lock) = lock {
             return Ok(state::locked(lock));
         }
         // The exit status is the same for every failure. The text is that of the C locale.
@@ -158,21 +162,19 @@ pub(super) fn extra(git: &Program<'_>, remote: Option<&HttpRemote>) -> Result<Ex
 }
 
 /// The upstream of the head, and what is to be known if it is asked by HTTP; or why there is none.
-fn upstream_to_fetch(repo: &GitRepo) -> Result<(Upstream, Option<HttpRemote>), VcsError> {
-    let opened = repo.open()?;
-    let damaged = |error| repo.damaged(error);
-    if let Some(upstream) = upstream::of_head(&opened).map_err(damaged)? {
-        let remote =
-            HttpRemote::of(opened.config_snapshot().plumbing(), &upstream, repo.program().is_anothers()?)?;
+fn upstream_to_fetch(opened: &Opened, is_anothers: bool) -> Result<(Upstream, Option<HttpRemote>), VcsError> {
+    let (repo, damaged) = (&opened.repo, |error| opened.damaged(error));
+    if let Some(upstream) = upstream::of_head(repo).map_err(damaged)? {
+        let remote = HttpRemote::of(repo.config_snapshot().plumbing(), &upstream, is_anothers)?;
         return Ok((upstream, remote));
     }
-    let head = super::commit::head(&opened).map_err(damaged)?;
+    let head = super::commit::head(opened)?;
     match head.commit {
-        Some(_) if opened.head_name().map_err(damaged)?.is_some() => {
+        Some(_) if repo.head_name().map_err(damaged)?.is_some() => {
             Err(VcsError::NoRemote { branch: head.branch })
         }
         // During a rebase or a bisect the head is detached as well; what helps then is to end that.
-        Some(commit) => Err(match state::in_progress(&opened) {
+        Some(commit) => Err(match state::in_progress(repo) {
             Some(operation) => VcsError::InProgress { operation },
             None => VcsError::Detached { commit },
         }),

@@ -8,20 +8,20 @@
 use std::{
     ffi::OsStr,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use tracing::warn;
 
-use super::{GitRepo, check_out, program::Program, state, tree};
-use crate::{CommitId, VcsError};
+use super::{check_out, program::Program, repo::GitRepo, state, tree};
+use crate::{Cancel, CommitId, VcsError};
 
 /// How often files are put right, at most. Each time there are as many as
 /// [`WorkTree::CHANGED_LIMIT`](crate::WorkTree::CHANGED_LIMIT), and whoever keeps writing is not raced with for ever.
 const ROUNDS: usize = 100;
 
 pub(super) fn go_back(repo: &GitRepo, from: &CommitId, to: &CommitId) -> Result<(), VcsError> {
-    let opened = repo.open()?;
-    let head = check_out::head_that_may_move(repo, &opened)?;
+    let head = repo.read(&Cancel::new(), check_out::head_that_may_move)?;
     if head != *from {
         return Err(VcsError::HeadMoved { found: head, expected: from.clone() });
     }
@@ -36,16 +36,16 @@ pub(super) fn go_back(repo: &GitRepo, from: &CommitId, to: &CommitId) -> Result<
         put_right(&git, from, &changed)?;
         before = changed;
     }
-    let changes = tree::changes(repo, &opened, from, to)?;
+    let (here, there) = (from.clone(), to.clone());
+    let changes = Arc::new(repo.read(&Cancel::new(), move |opened| tree::changes(opened, &here, &there))?);
     let mut before = Vec::new();
     for _ in 0..ROUNDS {
-        let in_the_way = check_out::in_the_way(&repo.root, &changes);
+        let in_the_way = check_out::what_is_in_the_way(repo, &changes)?;
         if in_the_way.is_empty() || in_the_way == before {
             break;
         }
-        for path in &in_the_way {
-            remove(&repo.root.join(path))?;
-        }
+        let to_go = in_the_way.clone();
+        repo.with_files(move |root| to_go.iter().try_for_each(|path| remove(&root.join(path))))?;
         before = in_the_way;
     }
     check_out::check_out(repo, to)

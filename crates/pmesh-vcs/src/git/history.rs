@@ -2,43 +2,48 @@
 
 use std::collections::HashSet;
 
-use gix::ObjectId;
+use gix::{
+    ObjectId,
+    objs::FindExt,
+    traverse::commit::{Parents, Simple},
+};
 
-use super::GitRepo;
+use super::{opened::Opened, walk::Walk};
 use crate::{CommitId, Relation, VcsError};
 
-pub(super) fn relation(repo: &GitRepo, head: &CommitId, remote: &CommitId) -> Result<Relation, VcsError> {
-    let opened = repo.open()?;
-    let (head, remote) = (find(repo, &opened, head)?, find(repo, &opened, remote)?);
+pub(super) fn relation(opened: &Opened, head: &CommitId, remote: &CommitId) -> Result<Relation, VcsError> {
+    let (head, remote) = (find(opened, head)?, find(opened, remote)?);
     if head == remote {
         return Ok(Relation::Same);
     }
+    let walk = Walk::new(opened);
     // The quick walks go by date. A commit that they leave out is an ancestor of the other side for certain; with
     // clocks that went wrong they may count an ancestor as a commit of one side only.
-    let relate = || -> gix::Result<Relation> {
-        Ok(match (only(&opened, head, remote)?, only(&opened, remote, head)?) {
-            (0, by) => Relation::Behind { by },
-            (by, 0) => Relation::Ahead { by },
-            (_, _) => related_exactly(&opened, head, remote)?,
-        })
+    let only = |of, without| -> Result<usize, VcsError> {
+        let mut count = 0;
+        each(opened, &walk, of, Some(without), |_| count += 1)?;
+        Ok(count)
     };
-    relate().map_err(|error| repo.damaged(error))
-}
-
-/// How many commits `of` has that `without` lacks, or more.
-fn only(opened: &gix::Repository, of: ObjectId, without: ObjectId) -> gix::Result<usize> {
-    let mut count = 0;
-    for commit in opened.rev_walk([of]).with_hidden([without]).all()? {
-        commit?;
-        count += 1;
-    }
-    Ok(count)
+    Ok(match (only(head, remote)?, only(remote, head)?) {
+        (0, by) => Relation::Behind { by },
+        (by, 0) => Relation::Ahead { by },
+        (_, _) => related_exactly(opened, &walk, head, remote)?,
+    })
 }
 
 /// The relation by two whole histories, without a look at a date.
-fn related_exactly(opened: &gix::Repository, head: ObjectId, remote: ObjectId) -> gix::Result<Relation> {
-    let history = |of: ObjectId| -> gix::Result<HashSet<ObjectId>> {
-        opened.rev_walk([of]).all()?.map(|commit| Ok(commit?.id)).collect()
+fn related_exactly(
+    opened: &Opened,
+    walk: &Walk<'_>,
+    head: ObjectId,
+    remote: ObjectId,
+) -> Result<Relation, VcsError> {
+    let history = |of: ObjectId| -> Result<HashSet<ObjectId>, VcsError> {
+        let mut found = HashSet::new();
+        each(opened, walk, of, None, |commit| {
+            found.insert(commit);
+        })?;
+        Ok(found)
     };
     let (here, there) = (history(head)?, history(remote)?);
     Ok(match (here.difference(&there).count(), there.difference(&here).count()) {
@@ -49,18 +54,53 @@ fn related_exactly(opened: &gix::Repository, head: ObjectId, remote: ObjectId) -
     })
 }
 
+/// Goes through the history of `of`, which ends where a shallow clone ends, but for what the quick walk finds in that
+/// of `without`.
+fn each(
+    opened: &Opened,
+    walk: &Walk<'_>,
+    of: ObjectId,
+    without: Option<ObjectId>,
+    mut visit: impl FnMut(ObjectId),
+) -> Result<(), VcsError> {
+    let repo = &opened.repo;
+    let damaged = |error| walk.failed(error);
+    let shallow = repo.shallow_commits().map_err(damaged)?;
+    let graph = repo.commit_graph_if_enabled().map_err(damaged)?;
+    // Parents that a shallow clone does not have. The same commit may be the parent of another one that it has.
+    let mut not_here = HashSet::new();
+    let mut buffer = Vec::new();
+    let is_here = |id: &gix::oid| {
+        if not_here.remove(&id.to_owned()) {
+            return false;
+        }
+        let is_last = shallow.as_ref().is_some_and(|last| last.binary_search(&id.to_owned()).is_ok());
+        if is_last && let Ok(commit) = repo.objects.find_commit_iter(id, &mut buffer) {
+            not_here.extend(commit.parent_ids());
+        }
+        true
+    };
+    let commits = Simple::filtered([of], walk, is_here)
+        .parents(Parents::All)
+        .hide(without)
+        .map_err(damaged)?
+        .commit_graph(graph);
+    for commit in commits {
+        // Those of a commit graph are asked of nobody.
+        walk.step(0)?;
+        visit(commit.map_err(damaged)?.id);
+    }
+    Ok(())
+}
+
 /// The id of a commit that is here.
-pub(super) fn find(
-    repo: &GitRepo,
-    opened: &gix::Repository,
-    commit: &CommitId,
-) -> Result<ObjectId, VcsError> {
+pub(super) fn find(opened: &Opened, commit: &CommitId) -> Result<ObjectId, VcsError> {
     let unknown = || VcsError::UnknownCommit(commit.clone());
     let id = ObjectId::from_hex(commit.as_str().as_bytes()).map_err(|_| unknown())?;
-    if id.kind() != opened.object_hash() {
+    if id.kind() != opened.repo.object_hash() {
         return Err(unknown());
     }
-    match opened.try_find_header(id).map_err(|error| repo.damaged(error))? {
+    match opened.repo.try_find_header(id).map_err(|error| opened.damaged(error))? {
         Some(header) if header.kind() == gix::object::Kind::Commit => Ok(id),
         _ => Err(unknown()),
     }

@@ -1,13 +1,13 @@
-//! The one place of this crate with unsafe code: another user's ids for a child.
+//! The one place of this crate with unsafe code: another user's ids for a child and for a thread.
 //!
 //! `pre_exec` is unsafe because in the child only async-signal-safe functions may run (signal-safety(7)):
-//! no allocation, no lock.
-#![expect(unsafe_code, reason = "see above: std cannot give a child the groups of another user")]
+//! no allocation, no lock. `setfsuid` and `setfsgid` are unsafe only because they come from C: they read no memory.
+#![expect(unsafe_code, reason = "see above: calls that neither std nor rustix have")]
 
-use std::{os::unix::process::CommandExt, process::Command};
+use std::{io, os::unix::process::CommandExt, process::Command};
 
 use rustix::{
-    process::{Gid, Uid},
+    process::{DumpableBehavior, Gid, Uid, dumpable_behavior, set_dumpable_behavior},
     thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid},
 };
 
@@ -29,4 +29,42 @@ pub(super) fn run_as(command: &mut Command, user: &User) {
     unsafe {
         command.pre_exec(become_user);
     }
+}
+
+/// Makes the calling thread, and the threads that it starts, open files as `user`, for good.
+///
+/// That holds for opening files alone: a program that such a thread executes is root again, and so nothing is
+/// ever started from one. The real and effective ids stay those of the server, so that the user cannot signal the
+/// thread and with it the server (`kill(2)`).
+///
+/// # Errors
+///
+/// What the system says; `PermissionDenied` where it has silently refused (setfsuid(2), "RETURN VALUE").
+pub(super) fn open_files_as(user: &User) -> io::Result<()> {
+    let dumpable = dumpable_behavior()?;
+    let groups: Vec<_> = user.groups.iter().copied().map(Gid::from_raw).collect();
+    // Of this thread alone, which the function of the C library of that name is not.
+    set_thread_groups(&groups)?;
+    // The group first: without root's id it could not be set.
+    set_and_compare(user.gid, |gid| {
+        // SAFETY: a system call that takes a number and answers with one (setfsgid(2)).
+        unsafe { libc::setfsgid(gid) }
+    })?;
+    set_and_compare(user.uid, |uid| {
+        // SAFETY: as above (setfsuid(2)).
+        unsafe { libc::setfsuid(uid) }
+    })?;
+    // The call above has turned core files off for the whole process (prctl(2), PR_SET_DUMPABLE), and
+    // that is not a thread's to decide.
+    if dumpable == DumpableBehavior::Dumpable {
+        set_dumpable_behavior(dumpable)?;
+    }
+    Ok(())
+}
+
+/// Both calls answer with the id that was there before, whether they have changed it or not; an id that is none
+/// changes nothing, so a second call shows what the first has done.
+fn set_and_compare(id: u32, set: impl Fn(u32) -> libc::c_int) -> io::Result<()> {
+    set(id);
+    if set(u32::MAX).cast_unsigned() == id { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
 }

@@ -14,6 +14,7 @@ use crate::{Cancel, CommitId, Fetched, Heads, Relation, Revision, Vcs, VcsError,
 
 mod account;
 mod address;
+mod budget;
 mod check_out;
 mod child;
 mod commit;
@@ -25,49 +26,23 @@ mod go_back;
 mod history;
 mod http_remote;
 mod ids;
+mod opened;
 mod owner;
+mod plain;
+mod pool;
 mod program;
+mod readers;
 mod redirect;
+mod repo;
 mod state;
+mod threads;
 mod tree;
+mod tree_diff;
 mod upstream;
+mod walk;
 
 pub use damaged::DamagedRepo;
-use program::Program;
-
-/// A git work tree.
-///
-/// Bare repositories and the reftable format are not supported.
-#[derive(Clone, Debug)]
-pub struct GitRepo {
-    root: PathBuf,
-    git: PathBuf,
-}
-
-impl GitRepo {
-    /// The same repository with another `git` program than the one in the `PATH`.
-    #[must_use]
-    pub fn with_git(mut self, git: impl Into<PathBuf>) -> Self {
-        self.git = git.into();
-        self
-    }
-
-    /// Opens the repository as it is now.
-    fn open(&self) -> Result<gix::Repository, VcsError> {
-        if self.root.join(".git").symlink_metadata().is_err() {
-            return Err(VcsError::NotFound(self.root.clone()));
-        }
-        discover::open(&self.root)
-    }
-
-    fn program(&self) -> Program<'_> {
-        Program { git: &self.git, root: &self.root }
-    }
-
-    fn damaged(&self, source: gix::Error) -> VcsError {
-        VcsError::damaged(&self.root, source)
-    }
-}
+pub use repo::GitRepo;
 
 impl Vcs for GitRepo {
     fn system(&self) -> &'static str {
@@ -79,62 +54,66 @@ impl Vcs for GitRepo {
     }
 
     fn head(&self) -> Result<Revision, VcsError> {
-        let repo = self.open()?;
-        commit::head(&repo).map_err(|error| self.damaged(error))
+        self.read(&Cancel::new(), commit::head)
     }
 
     fn remote_head(&self) -> Result<Option<Revision>, VcsError> {
-        let repo = self.open()?;
-        match upstream::of_head(&repo).map_err(|error| self.damaged(error))? {
-            Some(upstream) => upstream.revision(&repo, None).map_err(|error| self.damaged(error)),
-            None => Ok(None),
-        }
+        self.read(&Cancel::new(), |opened| {
+            match upstream::of_head(&opened.repo).map_err(|error| opened.damaged(error))? {
+                Some(upstream) => upstream.revision(opened, None),
+                None => Ok(None),
+            }
+        })
     }
 
-    fn heads(&self) -> Result<Heads, VcsError> {
-        let repo = self.open()?;
-        let read = || -> gix::Result<Heads> {
-            let head = commit::head(&repo)?;
-            let upstream = upstream::of_head(&repo)?;
+    fn heads(&self, cancel: &Cancel) -> Result<Heads, VcsError> {
+        self.read(cancel, |opened| {
+            let head = commit::head(opened)?;
+            let upstream = upstream::of_head(&opened.repo).map_err(|error| opened.damaged(error))?;
             let remote_head = match &upstream {
-                Some(upstream) => upstream.revision(&repo, Some(&head))?,
+                Some(upstream) => upstream.revision(opened, Some(&head))?,
                 None => None,
             };
             Ok(Heads { head, remote_head, remote_url: upstream.map(|upstream| upstream.shown_url()) })
-        };
-        read().map_err(|error| self.damaged(error))
+        })
     }
 
     fn work_tree(&self) -> Result<WorkTree, VcsError> {
-        let repo = self.open()?;
-        // A repository that git could not read either is damaged, however git would put it.
-        commit::head(&repo).map_err(|error| self.damaged(error))?;
-        Ok(WorkTree {
-            changed: state::changed(&self.program())?,
-            in_progress: state::in_progress(&repo),
-            lock: state::lock(&repo),
-        })
+        let (in_progress, lock) = self.read(&Cancel::new(), |opened| {
+            // A repository that git could not read either is damaged, however git would put it.
+            commit::head(opened)?;
+            Ok((state::in_progress(&opened.repo), state::lock(&opened.repo)))
+        })?;
+        Ok(WorkTree { changed: state::changed(&self.program())?, in_progress, lock })
     }
 
     fn fetch(&self, limit: Duration, cancel: &Cancel) -> Result<Fetched, VcsError> {
         fetch::fetch(self, limit, cancel)
     }
 
-    fn relation(&self, head: &CommitId, remote: &CommitId) -> Result<Relation, VcsError> {
-        history::relation(self, head, remote)
+    fn relation(&self, head: &CommitId, remote: &CommitId, cancel: &Cancel) -> Result<Relation, VcsError> {
+        let (head, remote) = (head.clone(), remote.clone());
+        self.read(cancel, move |opened| history::relation(opened, &head, &remote))
     }
 
-    fn changed_paths(&self, from: &CommitId, to: &CommitId) -> Result<Vec<PathBuf>, VcsError> {
-        let repo = self.open()?;
-        let changes = tree::changes(self, &repo, from, to)?;
-        let mut paths: Vec<_> = changes.into_iter().map(|change| change.path).collect();
-        paths.sort();
-        paths.dedup();
-        Ok(paths)
+    fn changed_paths(
+        &self,
+        from: &CommitId,
+        to: &CommitId,
+        cancel: &Cancel,
+    ) -> Result<Vec<PathBuf>, VcsError> {
+        let (from, to) = (from.clone(), to.clone());
+        self.read(cancel, move |opened| {
+            let changes = tree::changes(opened, &from, &to)?;
+            let mut paths: Vec<_> = changes.into_iter().map(|change| change.path).collect();
+            paths.sort();
+            paths.dedup();
+            Ok(paths)
+        })
     }
 
-    fn file(&self, commit: &CommitId, path: &Path) -> Result<Option<Vec<u8>>, VcsError> {
-        tree::file(self, commit, path)
+    fn file(&self, commit: &CommitId, path: &Path, cancel: &Cancel) -> Result<Option<Vec<u8>>, VcsError> {
+        tree::file(self, commit, path, cancel)
     }
 
     fn check_out(&self, commit: &CommitId) -> Result<(), VcsError> {

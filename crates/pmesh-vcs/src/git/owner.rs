@@ -85,9 +85,11 @@ pub(super) fn runs_as(places: &[Place], server: u32) -> Result<u32, Refusal> {
 }
 
 /// The user as whom a repository is read by a server of root: the owner nearest to the configuration who
-/// is not root. What one of them has written must not be read with the rights of another.
-pub(super) fn read_as(places: &[Place]) -> u32 {
-    places.iter().rev().map(|place| place.uid).find(|&uid| uid != 0).unwrap_or(0)
+/// is not root, and the group of what that one has. What one of them has written must not be read with the
+/// rights of another.
+pub(super) fn read_as(places: &[Place]) -> (u32, u32) {
+    let strangers = places.iter().rev().find(|place| place.uid != 0);
+    strangers.map_or((0, 0), |place| (place.uid, place.gid))
 }
 
 /// Whose a repository should be whose places have different owners.
@@ -95,7 +97,7 @@ pub(super) fn read_as(places: &[Place]) -> u32 {
 /// Not root's, as long as somebody else has written part of it. But what lies elsewhere is not to be given
 /// to the one who only points there: a `.git` that is a link to `/usr` must not end with `chown -R … /usr`.
 fn receiver(places: &[Place]) -> u32 {
-    let first = read_as(places);
+    let (first, _) = read_as(places);
     let Some(top) = places.first().map(|place| &place.path) else { return first };
     let pointed_at = places.windows(2).rev().find_map(|pair| {
         let [pointer, target] = pair else { return None };
@@ -170,6 +172,8 @@ pub(super) struct Look {
     /// In the order of [`Part`], the work tree first. Places that are not there are left out: git or
     /// gix says what is missing.
     pub(super) places: Vec<Place>,
+    /// Where HEAD and the index are, and where what linked work trees share.
+    pub(super) directories: Option<(PathBuf, PathBuf)>,
 }
 
 impl Look {
@@ -189,7 +193,7 @@ impl Look {
         let dot_git = root.join(".git");
         let stat = statat(&work_tree, ".git", AtFlags::SYMLINK_NOFOLLOW).map_err(about)?;
         places.push(place(Part::DotGit, &dot_git, &stat));
-        let mut look = Self { work_tree, places };
+        let mut look = Self { work_tree, places, directories: None };
         if let Some((git_dir, folder)) = look.git_dir(root, &stat)? {
             look.common_dir(&git_dir, &folder)?;
         }
@@ -222,11 +226,12 @@ impl Look {
             Some(path) => self.folder(Part::CommonDir, &git_dir.join(std::ffi::OsStr::from_bytes(&path)))?,
             None => None,
         };
-        if let Some((common_dir, common)) = &common {
-            self.config(common_dir, common, "config")?;
-        } else {
-            self.config(git_dir, folder, "config")?;
-        }
+        let (common_dir, common) = match &common {
+            Some((path, common)) => (path.as_path(), common),
+            None => (git_dir, folder),
+        };
+        self.config(common_dir, common, "config")?;
+        self.directories = Some((git_dir.to_owned(), common_dir.to_owned()));
         self.config(git_dir, folder, "config.worktree")
     }
 
@@ -389,10 +394,10 @@ mod tests {
     #[test]
     fn a_mixed_repository_is_read_with_the_rights_of_who_wrote_its_configuration_never_roots() {
         let linked = places(&[(WorkTree, "/t", 0), (GitDir, "/r/x", OTHER), (Config, "/r/config", DEPLOY)]);
-        assert_eq!(read_as(&linked), DEPLOY);
+        assert_eq!(read_as(&linked), (DEPLOY, DEPLOY));
         let configured = places(&[(WorkTree, "/t", DEPLOY), (DotGit, "/t/.git", DEPLOY), (Config, "/c", 0)]);
-        assert_eq!(read_as(&configured), DEPLOY);
-        assert_eq!(read_as(&places(&[(WorkTree, "/t", 0), (DotGit, "/t/.git", 0)])), 0);
+        assert_eq!(read_as(&configured), (DEPLOY, DEPLOY));
+        assert_eq!(read_as(&places(&[(WorkTree, "/t", 0), (DotGit, "/t/.git", 0)])), (0, 0));
     }
 
     #[test]

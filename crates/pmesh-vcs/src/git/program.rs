@@ -152,7 +152,7 @@ impl Program<'_> {
     pub(super) fn run(&self, command: &'static str, args: &[&OsStr]) -> Result<Output, VcsError> {
         let limits = Limits { time: LOCAL_LIMIT, cancel: None, output_bytes: OUTPUT_LIMIT };
         let running = self.start(command, args, &Extra::default(), Stdio::null())?;
-        self.end(command, running, &limits)
+        self.end(running, &limits)
     }
 
     /// As [`run`](Self::run); an exit status other than 0 is an error.
@@ -180,18 +180,10 @@ impl Program<'_> {
     }
 
     /// Waits for a command of [`start`](Self::start) that stays on this machine.
-    pub(super) fn end(
-        &self,
-        command: &'static str,
-        running: Running,
-        limits: &Limits<'_>,
-    ) -> Result<Output, VcsError> {
+    pub(super) fn end(&self, running: Running, limits: &Limits<'_>) -> Result<Output, VcsError> {
         match running.finish(limits).map_err(|source| self.cannot_run(source))? {
             Ended::Exited(output) => Ok(output),
-            Ended::TimedOut => Err(VcsError::Git {
-                command,
-                message: format!("it did not end within {} s", limits.time.as_secs()),
-            }),
+            Ended::TimedOut => Err(VcsError::Timeout { root: self.root.to_owned(), after: limits.time }),
             Ended::Cancelled => Err(VcsError::Cancelled),
         }
     }

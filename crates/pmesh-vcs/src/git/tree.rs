@@ -3,18 +3,20 @@
 use std::{
     ffi::OsStr,
     os::unix::ffi::OsStrExt,
-    path::{Component, Path, PathBuf},
+    path::{Component, Path},
     time::Duration,
 };
 
-use gix::{
-    ObjectId,
-    bstr::ByteSlice,
-    diff::tree::{Recorder, State, recorder::Change as Recorded},
-    objs::{TreeRefIter, tree::EntryKind, tree::EntryMode},
-};
+use gix::{ObjectId, bstr::ByteSlice, objs::tree::EntryKind};
 
-use super::{GitRepo, child::Ended, fetch, history, program::message};
+use super::{
+    child::Ended,
+    fetch, history,
+    opened::{OBJECT_LIMIT, Opened},
+    program::message,
+    repo::GitRepo,
+    tree_diff::{self, Change},
+};
 use crate::{Cancel, CommitId, FILE_LIMIT, VcsError};
 
 /// The most symbolic links that are followed for one file, as Linux does (`path_resolution(7)`).
@@ -26,85 +28,80 @@ const TARGET_LIMIT: u64 = 4096;
 /// How long a remote may take to send one object that a partial clone has left there.
 const BRING_LIMIT: Duration = Duration::from_mins(1);
 
-/// A file, a symbolic link or a submodule that differs between two commits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Change {
-    /// Relative to the top of the work tree.
-    pub(super) path: PathBuf,
-    /// What the first commit has there; `None` for nothing or a folder.
-    pub(super) old: Option<EntryKind>,
-    /// What the second commit has there.
-    pub(super) new: Option<EntryKind>,
-}
-
-/// The files that differ between two commits. A path that changes between file and submodule may be there twice.
-pub(super) fn changes(
-    repo: &GitRepo,
-    opened: &gix::Repository,
-    from: &CommitId,
-    to: &CommitId,
-) -> Result<Vec<Change>, VcsError> {
-    let from = history::find(repo, opened, from)?;
-    let to = history::find(repo, opened, to)?;
-    let changes = || -> gix::Result<Vec<Change>> {
-        let from = opened.find_commit(from)?.tree()?;
-        let to = opened.find_commit(to)?.tree()?;
-        let mut recorder = Recorder::default();
-        gix::diff::tree(
-            TreeRefIter::from_bytes(&from.data, from.id.kind()),
-            TreeRefIter::from_bytes(&to.data, to.id.kind()),
-            State::default(),
-            &opened.objects,
-            &mut recorder,
-        )
-        .map_err(gix::Error::from_error)?;
-        Ok(recorder.records.into_iter().filter_map(change).collect())
+/// The files that differ between two commits.
+pub(super) fn changes(opened: &Opened, from: &CommitId, to: &CommitId) -> Result<Vec<Change>, VcsError> {
+    let tree_of = |commit| -> Result<ObjectId, VcsError> {
+        let id = history::find(opened, commit)?;
+        opened.size(id, OBJECT_LIMIT)?;
+        let read = || -> gix::Result<ObjectId> { Ok(opened.repo.find_commit(id)?.tree_id()?.detach()) };
+        read().map_err(|error| opened.damaged(error))
     };
-    changes().map_err(|error| repo.damaged(error))
-}
-
-fn change(recorded: Recorded) -> Option<Change> {
-    let file = |mode: EntryMode| (!mode.is_tree()).then(|| mode.kind());
-    let (path, old, new) = match recorded {
-        Recorded::Addition { entry_mode, path, .. } => (path, None, file(entry_mode)),
-        Recorded::Deletion { entry_mode, path, .. } => (path, file(entry_mode), None),
-        Recorded::Modification { previous_entry_mode, entry_mode, path, .. } => {
-            (path, file(previous_entry_mode), file(entry_mode))
-        }
-    };
-    let path = PathBuf::from(OsStr::from_bytes(&path));
-    (old.is_some() || new.is_some()).then_some(Change { path, old, new })
+    tree_diff::between(opened, tree_of(from)?, tree_of(to)?)
 }
 
 /// The content of a file of a commit.
-pub(super) fn file(repo: &GitRepo, commit: &CommitId, path: &Path) -> Result<Option<Vec<u8>>, VcsError> {
-    let opened = repo.open()?;
-    let id = history::find(repo, &opened, commit)?;
-    let damaged = |error| repo.damaged(error);
-    let Some(blob) = find_blob(repo, &opened, id, path)? else { return Ok(None) };
-    bring(repo, &opened, blob)?;
-    let size = opened.find_header(blob).map_err(damaged)?.size();
+pub(super) fn file(
+    repo: &GitRepo,
+    commit: &CommitId,
+    path: &Path,
+    cancel: &Cancel,
+) -> Result<Option<Vec<u8>>, VcsError> {
+    // Of each link on the way, and of the file itself, the remote may have to be asked.
+    for _ in 0..=LINK_LIMIT + 1 {
+        let (commit, path) = (commit.clone(), path.to_owned());
+        match repo.read(cancel, move |opened| look_up(opened, &commit, &path))? {
+            LookUp::File(content) => return Ok(Some(content)),
+            LookUp::Nothing => return Ok(None),
+            LookUp::OnRemote(id) => bring(repo, id, cancel)?,
+        }
+    }
+    Ok(None)
+}
+
+/// What a path of a commit leads to.
+enum LookUp {
+    File(Vec<u8>),
+    Nothing,
+    /// This object is needed next, and it is not here.
+    OnRemote(ObjectId),
+}
+
+fn look_up(opened: &Opened, commit: &CommitId, path: &Path) -> Result<LookUp, VcsError> {
+    let id = history::find(opened, commit)?;
+    let damaged = |error| opened.damaged(error);
+    let blob = match find_blob(opened, id, path)? {
+        Walked::To(blob) => blob,
+        Walked::Nowhere => return Ok(LookUp::Nothing),
+        Walked::OnRemote(id) => return Ok(LookUp::OnRemote(id)),
+    };
+    if is_on_remote(&opened.repo, blob) {
+        return Ok(LookUp::OnRemote(blob));
+    }
+    let size = opened.repo.find_header(blob).map_err(damaged)?.size();
     if size > FILE_LIMIT {
         return Err(VcsError::TooLarge { path: path.to_owned(), size, limit: FILE_LIMIT });
     }
-    Ok(Some(opened.find_blob(blob).map_err(damaged)?.take_data()))
+    Ok(LookUp::File(opened.repo.find_blob(blob).map_err(damaged)?.take_data()))
 }
 
-/// Sees to it that an object is here. A partial clone leaves objects on its remote, and git brings what it
-/// is asked for (`gitformat-promisor(5)`, "partial clone").
-fn bring(repo: &GitRepo, opened: &gix::Repository, id: ObjectId) -> Result<(), VcsError> {
-    if opened.has_object(id) || !is_partial(opened) {
-        return Ok(());
-    }
+/// Whether an object is not here because a partial clone has left it on its remote.
+fn is_on_remote(repo: &gix::Repository, id: ObjectId) -> bool {
+    !repo.has_object(id) && is_partial(repo)
+}
+
+/// Brings an object that is on the remote: git brings what it is asked for
+/// (`gitformat-promisor(5)`, "partial clone").
+fn bring(repo: &GitRepo, id: ObjectId, cancel: &Cancel) -> Result<(), VcsError> {
     let git = repo.program();
     let extra = fetch::extra(&git, None)?;
     let id = id.to_string();
-    match git.run_limited("cat-file", &["-e", &id].map(OsStr::new), &extra, BRING_LIMIT, &Cancel::new())? {
+    match git.run_limited("cat-file", &["-e", &id].map(OsStr::new), &extra, BRING_LIMIT, cancel)? {
         Ended::Exited(output) if output.status.success() => Ok(()),
         Ended::Exited(output) => {
             Err(VcsError::Git { command: "cat-file", message: message(&output.stderr, &[]) })
         }
-        Ended::TimedOut | Ended::Cancelled => Err(VcsError::Git {
+        Ended::Cancelled => Err(VcsError::Cancelled),
+        Ended::TimedOut => Err(VcsError::Git {
             command: "cat-file",
             message: format!("the remote did not send it within {} s", BRING_LIMIT.as_secs()),
         }),
@@ -122,17 +119,20 @@ fn is_partial(repo: &gix::Repository) -> bool {
         .any(|section| section.value("promisor").is_some() || section.value("partialclonefilter").is_some())
 }
 
+/// Where a path leads.
+enum Walked {
+    To(ObjectId),
+    Nowhere,
+    OnRemote(ObjectId),
+}
+
 /// Walks `path` through the trees of a commit, and on through symbolic links that stay within them.
-fn find_blob(
-    git: &GitRepo,
-    repo: &gix::Repository,
-    commit: ObjectId,
-    path: &Path,
-) -> Result<Option<ObjectId>, VcsError> {
-    let damaged = |error| git.damaged(error);
+fn find_blob(opened: &Opened, commit: ObjectId, path: &Path) -> Result<Walked, VcsError> {
+    let (repo, damaged) = (&opened.repo, |error| opened.damaged(error));
     let tree_of = |id| -> gix::Result<ObjectId> { Ok(repo.find_commit(id)?.tree_id()?.detach()) };
+    opened.size(commit, OBJECT_LIMIT)?;
     let root = tree_of(commit).map_err(damaged)?;
-    let Some(mut to_go) = pushed(Vec::new(), path) else { return Ok(None) };
+    let Some(mut to_go) = pushed(Vec::new(), path) else { return Ok(Walked::Nowhere) };
     // The trees from the top to where the walk is.
     let mut trees = vec![root];
     let mut links = 0;
@@ -140,27 +140,35 @@ fn find_blob(
         let Step::Into(name) = step else {
             // Above the top of the commit is nothing.
             if trees.len() == 1 {
-                return Ok(None);
+                return Ok(Walked::Nowhere);
             }
             trees.pop();
             continue;
         };
         let here = *trees.last().expect("the top tree is never popped");
+        opened.size(here, OBJECT_LIMIT)?;
         let tree = repo.find_tree(here).map_err(damaged)?;
         let Some(entry) =
             tree.find_entry(name.as_bytes()).map(|entry| (entry.mode().kind(), entry.object_id()))
         else {
-            return Ok(None);
+            return Ok(Walked::Nowhere);
         };
         match entry {
             (EntryKind::Tree, id) => trees.push(id),
-            (EntryKind::Blob | EntryKind::BlobExecutable, id) => return Ok(to_go.is_empty().then_some(id)),
+            (EntryKind::Blob | EntryKind::BlobExecutable, id) if to_go.is_empty() => {
+                return Ok(Walked::To(id));
+            }
+            (EntryKind::Blob | EntryKind::BlobExecutable | EntryKind::Commit, _) => {
+                return Ok(Walked::Nowhere);
+            }
             (EntryKind::Link, id) => {
                 links += 1;
                 if links > LINK_LIMIT {
-                    return Ok(None);
+                    return Ok(Walked::Nowhere);
                 }
-                bring(git, repo, id)?;
+                if is_on_remote(repo, id) {
+                    return Ok(Walked::OnRemote(id));
+                }
                 let read = || -> gix::Result<Option<Vec<u8>>> {
                     // No system has longer paths (PATH_MAX), so it leads nowhere.
                     if repo.find_header(id)?.size() > TARGET_LIMIT {
@@ -168,16 +176,15 @@ fn find_blob(
                     }
                     Ok(Some(repo.find_blob(id)?.take_data()))
                 };
-                let Some(target) = read().map_err(damaged)? else { return Ok(None) };
+                let Some(target) = read().map_err(damaged)? else { return Ok(Walked::Nowhere) };
                 match pushed(to_go, Path::new(OsStr::from_bytes(&target))) {
                     Some(further) => to_go = further,
-                    None => return Ok(None),
+                    None => return Ok(Walked::Nowhere),
                 }
             }
-            (EntryKind::Commit, _) => return Ok(None),
         }
     }
-    Ok(None)
+    Ok(Walked::Nowhere)
 }
 
 enum Step {

@@ -5,8 +5,11 @@ use gix::{
     config::File,
 };
 
-use super::commit;
-use crate::{BranchName, Revision, redact};
+use super::{
+    commit,
+    opened::{OBJECT_LIMIT, Opened},
+};
+use crate::{BranchName, Revision, VcsError, redact};
 
 /// The remote branch that a local one follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,21 +45,28 @@ impl Upstream {
     /// The tip as of the last fetch. Where it is the commit of `known`, that one is not read again.
     pub(super) fn revision(
         &self,
-        repo: &gix::Repository,
+        opened: &Opened,
         known: Option<&Revision>,
-    ) -> gix::Result<Option<Revision>> {
+    ) -> Result<Option<Revision>, VcsError> {
+        let damaged = |error| opened.damaged(error);
         let Ok(name) = <&gix::refs::FullNameRef>::try_from(self.tracking.as_bstr()) else { return Ok(None) };
-        let Some(mut reference) = repo.try_find_reference(name)? else { return Ok(None) };
+        opened.look_at_reference(name.as_bstr())?;
+        let Some(mut reference) = opened.repo.try_find_reference(name).map_err(damaged)? else {
+            return Ok(None);
+        };
         // `refs/remotes/origin/HEAD` is the remote's default branch, not a branch of that name.
         if reference.target().try_name().is_some() {
             return Ok(None);
         }
-        let id = reference.peel_to_commit()?.id;
+        if let Some(id) = reference.try_id() {
+            opened.size(id.detach(), OBJECT_LIMIT)?;
+        }
+        let id = reference.peel_to_commit().map_err(damaged)?.id;
         let branch = commit::short_name(self.tracking.as_bstr());
         let id_here = commit::commit_id(id);
         match known.filter(|known| known.commit.as_ref() == Some(&id_here)) {
             Some(known) => Ok(Some(Revision { branch, ..known.clone() })),
-            None => commit::revision(repo, branch, id).map(Some),
+            None => commit::revision(opened, branch, id).map(Some),
         }
     }
 }

@@ -171,14 +171,14 @@ fn outcome(world: &dyn World, events: &[Event]) -> Vec<String> {
         && let (Some(head), Some(remote)) =
             (&head.commit, remote.as_ref().and_then(|remote| remote.commit.as_ref()))
     {
-        tell("relation", vcs.relation(head, remote).map(|relation| format!("{relation:?}")));
-        tell("changed", vcs.changed_paths(head, remote).map(|paths| format!("{paths:?}")));
-        tell("a.txt", vcs.file(head, Path::new("a.txt")).map(|file| format!("{file:?}")));
-        tell("none", vcs.file(remote, Path::new("none")).map(|file| format!("{file:?}")));
+        tell("relation", vcs.relation(head, remote, &Cancel::new()).map(|relation| format!("{relation:?}")));
+        tell("changed", vcs.changed_paths(head, remote, &Cancel::new()).map(|paths| format!("{paths:?}")));
+        tell("a.txt", vcs.file(head, Path::new("a.txt"), &Cancel::new()).map(|file| format!("{file:?}")));
+        tell("none", vcs.file(remote, Path::new("none"), &Cancel::new()).map(|file| format!("{file:?}")));
     }
     tell("head", head.map(|head| format!("{} {}", head.branch, head.commit.is_some())));
     tell("remote head", remote.map(|it| it.map_or_else(|| "none".to_owned(), |it| it.branch.to_string())));
-    tell("remote url", vcs.heads().map(|heads| heads.remote_url.is_some().to_string()));
+    tell("remote url", vcs.heads(&Cancel::new()).map(|heads| heads.remote_url.is_some().to_string()));
     tell(
         "work tree",
         vcs.work_tree().map(|WorkTree { changed, in_progress, lock }| {
@@ -250,7 +250,7 @@ fn a_commit_that_was_not_fetched_is_unknown_to_the_fake() {
     repo.push("b2");
     let pushed = FakeVcs::commit_id("b2");
     assert!(matches!(repo.check_out(&pushed), Err(VcsError::UnknownCommit(commit)) if commit == pushed));
-    assert!(matches!(repo.file(&pushed, Path::new("x")), Err(VcsError::UnknownCommit(_))));
+    assert!(matches!(repo.file(&pushed, Path::new("x"), &Cancel::new()), Err(VcsError::UnknownCommit(_))));
 }
 
 #[test]
@@ -315,7 +315,7 @@ fn calls_are_recorded_in_order_and_failures_are_as_scripted() {
     repo.refuse_fetches("403 for t0ken");
     let error = repo.fetch(Duration::MAX, &Cancel::new()).unwrap_err();
     assert!(!format!("{error:?}").contains("t0ken"));
-    assert_eq!(repo.heads().unwrap().remote_url.unwrap(), "https://example.org/app.git");
+    assert_eq!(repo.heads(&Cancel::new()).unwrap().remote_url.unwrap(), "https://example.org/app.git");
     let (old, new) = (FakeVcs::commit_id("a1"), FakeVcs::commit_id("b2"));
-    assert_eq!(repo.relation(&old, &new).unwrap(), Relation::Behind { by: 1 });
+    assert_eq!(repo.relation(&old, &new, &Cancel::new()).unwrap(), Relation::Behind { by: 1 });
 }

@@ -153,10 +153,10 @@ fn a_repository_that_was_damaged_at_the_start_says_so_and_works_once_it_is_repai
     };
     assert_eq!(root, site.path("server"));
     let repo = DamagedRepo::new(root, manifest);
-    assert!(matches!(repo.heads(), Err(VcsError::Damaged { .. })));
+    assert!(matches!(repo.heads(&Cancel::new()), Err(VcsError::Damaged { .. })));
     assert!(matches!(repo.fetch(Duration::from_mins(1), &Cancel::new()), Err(VcsError::Damaged { .. })));
     site.run("mv config server/.git/config");
-    assert_eq!(repo.heads().unwrap().head.commit, Some(site.commit("server", "HEAD")));
+    assert_eq!(repo.heads(&Cancel::new()).unwrap().head.commit, Some(site.commit("server", "HEAD")));
     repo.fetch(Duration::from_mins(1), &Cancel::new()).unwrap();
     site.run("rm -rf server/.git");
     assert!(matches!(repo.head(), Err(VcsError::NotFound(_))));

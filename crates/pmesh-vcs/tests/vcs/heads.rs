@@ -1,6 +1,6 @@
 //! What `/repo` shows, in every kind of repository that people have.
 
-use pmesh_vcs::{Vcs, VcsError};
+use pmesh_vcs::{Cancel, Vcs, VcsError};
 
 use crate::site::Site;
 
@@ -221,7 +221,7 @@ fn head_and_remote_head_are_what_a_user_of_git_would_say() {
             let found = remote.map(|remote| (remote.branch.to_string(), remote.commit));
             assert_eq!(found, expected, "{context}");
 
-            let heads = repo.heads().expect(context);
+            let heads = repo.heads(&Cancel::new()).expect(context);
             assert_eq!(heads.head, repo.head().expect(context), "{context}");
             assert_eq!(heads.remote_head, repo.remote_head().expect(context), "{context}");
             assert_eq!(heads.remote_url.is_some(), row.has_url, "{context}");
@@ -320,7 +320,7 @@ fn the_url_is_the_configured_one_without_credentials() {
              git config url.https://t0ken@other/.insteadOf https://example.org/"
         );
         let site = Site::after(&script);
-        assert_eq!(site.server().heads().unwrap().remote_url.as_deref(), Some(shown));
+        assert_eq!(site.server().heads(&Cancel::new()).unwrap().remote_url.as_deref(), Some(shown));
     }
 }
 

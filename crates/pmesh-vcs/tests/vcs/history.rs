@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use pmesh_vcs::{CommitId, FILE_LIMIT, Relation, Vcs, VcsError};
+use pmesh_vcs::{Cancel, CommitId, FILE_LIMIT, Relation, Vcs, VcsError};
 use proptest::prelude::*;
 
 use crate::site::Site;
@@ -41,7 +41,7 @@ fn a_relation_counts_the_commits_that_each_side_lacks() {
             "cd pusher; {script}; cd ../pusher; git push -q --force origin main; git -C ../server fetch -q"
         ));
         let (head, remote) = (site.commit("server", "HEAD"), site.commit("server", "origin/main"));
-        assert_eq!(site.server().relation(&head, &remote).unwrap(), expected, "{situation}");
+        assert_eq!(site.server().relation(&head, &remote, &Cancel::new()).unwrap(), expected, "{situation}");
     }
 }
 
@@ -54,14 +54,21 @@ fn a_shallow_clone_is_behind_by_what_was_pushed_since() {
     );
     let (head, remote) = (site.commit("server", "HEAD"), site.commit("server", "origin/main"));
     let repo = site.server();
-    assert_eq!(repo.relation(&head, &remote).unwrap(), Relation::Behind { by: 1 });
-    assert_eq!(repo.relation(&remote, &head).unwrap(), Relation::Ahead { by: 1 });
+    assert_eq!(repo.relation(&head, &remote, &Cancel::new()).unwrap(), Relation::Behind { by: 1 });
+    assert_eq!(repo.relation(&remote, &head, &Cancel::new()).unwrap(), Relation::Ahead { by: 1 });
     site.run("cd server; git commit -q --allow-empty -m mine");
     let mine = site.commit("server", "HEAD");
-    assert_eq!(repo.relation(&mine, &remote).unwrap(), Relation::Diverged { ahead: 1, behind: 1 });
+    assert_eq!(
+        repo.relation(&mine, &remote, &Cancel::new()).unwrap(),
+        Relation::Diverged { ahead: 1, behind: 1 }
+    );
     site.run("cd pusher; git reset -q --hard HEAD~3; git commit -q --allow-empty -m z; git push -qf; git -C ../server fetch -q --depth 1");
     let forced = site.commit("server", "origin/main");
-    assert_eq!(repo.relation(&head, &forced).unwrap(), Relation::Unrelated, "as far as the history is here");
+    assert_eq!(
+        repo.relation(&head, &forced, &Cancel::new()).unwrap(),
+        Relation::Unrelated,
+        "as far as the history is here"
+    );
 }
 
 #[test]
@@ -74,9 +81,9 @@ fn a_commit_that_is_not_here_is_unknown() {
     let repo = site.server();
     for other in [&pushed, &tree, &long] {
         let is_unknown = |error| matches!(error, VcsError::UnknownCommit(commit) if commit == *other);
-        assert!(is_unknown(repo.relation(&head, other).unwrap_err()));
-        assert!(is_unknown(repo.changed_paths(other, &head).unwrap_err()));
-        assert!(is_unknown(repo.file(other, Path::new("a.txt")).unwrap_err()));
+        assert!(is_unknown(repo.relation(&head, other, &Cancel::new()).unwrap_err()));
+        assert!(is_unknown(repo.changed_paths(other, &head, &Cancel::new()).unwrap_err()));
+        assert!(is_unknown(repo.file(other, Path::new("a.txt"), &Cancel::new()).unwrap_err()));
         assert!(is_unknown(repo.check_out(other).unwrap_err()));
     }
 }
@@ -94,13 +101,13 @@ fn changed_paths_are_those_of_git_diff() {
     );
     site.run("git -C server fetch -q");
     let expected = "d/e/f gone l l/y mode new odd\n\tname\u{fffd} old swap swap/x";
-    let found = site.server().changed_paths(&from, &to).unwrap();
+    let found = site.server().changed_paths(&from, &to, &Cancel::new()).unwrap();
     let shown: Vec<_> = found.iter().map(|path| path.to_string_lossy()).collect();
     assert_eq!(shown.join(" "), expected);
-    let mut back = site.server().changed_paths(&to, &from).unwrap();
+    let mut back = site.server().changed_paths(&to, &from, &Cancel::new()).unwrap();
     back.sort();
     assert_eq!(back, found);
-    assert_eq!(site.server().changed_paths(&to, &to).unwrap(), Vec::<PathBuf>::new());
+    assert_eq!(site.server().changed_paths(&to, &to, &Cancel::new()).unwrap(), Vec::<PathBuf>::new());
 }
 
 #[test]
@@ -114,7 +121,9 @@ fn a_file_comes_from_the_commit_and_not_from_the_work_tree() {
     let repo = site.server();
     site.run("git -C server fetch -q");
     let file = |path: &str| {
-        repo.file(&commit, Path::new(path)).unwrap().map(|bytes| String::from_utf8(bytes).unwrap())
+        repo.file(&commit, Path::new(path), &Cancel::new())
+            .unwrap()
+            .map(|bytes| String::from_utf8(bytes).unwrap())
     };
     for path in
         ["app/pm3.yml", "./app/pm3.yml", "link", "app/sub/up", "folder/pm3.yml", "folder/../app/pm3.yml"]
@@ -138,7 +147,7 @@ fn a_file_comes_from_the_commit_and_not_from_the_work_tree() {
     }
     assert_eq!(file("empty").as_deref(), Some(""));
     assert_eq!(file("full").unwrap().len() as u64, FILE_LIMIT);
-    let error = repo.file(&commit, Path::new("big")).unwrap_err();
+    let error = repo.file(&commit, Path::new("big"), &Cancel::new()).unwrap_err();
     assert!(matches!(error, VcsError::TooLarge { size, .. } if size == FILE_LIMIT + 1));
     assert!(!site.path("server/app").exists());
 }
@@ -153,8 +162,8 @@ fn a_symbolic_link_with_a_target_that_no_system_takes_leads_nowhere() {
          git push -q origin HEAD; git -C ../server fetch -q",
     );
     let commit = site.commit("server", "origin/main");
-    assert_eq!(site.server().file(&commit, Path::new("long")).unwrap(), None);
-    assert!(site.server().file(&commit, Path::new("a.txt")).unwrap().is_some());
+    assert_eq!(site.server().file(&commit, Path::new("long"), &Cancel::new()).unwrap(), None);
+    assert!(site.server().file(&commit, Path::new("a.txt"), &Cancel::new()).unwrap().is_some());
 }
 
 #[test]
@@ -166,13 +175,16 @@ fn a_partial_clone_brings_the_file_that_it_is_asked_for() {
     let commit = site.push("mkdir app; echo new > app/pm3.yml; ln -s app/pm3.yml link");
     let repo = site.server();
     repo.fetch(std::time::Duration::from_mins(1), &pmesh_vcs::Cancel::new()).unwrap();
-    assert_eq!(repo.file(&commit, Path::new("link")).unwrap().as_deref(), Some(&b"new\n"[..]));
+    assert_eq!(
+        repo.file(&commit, Path::new("link"), &Cancel::new()).unwrap().as_deref(),
+        Some(&b"new\n"[..])
+    );
     let gone = site.push("echo newer > app/pm3.yml");
     repo.fetch(std::time::Duration::from_mins(1), &pmesh_vcs::Cancel::new()).unwrap();
     site.run("mv remote.git away.git");
-    let error = repo.file(&gone, Path::new("app/pm3.yml")).unwrap_err();
+    let error = repo.file(&gone, Path::new("app/pm3.yml"), &Cancel::new()).unwrap_err();
     assert!(matches!(error, VcsError::Git { command: "cat-file", .. }), "{error:?}");
-    assert_eq!(repo.file(&gone, Path::new("none")).unwrap(), None);
+    assert_eq!(repo.file(&gone, Path::new("none"), &Cancel::new()).unwrap(), None);
 }
 
 proptest! {
@@ -207,7 +219,7 @@ proptest! {
         let repo = site.server();
         for (a, here) in histories.iter().enumerate() {
             for (b, there) in histories.iter().enumerate() {
-                let found = repo.relation(&ids[a], &ids[b]).unwrap();
+                let found = repo.relation(&ids[a], &ids[b], &Cancel::new()).unwrap();
                 let (ahead, behind) = (here.difference(there).count(), there.difference(here).count());
                 let is_right = match found {
                     Relation::Same => a == b,

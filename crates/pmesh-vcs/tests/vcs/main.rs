@@ -1,5 +1,6 @@
 //! The rules of the interface, against real git and against the fake.
 
+mod bombs;
 mod both;
 mod check_out;
 mod discover;
@@ -8,6 +9,7 @@ mod go_back;
 mod heads;
 mod history;
 mod owners;
+mod readers;
 mod redirects;
 mod secrets;
 mod site;

@@ -98,7 +98,7 @@ fn where_the_owners_differ_git_does_not_run_and_reads_go_on() {
         }
         assert!(said(&site).is_empty(), "{situation}: nothing was run");
         assert_eq!(site.run("find server tree git 2>/dev/null | sort; true"), before, "{situation}");
-        let heads = repo.heads().expect(situation);
+        let heads = repo.heads(&Cancel::new()).expect(situation);
         assert!(heads.head.commit.is_some(), "{situation}");
     }
 }

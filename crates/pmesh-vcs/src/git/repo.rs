@@ -1,0 +1,72 @@
+//! A git work tree: where it is, and who may read it.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{opened::Opened, program::Program, readers::Readers};
+use crate::{Cancel, VcsError};
+
+/// How long a read may take.
+pub(super) const READ_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a look at the files of the work tree may take that is part of moving it.
+const MOVE_LIMIT: Duration = Duration::from_mins(10);
+
+/// A git work tree.
+///
+/// Reads are made on threads of its own, which bear the ids of the repository's owner where the server is
+/// root and the owner is not; clones share them. Bare repositories and the reftable format are not supported.
+#[derive(Clone, Debug)]
+pub struct GitRepo {
+    pub(super) root: PathBuf,
+    git: PathBuf,
+    readers: Arc<Readers>,
+}
+
+impl GitRepo {
+    /// The repository whose work tree is `root`.
+    pub(super) fn new(root: PathBuf, readers: Arc<Readers>) -> Self {
+        Self { root, git: PathBuf::from("git"), readers }
+    }
+
+    /// The same repository with another `git` program than the one in the `PATH`.
+    #[must_use]
+    pub fn with_git(mut self, git: impl Into<PathBuf>) -> Self {
+        self.git = git.into();
+        self
+    }
+
+    /// Opens the repository as it is now and asks it something.
+    ///
+    /// # Errors
+    ///
+    /// Those of `question`; [`VcsError::Timeout`] when it has no answer within 10 s, [`VcsError::Cancelled`].
+    pub(super) fn read<T: Send + 'static>(
+        &self,
+        cancel: &Cancel,
+        question: impl FnOnce(&Opened) -> Result<T, VcsError> + Send + 'static,
+    ) -> Result<T, VcsError> {
+        let root = self.root.clone();
+        self.readers.run(&self.root, READ_LIMIT, cancel, move |rights, stop| {
+            question(&Opened::at(&root, rights, stop)?)
+        })
+    }
+
+    /// Does something with the files of the work tree, which is given, and with the owner's rights: a folder that
+    /// has become a link must lead to nothing that the owner could not have touched.
+    pub(super) fn with_files<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Path) -> Result<T, VcsError> + Send + 'static,
+    ) -> Result<T, VcsError> {
+        let root = self.root.clone();
+        self.readers.run(&self.root, MOVE_LIMIT, &Cancel::new(), move |_, _| work(&root))
+    }
+
+    /// The git program in this repository.
+    pub(super) fn program(&self) -> Program<'_> {
+        Program { git: &self.git, root: &self.root }
+    }
+}
