@@ -227,7 +227,8 @@ impl From<&Failure> for ApiError {
                 ReadError::Io { .. }
                 | ReadError::NotFound(_)
                 | ReadError::Ambiguous(_)
-                | ReadError::NotAFile { .. },
+                | ReadError::NotAFile { .. }
+                | ReadError::Outside { .. },
             ) => Code::ManifestInvalid,
             Failure::UnknownService(_) => Code::ServiceNotFound,
             Failure::ShuttingDown => Code::ShuttingDown,

@@ -3,11 +3,11 @@
 use std::{
     fs::{File, FileType},
     io::{self, Read},
-    os::unix::fs::FileTypeExt as _,
-    path::{Path, PathBuf},
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _},
+    path::{Component, Path, PathBuf},
 };
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, open, openat};
 
 use crate::{Manifest, Mistakes, Source, Unsupported, parse, place::MAX_BYTES};
 
@@ -38,6 +38,20 @@ pub enum ReadError {
         file: PathBuf,
         /// What it is.
         what: &'static str,
+    },
+    /// It is a link that leads out of the project. Whoever may write there would have the server read and quote what
+    /// only the server may read.
+    #[error(
+        "{} is a link to {}, which is not in {}; put the manifest itself there", file.display(), target.display(),
+        top.display()
+    )]
+    Outside {
+        /// The manifest.
+        file: PathBuf,
+        /// Where the link leads.
+        target: PathBuf,
+        /// The folder that it must not leave.
+        top: PathBuf,
     },
     /// The manifest has mistakes.
     #[error(transparent)]
@@ -73,10 +87,14 @@ pub fn find(path: &Path) -> Result<PathBuf, ReadError> {
 
 /// Reads the manifest in `file`. Blocks on the disk, and reads no more than 1 MiB and a byte.
 ///
+/// The file may be a link within its project: the repository that it is in, or where it is in none, or in one that
+/// another user has, its folder.
+///
 /// # Errors
 ///
-/// [`ReadError::Io`] if the file cannot be read, [`ReadError::NotAFile`] if it is none, and
-/// [`ReadError::Invalid`] with every mistake in it.
+/// [`ReadError::Io`] if the file cannot be read, [`ReadError::NotAFile`] if it is none,
+/// [`ReadError::Outside`] if it is a link that leads out of the project, and [`ReadError::Invalid`] with every
+/// mistake in it.
 pub fn read(file: &Path, unsupported: Unsupported) -> Result<Manifest, ReadError> {
     read_as(file, file, unsupported)
 }
@@ -94,7 +112,13 @@ pub fn read_as(file: &Path, shown: &Path, unsupported: Unsupported) -> Result<Ma
         _ => Path::new("."),
     };
     let folder = folder.canonicalize().map_err(about)?;
-    let opened = open_without_waiting(file).map_err(about)?;
+    let target = file.canonicalize().map_err(about)?;
+    check_kind(file, target.metadata().map_err(about)?.file_type())?;
+    let top = top_of_project(&folder);
+    if !target.starts_with(top) {
+        return Err(ReadError::Outside { file: file.to_owned(), target, top: top.to_owned() });
+    }
+    let opened = open_without_links(&target).map_err(about)?;
     // Asked of the open file, so that what is checked is what is read.
     check_kind(file, opened.metadata().map_err(about)?.file_type())?;
     let mut text = Vec::new();
@@ -102,10 +126,33 @@ pub fn read_as(file: &Path, shown: &Path, unsupported: Unsupported) -> Result<Ma
     Ok(parse(&Source { text: &text, file: shown, folder: &folder }, unsupported)?)
 }
 
-/// Opens a file, and does not wait for the other end of a pipe.
-fn open_without_waiting(file: &Path) -> io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    Ok(rustix::fs::open(file, flags, Mode::empty())?.into())
+/// The folder that a manifest in `folder` must not leave.
+///
+/// That of the nearest repository. One of another user is a stranger's: a manifest of theirs must not reach all
+/// of `/` because root keeps that in git.
+fn top_of_project(folder: &Path) -> &Path {
+    let owner = |path: &Path| path.symlink_metadata().map(|metadata| metadata.uid());
+    let is_ours = |top: &&Path| match (owner(folder), owner(top), owner(&top.join(".git"))) {
+        (Ok(folder), Ok(top), Ok(git)) => folder == top && folder == git,
+        _ => false,
+    };
+    let repository = folder.ancestors().find(|top| top.join(".git").symlink_metadata().is_ok());
+    repository.filter(is_ours).unwrap_or(folder)
+}
+
+/// Opens the file at an absolute path in which there are no links: one that has come to be there since is not
+/// followed. Does not wait for the other end of a pipe.
+fn open_without_links(file: &Path) -> io::Result<File> {
+    let name = file.file_name().ok_or(io::ErrorKind::IsADirectory)?;
+    let step = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut folder = open("/", step, Mode::empty())?;
+    for component in file.parent().into_iter().flat_map(Path::components) {
+        if let Component::Normal(name) = component {
+            folder = openat(&folder, name, step, Mode::empty())?;
+        }
+    }
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    Ok(openat(&folder, name, flags, Mode::empty())?.into())
 }
 
 fn check_kind(file: &Path, kind: FileType) -> Result<(), ReadError> {

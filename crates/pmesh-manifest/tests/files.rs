@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -107,4 +108,41 @@ fn what_is_no_regular_file_is_refused_at_once_whoever_names_it() {
             (read, _) => assert!(is_refused(read.map(|_| file.clone()))),
         }
     }
+}
+
+#[test]
+fn a_link_out_of_the_project_is_refused_and_what_it_leads_to_is_not_quoted() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().canonicalize().unwrap().join(name);
+    fs::create_dir_all(at("app/sub")).unwrap();
+    fs::write(at("secret"), "root:$6$hunter2:19000\n").unwrap();
+    std::os::unix::fs::symlink("../secret", at("app/pm3.yml")).unwrap();
+    let error = read(&at("app/pm3.yml"), Unsupported::Refuse).unwrap_err();
+    let said = format!("{error} {error:?}");
+    assert!(!said.contains("hunter2") && !said.contains("root:"), "{said}");
+    assert!(
+        matches!(error, ReadError::Outside { target, top, .. } if target == at("secret") && top == at("app"))
+    );
+    // Further down it is the same: without a repository the manifest's own folder is the project.
+    std::os::unix::fs::symlink("../../secret", at("app/sub/pm3.yml")).unwrap();
+    assert!(matches!(read(&at("app/sub/pm3.yml"), Unsupported::Refuse), Err(ReadError::Outside { .. })));
+}
+
+#[test]
+fn a_link_within_the_repository_is_followed_and_a_strangers_repository_counts_for_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().canonicalize().unwrap().join(name);
+    fs::create_dir_all(at("app/deploy")).unwrap();
+    fs::create_dir_all(at(".git")).unwrap();
+    fs::write(at("real.yml"), GOOD).unwrap();
+    std::os::unix::fs::symlink("../../real.yml", at("app/deploy/pm3.yml")).unwrap();
+    let manifest = read(&at("app/deploy/pm3.yml"), Unsupported::Refuse).unwrap();
+    assert_eq!(manifest.root, at("app/deploy"));
+    if fs::metadata("/proc/self").unwrap().uid() != 0 {
+        eprintln!("skipped: only root can give a folder away");
+        return;
+    }
+    std::os::unix::fs::chown(at("app/deploy"), Some(65534), None).unwrap();
+    let error = read(&at("app/deploy/pm3.yml"), Unsupported::Refuse).unwrap_err();
+    assert!(matches!(error, ReadError::Outside { .. }), "{error}");
 }

@@ -100,14 +100,27 @@ fn what_a_link_in_the_way_leads_to_is_left_alone() {
 }
 
 #[test]
-fn a_pipe_where_git_has_a_file_is_left_at_the_limit_and_a_caller_who_leaves_at_once() {
+fn a_pipe_where_git_has_a_file_is_named_at_once() {
+    for file in ["HEAD", "packed-refs", "config", "shallow", "refs/heads/main", "refs/remotes/origin/main"] {
+        let site = Site::new();
+        let repo = site.server();
+        site.run(&format!("mkfifo pipe; mv pipe server/.git/{file}"));
+        let error = repo.heads(&Cancel::new()).unwrap_err();
+        let said = all_of(&error);
+        let is_named = said.contains(file) && said.contains("is a pipe");
+        assert!(matches!(error, VcsError::Damaged { .. }) && is_named, "{said}");
+    }
+}
+
+#[test]
+fn who_has_left_gets_no_answer_and_the_next_one_does() {
     let site = Site::new();
-    let repo = site.server();
-    // A read that meets it keeps its thread for as long as this process lives.
-    site.run("mkfifo pipe; mv pipe server/.git/packed-refs");
-    let cancel = Cancel::new();
-    cancel.cancel();
-    assert!(matches!(repo.heads(&cancel), Err(VcsError::Cancelled)));
-    let error = repo.heads(&Cancel::new()).unwrap_err();
-    assert!(matches!(error, VcsError::Timeout { .. }), "{error:?}");
+    let (repo, commit) = (site.server(), site.commit("server", "HEAD"));
+    let (left, stays) = (Cancel::new(), Cancel::new());
+    left.cancel();
+    assert!(matches!(repo.heads(&left), Err(VcsError::Cancelled)));
+    assert!(matches!(repo.relation(&commit, &commit, &left), Err(VcsError::Cancelled)));
+    assert!(matches!(repo.changed_paths(&commit, &commit, &left), Err(VcsError::Cancelled)));
+    assert!(matches!(repo.file(&commit, Path::new("a.txt"), &left), Err(VcsError::Cancelled)));
+    assert_eq!(repo.heads(&stays).unwrap().head.commit, Some(commit));
 }
