@@ -30,6 +30,7 @@
 
 mod access;
 mod api;
+mod authority;
 mod body;
 mod by_get;
 mod callers;
