@@ -28,8 +28,10 @@ pub use self::{
     product::{Build, BuildId},
 };
 use crate::{
-    AppSpec, BuildCache, Command, Exit, Launch, ServiceLog, ServiceName, Spawner, Stdin, Tail, Wish, command,
-    ending,
+    AppSpec, BuildCache, Command, Exit, Launch, ServiceLog, ServiceName, Spawner, Stdin, Tail, Wish,
+    causes::with_causes,
+    command, ending,
+    lack::{self, is_lack},
 };
 
 /// Whether a build is made although it is there.
@@ -201,12 +203,24 @@ impl Attempt<'_> {
         deadline: Instant,
         wishes: &watch::Receiver<Wish>,
     ) -> Result<Result<Exit, Stopped>, BuildError> {
-        let spawned = self.spawner.spawn(&self.launch(command, product));
-        let spawned = spawned.map_err(|source| BuildError::Spawn { step: command.to_string(), source })?;
-        let stop = async {
+        let stop = || async {
             tokio::select! {
                 () = Wish::becomes(wishes.clone(), Wish::End) => Stopped::Cancelled,
                 () = tokio::time::sleep_until(deadline) => Stopped::Timeout,
+            }
+        };
+        let spawned = loop {
+            match self.spawner.spawn(&self.launch(command, product)) {
+                Ok(spawned) => break spawned,
+                // The server's own lack is no failure of the build, which has its time limit.
+                Err(error) if is_lack(&error.source) => {
+                    self.log.note(&format!("build {} waits: {}", product.id(), with_causes(&error)));
+                    tokio::select! {
+                        stopped = stop() => return Ok(Err(stopped)),
+                        () = tokio::time::sleep(lack::PAUSE) => {}
+                    }
+                }
+                Err(source) => return Err(BuildError::Spawn { step: command.to_string(), source }),
             }
         };
         let grace = async {
@@ -215,7 +229,7 @@ impl Attempt<'_> {
                 () = tokio::time::sleep(self.spec.stop_timeout) => {}
             }
         };
-        Ok(ending::run(spawned, self.log, tail.clone(), stop, grace).await)
+        Ok(ending::run(spawned, self.log, tail.clone(), stop(), grace).await)
     }
 
     fn launch(&self, command: &Command, product: &Build) -> Launch {

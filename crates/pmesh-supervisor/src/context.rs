@@ -13,7 +13,8 @@ use tokio::sync::watch;
 
 use crate::{
     Balancer, Build, BuildError, Builder, LogFolder, Ports, Prober, Rebuild, RevisionFacts, ServiceFacts,
-    ServiceKind, ServiceSpec, Spawner, Wish, environment::command_environment, machine_step::Numbers,
+    ServiceKind, ServiceSpec, Spawner, Wish, environment::command_environment, lack::Lack,
+    machine_step::Numbers,
 };
 
 /// What instances are put into.
@@ -33,6 +34,7 @@ pub(crate) struct Context {
     pub(crate) builder: Builder,
     pub(crate) surroundings: Surroundings,
     pub(crate) last_block: AtomicU32,
+    pub(crate) lack: Lack,
 }
 
 impl Context {

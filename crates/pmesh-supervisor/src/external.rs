@@ -89,6 +89,10 @@ impl External {
         step: &mut MachineStep,
     ) {
         self.probing = false;
+        if result.as_ref().is_err_and(ProbeFailure::is_unmade) {
+            self.liveness.on_unmade(step.now);
+            return;
+        }
         if self.liveness.on_result(result.is_ok(), monitor, step.now) {
             let failure = result.clone().err();
             step.note(Notice::Address { address: self.address.clone(), failure });

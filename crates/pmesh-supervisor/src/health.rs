@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{Monitor, saved::saved};
+use crate::{Monitor, lack, saved::saved};
 
 /// The health of a service, for people and programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,6 +118,11 @@ impl Liveness {
         self.next
     }
 
+    /// Takes that the probe could not be made: it is tried again soon, and nothing else changes.
+    pub fn on_unmade(&mut self, now: Instant) {
+        self.next = now + lack::PAUSE;
+    }
+
     /// Takes the result of a probe; answers whether the health changed by it.
     pub fn on_result(&mut self, passed: bool, monitor: &Monitor, now: Instant) -> bool {
         let speaks_against = passed != self.healthy;
@@ -215,6 +220,21 @@ mod tests {
         let mut live = Liveness::unknown(now);
         live.on_result(false, &often, now);
         assert_eq!(live.next_probe() - now, often.unhealthy_interval);
+    }
+
+    #[test]
+    fn a_probe_that_could_not_be_made_is_no_result_and_comes_again_soon() {
+        let monitor = Monitor { unhealthy_threshold: 2, ..Monitor::default() };
+        let now = Instant::now();
+        let mut live = Liveness::starting(now);
+        live.on_result(true, &monitor, now);
+        assert!(!live.on_result(false, &monitor, now));
+        for _ in 0..10 {
+            live.on_unmade(now);
+            assert_eq!(live.next_probe() - now, Duration::from_millis(500));
+        }
+        assert!(live.is_healthy(), "one result speaks against it, not eleven");
+        assert!(live.on_result(false, &monitor, now), "and that one still counts");
     }
 
     #[test]

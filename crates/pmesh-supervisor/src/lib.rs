@@ -70,6 +70,7 @@ mod environment;
 mod external;
 mod failure;
 mod health;
+mod lack;
 mod leader;
 pub mod lifecycle;
 mod link;

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{AppSpec, backoff::Backoff, saved::saved};
+use crate::{AppSpec, backoff::Backoff, lack, saved::saved};
 
 /// How long an instance may take for each part of its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub enum Event {
     Kill,
     /// Its process could not be started.
     SpawnFailed,
+    /// Its process could not be started for want of this server's own descriptors: no fault of its own.
+    SpawnPutOff,
     /// It has answered its first probe, or lived long enough where there is none.
     Ready,
     /// What was under way has ended, and nothing new will come.
@@ -213,11 +215,12 @@ impl Lifecycle {
                 vec![Action::Kill]
             }
 
+            (Event::SpawnPutOff, Starting { .. }) => self.settle(BackingOff { until: now + lack::PAUSE }),
             (Event::SpawnFailed, Starting { .. }) => {
                 let pause = self.fail(None);
                 self.settle(BackingOff { until: now + pause })
             }
-            (Event::SpawnFailed, _) => Vec::new(),
+            (Event::SpawnFailed | Event::SpawnPutOff, _) => Vec::new(),
 
             (Event::Ready, Starting { .. }) => {
                 self.failed_starts = 0;
@@ -406,6 +409,19 @@ mod tests {
         let (mut instance, now) = starting();
         instance.on_event(Event::SpawnFailed, now);
         assert_eq!(instance.on_event(Event::Tick, now), [Action::Spawn]);
+    }
+
+    #[test]
+    fn a_spawn_that_is_put_off_comes_again_soon_and_is_no_failed_start() {
+        let (mut instance, mut now) = starting();
+        for _ in 0..5 {
+            assert_eq!(instance.on_event(Event::SpawnPutOff, now), []);
+            now = instance.deadline().unwrap();
+            assert_eq!(instance.on_event(Event::Tick, now), [Action::Spawn]);
+        }
+        assert_eq!(instance.failed_starts(), 0);
+        instance.on_event(Event::SpawnFailed, now);
+        assert_eq!(instance.deadline(), Some(now), "its own first failure costs no pause");
     }
 
     #[test]

@@ -5,7 +5,10 @@ use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 use tokio::net::TcpStream;
 
-use crate::{Check, ExternalAddress, Monitor, PortOwner, ProcessTree, ServiceName, proc::Proc, saved::saved};
+use crate::{
+    Check, ExternalAddress, Monitor, PortOwner, ProcessTree, ServiceName, lack::is_lack, proc::Proc,
+    saved::saved,
+};
 
 /// Makes probes. The network's is [`NetProber`].
 pub trait Prober: Send + Sync + 'static {
@@ -72,12 +75,29 @@ pub enum ProbeFailure {
         /// The process that listens; none if no socket of this network namespace does.
         holder: Option<Holder>,
     },
+    /// The probe could not be made, for want of descriptors of this server's own. That says nothing about who
+    /// was to be probed: it is tried again, and health stays what it was.
+    #[error("{address} could not be probed, because the server itself has no open file left: {reason}")]
+    Unmade {
+        /// The address that was to be tried.
+        address: ExternalAddress,
+        /// The system's words.
+        reason: String,
+    },
+}
+
+impl ProbeFailure {
+    /// Whether there was no probe at all.
+    pub(crate) fn is_unmade(&self) -> bool {
+        matches!(self, Self::Unmade { .. })
+    }
 }
 
 saved!(enum ProbeFailure {
     0 Connect { check, address, reason },
     1 Timeout { check, address, limit },
     2 ForeignPort { port, holder },
+    3 Unmade { address, reason },
 });
 
 /// The process that holds a port.
@@ -111,6 +131,12 @@ impl Prober for NetProber {
                 let Check::Tcp = check.check;
                 let peer = match tokio::time::timeout_at(deadline, connect(&target.address)).await {
                     Ok(Ok(peer)) => peer,
+                    Ok(Err(error)) if is_lack(&error) => {
+                        return Err(ProbeFailure::Unmade {
+                            address: target.address,
+                            reason: error.to_string(),
+                        });
+                    }
                     Ok(Err(error)) => {
                         return Err(ProbeFailure::Connect {
                             check: check.name.clone(),
@@ -129,7 +155,7 @@ impl Prober for NetProber {
                 if let Some(tree) = &target.tree
                     && !proven
                 {
-                    prove_owner(&target.service, peer, tree).await?;
+                    prove_owner(&target, peer, tree).await?;
                     proven = true;
                 }
             }
@@ -151,10 +177,11 @@ async fn connect(address: &ExternalAddress) -> io::Result<SocketAddr> {
 }
 
 async fn prove_owner(
-    service: &ServiceName,
+    target: &Target,
     address: SocketAddr,
     tree: &Arc<dyn ProcessTree>,
 ) -> Result<(), ProbeFailure> {
+    let service = &target.service;
     let lookup = |tree: Arc<dyn ProcessTree>| {
         // The pool refuses work only when the runtime ends.
         let found = tokio::task::spawn_blocking(move || owner(address, &tree.pids()));
@@ -172,6 +199,10 @@ async fn prove_owner(
         Ok(Owner::Hidden) => {
             tracing::warn!(%service, %address, "cannot see which process listens; taken for the instance");
             Ok(())
+        }
+        Err(error) if is_lack(&error) => {
+            let reason = error.to_string();
+            Err(ProbeFailure::Unmade { address: target.address.clone(), reason })
         }
         Err(error) => {
             tracing::warn!(%service, %address, %error, "cannot read who listens; taken for the instance");
@@ -201,6 +232,7 @@ fn owner(address: SocketAddr, tree: &[u32]) -> io::Result<Owner> {
         match holds(&proc, pid, &sockets) {
             Ok(true) => return Ok(Owner::Tree),
             Ok(false) => {}
+            Err(error) if is_lack(&error) => return Err(error),
             Err(error) => hidden |= error.kind() == io::ErrorKind::PermissionDenied,
         }
     }
@@ -208,9 +240,13 @@ fn owner(address: SocketAddr, tree: &[u32]) -> io::Result<Owner> {
         return Ok(Owner::Hidden);
     }
     for pid in proc.pids()? {
-        if matches!(holds(&proc, pid, &sockets), Ok(true)) {
-            let command = proc.command_line(pid)?.unwrap_or_default().chars().take(100).collect();
-            return Ok(Owner::Other(Some(Holder { pid, command })));
+        match holds(&proc, pid, &sockets) {
+            Ok(true) => {
+                let command = proc.command_line(pid)?.unwrap_or_default().chars().take(100).collect();
+                return Ok(Owner::Other(Some(Holder { pid, command })));
+            }
+            Err(error) if is_lack(&error) => return Err(error),
+            Ok(false) | Err(_) => {}
         }
     }
     Ok(Owner::Hidden)

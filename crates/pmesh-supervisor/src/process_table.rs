@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fmt,
+    fmt, io,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -16,7 +16,10 @@ use futures_util::{
 };
 use parking_lot::Mutex;
 
-use crate::proc::{Proc, Stat};
+use crate::{
+    lack::Lack,
+    proc::{Proc, Stat},
+};
 
 /// How long a view of the process table serves callers that cannot wait for a new one: from the end of
 /// the look on, for on a crowded machine the look itself takes longer than this.
@@ -40,16 +43,9 @@ impl ProcessTable {
         table
     }
 
-    /// None where `/proc` cannot be read, such as without a free descriptor: then nothing is known,
-    /// which is not the same as an empty table.
-    fn take() -> Option<Arc<Self>> {
-        match Proc::open().and_then(|mut proc| proc.scan()) {
-            Ok(stats) => Some(Arc::new(Self::new(stats))),
-            Err(error) => {
-                tracing::warn!(%error, "cannot read /proc; the processes of services are not seen");
-                None
-            }
-        }
+    fn take() -> io::Result<Arc<Self>> {
+        let stats = Proc::open()?.scan()?;
+        Ok(Arc::new(Self::new(stats)))
     }
 
     pub(crate) fn find(&self, pid: u32) -> Option<&Stat> {
@@ -86,6 +82,7 @@ pub(crate) type Taking = Shared<BoxFuture<'static, Option<Arc<ProcessTable>>>>;
 pub(crate) struct ProcessTables {
     latest: Mutex<Option<(Instant, Arc<ProcessTable>)>>,
     taking: Mutex<Option<(Arc<AtomicBool>, Taking)>>,
+    lack: Lack,
 }
 
 impl fmt::Debug for ProcessTables {
@@ -98,7 +95,15 @@ impl ProcessTables {
     /// A view that was finished at most [`FRESH`] ago. Blocks for the read of `/proc`, a few
     /// milliseconds, if there is none.
     pub(crate) fn recent(&self) -> Option<Arc<ProcessTable>> {
-        self.recent_or(ProcessTable::take)
+        self.recent_or(|| self.known(ProcessTable::take()))
+    }
+
+    /// None where `/proc` cannot be read, such as without a free descriptor: then nothing is known,
+    /// which is not the same as an empty table.
+    fn known(&self, taken: io::Result<Arc<ProcessTable>>) -> Option<Arc<ProcessTable>> {
+        taken
+            .inspect_err(|error| self.lack.say("the processes of services are not seen", &error.to_string()))
+            .ok()
     }
 
     fn recent_or(&self, take: impl FnOnce() -> Option<Arc<ProcessTable>>) -> Option<Arc<ProcessTable>> {
@@ -130,11 +135,11 @@ impl ProcessTables {
             }
             flag.store(true, Ordering::Release);
             // The pool refuses work only when the runtime ends; then nobody waits any more.
-            let table = tokio::task::spawn_blocking(ProcessTable::take).await.unwrap_or_default();
-            if let (Some(tables), Some(table)) = (tables.upgrade(), &table) {
-                *tables.latest.lock() = Some((Instant::now(), Arc::clone(table)));
-            }
-            table
+            let taken = tokio::task::spawn_blocking(ProcessTable::take).await.ok()?;
+            let tables: Arc<Self> = tables.upgrade()?;
+            let table = tables.known(taken)?;
+            *tables.latest.lock() = Some((Instant::now(), Arc::clone(&table)));
+            Some(table)
         };
         let future = future.boxed().shared();
         *taking = Some((begun, future.clone()));

@@ -41,6 +41,8 @@ pub(crate) enum ServiceEvent {
     Spawned { upstream: u64, leader: u32, port: Option<u16> },
     /// A process could not be started.
     SpawnFailed { upstream: u64, reason: String },
+    /// The same, because the server itself has nothing left to start it with.
+    SpawnPutOff { upstream: u64, reason: String },
     /// The leader of a tree has ended.
     Exited { upstream: u64, exit: Exit },
     /// No process of a tree lives. Says once more how the leader ended, and what it wrote last.
@@ -94,6 +96,7 @@ impl ServiceEvent {
             Self::Orphaned => ("orphaned", 0),
             Self::Spawned { upstream, .. } => ("spawned", upstream),
             Self::SpawnFailed { upstream, .. } => ("spawn failed", upstream),
+            Self::SpawnPutOff { upstream, .. } => ("spawn put off", upstream),
             Self::Exited { upstream, .. } => ("exited", upstream),
             Self::TreeEnded { upstream, .. } => (TREE_ENDED, upstream),
             Self::LastLines { upstream, .. } => ("last lines", upstream),

@@ -211,6 +211,10 @@ impl ServiceMachine {
                 self.remnants.remove(&upstream);
                 (upstream, ProcessEvent::SpawnFailed(reason))
             }
+            ServiceEvent::SpawnPutOff { upstream, reason } => {
+                self.remnants.remove(&upstream);
+                (upstream, ProcessEvent::SpawnPutOff(reason))
+            }
             ServiceEvent::Exited { upstream, exit } => (upstream, ProcessEvent::Exited(exit)),
             ServiceEvent::TreeEnded { upstream, exit, last_lines } => {
                 self.remnants.remove(&upstream);

@@ -104,6 +104,7 @@ pub(crate) struct SlotView {
 pub(crate) enum ProcessEvent {
     Spawned { leader: u32, port: Option<u16> },
     SpawnFailed(String),
+    SpawnPutOff(String),
     Exited(Exit),
     TreeEnded(Exit, Vec<String>),
     LastLines(Vec<String>),
@@ -328,7 +329,11 @@ impl Slot {
     ) {
         match event {
             ProcessEvent::Spawned { leader, port } => self.on_spawned(leader, port, spec, step),
-            ProcessEvent::SpawnFailed(reason) => self.on_spawn_failed(reason, plan, step),
+            ProcessEvent::SpawnFailed(reason) => {
+                self.note(InstanceNotice::CannotStart { reason: reason.clone() }, step);
+                self.on_no_spawn(Event::SpawnFailed, reason, plan, step);
+            }
+            ProcessEvent::SpawnPutOff(reason) => self.on_no_spawn(Event::SpawnPutOff, reason, plan, step),
             ProcessEvent::Exited(exit) => {
                 if let Some(process) = self.process.as_mut().filter(|process| !process.exited) {
                     process.exited = true;
@@ -376,14 +381,14 @@ impl Slot {
         }
     }
 
-    fn on_spawn_failed(&mut self, reason: String, plan: &Arc<Plan>, step: &mut MachineStep) {
+    /// `event`: it failed, or was put off.
+    fn on_no_spawn(&mut self, event: Event, reason: String, plan: &Arc<Plan>, step: &mut MachineStep) {
         if self.process.take_if(|process| process.spawned.is_none()).is_none() {
             return;
         }
-        self.note(InstanceNotice::CannotStart { reason: reason.clone() }, step);
         if matches!(self.phase(), Phase::Starting { .. }) {
             self.trouble = Some(Trouble::Spawn(reason));
-            self.tell(Event::SpawnFailed, plan, step);
+            self.tell(event, plan, step);
         } else {
             // It was told to end meanwhile, and there is nothing that could.
             self.tell(Event::TreeEnded, plan, step);
@@ -418,6 +423,10 @@ impl Slot {
         let is_ready = self.is_ready();
         let Some(probes) = self.process.as_mut().and_then(|process| process.probes.as_mut()) else { return };
         probes.under_way = false;
+        if result.as_ref().is_err_and(ProbeFailure::is_unmade) {
+            probes.liveness.on_unmade(step.now);
+            return;
+        }
         probes.proven |= result.is_ok();
         let changed = probes.liveness.on_result(result.is_ok(), &spec.monitor, step.now);
         match result {

@@ -27,6 +27,7 @@ use crate::{
     driver::{self, Driver},
     drivers::run_drivers,
     ending::becomes,
+    lack::Lack,
     link::Link,
     rollout::{Action, Event, Item, Limits, Rollout, Unity},
     service::DRIVER_FAILED,
@@ -152,6 +153,7 @@ impl Supervisor {
             },
             surroundings: Surroundings { env: settings.env, logs: settings.logs, ports: Ports::new() },
             last_block: AtomicU32::new(0),
+            lack: Lack::default(),
         };
         let supervisor =
             Self { context: Arc::new(context), services: Arc::default(), drivers, limits: settings.limits };

@@ -12,12 +12,13 @@ use tracing::{error, info, info_span, warn};
 use super::Driver;
 use crate::{
     AppSpec, BuildError, Exit, ExternalAddress, Failure, Plan, Port, ProbeFailure, Rebuild, ServiceKind,
-    ServiceLog, Tail, Target, Wish,
+    ServiceLog, SpawnError, Tail, Target, Wish,
     causes::with_causes,
     command,
     context::Context,
     ending::{self, KillOnDrop},
     environment::instance_environment,
+    lack::is_lack,
     link::Link,
     pending::{HeldProcess, words_of},
     service_action::ServiceAction,
@@ -46,7 +47,11 @@ impl Driver {
             ServiceAction::Spawn { upstream, number, plan } => {
                 let event = match self.spawn(upstream, number, &plan) {
                     Ok(event) => event,
-                    Err(reason) => ServiceEvent::SpawnFailed { upstream, reason },
+                    Err(NoSpawn::Failed(reason)) => ServiceEvent::SpawnFailed { upstream, reason },
+                    Err(NoSpawn::PutOff(reason)) => {
+                        self.context.lack.say("a process cannot be started", &reason);
+                        ServiceEvent::SpawnPutOff { upstream, reason }
+                    }
                 };
                 self.pending.events.push_back(event);
             }
@@ -110,19 +115,20 @@ impl Driver {
         }
     }
 
-    fn spawn(&mut self, upstream: u64, number: u32, plan: &Plan) -> Result<ServiceEvent, String> {
-        let ServiceKind::App(spec) = &plan.spec.kind else { return Err("it is no app".to_owned()) };
-        let Some(command) = &spec.run else { return Err("there is nothing to run".to_owned()) };
+    fn spawn(&mut self, upstream: u64, number: u32, plan: &Plan) -> Result<ServiceEvent, NoSpawn> {
+        let failed = |reason: &str| NoSpawn::Failed(reason.to_owned());
+        let ServiceKind::App(spec) = &plan.spec.kind else { return Err(failed("it is no app")) };
+        let Some(command) = &spec.run else { return Err(failed("there is nothing to run")) };
         let surroundings = &self.context.surroundings;
         let port = if spec.background {
             None
         } else {
-            Some(surroundings.ports.allocate().map_err(|error| error.to_string())?)
+            Some(surroundings.ports.allocate().map_err(|error| failed(&error.to_string()))?)
         };
         let port_number = port.as_ref().map(Port::number);
         let env = instance_environment(&surroundings.env, spec, &plan.facts(), number, port_number);
         let launch = command::launch(command, spec, |word| plan.resolve(word), env, spec.stdin);
-        let spawned = self.context.spawner.spawn(&launch).map_err(|error| with_causes(&error))?;
+        let spawned = self.context.spawner.spawn(&launch).map_err(|error| NoSpawn::of(&error))?;
         let tree = KillOnDrop(spawned.tree.into());
         let leader = tree.0.leader();
         info_span!("instance", number).in_scope(|| info!(pid = leader, "it starts"));
@@ -154,7 +160,14 @@ impl Driver {
         let target = Target { service, address, tree: self.pending.tree(upstream), prove_owner };
         let probe = self.context.prober.probe(&target, monitor);
         let vain = ServiceEvent::Probed { upstream, result: Err(unmade(&target.address)) };
-        self.pending.wait_for(vain, async move { ServiceEvent::Probed { upstream, result: probe.await } });
+        let context = Arc::clone(&self.context);
+        self.pending.wait_for(vain, async move {
+            let result = probe.await;
+            if let Err(ProbeFailure::Unmade { address, reason }) = &result {
+                context.lack.say(&format!("{address} cannot be probed"), reason);
+            }
+            ServiceEvent::Probed { upstream, result }
+        });
     }
 
     fn end_remnant(&mut self, upstream: u64, plan: Option<&Plan>) {
@@ -190,6 +203,20 @@ impl Driver {
         let build = build(Arc::clone(&self.context), plan, wished);
         let vain = ServiceEvent::Built { attempt, built: Err(unbuilt()) };
         self.pending.wait_for(vain, async move { ServiceEvent::Built { attempt, built: build.await } });
+    }
+}
+
+/// Why there is no process.
+enum NoSpawn {
+    Failed(String),
+    /// For want of what belongs to the server itself.
+    PutOff(String),
+}
+
+impl NoSpawn {
+    fn of(error: &SpawnError) -> Self {
+        let reason = with_causes(error);
+        if is_lack(&error.source) { Self::PutOff(reason) } else { Self::Failed(reason) }
     }
 }
 

@@ -18,6 +18,7 @@ struct State {
     probed: Vec<ExternalAddress>,
     failing_services: HashSet<ServiceName>,
     failing_ports: HashSet<u16>,
+    without_descriptors: bool,
     held: bool,
 }
 
@@ -53,6 +54,11 @@ impl FakeProber {
         self.change(|state| {
             state.failing_ports.remove(&port);
         });
+    }
+
+    /// Whether no probe can be made, as without descriptors.
+    pub fn cannot_probe(&self, cannot: bool) {
+        self.change(|state| state.without_descriptors = cannot);
     }
 
     /// Whether probes, also those under way, get no answer. They are answered by what is said when
@@ -98,6 +104,10 @@ impl Prober for FakeProber {
         Box::pin(async move {
             fake.wait_until(|state| !state.held).await;
             let state = fake.state.lock();
+            if state.without_descriptors {
+                let reason = "the test says so".to_owned();
+                return Err(ProbeFailure::Unmade { address: target.address, reason });
+            }
             if state.failing_services.contains(&target.service)
                 || state.failing_ports.contains(&target.address.port)
             {

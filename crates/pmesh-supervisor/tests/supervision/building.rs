@@ -78,11 +78,25 @@ async fn a_restart_whose_build_fails_keeps_the_old_run() {
 async fn a_build_that_cannot_be_started_is_reported_with_its_command_and_the_reason() {
     let world = World::new();
     let web = AppSpec { build: vec![command("cc")], ..world.app("web") };
-    world.spawner.fail_spawn("cc", 24);
+    world.spawner.fail_spawn("cc", 13);
     let end = world.start(&[("web", &web)]).await;
     let reason = reason(&end, "web");
     assert!(reason.starts_with("build step `cc` cannot be started: cannot start \"cc\" in"), "{reason}");
-    assert!(reason.ends_with("Too many open files (os error 24)"), "{reason}");
+    assert!(reason.ends_with("Permission denied (os error 13)"), "{reason}");
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_build_waits_for_descriptors_of_the_server() {
+    let world = World::new();
+    let web = AppSpec { build: vec![command("cc")], ..world.app("web") };
+    world.spawner.fail_spawn("cc", 24);
+    let start = world.begin(Unity::Each, &[("web", &web)]);
+    world.spawner.wait_for_failures(3).await;
+    world.spawner.start_normally("cc");
+    world.spawner.exit_at_start("cc", Exit::Code(0));
+    let end = start.await.unwrap();
+    assert!(end.failed.is_empty(), "{end:?}");
     world.end().await;
 }
 

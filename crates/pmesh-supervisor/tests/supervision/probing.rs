@@ -57,6 +57,40 @@ async fn when_every_probe_fails_all_instances_keep_the_requests_and_the_service_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_probe_that_the_server_has_no_descriptor_for_is_no_failed_one_and_comes_again() {
+    let world = World::new();
+    world.up(&[("web", &watched(&world, 2))]).await;
+    world.external("db", &others(&world, &[1])).await;
+    world.pass(SEC).await;
+    world.prober.cannot_probe(true);
+    let probes = world.prober.probes().len();
+    world.pass(20 * SEC).await;
+    assert!(world.prober.probes().len() > probes + 3 * 30, "they are tried again");
+    for service in ["web", "db"] {
+        assert_eq!((world.health(service).status, world.health(service).error), (Status::Ok, None));
+    }
+    assert_eq!((world.serving("web"), world.externals("db")), (vec![0, 1], vec![1]));
+    world.prober.cannot_probe(false);
+    world.prober.fail(&service_name("web"));
+    world.pass(5 * SEC).await;
+    assert_eq!(world.health("web").status, Status::Down, "a failed one is");
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_becomes_ready_once_it_can_be_probed() {
+    let world = World::new();
+    world.prober.cannot_probe(true);
+    let start = world.begin(Unity::Regardless, &[("web", &world.app("web"))]);
+    world.pass(5 * SEC).await;
+    assert_eq!(world.health("web").status, Status::Starting);
+    world.prober.cannot_probe(false);
+    assert!(start.await.unwrap().failed.is_empty());
+    assert_eq!(world.starts().len(), 1);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn failures_that_are_not_in_a_row_change_nothing() {
     let world = World::new();
     world.up(&[("web", &watched(&world, 2))]).await;
