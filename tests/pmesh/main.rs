@@ -14,3 +14,4 @@ mod scarcity;
 mod services;
 mod signals;
 mod state;
+mod strangers;

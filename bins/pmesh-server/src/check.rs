@@ -6,7 +6,7 @@ use pmesh_manifest::{Manifest, ReadError, Unsupported};
 
 use crate::{
     arguments::CheckArguments,
-    terminal::{complain, print, say},
+    terminal::{complain, harmless, print, say},
 };
 
 /// Reads the manifest that `arguments` name and prints what would run, or each mistake at its place.
@@ -16,12 +16,12 @@ pub(crate) fn check(arguments: &CheckArguments) -> ExitCode {
     match read(path, unsupported) {
         Ok(manifest) => {
             for warning in &manifest.warnings {
-                say(&format!("{warning}\n"));
+                say(&harmless(&format!("{warning}\n")));
             }
-            print(&manifest.summary().to_string())
+            print(&harmless(&manifest.summary().to_string()))
         }
         Err(ReadError::Invalid(mistakes)) => {
-            say(&format!("{mistakes}\n"));
+            say(&harmless(&format!("{mistakes}\n")));
             ExitCode::FAILURE
         }
         Err(error) => {

@@ -9,6 +9,7 @@ use pmesh_api::{
 };
 use pmesh_node::in_one_line;
 use pmesh_supervisor::ServiceName;
+use pmesh_vcs::redact::printable_json;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
@@ -26,7 +27,7 @@ use crate::{
         sessions::{SHOWN, sessions},
         status::Status,
     },
-    terminal::{Style, complain, harmless, is_interactive, print, print_bytes, say},
+    terminal::{Style, complain, harmless, is_interactive, print, say},
 };
 
 /// Does what `command` asks for and returns its exit code.
@@ -182,7 +183,9 @@ impl Plan {
     async fn carry_out(self, client: &Client, json: bool) -> Result<ExitCode, CallError> {
         let style = Style::of_stdout();
         match self {
-            Self::Status if json => Ok(print(&format!("{}\n", status_as_json(client).await?))),
+            Self::Status if json => {
+                Ok(print(&printable_json(&format!("{}\n", status_as_json(client).await?))))
+            }
             Self::Status => Ok(print(&status(client).await?.show(style))),
             Self::Read { path, .. } if json => as_it_came(&client.get(&path).await?),
             Self::Read { path, query, view } => {
@@ -220,15 +223,15 @@ impl Plan {
     }
 }
 
-/// Prints an answer as it came, also when it is an error; the exit code says which.
+/// Prints an answer as it came but for what a terminal would act on, also when it is an error; the exit code says which.
 fn as_it_came(answer: &Answer) -> Result<ExitCode, CallError> {
     // What is no JSON is no answer of the API.
     answer.json::<Value>()?;
-    let mut body = answer.body.to_vec();
-    if !body.ends_with(b"\n") {
-        body.push(b'\n');
+    let mut body = printable_json(&String::from_utf8_lossy(&answer.body));
+    if !body.ends_with('\n') {
+        body.push('\n');
     }
-    let printed = print_bytes(&body);
+    let printed = print(&body);
     Ok(if answer.status.is_success() { printed } else { ExitCode::FAILURE })
 }
 

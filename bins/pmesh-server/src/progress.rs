@@ -62,8 +62,8 @@ fn took(step: &Step, now: OffsetDateTime) -> Duration {
 /// `ready  web  1.2 s  127.0.0.1:40001`.
 fn line(step: &Step, took: Duration, style: Style) -> String {
     let service = step.service.as_deref().unwrap_or_default();
-    let detail = harmless(step.detail.as_deref().unwrap_or_default()).replace('\n', " | ");
-    let line = format!("{:<9} {service:<16} {:>7}  {detail}", words(&step.name), span(took));
+    let detail = step.detail.as_deref().unwrap_or_default().replace('\n', " | ");
+    let line = harmless(&format!("{:<9} {service:<16} {:>7}  {detail}", words(&step.name), span(took)));
     let line = style.cut(line.trim_end(), 0);
     let line = if step.state == "failed" { style.paint(Colour::Red, &line) } else { line };
     format!("{line}\n")

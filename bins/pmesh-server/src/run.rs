@@ -76,7 +76,7 @@ pub(crate) fn run(arguments: &RunArguments) -> ExitCode {
     match start(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            crate::terminal::say(&format!("pmesh-server: {}\n", in_one_line(&error)));
+            crate::terminal::complain(&in_one_line(&error));
             ExitCode::FAILURE
         }
     }

@@ -8,15 +8,12 @@ use std::{
     process::ExitCode,
 };
 
+use pmesh_vcs::redact::is_unprintable;
+
 /// Writes `text` to stdout. A reader that has gone away wanted no more of it: that is no failure.
 pub(crate) fn print(text: &str) -> ExitCode {
-    print_bytes(text.as_bytes())
-}
-
-/// As [`print`], for what need not be text.
-pub(crate) fn print_bytes(bytes: &[u8]) -> ExitCode {
     let mut out = io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
@@ -26,9 +23,9 @@ pub(crate) fn print_bytes(bytes: &[u8]) -> ExitCode {
     }
 }
 
-/// Writes a sentence of the program's own to stderr.
+/// Writes a sentence of the program's own to stderr, [`harmless`].
 pub(crate) fn complain(sentence: &str) {
-    say(&format!("pmesh-server: {sentence}\n"));
+    say(&format!("pmesh-server: {}\n", harmless(sentence)));
 }
 
 /// Writes `text` to stderr. Where nobody reads that, there is nobody to tell.
@@ -46,9 +43,7 @@ pub(crate) fn harmless(text: &str) -> String {
         match c {
             '\n' => shown.push(c),
             '\t' => shown.push_str("    "),
-            // Bidirectional overrides make text look like another (Unicode Technical Report 36, 2.1).
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => shown.extend(c.escape_unicode()),
-            c if c.is_control() => shown.extend(c.escape_default()),
+            c if is_unprintable(c) => shown.extend(c.escape_default()),
             c => shown.push(c),
         }
     }
@@ -173,6 +168,7 @@ mod tests {
     #[test]
     fn other_peoples_text_cannot_steer_the_terminal() {
         assert_eq!(harmless("a\x1b[2Jb\r\u{9b}c\u{202e}d"), "a\\u{1b}[2Jb\\r\\u{9b}c\\u{202e}d");
+        assert_eq!(harmless("\u{200f}\u{61c}\u{2028}"), "\\u{200f}\\u{61c}\\u{2028}");
         assert_eq!(harmless("one\ttwo\nthree ü"), "one    two\nthree ü");
     }
 }

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use crate::{
     body::ApiBody,
     error::{ApiError, Code},
+    escaped::Escaped,
     near_miss::quoted,
     parameters::{Parameters, Wait},
     seat::{Away, Seat},
@@ -57,8 +58,8 @@ impl Style {
     /// Those of the writer.
     fn write_to(self, mut writer: impl Write, body: &impl Serialize) -> io::Result<()> {
         match self {
-            Self::Compact => serde_json::to_writer(&mut writer, body),
-            Self::Pretty => serde_json::to_writer_pretty(&mut writer, body),
+            Self::Compact => serde_json::to_writer(Escaped(&mut writer), body),
+            Self::Pretty => serde_json::to_writer_pretty(Escaped(&mut writer), body),
         }?;
         writer.write_all(b"\n")
     }

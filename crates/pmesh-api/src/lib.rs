@@ -37,6 +37,7 @@ mod callers;
 mod calls;
 pub mod client;
 mod error;
+mod escaped;
 mod listener;
 mod near_miss;
 mod parameters;

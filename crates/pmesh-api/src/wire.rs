@@ -135,7 +135,7 @@ pub struct Revision {
 impl From<&pmesh_vcs::Revision> for Revision {
     fn from(revision: &pmesh_vcs::Revision) -> Self {
         Self {
-            branch: revision.branch.to_string(),
+            branch: revision.branch.as_str().to_owned(),
             hash: revision.commit.as_ref().map(ToString::to_string).unwrap_or_default(),
             author: revision.author.clone(),
             message: revision.message.clone(),

@@ -8,7 +8,7 @@ use std::{
 
 use pmesh_manifest::{Mistakes, ReadError};
 use pmesh_supervisor::ServiceName;
-use pmesh_vcs::{Moved, Revision, VcsError};
+use pmesh_vcs::{Moved, Revision, VcsError, redact};
 
 /// An operation's name: a 64-bit number that rises with time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -358,5 +358,5 @@ pub fn in_one_line(error: &dyn Error) -> String {
         }
         cause = error.source();
     }
-    text
+    text.split('\n').map(redact::printable).collect::<Vec<_>>().join("\n")
 }

@@ -234,7 +234,7 @@ impl Rolling {
             revision: RevisionFacts {
                 root: manifest.root.clone(),
                 commit: commit_of(head).map(ToString::to_string),
-                branch: head.map(|head| head.branch.to_string()),
+                branch: head.map(|head| head.branch.as_str().to_owned()),
             },
         };
         let report = |service: &ServiceName, step: RolloutStep, report: StepReport| {

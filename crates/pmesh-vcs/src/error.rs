@@ -6,17 +6,17 @@ use std::{
     time::Duration,
 };
 
-use crate::{BranchName, CommitId, InProgress};
+use crate::{BranchName, CommitId, InProgress, redact};
 
 /// Why a version control operation failed. Every text can be shown: what could be a password or a token is
 /// taken out of it.
 #[derive(Debug, thiserror::Error)]
 pub enum VcsError {
     /// The path is in no repository, or only in one that does not track it.
-    #[error("no repository tracks {}; run `git init` in its folder, or clone the project", .0.display())]
+    #[error("no repository tracks {}; run `git init` in its folder, or clone the project", shown(.0))]
     NotFound(PathBuf),
     /// There is a repository, and it cannot be read.
-    #[error("the repository at {} is damaged; `git -C {} fsck` says where", .root.display(), .root.display())]
+    #[error("the repository at {} is damaged; `git -C {} fsck` says where", shown(.root), shown(.root))]
     Damaged {
         /// The top of the work tree.
         root: PathBuf,
@@ -26,7 +26,7 @@ pub enum VcsError {
     /// Whoever reads it – its owner, where the server is root – may not.
     #[error(
         "the repository at {} cannot be read with the rights of its owner; `chown` or `chmod` what is in the way, there or \
-         in the folders above it", .root.display()
+         in the folders above it", shown(.root)
     )]
     Unreadable {
         /// The top of the work tree.
@@ -41,7 +41,7 @@ pub enum VcsError {
         branch: BranchName,
     },
     /// The remote has no such branch.
-    #[error("{remote} has no branch {branch}; push it, or set another upstream")]
+    #[error("{} has no branch {branch}; push it, or set another upstream", redact::printable(.remote))]
     NoRemoteBranch {
         /// The name of the remote.
         remote: String,
@@ -78,7 +78,7 @@ pub enum VcsError {
     /// The repository belongs to another user, and the server's is not root. Reads go on.
     #[error(
         "{} belongs to {owner}, and this server runs as {user}: run it as {owner}, or make the repository its own \
-         with `{remedy}`", .root.display()
+         with `{remedy}`", shown(.root)
     )]
     NotTheOwner {
         /// The top of the work tree.
@@ -92,7 +92,7 @@ pub enum VcsError {
     },
     /// Another process holds a lock, or left it behind.
     #[error(
-        "{} is {} s old: another git is at work; if none is, delete the file", .path.display(), .age.as_secs()
+        "{} is {} s old: another git is at work; if none is, delete the file", shown(.path), .age.as_secs()
     )]
     Locked {
         /// The lock file.
@@ -161,7 +161,7 @@ pub enum VcsError {
         after: Duration,
     },
     /// What would have to be read is more than a server should take.
-    #[error("the repository at {} is too large: {what}", .root.display())]
+    #[error("the repository at {} is too large: {what}", shown(.root))]
     RepositoryTooLarge {
         /// The top of the work tree.
         root: PathBuf,
@@ -171,7 +171,7 @@ pub enum VcsError {
     /// The repository has not answered: a disk that hangs, or something that blocks where git has a file.
     #[error(
         "the repository at {} has not answered within {} s; look for a disk that hangs, a filter that does not end, or a \
-         pipe in the place of a file", .root.display(), .after.as_secs_f32()
+         pipe in the place of a file", shown(.root), .after.as_secs_f32()
     )]
     Timeout {
         /// The top of the work tree.
@@ -181,7 +181,7 @@ pub enum VcsError {
     },
     /// A thread to read the repository could not be started, or could not take the rights of the repository's owner.
     #[error("cannot start a thread to read {}; look at the limit of threads, and at CAP_SETUID where root serves \
-             another user's repository", .root.display())]
+             another user's repository", shown(.root))]
     NoThread {
         /// The top of the work tree.
         root: PathBuf,
@@ -195,7 +195,7 @@ pub enum VcsError {
     #[error("the repository has no commit {0}; fetch it first")]
     UnknownCommit(CommitId),
     /// A file of a commit is larger than what is read into memory.
-    #[error("{} has {size} bytes; at most {limit} are read", .path.display())]
+    #[error("{} has {size} bytes; at most {limit} are read", shown(.path))]
     TooLarge {
         /// The file, relative to the top of the work tree.
         path: PathBuf,
@@ -205,7 +205,7 @@ pub enum VcsError {
         limit: u64,
     },
     /// A file could not be read or written.
-    #[error("cannot access {}", .path.display())]
+    #[error("cannot access {}", shown(.path))]
     Io {
         /// The file.
         path: PathBuf,
@@ -238,7 +238,15 @@ pub enum VcsError {
 
 impl VcsError {
     pub(crate) fn damaged(root: &Path, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self::Damaged { root: root.to_owned(), source: source.into() }
+        let source = source.into();
+        let mut said = source.to_string();
+        let mut cause = source.source();
+        while let Some(error) = cause {
+            said = format!("{said}: {error}");
+            cause = error.source();
+        }
+        // What cannot be read is quoted there, such as a line of the configuration with a URL in it.
+        Self::Damaged { root: root.to_owned(), source: redact::text(&said, &[]).into() }
     }
 
     pub(crate) fn io(path: &Path, source: io::Error) -> Self {
@@ -246,10 +254,15 @@ impl VcsError {
     }
 }
 
+/// A path in a sentence: whoever pushes names the files.
+fn shown(path: &Path) -> String {
+    redact::printable(&path.display().to_string())
+}
+
 /// The first ten paths, for a sentence.
 fn listed(paths: &[PathBuf]) -> String {
     const SHOWN: usize = 10;
-    let shown: Vec<_> = paths.iter().take(SHOWN).map(|path| path.display().to_string()).collect();
+    let shown: Vec<_> = paths.iter().take(SHOWN).map(|path| shown(path)).collect();
     let shown = shown.join(", ");
     match paths.len().saturating_sub(SHOWN) {
         0 => shown,
@@ -260,6 +273,15 @@ fn listed(paths: &[PathBuf]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_in_a_sentence_cannot_steer_a_terminal() {
+        let error = VcsError::Dirty { paths: vec![PathBuf::from("a\u{1b}[2J\n\u{202e}b")] };
+        assert!(error.to_string().starts_with("a\\u{1b}[2J\\n\\u{202e}b would be"), "{error}");
+        let branch = BranchName::new("x\u{9b}2J");
+        let error = VcsError::NoRemoteBranch { remote: "o\u{1b}".to_owned(), branch };
+        assert!(error.to_string().starts_with("o\\u{1b} has no branch x\\u{9b}2J;"), "{error}");
+    }
 
     #[test]
     fn a_sentence_names_ten_files_and_counts_the_rest() {

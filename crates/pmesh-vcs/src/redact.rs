@@ -1,24 +1,82 @@
-//! Taking credentials out of what is shown.
+//! What strangers and configurations say, as it may be shown: without credentials, and without what steers a terminal.
 //!
 //! A URL of a remote often carries a token, and git repeats the URL in what it prints.
+
+mod token;
+
+use token::is_token;
+pub(crate) use token::{basic, secrets_of_header};
 
 /// Stands where a value was taken out.
 const HIDDEN: &str = "***";
 
-/// `url` as it may be shown: without user name and password, and with the values of its query hidden.
+/// `url` as it may be shown: without user name and password, with the values of its query, its fragment and what looks like
+/// a token in its path hidden, and [`printable`].
 ///
 /// The user name of an ssh URL stays (`git@host:path`, `ssh://git@host/path`), as it says which account is
-/// asked and opens nothing; in other schemes a user name alone can be a token. A path is left as it is.
+/// asked and opens nothing; in other schemes a user name alone can be a token. The paths of ssh and of files are left as they are.
 ///
 /// ```
 /// use pmesh_vcs::redact::url;
 /// assert_eq!(url("https://bot:s3cret@example.org/app.git"), "https://example.org/app.git");
 /// assert_eq!(url("https://s3cret@example.org/app.git"), "https://example.org/app.git");
+/// assert_eq!(url("https://example.org/x7Kq9Zp2Lm4Rt8Wv/app.git"), "https://example.org/***/app.git");
 /// assert_eq!(url("git@example.org:app.git"), "git@example.org:app.git");
 /// ```
 pub fn url(url: &str) -> String {
+    printable(&without_secrets(url))
+}
+
+/// `text` without characters that move a terminal's cursor, change its colours, break a line or have text read in another
+/// order: they are escaped as in a string of Rust.
+///
+/// These are the controls of ASCII and Latin 1 (ECMA-48), line and paragraph separators, and those that set the direction
+/// of text (Unicode Standard Annex 9; Technical Report 36, 2.1).
+///
+/// ```
+/// use pmesh_vcs::redact::printable;
+/// assert_eq!(printable("a\u{1b}[2Jb\u{9b}\u{202e}ü\n"), "a\\u{1b}[2Jb\\u{9b}\\u{202e}ü\\n");
+/// ```
+pub fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_unprintable(c) {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+/// JSON with those characters escaped in its strings, so that it is the same value (RFC 8259, 7). The controls of ASCII
+/// stay: in strings there are none, and between values they are white space.
+///
+/// ```
+/// use pmesh_vcs::redact::printable_json;
+/// assert_eq!(printable_json("{\"a\":\"\u{9b}2J\"}\n"), "{\"a\":\"\\u009b2J\"}\n");
+/// ```
+pub fn printable_json(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c > '~' && is_unprintable(c) {
+            shown.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+/// Whether [`printable`] escapes `c`.
+pub fn is_unprintable(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+fn without_secrets(url: &str) -> String {
     if let Some((helper, address)) = helper(url) {
-        return format!("{helper}::{}", self::url(address));
+        return format!("{helper}::{}", without_secrets(address));
     }
     match url.split_once("://") {
         Some((scheme, rest)) if is_scheme(scheme) => {
@@ -34,13 +92,15 @@ pub fn url(url: &str) -> String {
                 }
                 _ => String::new(),
             };
-            format!("{scheme}://{user}{}", without_query(host_and_path))
+            let shown = if is_ssh { without_query(host_and_path) } else { without_tokens(host_and_path) };
+            format!("{scheme}://{user}{shown}")
         }
         _ => scp_style(url),
     }
 }
 
-/// `text` with every URL in it redacted as by [`url`], and each of `secrets` hidden wherever it stands.
+/// `text` with every URL in it redacted as by [`url`], and each of `secrets`, and every word that begins as the tokens of
+/// well-known hosts do, hidden wherever it stands; and [`printable`].
 ///
 /// URLs end at white space and at quotes. Secrets of fewer than 4 bytes are left: they would tear words
 /// apart and keep nobody out.
@@ -57,19 +117,22 @@ pub fn text(text: &str, secrets: &[String]) -> String {
         // A colon before the scheme belongs to the sentence, unless it names a remote helper.
         let (before, address) = sentence_colon(&rest[start..end]);
         shown.push_str(before);
-        shown.push_str(&url(address));
+        shown.push_str(&without_secrets(address));
         rest = &rest[end..];
     }
     shown.push_str(rest);
-    for secret in secrets.iter().filter(|secret| secret.len() >= 4) {
+    // The longest first, so that no part of one is left when another is its beginning.
+    let mut secrets: Vec<_> = secrets.iter().filter(|secret| secret.len() >= 4).collect();
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    for secret in secrets {
         shown = shown.replace(secret.as_str(), HIDDEN);
     }
-    shown
+    printable(&token::without_known(&shown))
 }
 
 /// What in `url` must not be shown, as it stands there and percent-decoded: for [`text`].
 pub(crate) fn secrets_of(url: &str) -> Vec<String> {
-    let shown = self::url(url);
+    let shown = without_secrets(url);
     let mut secrets = Vec::new();
     let Some((scheme, rest)) = url.split_once("://") else { return secrets };
     if let Some(user) = split_user(rest).0 {
@@ -83,16 +146,17 @@ pub(crate) fn secrets_of(url: &str) -> Vec<String> {
             secrets.push(String::from_utf8_lossy(&percent_decoded(part)).into_owned());
         }
     }
-    if let Some((_, query)) = rest.split_once('?') {
-        for pair in query.split('&') {
-            let value = pair.split_once('=').map_or(pair, |(_, value)| value);
-            secrets.push(value.to_owned());
-            secrets.push(String::from_utf8_lossy(&percent_decoded(value)).into_owned());
-        }
+    let (rest, fragment) = rest.split_once('#').unwrap_or((rest, ""));
+    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let values = query.split('&').map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value));
+    let segments: Vec<_> = split_user(path).1.split('/').skip(1).collect();
+    let last = segments.len().saturating_sub(1);
+    let tokens = segments.iter().enumerate().filter(|(place, segment)| is_token(segment, *place == last));
+    for value in values.chain([fragment]).chain(tokens.map(|(_, segment)| *segment)) {
+        secrets.push(value.to_owned());
+        secrets.push(String::from_utf8_lossy(&percent_decoded(value)).into_owned());
     }
     secrets.retain(|secret| !secret.is_empty());
-    // The longest first, so that no part of one is left when another is its beginning.
-    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     secrets.dedup();
     secrets
 }
@@ -126,9 +190,26 @@ fn split_user(rest: &str) -> (Option<&str>, &str) {
     (None, rest)
 }
 
+/// Hides the values of a query, the fragment, and what looks like a token among the segments of the path.
+fn without_tokens(host_and_path: &str) -> String {
+    let end = host_and_path.find(['?', '#']).unwrap_or(host_and_path.len());
+    let (path, rest) = host_and_path.split_at(end);
+    let last = path.matches('/').count();
+    let shown: Vec<_> = path
+        .split('/')
+        .enumerate()
+        .map(|(place, segment)| if place > 0 && is_token(segment, place == last) { HIDDEN } else { segment })
+        .collect();
+    format!("{}{}", shown.join("/"), without_query(rest))
+}
+
 /// Hides the values of a query, and what stands in it without a name.
 fn without_query(url: &str) -> String {
-    let Some((path, query)) = url.split_once('?') else { return url.to_owned() };
+    let (url, fragment) = match url.split_once('#') {
+        Some((url, fragment)) if !fragment.is_empty() => (url, format!("#{HIDDEN}")),
+        _ => (url, String::new()),
+    };
+    let Some((path, query)) = url.split_once('?') else { return format!("{url}{fragment}") };
     let pairs: Vec<_> = query
         .split('&')
         .map(|pair| match pair.split_once('=') {
@@ -136,7 +217,7 @@ fn without_query(url: &str) -> String {
             None => HIDDEN.to_owned(),
         })
         .collect();
-    format!("{path}?{}", pairs.join("&"))
+    format!("{path}?{}{fragment}", pairs.join("&"))
 }
 
 /// `user@host:path`, where a password has no place; one that was written there all the same is taken out.
@@ -203,6 +284,19 @@ mod tests {
                 "https://example.org/app.git?private_token=abc&x=1",
                 "https://example.org/app.git?private_token=***&x=***",
             ),
+            ("https://example.org/app.git#t0ken", "https://example.org/app.git#***"),
+            ("https://example.org/app.git?a=b#t0ken", "https://example.org/app.git?a=***#***"),
+            ("https://example.org/app.git#", "https://example.org/app.git#"),
+            ("https://example.org/glpat-x7Kq9Zp2Lm4Rt8Wv/app.git", "https://example.org/***/app.git"),
+            ("foo::https://example.org/x7Kq9Zp2Lm4Rt8Wv/app", "foo::https://example.org/***/app"),
+            (
+                "https://example.org/\u{1b}[2J\u{9b}/a\u{202e}b",
+                "https://example.org/\\u{1b}[2J\\u{9b}/a\\u{202e}b",
+            ),
+            (
+                "ssh://git@example.org/x7Kq9Zp2Lm4Rt8Wv/app.git",
+                "ssh://git@example.org/x7Kq9Zp2Lm4Rt8Wv/app.git",
+            ),
             ("http://user:token@example.org/app.git", "http://example.org/app.git"),
             ("ftp://user:token@example.org/app.git", "ftp://example.org/app.git"),
             ("ssh://git@example.org/app.git", "ssh://git@example.org/app.git"),
@@ -229,6 +323,20 @@ mod tests {
             text(said, &secrets_of("https://bot:s3cret@example.org/app.git")),
             "fatal: unable to access 'https://example.org/app.git/': Could not resolve host, *** is wrong, \
              url:https://x/"
+        );
+    }
+
+    #[test]
+    fn a_token_in_path_or_fragment_is_hidden_wherever_it_is_repeated() {
+        let secrets = secrets_of("https://example.org/x7Kq9Zp2Lm4%2Ft8Wv/app.git#s3cr3t");
+        assert_eq!(text("no x7Kq9Zp2Lm4/t8Wv, x7Kq9Zp2Lm4%2Ft8Wv or s3cr3t", &secrets), "no ***, *** or ***");
+    }
+
+    #[test]
+    fn what_a_stranger_says_cannot_steer_a_terminal() {
+        assert_eq!(
+            text("remote: \u{1b}]0;x\u{7} https://u:p@x/\u{1b}[31m\u{9b}2J \u{200f}\r\n", &[]),
+            "remote: \\u{1b}]0;x\\u{7} https://x/\\u{1b}[31m\\u{9b}2J \\u{200f}\\r\\n"
         );
     }
 
@@ -276,8 +384,9 @@ mod tests {
         #[test]
         fn any_text_can_be_redacted(said in ".{0,200}") {
             let once = text(&said, &[]);
-            prop_assert_eq!(text(&once, &[]), once);
-            prop_assert!(url(&said).len() <= said.len() + 4 * (said.matches('&').count() + said.matches('?').count() + said.matches('=').count()));
+            prop_assert_eq!(text(&once, &[]), once.clone());
+            prop_assert!(!once.chars().any(is_unprintable));
+            prop_assert!(!url(&said).chars().any(is_unprintable));
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::redact;
+
 /// A commit, by the name its version control system gives it: for git, 40 (SHA-1) or 64 (SHA-256)
 /// lower-case hexadecimal digits.
 ///
@@ -68,9 +70,10 @@ impl BranchName {
     }
 }
 
+/// As it may be shown ([`redact::printable`]).
 impl fmt::Display for BranchName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&redact::printable(&self.0))
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) fn check_out(repo: &GitRepo, to: &CommitId) -> Result<(), VcsError> {
         Ok((from, Arc::new(changes)))
     })?;
 
-    let git = repo.program();
+    let git = repo.program_that_brings(&Cancel::new())?;
     refuse(state::changed(&git)?)?;
     refuse(what_is_in_the_way(repo, &changes)?)?;
     if from == *to {
@@ -62,7 +62,7 @@ pub(super) fn check_out(repo: &GitRepo, to: &CommitId) -> Result<(), VcsError> {
             return Err(state::locked(lock));
         }
         refuse(repo.read(&Cancel::new(), move |opened| hidden_changes(opened, &changes))?)?;
-        return Err(VcsError::Git { command: "read-tree", message: message(&trial.stderr, &[]) });
+        return Err(VcsError::Git { command: "read-tree", message: message(&trial.stderr, &git.secrets) });
     }
     // What fails from here on (a full disk, a filter) may have written some of the files.
     let moved = git.succeed("read-tree", &["-m", "-u", from.as_str(), to.as_str()].map(OsStr::new));
@@ -193,7 +193,7 @@ fn write_some(git: &Program<'_>, input: &[u8]) -> Result<(), VcsError> {
     let mut writing = git.start(COMMAND, &args, &Extra::default(), Stdio::piped())?;
     let written = writing.write(input);
     let output = git.end(writing, &Program::local_limits())?;
-    let said = || message(&output.stderr, &[]);
+    let said = || message(&output.stderr, &git.secrets);
     // With `-q` it says nothing of what it leaves out, and ends with 1.
     let is_silent = output.status.code() == Some(1) && output.stderr.is_empty();
     match written {

@@ -10,7 +10,7 @@ use gix::bstr::ByteSlice;
 
 use super::{
     child::{Ended, Output},
-    http_remote::HttpRemote,
+    http_remote::{self, HttpRemote},
     opened::Opened,
     program::{Extra, Program, message},
     redirect,
@@ -32,10 +32,10 @@ pub(super) fn fetch(repo: &GitRepo, limit: Duration, cancel: &Cancel) -> Result<
         output if output.status.success() => return Ok(Fetched::default()),
         output => output,
     };
+    let secrets = remote.as_ref().map(HttpRemote::secrets).unwrap_or_default().to_vec();
     let Some(remote) = remote.filter(|_| may_be_redirect(&failed.stderr)) else {
-        return Err(asking.failure(&failed, &[])?);
+        return Err(asking.failure(&failed, &secrets)?);
     };
-    let secrets = remote.secrets();
     let Some(location) = asking.location(&remote)? else { return Err(asking.failure(&failed, &secrets)?) };
     let name = upstream.remote.to_str_lossy();
     let there = redact::text(&redact::url(&remote.resolved(&location)), &secrets);
@@ -158,14 +158,17 @@ pub(super) fn extra(git: &Program<'_>, remote: Option<&HttpRemote>) -> Result<Ex
         variables.push(("GIT_ASKPASS", "false".into()));
         removed = &["GIT_SSL_NO_VERIFY"];
     }
-    Ok(Extra { variables, removed, settings: remote.map(HttpRemote::settings) })
+    Ok(Extra { variables, removed, settings: remote.map(|remote| http_remote::settings([remote])) })
 }
 
 /// The upstream of the head, and what is to be known if it is asked by HTTP; or why there is none.
 fn upstream_to_fetch(opened: &Opened, is_anothers: bool) -> Result<(Upstream, Option<HttpRemote>), VcsError> {
     let (repo, damaged) = (&opened.repo, |error| opened.damaged(error));
     if let Some(upstream) = upstream::of_head(repo).map_err(damaged)? {
-        let remote = HttpRemote::of(repo.config_snapshot().plumbing(), &upstream, is_anothers)?;
+        let config = repo.config_snapshot();
+        let (name, url) = (upstream.remote.as_bstr(), upstream.url.as_bstr());
+        let remote = HttpRemote::of(config.plumbing(), name, url, is_anothers)
+            .map_err(|why| VcsError::Fetch { url: upstream.shown_url(), message: why.to_string() })?;
         return Ok((upstream, remote));
     }
     let head = super::commit::head(opened)?;

@@ -25,7 +25,7 @@ pub(super) fn go_back(repo: &GitRepo, from: &CommitId, to: &CommitId) -> Result<
     if head != *from {
         return Err(VcsError::HeadMoved { found: head, expected: from.clone() });
     }
-    let git = repo.program();
+    let git = repo.program_that_brings(&Cancel::new())?;
     let mut before = Vec::new();
     for _ in 0..ROUNDS {
         let changed = state::changed(&git)?;

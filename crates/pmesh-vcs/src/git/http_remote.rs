@@ -11,9 +11,9 @@ use gix::{
 use super::{
     address::{Address, NoAddress},
     redirect::{self, Refused, Target},
-    upstream::Upstream,
+    upstream,
 };
-use crate::{VcsError, redact};
+use crate::redact;
 
 /// The file of [`HttpRemote::settings`], as git and every process that it starts finds it.
 pub(super) const SETTINGS_FILE: &str = "/proc/self/fd/9";
@@ -21,10 +21,15 @@ pub(super) const SETTINGS_FILE: &str = "/proc/self/fd/9";
 /// A remote that is asked by HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct HttpRemote {
+    name: String,
     /// The URL as the configuration has it, byte for byte.
     configured: String,
     /// The URL that is asked, with its user.
     asked: String,
+    /// `remote.<name>.proxy` and `.proxyAuthMethod`.
+    proxy: Vec<(&'static str, String)>,
+    /// What the URLs, the proxy and the headers of the configuration make secret.
+    secrets: Vec<String>,
     /// Whether a program would be asked for the password that a URL does not have (gitcredentials(7)).
     has_askpass: bool,
     /// Whether it is a stranger, to whom the configured remote has sent us.
@@ -32,36 +37,50 @@ pub(super) struct HttpRemote {
 }
 
 impl HttpRemote {
-    /// The remote of `upstream`, if HTTP is how it is asked. `is_anothers` is whether git runs as another user than the
-    /// server, whose environment is not for it.
+    /// The remote `name` at `url`, if HTTP is how it is asked. `is_anothers` is whether git runs as another user than
+    /// the server, whose environment is not for it.
     ///
     /// # Errors
     ///
-    /// [`VcsError::Fetch`] for a URL of HTTP that nobody could ask.
+    /// For a URL of HTTP that nobody could ask.
     pub(super) fn of(
         config: &File,
-        upstream: &Upstream,
+        name: &BStr,
+        url: &BStr,
         is_anothers: bool,
-    ) -> Result<Option<Self>, VcsError> {
-        let asked = rewritten(config, upstream.url.as_bstr());
-        let unfit = |why: NoAddress| VcsError::Fetch { url: upstream.shown_url(), message: why.to_string() };
-        let (Ok(configured), Ok(asked)) = (upstream.url.to_str(), asked.to_str()) else {
+    ) -> Result<Option<Self>, NoAddress> {
+        let asked = rewritten(config, url);
+        let (Ok(configured), Ok(asked)) = (url.to_str(), asked.to_str()) else {
             let is_http = asked.to_ascii_lowercase().starts_with(b"http");
-            return if is_http { Err(unfit(NoAddress::Characters)) } else { Ok(None) };
+            return if is_http { Err(NoAddress::Characters) } else { Ok(None) };
         };
-        let address = match Address::parse(asked) {
-            None => return Ok(None),
-            Some(address) => address.map_err(unfit)?,
-        };
+        let Some(address) = Address::parse(asked).transpose()? else { return Ok(None) };
         let user = redact::percent_decoded(address.user.unwrap_or_default());
         if configured.chars().any(char::is_control) || user.iter().any(|b| b"\n\r\0".contains(b)) {
-            return Err(unfit(NoAddress::Characters));
+            return Err(NoAddress::Characters);
+        }
+        let proxy: Vec<_> = ["proxy", "proxyAuthMethod"]
+            .into_iter()
+            .filter_map(|key| {
+                Some((key, config.string_by("remote", Some(name), key)?.to_str_lossy().into_owned()))
+            })
+            .collect();
+        let mut secrets = redact::secrets_of(configured);
+        secrets.extend(redact::secrets_of(asked));
+        secrets.extend(proxy.iter().flat_map(|(_, proxy)| secrets_of_proxy(proxy)));
+        secrets.extend(secrets_of_settings(config));
+        if let Some(user) = address.user {
+            let whole = if user.contains(':') { user.to_owned() } else { format!("{user}:") };
+            secrets.push(redact::basic(&redact::percent_decoded(&whole)));
         }
         let is_set =
             |name: &str| !is_anothers && std::env::var_os(name).is_some_and(|program| !program.is_empty());
         Ok(Some(Self {
+            name: name.to_str_lossy().into_owned(),
             configured: configured.to_owned(),
             asked: asked.to_owned(),
+            proxy,
+            secrets,
             has_askpass: is_set("GIT_ASKPASS")
                 || is_set("SSH_ASKPASS")
                 || config.string("core.askPass").is_some(),
@@ -96,10 +115,8 @@ impl HttpRemote {
     }
 
     /// What must not be shown.
-    pub(super) fn secrets(&self) -> Vec<String> {
-        let mut secrets = redact::secrets_of(&self.configured);
-        secrets.extend(redact::secrets_of(&self.asked));
-        secrets
+    pub(super) fn secrets(&self) -> &[String] {
+        &self.secrets
     }
 
     fn address(&self) -> Address<'_> {
@@ -109,29 +126,46 @@ impl HttpRemote {
         }
     }
 
-    /// What is in [`SETTINGS_FILE`], in the syntax of git-config(1).
-    pub(super) fn settings(&self) -> Vec<u8> {
+    /// Writes what git is told of this remote; `id` tells it from others in the same file.
+    fn tell(&self, file: &mut Vec<u8>, id: usize) {
         let address = self.address();
         let url = address.without_user();
-        let mut file = Vec::new();
         // The user may have set it for this very URL, which is more than what is set for all (git-config(1), "http.<url>.*").
-        section(&mut file, "http", Some(&url), &[("followRedirects", b"false")]);
+        section(file, "http", Some(&url), &[("followRedirects", b"false")]);
         if self.is_strange {
             // The certificate is all that says who that is.
-            section(&mut file, "http", Some(&url), &[("extraHeader", b""), ("sslVerify", b"true")]);
-            section(&mut file, "credential", None, &[("helper", b"")]);
+            section(file, "http", Some(&url), &[("extraHeader", b""), ("sslVerify", b"true")]);
+            section(file, "credential", None, &[("helper", b"")]);
         }
-        if url != self.configured {
-            section(&mut file, "url", Some(&url), &[("insteadOf", self.configured.as_bytes())]);
+        if redact::url(&url) != url {
+            self.conceal(file, &address, &url);
+        } else if url != self.configured {
+            section(file, "url", Some(&url), &[("insteadOf", self.configured.as_bytes())]);
         }
         if let Some(user) = address.user {
-            self.credentials(&mut file, &address.origin(), user);
+            self.credentials(file, id, &address.origin(), user);
         }
-        file
     }
 
-    /// Who we are, for [`HELPER`] to tell. A password that the URL does not have comes from the user's own helpers.
-    fn credentials(&self, file: &mut Vec<u8>, origin: &str, user: &str) {
+    /// Has git start its helper for HTTP in such a way that this reads the URL from the configuration, not from its
+    /// arguments: by the name of another remote, out of an alias, in which the URL that git appends is a comment.
+    fn conceal(&self, file: &mut Vec<u8>, address: &Address<'_>, url: &str) {
+        let name = format!("{CONCEALED}-{}", self.name);
+        let place = format!("{name}:");
+        let visible = format!("{CONCEALED}::{}", address.origin());
+        section(file, "url", Some(&visible), &[("insteadOf", self.configured.as_bytes())]);
+        section(file, "url", Some(url), &[("insteadOf", place.as_bytes())]);
+        section(file, "remote", Some(&name), &[("url", place.as_bytes())]);
+        for (key, value) in &self.proxy {
+            section(file, "remote", Some(&name), &[(key, value.as_bytes())]);
+        }
+        let alias = format!(r#"!exec git remote-https "{CONCEALED}-$1" #"#);
+        section(file, "alias", None, &[(&format!("remote-{CONCEALED}"), alias.as_bytes())]);
+        section(file, "protocol", Some(CONCEALED), &[("allow", b"always")]);
+    }
+
+    /// Who we are, for [`helper`] to tell. A password that the URL does not have comes from the user's own helpers.
+    fn credentials(&self, file: &mut Vec<u8>, id: usize, origin: &str, user: &str) {
         let (name, password) = match user.split_once(':') {
             Some((name, password)) => (name, Some(password)),
             None => (user, None),
@@ -139,30 +173,87 @@ impl HttpRemote {
         let name = redact::percent_decoded(name);
         match password {
             Some(password) => {
-                told(file, "username", &name);
-                told(file, "password", &redact::percent_decoded(password));
+                told(file, id, "username", &name);
+                told(file, id, "password", &redact::percent_decoded(password));
                 // The empty one drops those before it: they are not asked, and do not learn of it.
-                section(file, "credential", Some(origin), &[("helper", b""), ("helper", HELPER.as_bytes())]);
+                section(
+                    file,
+                    "credential",
+                    Some(origin),
+                    &[("helper", b""), ("helper", helper(id).as_bytes())],
+                );
             }
             None => {
                 section(file, "credential", Some(origin), &[("username", &name)]);
                 // A token may stand in the place of the name, and needs no password.
                 if !self.has_askpass {
-                    told(file, "password", b"");
-                    section(file, "credential", Some(origin), &[("helper", HELPER.as_bytes())]);
+                    told(file, id, "password", b"");
+                    section(file, "credential", Some(origin), &[("helper", helper(id).as_bytes())]);
                 }
             }
         }
     }
 }
 
-/// Prints what [`told`] has written (gitcredentials(7), "CUSTOM HELPERS").
-const HELPER: &str = r#"!f() { test "$1" = get && sed -n 's/^#pmesh //p' /proc/self/fd/9; }; f"#;
+/// The remotes from which git may have to bring objects that a partial clone left there (gitformat-promisor(5)).
+/// One that nobody could ask is none.
+pub(super) fn promisors(config: &File, is_anothers: bool) -> Vec<HttpRemote> {
+    upstream::remotes(config)
+        .into_iter()
+        .filter(|(name, _)| {
+            let is_set = |key| config.string_by("remote", Some(name.as_bstr()), key).is_some();
+            is_set("promisor") || is_set("partialclonefilter")
+        })
+        .filter_map(|(name, url)| {
+            HttpRemote::of(config, name.as_bstr(), url.as_bstr(), is_anothers).ok().flatten()
+        })
+        .collect()
+}
 
-/// A line for [`HELPER`]; to git it is a comment.
-fn told(file: &mut Vec<u8>, key: &str, value: &[u8]) {
-    for part in [b"#pmesh ", key.as_bytes(), b"=", value, b"\n"] {
+/// What is in [`SETTINGS_FILE`], in the syntax of git-config(1).
+pub(super) fn settings<'a>(remotes: impl IntoIterator<Item = &'a HttpRemote>) -> Vec<u8> {
+    let mut file = Vec::new();
+    for (id, remote) in remotes.into_iter().enumerate() {
+        remote.tell(&mut file, id);
+    }
+    file
+}
+
+/// The transport, and the beginning of the names of remotes, whose URL is in [`SETTINGS_FILE`] alone.
+pub(super) const CONCEALED: &str = "pmesh-concealed";
+
+/// A credential helper that prints what [`told`] has written (gitcredentials(7), "CUSTOM HELPERS").
+fn helper(id: usize) -> String {
+    format!(r#"!f() {{ test "$1" = get && sed -n 's/^#{id} //p' {SETTINGS_FILE}; }}; f"#)
+}
+
+/// A line for [`helper`]; to git it is a comment.
+fn told(file: &mut Vec<u8>, id: usize, key: &str, value: &[u8]) {
+    for part in [b"#", id.to_string().as_bytes(), b" ", key.as_bytes(), b"=", value, b"\n"] {
         file.extend_from_slice(part);
+    }
+}
+
+/// Secrets that are not of one remote: in the proxy's URL, and in header fields, which a remote may send back.
+fn secrets_of_settings(config: &File) -> Vec<String> {
+    let mut secrets = Vec::new();
+    for section in config.sections_by_name("http").into_iter().flatten() {
+        for proxy in section.values("proxy") {
+            secrets.extend(secrets_of_proxy(&proxy.to_str_lossy()));
+        }
+        for header in section.values("extraHeader") {
+            secrets.extend(redact::secrets_of_header(&header.to_str_lossy()));
+        }
+    }
+    secrets
+}
+
+/// A proxy may be named without its scheme (`curl_easy_setopt(3)`, `CURLOPT_PROXY`).
+fn secrets_of_proxy(proxy: &str) -> Vec<String> {
+    if proxy.contains("://") {
+        redact::secrets_of(proxy)
+    } else {
+        redact::secrets_of(&format!("http://{proxy}"))
     }
 }
 
@@ -218,17 +309,12 @@ mod tests {
     fn remote(config: &str, has_askpass: bool) -> HttpRemote {
         let config = File::try_from(config).unwrap();
         let url = config.string_by("remote", Some("origin".into()), "url").unwrap();
-        let upstream = Upstream {
-            remote: "origin".into(),
-            url,
-            source: "refs/heads/main".into(),
-            tracking: "refs/remotes/origin/main".into(),
-        };
-        HttpRemote { has_askpass, ..HttpRemote::of(&config, &upstream, false).unwrap().unwrap() }
+        let remote = HttpRemote::of(&config, "origin".into(), url.as_bstr(), false);
+        HttpRemote { has_askpass, ..remote.unwrap().unwrap() }
     }
 
     fn settings(remote: &HttpRemote) -> String {
-        String::from_utf8(remote.settings()).unwrap()
+        String::from_utf8(super::settings([remote])).unwrap()
     }
 
     #[test]
@@ -238,9 +324,9 @@ mod tests {
             settings(&remote(configured, false)),
             "[http \"https://example.org:8443/app.git\"]\nfollowRedirects = \"false\"\n\
              [url \"https://example.org:8443/app.git\"]\ninsteadOf = \"https://b%6ft:s%40\\\"t@example.org:8443/app.git\"\n\
-             #pmesh username=bot\n#pmesh password=s@\"t\n\
+             #0 username=bot\n#0 password=s@\"t\n\
              [credential \"https://example.org:8443\"]\nhelper = \"\"\n\
-             helper = \"!f() { test \\\"$1\\\" = get && sed -n 's/^#pmesh //p' /proc/self/fd/9; }; f\"\n"
+             helper = \"!f() { test \\\"$1\\\" = get && sed -n 's/^#0 //p' /proc/self/fd/9; }; f\"\n"
         );
     }
 
@@ -249,11 +335,11 @@ mod tests {
         let configured = "[remote \"origin\"]\nurl = https://t0ken@example.org/app.git\n";
         let text = settings(&remote(configured, false));
         assert!(
-            text.contains("[credential \"https://example.org\"]\nusername = \"t0ken\"\n#pmesh password=\n"),
+            text.contains("[credential \"https://example.org\"]\nusername = \"t0ken\"\n#0 password=\n"),
             "{text}"
         );
         assert!(!text.contains("helper = \"\""), "{text}");
-        assert!(!settings(&remote(configured, true)).contains("#pmesh"));
+        assert!(!settings(&remote(configured, true)).contains("#0"));
     }
 
     #[test]
@@ -264,7 +350,7 @@ mod tests {
         let text = settings(&remote);
         assert!(
             text.contains(
-                "[url \"https://example.org/app.git\"]\ninsteadOf = \"gh:app.git\"\n#pmesh username=tok\n"
+                "[url \"https://example.org/app.git\"]\ninsteadOf = \"gh:app.git\"\n#0 username=tok\n"
             ),
             "{text}"
         );
@@ -277,6 +363,33 @@ mod tests {
         assert_eq!(
             settings(&remote(configured, false)),
             "[http \"https://example.org/app.git\"]\nfollowRedirects = \"false\"\n"
+        );
+    }
+
+    #[test]
+    fn a_url_with_a_token_in_its_path_is_the_configurations_alone() {
+        let configured = "[remote \"origin\"]\nurl = https://bot:pw@example.org/x7Kq9Zp2Lm4Rt8Wv/app.git\nproxy = http://p:1\n";
+        let text = settings(&remote(configured, false));
+        for part in [
+            "[url \"pmesh-concealed::https://example.org\"]\ninsteadOf = \"https://bot:pw@example.org/x7Kq9Zp2Lm4Rt8Wv/app.git\"\n",
+            "[url \"https://example.org/x7Kq9Zp2Lm4Rt8Wv/app.git\"]\ninsteadOf = \"pmesh-concealed-origin:\"\n",
+            "[remote \"pmesh-concealed-origin\"]\nurl = \"pmesh-concealed-origin:\"\n",
+            "[remote \"pmesh-concealed-origin\"]\nproxy = \"http://p:1\"\n",
+            "remote-pmesh-concealed = \"!exec git remote-https \\\"pmesh-concealed-$1\\\" #\"\n",
+            "[credential \"https://example.org\"]\n",
+        ] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+    }
+
+    #[test]
+    fn header_and_proxy_secrets_are_known() {
+        let configured = "[http]\nproxy = user:pr0xy@p:3128\n[http \"https://example.org\"]\nextraHeader = X-Token: h3ader\n\
+                          [remote \"origin\"]\nurl = https://example.org/app.git\n";
+        let remote = remote(configured, false);
+        assert!(
+            ["pr0xy", "h3ader"].iter().all(|secret| remote.secrets().iter().any(|known| known == secret)),
+            "{remote:?}"
         );
     }
 
@@ -294,7 +407,7 @@ mod tests {
              [url \"https://b.org/app.git\"]\ninsteadOf = \"https://bot:s3cret@example.org/app.git\"\n"
         );
         let target = remote.target("/new.git/info/refs").unwrap();
-        assert!(settings(&remote.at(&target)).contains("#pmesh password=s3cret\n"));
+        assert!(settings(&remote.at(&target)).contains("#0 password=s3cret\n"));
     }
 
     #[test]
@@ -304,14 +417,7 @@ mod tests {
             "https://user:pass/word@example.org/x",
             "https://example.org/\u{1b}[2J",
         ] {
-            let upstream = Upstream {
-                remote: "origin".into(),
-                url: url.into(),
-                source: "refs/heads/main".into(),
-                tracking: "refs/remotes/origin/main".into(),
-            };
-            let refused = HttpRemote::of(&File::default(), &upstream, false);
-            assert!(matches!(refused, Err(VcsError::Fetch { .. })), "{url}");
+            assert!(HttpRemote::of(&File::default(), "origin".into(), url.into(), false).is_err(), "{url}");
         }
     }
 }

@@ -17,7 +17,7 @@ use super::{
     account::{self, User},
     child::{Ended, Limits, Output, Running},
     executable,
-    http_remote::SETTINGS_FILE,
+    http_remote::{CONCEALED, SETTINGS_FILE},
     ids,
     owner::{self, Look},
 };
@@ -145,13 +145,18 @@ fn nameless(content: &[u8]) -> io::Result<File> {
 pub(super) struct Program<'a> {
     pub(super) git: &'a Path,
     pub(super) root: &'a Path,
+    /// What of the configuration must not be shown.
+    pub(super) secrets: Vec<String>,
+    /// What git is told of the remotes from which it may bring objects that are not here; nothing where all are.
+    pub(super) promisors: Option<Vec<u8>>,
 }
 
 impl Program<'_> {
     /// Runs a command that stays on this machine.
     pub(super) fn run(&self, command: &'static str, args: &[&OsStr]) -> Result<Output, VcsError> {
         let limits = Limits { time: LOCAL_LIMIT, cancel: None, output_bytes: OUTPUT_LIMIT };
-        let running = self.start(command, args, &Extra::default(), Stdio::null())?;
+        let extra = Extra { settings: self.promisors.clone(), ..Extra::default() };
+        let running = self.start(command, args, &extra, Stdio::null())?;
         self.end(running, &limits)
     }
 
@@ -161,7 +166,7 @@ impl Program<'_> {
         if output.status.success() {
             Ok(output.stdout)
         } else {
-            Err(VcsError::Git { command, message: message(&output.stderr, &[]) })
+            Err(VcsError::Git { command, message: message(&output.stderr, &self.secrets) })
         }
     }
 
@@ -230,6 +235,16 @@ impl Program<'_> {
         if let Some(parent) = self.root.parent() {
             // Should the repository vanish, git must not go on in one above it.
             process.env("GIT_CEILING_DIRECTORIES", parent);
+        }
+        // A list of the transports that are allowed (git(1)) has to have the one that leaves HTTP its URL.
+        if let Some(mut allowed) = std::env::var_os("GIT_ALLOW_PROTOCOL")
+            && extra.settings.is_some()
+            && another.is_none()
+            && allowed.as_bytes().split(|&b| b == b':').any(|one| one.starts_with(b"http"))
+        {
+            allowed.push(":");
+            allowed.push(CONCEALED);
+            process.env("GIT_ALLOW_PROTOCOL", allowed);
         }
         process.envs(extra.variables.iter().map(|(name, value)| (name, value)));
         for name in extra.removed {

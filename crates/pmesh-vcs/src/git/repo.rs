@@ -6,7 +6,12 @@ use std::{
     time::Duration,
 };
 
-use super::{opened::Opened, program::Program, readers::Readers};
+use super::{
+    http_remote::{self, HttpRemote},
+    opened::Opened,
+    program::Program,
+    readers::Readers,
+};
 use crate::{Cancel, VcsError};
 
 /// How long a read may take.
@@ -67,6 +72,22 @@ impl GitRepo {
 
     /// The git program in this repository.
     pub(super) fn program(&self) -> Program<'_> {
-        Program { git: &self.git, root: &self.root }
+        Program { git: &self.git, root: &self.root, secrets: Vec::new(), promisors: None }
+    }
+
+    /// As [`program`](Self::program), where git may have to bring objects of a partial clone from their remote.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`read`](Self::read).
+    pub(super) fn program_that_brings(&self, cancel: &Cancel) -> Result<Program<'_>, VcsError> {
+        let mut program = self.program();
+        let is_anothers = program.is_anothers()?;
+        let promisors = self.read(cancel, move |opened| {
+            Ok(http_remote::promisors(opened.repo.config_snapshot().plumbing(), is_anothers))
+        })?;
+        program.secrets = promisors.iter().flat_map(HttpRemote::secrets).cloned().collect();
+        program.promisors = (!promisors.is_empty()).then(|| http_remote::settings(&promisors));
+        Ok(program)
     }
 }

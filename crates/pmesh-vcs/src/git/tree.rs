@@ -13,7 +13,7 @@ use super::{
     child::Ended,
     fetch, history,
     opened::{OBJECT_LIMIT, Opened},
-    program::message,
+    program::{Extra, message},
     repo::GitRepo,
     tree_diff::{self, Change},
 };
@@ -92,13 +92,13 @@ fn is_on_remote(repo: &gix::Repository, id: ObjectId) -> bool {
 /// Brings an object that is on the remote: git brings what it is asked for
 /// (`gitformat-promisor(5)`, "partial clone").
 fn bring(repo: &GitRepo, id: ObjectId, cancel: &Cancel) -> Result<(), VcsError> {
-    let git = repo.program();
-    let extra = fetch::extra(&git, None)?;
+    let git = repo.program_that_brings(cancel)?;
+    let extra = Extra { settings: git.promisors.clone(), ..fetch::extra(&git, None)? };
     let id = id.to_string();
     match git.run_limited("cat-file", &["-e", &id].map(OsStr::new), &extra, BRING_LIMIT, cancel)? {
         Ended::Exited(output) if output.status.success() => Ok(()),
         Ended::Exited(output) => {
-            Err(VcsError::Git { command: "cat-file", message: message(&output.stderr, &[]) })
+            Err(VcsError::Git { command: "cat-file", message: message(&output.stderr, &git.secrets) })
         }
         Ended::Cancelled => Err(VcsError::Cancelled),
         Ended::TimedOut => Err(VcsError::Git {

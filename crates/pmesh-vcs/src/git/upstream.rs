@@ -100,7 +100,7 @@ fn of_branch(config: &File, branch: &BStr) -> Option<Upstream> {
 }
 
 /// Name and first URL of every remote, in the order of the configuration.
-fn remotes(config: &File) -> Vec<(BString, BString)> {
+pub(super) fn remotes(config: &File) -> Vec<(BString, BString)> {
     let mut found: Vec<(BString, BString)> = Vec::new();
     for section in config.sections_by_name("remote").into_iter().flatten() {
         let Some(name) = section.header().subsection_name() else { continue };

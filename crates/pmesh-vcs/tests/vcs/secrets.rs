@@ -132,3 +132,83 @@ fn a_wrong_password_is_an_error_without_it() {
     );
     assert!(!format!("{error:?}").contains(&secret), "{error:?}");
 }
+
+#[test]
+fn a_token_in_the_path_reaches_the_remote_and_stands_in_no_process_and_no_answer() {
+    let site = Site::new();
+    let pushed = site.push(":");
+    let secret = secret("path");
+    let right = format!("bot:{secret}");
+    let (web, seen) = watching(&site, &secret, move |asked| Answer::for_password(asked, &right));
+    let url = web.url(&format!("/{secret}/remote.git")).replacen("//", &format!("//bot:{secret}@"), 1);
+    site.run(&format!("git -C server remote set-url origin '{url}'"));
+    site.server().fetch(Duration::from_mins(1), &Cancel::new()).unwrap();
+    assert_eq!(*seen.lock().unwrap(), [""; 0]);
+    let heads = site.server().heads(&Cancel::new()).unwrap();
+    assert_eq!(heads.remote_head.unwrap().commit, Some(pushed));
+    assert_eq!(heads.remote_url, Some(web.url("/***/remote.git")));
+}
+
+#[test]
+fn what_a_remote_says_back_has_no_secret_of_ours_and_no_control_character() {
+    let secret = secret("echo");
+    let basic = base64(format!("bot:{secret}").as_bytes());
+    for (configuration, path) in [
+        (format!("http.extraHeader 'Authorization: Basic {basic}'"), "/any/remote.git".to_owned()),
+        (format!("http.extraHeader 'X-Key: {secret}'"), "/any/remote.git".to_owned()),
+        ("user.name x".to_owned(), format!("/{secret}/remote.git")),
+        ("user.name x".to_owned(), format!("/any/remote.git?private_token={secret}")),
+        ("user.name x".to_owned(), format!("/any/remote.git#{secret}")),
+        ("http.emptyAuth false".to_owned(), format!("//bot:{secret}@/any/remote.git")),
+    ] {
+        let site = Site::new();
+        let is_user = path.starts_with("//");
+        let echoed = format!("no \u{1b}[31m\u{9b}2J\u{202e} {secret} for {path}");
+        let (web, seen) = watching(&site, &secret, move |asked| match asked.header("authorization") {
+            None if is_user => Answer::for_password(asked, "nobody:"),
+            basic => Answer::Status(
+                403,
+                vec![("Content-Type", "text/plain; charset=utf-8".into())],
+                format!("{echoed} {basic:?}"),
+            ),
+        });
+        let url = match path.strip_prefix("//").and_then(|path| path.split_once('@')) {
+            Some((user, path)) => web.url(path).replacen("//", &format!("//{user}@"), 1),
+            None => web.url(&path),
+        };
+        site.run(&format!(
+            "git -C server config {configuration}; git -C server remote set-url origin '{url}'"
+        ));
+        let error = site.server().fetch(Duration::from_mins(1), &Cancel::new()).unwrap_err();
+        let VcsError::Fetch { url, message } = &error else { panic!("{error:?}") };
+        for shown in [url, message, &error.to_string()] {
+            assert!(!shown.contains(&secret) && !shown.contains(&basic), "{shown}");
+            assert!(!shown.chars().any(pmesh_vcs::redact::is_unprintable), "{shown:?}");
+        }
+        assert!(message.contains("\\u{1b}[31m\\u{9b}2J\\u{202e}"), "{message}");
+        assert_eq!(*seen.lock().unwrap(), [""; 0]);
+    }
+}
+
+#[test]
+fn what_a_partial_clone_lacks_is_brought_without_showing_who_asks() {
+    let site = Site::new();
+    site.run("git -C remote.git config uploadpack.allowFilter true; git -C remote.git config uploadpack.allowAnySHA1InWant true");
+    let secret = secret("lazy");
+    let right = format!("bot:{secret}");
+    let (web, seen) = watching(&site, &secret, move |asked| Answer::for_password(asked, &right));
+    let url = web.url("/any/remote.git").replacen("//", &format!("//bot:{secret}@"), 1);
+    let to = site.push("echo two > a.txt; echo three > b.txt; echo 'services: {}' > pm3.yml");
+    site.run(&format!(
+        "git -C server remote set-url origin '{url}'; git -C server config remote.origin.promisor true; \
+         git -C server config remote.origin.partialclonefilter blob:none; git -C server config core.repositoryformatversion 1; \
+         git -C server config extensions.partialClone origin"
+    ));
+    let repo = site.server();
+    repo.fetch(Duration::from_mins(1), &Cancel::new()).unwrap();
+    assert!(repo.file(&to, "pm3.yml".as_ref(), &Cancel::new()).unwrap().is_some());
+    repo.check_out(&to).unwrap();
+    assert_eq!(site.run("cat server/b.txt"), "three");
+    assert!(web.asked().len() > 6, "objects were brought: {:?}", web.asked());
+    assert_eq!(*seen.lock().unwrap(), [""; 0]);
+}
