@@ -62,3 +62,25 @@ fn where_the_owners_differ_an_update_is_409_with_the_remedy_and_reads_go_on() {
     }
     assert_eq!(server.get("/repo")["ref"]["hash"], before);
 }
+
+#[test]
+fn a_commit_of_a_hundred_million_files_is_422_and_the_server_serves_on() {
+    let project = Project::web(1);
+    let server = Server::serve(&project);
+    let before = project.head();
+    project.push(&[("web/version.txt", "v2\n")]);
+    let bomb = r"
+        tree=$(git rev-parse HEAD:web)
+        for level in 1 2 3 4 5 6 7 8; do
+            tree=$(for n in 0 1 2 3 4 5 6 7 8 9; do printf '040000 tree %s\tf%s\n' $tree $n; done | git mktree)
+        done
+        tree=$( { git ls-tree HEAD; printf '040000 tree %s\tz\n' $tree; } | git mktree)
+        git push -q origin $(git -c user.name=A -c user.email=a@b commit-tree -p HEAD -m bomb $tree):refs/heads/main";
+    let pushed =
+        Command::new("sh").args(["-ec", bomb]).current_dir(project.folder.path().join("dev")).status();
+    assert!(pushed.unwrap().success());
+    let (status, answer) = server.call("POST", "/repo/update", &[], "");
+    assert_eq!((status, &answer["code"]), (422, &"repository_too_large".into()), "{answer}");
+    assert_eq!(server.get("/repo")["ref"]["hash"], before);
+    assert_eq!(server.site("/version").0, 200);
+}

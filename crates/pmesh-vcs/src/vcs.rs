@@ -12,7 +12,8 @@ use crate::{Cancel, CommitId, Fetched, Heads, Relation, Revision, VcsError, Work
 /// Methods block on disk, and [`fetch`](Vcs::fetch) on the network: async callers go through
 /// `spawn_blocking`. Reads see what any other process did a moment ago, may run beside everything
 /// else, and end within 10 s ([`VcsError::Timeout`] where something stands still); those that take a
-/// [`Cancel`] soon after it is set, with [`VcsError::Cancelled`]. The caller runs one [`fetch`](Vcs::fetch), [`check_out`](Vcs::check_out) or
+/// [`Cancel`] soon after it is set, with [`VcsError::Cancelled`]. What would be more than 2 million entries, 256
+/// levels or 256 MiB to read is [`VcsError::RepositoryTooLarge`], and so is a walk that still moves at the limit. The caller runs one [`fetch`](Vcs::fetch), [`check_out`](Vcs::check_out) or
 /// [`go_back`](Vcs::go_back) at a time; implementations need no lock for it.
 pub trait Vcs: Send + Sync + 'static {
     /// The version control system, such as `git`.

@@ -31,17 +31,25 @@ pub(super) fn run_as(command: &mut Command, user: &User) {
     }
 }
 
+/// Whether this process leaves core files (prctl(2), `PR_SET_DUMPABLE`).
+///
+/// To be asked before the first thread takes another user's ids: where two do at the same time, one would find what
+/// the other has changed.
+pub(super) fn leaves_core_files() -> bool {
+    dumpable_behavior() == Ok(DumpableBehavior::Dumpable)
+}
+
 /// Makes the calling thread, and the threads that it starts, open files as `user`, for good.
 ///
 /// That holds for opening files alone: a program that such a thread executes is root again, and so nothing is
 /// ever started from one. The real and effective ids stay those of the server, so that the user cannot signal the
-/// thread and with it the server (`kill(2)`).
+/// thread and with it the server (`kill(2)`). `leaves_core_files` is what
+/// [`leaves_core_files`] has said before.
 ///
 /// # Errors
 ///
 /// What the system says; `PermissionDenied` where it has silently refused (setfsuid(2), "RETURN VALUE").
-pub(super) fn open_files_as(user: &User) -> io::Result<()> {
-    let dumpable = dumpable_behavior()?;
+pub(super) fn open_files_as(user: &User, leaves_core_files: bool) -> io::Result<()> {
     let groups: Vec<_> = user.groups.iter().copied().map(Gid::from_raw).collect();
     // Of this thread alone, which the function of the C library of that name is not.
     set_thread_groups(&groups)?;
@@ -54,10 +62,9 @@ pub(super) fn open_files_as(user: &User) -> io::Result<()> {
         // SAFETY: as above (setfsuid(2)).
         unsafe { libc::setfsuid(uid) }
     })?;
-    // The call above has turned core files off for the whole process (prctl(2), PR_SET_DUMPABLE), and
-    // that is not a thread's to decide.
-    if dumpable == DumpableBehavior::Dumpable {
-        set_dumpable_behavior(dumpable)?;
+    // The call above has turned core files off for the whole process, and that is not a thread's to decide.
+    if leaves_core_files {
+        set_dumpable_behavior(DumpableBehavior::Dumpable)?;
     }
     Ok(())
 }

@@ -36,6 +36,8 @@ struct Shared {
     /// As whom the threads open files, if not as the server itself. They take that user's ids at their start, for
     /// good: nothing has to be set back, and nothing can be forgotten.
     user: Option<User>,
+    /// Taking them must change nothing for the process.
+    leaves_core_files: bool,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -94,7 +96,13 @@ impl Threads {
     pub(super) fn new(name: String, user: Option<User>) -> Self {
         let pool = Pool::new(LIMITS);
         let state = State { pool, jobs: VecDeque::new(), next_ticket: 0, is_closed: false };
-        Self(Arc::new(Shared { name, user, state: Mutex::new(state), changed: Condvar::new() }))
+        Self(Arc::new(Shared {
+            name,
+            user,
+            leaves_core_files: ids::leaves_core_files(),
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        }))
     }
 
     /// As whom the threads open files.
@@ -231,7 +239,8 @@ impl Shared {
         let (ready, is_ready) = mpsc::sync_channel(1);
         let shared = Arc::clone(self);
         let body = move || {
-            let taken = shared.user.as_ref().map_or(Ok(()), ids::open_files_as);
+            let user = shared.user.as_ref();
+            let taken = user.map_or(Ok(()), |user| ids::open_files_as(user, shared.leaves_core_files));
             let is_good = taken.is_ok();
             // Whoever starts a thread waits for this.
             drop(ready.send(taken));

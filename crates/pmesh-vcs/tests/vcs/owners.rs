@@ -2,7 +2,12 @@
 
 use std::{
     fs,
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt},
+        process::CommandExt,
+    },
+    path::PathBuf,
+    process::Command,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
@@ -203,4 +208,36 @@ fn a_repository_of_root_is_served_as_before() {
     assert!(said(&site)[0].starts_with("0\n"));
     assert!(site.server().work_tree().unwrap().changed.is_empty());
     assert_eq!(site.path("said").metadata().unwrap().permissions().mode() & 0o7777, 0o1777);
+}
+
+#[test]
+fn a_server_that_is_neither_root_nor_the_owner_reads_and_says_whose_it_is() {
+    let Some(site) = site_as_root() else { return };
+    report_uploads(&site);
+    site.run(&format!("chown -R {INVENTED} server remote.git"));
+    // As its own program: where that lies, others may have no access.
+    let output = Command::new("/proc/self/exe")
+        .args(["--exact", "owners::inside", "--include-ignored", "--nocapture"])
+        .env("PMESH_TEST_STRANGERS", site.path("server"))
+        .current_dir("/")
+        .uid(65534)
+        .gid(65534)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+#[test]
+#[ignore = "another one runs it, as another user"]
+fn inside() {
+    let Some(folder) = std::env::var_os("PMESH_TEST_STRANGERS").map(PathBuf::from) else { return };
+    let repo = GitRepo::discover(&folder.join("pm3.yml")).unwrap();
+    assert!(repo.heads(&Cancel::new()).unwrap().remote_head.is_some());
+    for error in [fetch(&repo).unwrap_err(), repo.work_tree().unwrap_err()] {
+        let VcsError::NotTheOwner { owner, user, .. } = &error else { panic!("{error:?}") };
+        assert_eq!((owner.as_str(), user.as_str()), ("uid 424242", "nobody"));
+        let remedy = format!("`chown -hR nobody {}`", folder.display());
+        assert!(error.to_string().contains(&remedy), "{error}");
+    }
 }
