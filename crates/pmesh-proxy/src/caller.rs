@@ -9,6 +9,7 @@ use pmesh_sessions::{PeerOwner, Peers};
 use tokio::{runtime::Handle, sync::watch};
 
 use crate::{
+    forward::Connections,
     header::Peer,
     limits::{FrontLimits, Stage},
     local_body::LocalBody,
@@ -71,5 +72,10 @@ impl Caller {
         let is_internal = connection.owner.is_of(rustix::process::geteuid().as_raw());
         let peer = Peer::new(ip, thread.tables.trusted().contains(ip), is_internal);
         Self { thread, connection, peer, occupied, logins: Logins::default() }
+    }
+
+    /// What its requests to upstreams go over.
+    pub(crate) fn connections(&self) -> Connections<'_> {
+        Connections { pool: &self.thread.pool, relief: &self.thread.relief, logins: &self.logins }
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     caller::{Caller, ConnectionInfo, LocalHandler},
     discard::discard,
     files::{self, Found},
-    forward::{self, Connections, Outgoing, WantedUpgrade},
+    forward::{self, Outgoing, WantedUpgrade},
     header::{self, About, BodySize, X_FORWARDED_FOR, X_REQUEST_ID},
     host, login_scheme,
     path::Path,
@@ -150,12 +150,7 @@ async fn route(
         let Some(body) = body.take() else { return asked.answer(Reason::Broken) };
         // As on the API's own port: whoever hangs up there waits for nothing.
         at_work.phases().on(Event::HandedOver);
-        let mut request = Request::from_parts(std::mem::replace(head, Request::new(()).into_parts().0), body);
-        // Whoever judges by `Host` judges by what was routed (RFC 9112, section 3.2.2).
-        let named = request.uri().authority().map(|named| HeaderValue::from_str(named.as_str()));
-        if let Some(Ok(named)) = named {
-            request.headers_mut().insert(HOST, named);
-        }
+        let request = as_routed(head, body);
         return handed_over(handler, control, request, caller.connection, asked).await;
     }
     if head.method == Method::OPTIONS && head.uri.path() == "*" {
@@ -182,9 +177,8 @@ async fn route(
                 // hyper gives it to what may be upgraded at all: HTTP/1.0 may not.
                 let tunnel = head.extensions.remove::<OnUpgrade>();
                 let outgoing = outgoing(head, tunnel, sent, caller, at_work, client, id);
-                let (pool, relief) = (&thread.pool, &*thread.relief);
-                let connections = Connections { pool, relief, logins: &caller.logins };
-                let (answer, left) = match forward::forward(&connections, upstreams, outgoing).await {
+                let forwarded = forward::forward(&caller.connections(), upstreams, outgoing).await;
+                let (answer, left) = match forwarded {
                     Ok(answered) => answered,
                     Err(Refused { reason, left }) => (asked.answer(reason), left),
                 };
@@ -274,6 +268,17 @@ fn target(uri: &Uri) -> Cow<'_, str> {
         Some(query) => Cow::Owned(format!("/{}", query.as_str())),
         None => Cow::Borrowed("/"),
     }
+}
+
+/// The request as its handler gets it; the head is used up.
+fn as_routed(head: &mut Parts, body: Incoming) -> Request<Incoming> {
+    let mut request = Request::from_parts(std::mem::replace(head, Request::new(()).into_parts().0), body);
+    // Whoever judges by `Host` judges by what was routed (RFC 9112, section 3.2.2).
+    let named = request.uri().authority().map(|named| HeaderValue::from_str(named.as_str()));
+    if let Some(Ok(named)) = named {
+        request.headers_mut().insert(HOST, named);
+    }
+    request
 }
 
 async fn handed_over(
