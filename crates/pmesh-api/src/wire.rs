@@ -508,7 +508,7 @@ impl From<&pmesh_node::Step> for Step {
             state: step.state.as_str().to_owned(),
             started: timestamp(Some(step.started)),
             ended: timestamp(step.ended),
-            detail: step.detail.clone(),
+            detail: step.state.detail().map(str::to_owned),
         }
     }
 }

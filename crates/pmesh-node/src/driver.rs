@@ -3,16 +3,12 @@
 use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc};
 
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
-use pmesh_supervisor::{Service, ServiceName};
-use tokio::sync::watch;
-use tracing::{info, warn};
+use pmesh_supervisor::ServiceName;
+use tracing::{error, info, warn};
 
 use crate::{
-    Failure, OperationId, OperationKind, Outcome, Request, Scope,
-    rolling::Rolling,
-    shared::{Shared, raised},
-    unfinished::Unfinished,
-    update,
+    Failure, OperationId, OperationKind, Outcome, Request, Scope, course::Aim, interpreter::Interpreter,
+    shared::Shared,
 };
 
 /// Owns the changes of a node.
@@ -20,52 +16,43 @@ pub(crate) struct Driver {
     shared: Arc<Shared>,
     start: OperationId,
     shutdown: OperationId,
-    /// Becomes true when the server is asked to end.
-    ending: watch::Receiver<bool>,
-    /// What an update has to remember of the rollouts before it.
-    unfinished: Unfinished,
 }
 
 impl Driver {
     pub(crate) fn new(shared: Arc<Shared>, start: OperationId, shutdown: OperationId) -> Self {
-        let ending = shared.ending.subscribe();
-        Self { shared, start, shutdown, ending, unfinished: Unfinished::default() }
+        Self { shared, start, shutdown }
     }
 
     /// Starts the services, then does what is asked until the server ends.
     pub(crate) async fn run(mut self) {
         let shared = Arc::clone(&self.shared);
-        let mut next = Some((self.start, Work::Start));
+        let mut next = Some((self.start, Aim::Start));
         loop {
-            let (id, work) = match next.take() {
-                Some(work) => work,
-                None => {
-                    let mut ending = self.ending.clone();
-                    tokio::select! {
-                        biased;
-                        () = raised(&mut ending) => break,
-                        (id, request) = shared.next(|_| true) => (id, Work::Asked(request)),
-                    }
-                }
+            let (id, aim) = match next.take() {
+                Some(start) => start,
+                None => tokio::select! {
+                    biased;
+                    () = shared.ending.cancelled() => break,
+                    (id, request) = shared.next(|_| true) => (id, Aim::from(request)),
+                },
             };
-            if *self.ending.borrow() {
+            if shared.ending.is_cancelled() {
                 shared.operations.end(id, Err(Arc::new(Failure::ShuttingDown)));
                 break;
             }
-            self.run_one(id, work).await;
+            self.run_one(id, aim).await;
         }
         self.shut_down().await;
     }
 
     /// Runs an operation, and beside it the stops that are asked for: a stop ends its services' part of
     /// a rollout, so it cannot wait for it.
-    async fn run_one(&mut self, id: OperationId, work: Work) {
+    async fn run_one(&mut self, id: OperationId, aim: Aim) {
         let shared = Arc::clone(&self.shared);
-        let is_stop = matches!(work, Work::Asked(Request::Stop(_)));
-        let mut hurrying = shared.hurrying.subscribe();
+        let is_stop = matches!(aim, Aim::Stop(_));
         let mut is_hurried = false;
         let mut stops = FuturesUnordered::new();
-        let mut running = pin!(self.work(id, work));
+        let mut running = pin!(self.work(id, aim));
         let mut has_ended = false;
         while !has_ended || !stops.is_empty() {
             tokio::select! {
@@ -78,7 +65,7 @@ impl Driver {
                         stops.push(stop_beside(&shared, id, scope));
                     }
                 }
-                () = raised(&mut hurrying), if !is_hurried => {
+                () = shared.hurrying.cancelled(), if !is_hurried => {
                     is_hurried = true;
                     kill_all(&shared).await;
                 }
@@ -86,29 +73,18 @@ impl Driver {
         }
     }
 
-    async fn work(&mut self, id: OperationId, work: Work) {
+    async fn work(&mut self, id: OperationId, aim: Aim) {
         let shared = Arc::clone(&self.shared);
         shared.operations.begin(id);
-        let rolling = Rolling::new(Arc::clone(&shared), id, self.ending.clone());
-        let unfinished = &mut self.unfinished;
-        let outcome = or_panic(async {
-            match work {
-                Work::Start => rolling.start(unfinished).await,
-                Work::Asked(Request::Reload(rebuild)) => rolling.reload(unfinished, rebuild).await,
-                Work::Asked(Request::Restart(scope, rebuild)) => rolling.restart(&scope, rebuild).await,
-                Work::Asked(Request::Update(rebuild)) => update::run(&rolling, unfinished, rebuild).await,
-                Work::Asked(Request::Stop(scope)) => stop(&shared, id, scope).await,
+        let interpreter = Interpreter::new(Arc::clone(&shared), id, shared.ending.clone());
+        let outcome = or_panic(interpreter.run(aim)).await;
+        if outcome.is_err() {
+            let interpreter = Interpreter::new(Arc::clone(&shared), id, shared.ending.clone());
+            if let Err(failure) = or_panic(interpreter.mend()).await {
+                error!(%failure, "what a defect has cut off in the middle could not be mended");
             }
-        })
-        .await;
-        let outcome = match outcome {
-            Ok(outcome) => outcome,
-            Err(failure) => {
-                rolling.give_up().await;
-                Err(failure)
-            }
-        };
-        finish(&shared, id, outcome);
+        }
+        finish(&shared, id, outcome.unwrap_or_else(Err));
     }
 
     /// Ends what waits, and every service.
@@ -117,15 +93,14 @@ impl Driver {
         while let Some((id, _)) = shared.operations.take(|_| true) {
             shared.operations.end(id, Err(Arc::new(Failure::ShuttingDown)));
         }
-        shared.closed().await;
+        shared.closed.cancelled().await;
         shared.operations.begin(self.shutdown);
         let services = shared.supervisor.services();
         info!(services = services.len(), "stopping every service");
-        let mut hurrying = shared.hurrying.subscribe();
         let mut stopping = pin!(shared.supervisor.stop(&services));
         tokio::select! {
             _ = &mut stopping => {}
-            () = raised(&mut hurrying) => {
+            () = shared.hurrying.cancelled() => {
                 kill_all(&shared).await;
                 stopping.await;
             }
@@ -136,10 +111,15 @@ impl Driver {
     }
 }
 
-/// What there is to do for an operation.
-enum Work {
-    Start,
-    Asked(Request),
+impl From<Request> for Aim {
+    fn from(request: Request) -> Self {
+        match request {
+            Request::Update(rebuild) => Self::Update(rebuild),
+            Request::Reload(rebuild) => Self::Reload(rebuild),
+            Request::Restart(scope, rebuild) => Self::Restart(scope, rebuild),
+            Request::Stop(scope) => Self::Stop(scope),
+        }
+    }
 }
 
 impl Shared {
@@ -165,32 +145,11 @@ async fn kill_all(shared: &Shared) {
 }
 
 /// A stop as an operation of its own, beside the one that runs.
-async fn stop_beside(shared: &Shared, id: OperationId, scope: Scope) {
+async fn stop_beside(shared: &Arc<Shared>, id: OperationId, scope: Scope) {
     shared.operations.begin(id);
-    let outcome = or_panic(stop(shared, id, scope)).await.unwrap_or_else(Err);
+    let interpreter = Interpreter::new(Arc::clone(shared), id, shared.ending.clone());
+    let outcome = or_panic(interpreter.run(Aim::Stop(scope))).await.unwrap_or_else(Err);
     finish(shared, id, outcome);
-}
-
-/// Stops services, and says so in the operation's record.
-async fn stop(shared: &Shared, id: OperationId, scope: Scope) -> Result<Outcome, Failure> {
-    let services: Vec<Service> = shared
-        .supervisor
-        .services()
-        .into_iter()
-        .filter(|service| match &scope {
-            Scope::All => true,
-            Scope::One(name) => name == service.name(),
-        })
-        .collect();
-    if let (Scope::One(name), true) = (&scope, services.is_empty()) {
-        return Err(Failure::UnknownService(name.clone()));
-    }
-    let step = shared.operations.begin_step(id, crate::StepName::Stop, None);
-    let count = shared.supervisor.stop(&services).await;
-    // Files are served by the front itself: it learns here that it must not.
-    shared.bridge.route(&shared.in_force());
-    shared.operations.end_step(id, step, crate::StepState::Done, None);
-    Ok(Outcome::Stopped { count })
 }
 
 /// Runs `work`; its panic is a failure of the operation, and not the end of whoever runs it.

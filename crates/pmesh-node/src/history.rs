@@ -116,7 +116,7 @@ impl Operations {
                 };
                 operation.ended = Some(now);
                 for step in operation.steps.iter_mut().filter(|step| step.state == StepState::Running) {
-                    step.state = StepState::Failed;
+                    step.state = StepState::Failed("it was cut off".to_owned());
                     step.ended = Some(now);
                 }
                 operation.outcome = Some(outcome);
@@ -141,42 +141,20 @@ impl Operations {
                     state: StepState::Running,
                     started: SystemTime::now(),
                     ended: None,
-                    detail: None,
                 });
             }
         });
         key
     }
 
-    pub(crate) fn end_step(&self, id: OperationId, key: StepKey, state: StepState, detail: Option<String>) {
+    pub(crate) fn end_step(&self, id: OperationId, key: StepKey, state: StepState) {
         let StepKey(Some(index)) = key else { return };
         self.edit(id, |operation| {
             if let Some(step) = operation.steps.get_mut(index) {
                 step.state = state;
                 step.ended = Some(SystemTime::now());
-                step.detail = detail;
             }
         });
-    }
-
-    /// Ends the running step of this name and service.
-    pub(crate) fn end_step_of(
-        &self,
-        id: OperationId,
-        name: StepName,
-        service: &ServiceName,
-        state: StepState,
-        detail: Option<String>,
-    ) {
-        let mut key = StepKey(None);
-        self.edit(id, |operation| {
-            key = StepKey(operation.steps.iter().rposition(|step| {
-                step.name == name
-                    && step.service.as_ref() == Some(service)
-                    && step.state == StepState::Running
-            }));
-        });
-        self.end_step(id, key, state, detail);
     }
 
     fn edit(&self, id: OperationId, edit: impl FnOnce(&mut Operation)) {

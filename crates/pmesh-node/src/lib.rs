@@ -28,12 +28,13 @@
 //! [`Operation::MAX_STEPS`] steps.
 
 mod bridge;
+mod course;
 mod driver;
 mod history;
 mod ids;
+mod interpreter;
 mod node;
 mod operation;
-mod rolling;
 mod shared;
 mod state;
 #[cfg(feature = "testing")]
@@ -45,9 +46,10 @@ mod view;
 pub use history::{HISTORY_LIMIT, QUEUE_LIMIT};
 pub use node::{Node, NodeParts, SubmitError};
 pub use operation::{
-    Failure, Operation, OperationId, OperationKind, OperationState, Outcome, Rebuild, Request,
-    RolloutFailure, Scope, Step, StepName, StepState, Update, in_one_line,
+    Failure, Operation, OperationId, OperationKind, OperationState, Outcome, Request, RolloutFailure, Scope,
+    Step, Update, in_one_line,
 };
+pub use pmesh_supervisor::{Rebuild, StepName, StepState};
 pub use shared::FETCH_LIMIT;
 pub use state::{StateError, StateFolder};
 pub use view::{Metrics, Repository, ServiceType};

@@ -16,11 +16,11 @@ use pmesh_manifest::{Manifest, Unsupported};
 use pmesh_proxy::Tables;
 use pmesh_sessions::{SessionLimits, Sessions, TrustedProxies};
 use pmesh_supervisor::{
-    AppSpec, HealthReport, LogFolder, NetProber, OsSpawner, Prober, Sampler, ServiceId, ServiceKind,
-    ServiceName, Spawner, Supervisor, SupervisorSettings, rollout::Limits,
+    AppSpec, CancelToken, HealthReport, LogFolder, NetProber, OsSpawner, Prober, Sampler, ServiceId,
+    ServiceKind, ServiceName, Spawner, Supervisor, SupervisorSettings, rollout::Limits,
 };
 use pmesh_vcs::{Cancel, Fetched, Heads, Vcs, VcsError};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tracing::error;
 
 use crate::{
@@ -29,7 +29,7 @@ use crate::{
     driver::Driver,
     history::Operations,
     ids::Ids,
-    shared::{Shared, raised},
+    shared::Shared,
 };
 
 /// What a node is made from.
@@ -140,13 +140,14 @@ impl Node {
             operations: Operations::new(),
             requests: Notify::new(),
             manifest: Mutex::new(Arc::new(parts.manifest)),
+            unfinished: Mutex::default(),
             ids: Mutex::new(ids),
             vcs_turn: Arc::default(),
             readers_fetch: tokio::sync::Mutex::default(),
             sampler: Sampler::new(),
-            ending: watch::Sender::new(false),
-            closed: watch::Sender::new(false),
-            hurrying: watch::Sender::new(false),
+            ending: CancelToken::new(),
+            closed: CancelToken::new(),
+            hurrying: CancelToken::new(),
             shutdown,
         });
         shared.operations.record(start, OperationKind::Start);
@@ -158,7 +159,7 @@ impl Node {
                 // would run on without anybody.
                 let Err(panic) = AssertUnwindSafe(driver.run()).catch_unwind().await else { return };
                 error!("the driver of the node panicked; every service is stopped");
-                shared.ending.send_replace(true);
+                shared.ending.cancel();
                 shared.supervisor.stop(&shared.supervisor.services()).await;
                 std::panic::resume_unwind(panic);
             };
@@ -326,7 +327,7 @@ impl Node {
     ///
     /// [`SubmitError`]; nothing is queued then.
     pub fn submit(&self, request: Request) -> Result<OperationId, SubmitError> {
-        if *self.0.ending.borrow() {
+        if self.0.ending.is_cancelled() {
             return Err(SubmitError::ShuttingDown);
         }
         if let Request::Restart(Scope::One(name), _) | Request::Stop(Scope::One(name)) = &request
@@ -345,26 +346,25 @@ impl Node {
     /// [`close`](Self::close).
     pub fn shut_down(&self) -> OperationId {
         self.0.operations.record_once(self.0.shutdown, OperationKind::Shutdown);
-        self.0.ending.send_replace(true);
+        self.0.ending.cancel();
         self.0.shutdown
     }
 
     /// Resolves when the server has been asked to end. Cancel-safe.
     pub async fn ending(&self) {
-        let mut ending = self.0.ending.subscribe();
-        raised(&mut ending).await;
+        self.0.ending.cancelled().await;
     }
 
     /// No request comes any more: the services may stop now. The driver's task ends when they have.
     pub fn close(&self) {
         self.shut_down();
-        self.0.closed.send_replace(true);
+        self.0.closed.cancel();
     }
 
     /// Ends every process at once, without grace: somebody is in a hurry.
     pub fn hurry(&self) {
         self.close();
-        self.0.hurrying.send_replace(true);
+        self.0.hurrying.cancel();
     }
 
     /// The longest time that requests in flight may take at the server's end: the longest

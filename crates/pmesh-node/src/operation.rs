@@ -7,7 +7,7 @@ use std::{
 };
 
 use pmesh_manifest::{Mistakes, ReadError};
-use pmesh_supervisor::ServiceName;
+use pmesh_supervisor::{Rebuild, ServiceName, StepName, StepState};
 use pmesh_vcs::{Moved, Revision, VcsError, redact};
 
 /// An operation's name: a 64-bit number that rises with time.
@@ -39,15 +39,6 @@ pub enum Request {
     Restart(Scope, Rebuild),
     /// Stop services until they are restarted.
     Stop(Scope),
-}
-
-/// Whether builds are made again although nothing changed (`invalidate`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rebuild {
-    /// No: a build of the same content is taken again.
-    Changed,
-    /// Yes.
-    Everything,
 }
 
 /// The services that a request is about.
@@ -130,70 +121,12 @@ pub struct Step {
     pub name: StepName,
     /// The service that it is about, if it is about one.
     pub service: Option<ServiceName>,
-    /// Where it stands.
+    /// Where it stands, with what a person may want to know of it: a build, a reason.
     pub state: StepState,
     /// When it began.
     pub started: SystemTime,
     /// When it ended.
     pub ended: Option<SystemTime>,
-    /// What a person may want to know of it: a commit, a reason.
-    pub detail: Option<String>,
-}
-
-/// The steps there are, in the order in which an update takes them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[expect(missing_docs, reason = "the names are those of the documentation and say it")]
-pub enum StepName {
-    Fetch,
-    Check,
-    CheckOut,
-    Build,
-    Start,
-    Ready,
-    Switch,
-    Drain,
-    Stop,
-    RollBack,
-}
-
-impl StepName {
-    /// The word for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Fetch => "fetch",
-            Self::Check => "check",
-            Self::CheckOut => "check_out",
-            Self::Build => "build",
-            Self::Start => "start",
-            Self::Ready => "ready",
-            Self::Switch => "switch",
-            Self::Drain => "drain",
-            Self::Stop => "stop",
-            Self::RollBack => "roll_back",
-        }
-    }
-}
-
-/// Where a step stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StepState {
-    /// It runs.
-    Running,
-    /// It ended well.
-    Done,
-    /// It failed.
-    Failed,
-}
-
-impl StepState {
-    /// The word for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Done => "done",
-            Self::Failed => "failed",
-        }
-    }
 }
 
 /// The record of an operation.

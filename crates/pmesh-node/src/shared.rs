@@ -8,11 +8,13 @@ use std::{
 
 use parking_lot::Mutex;
 use pmesh_manifest::{Manifest, Unsupported};
-use pmesh_supervisor::{Sampler, Service, ServiceKind, ServiceName, Supervisor};
+use pmesh_supervisor::{CancelToken, Sampler, Service, ServiceKind, ServiceName, Supervisor};
 use pmesh_vcs::{Vcs, VcsError};
-use tokio::sync::{Notify, OwnedMutexGuard, watch};
+use tokio::sync::{Notify, OwnedMutexGuard};
 
-use crate::{OperationId, ServiceType, bridge::Bridge, history::Operations, ids::Ids};
+use crate::{
+    OperationId, ServiceType, bridge::Bridge, history::Operations, ids::Ids, unfinished::Unfinished,
+};
 
 /// How long a fetch may take.
 pub const FETCH_LIMIT: Duration = Duration::from_mins(1);
@@ -29,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) requests: Notify,
     /// The manifest in force.
     pub(crate) manifest: Mutex<Arc<Manifest>>,
+    /// What an update has to remember of the rollouts before it.
+    pub(crate) unfinished: Mutex<Unfinished>,
     pub(crate) ids: Mutex<Ids>,
     /// One fetch or move of the work tree at a time.
     pub(crate) vcs_turn: Arc<tokio::sync::Mutex<()>>,
@@ -36,24 +40,18 @@ pub(crate) struct Shared {
     /// not for everybody's.
     pub(crate) readers_fetch: tokio::sync::Mutex<()>,
     pub(crate) sampler: Sampler,
-    /// True when the server is asked to end.
-    pub(crate) ending: watch::Sender<bool>,
-    /// True when no request comes any more.
-    pub(crate) closed: watch::Sender<bool>,
-    /// True when nothing more is waited for.
-    pub(crate) hurrying: watch::Sender<bool>,
+    /// Cancelled when the server is asked to end.
+    pub(crate) ending: CancelToken,
+    /// Cancelled when no request comes any more.
+    pub(crate) closed: CancelToken,
+    /// Cancelled when nothing more is waited for.
+    pub(crate) hurrying: CancelToken,
     pub(crate) shutdown: OperationId,
 }
 
 impl Shared {
     pub(crate) fn new_id(&self) -> u64 {
         self.ids.lock().next(SystemTime::now())
-    }
-
-    /// Resolves when no request comes any more.
-    pub(crate) async fn closed(&self) {
-        let mut closed = self.closed.subscribe();
-        raised(&mut closed).await;
     }
 
     pub(crate) fn in_force(&self) -> Arc<Manifest> {
@@ -122,11 +120,3 @@ impl Shared {
 
 /// The right to fetch or to move the work tree.
 pub(crate) type VcsTurn = OwnedMutexGuard<()>;
-
-/// Resolves when the flag is true; never if it is lowered for good. Cancel-safe.
-pub(crate) async fn raised(flag: &mut watch::Receiver<bool>) {
-    let is_raised = flag.wait_for(|&raised| raised).await.is_ok();
-    if !is_raised {
-        std::future::pending::<()>().await;
-    }
-}

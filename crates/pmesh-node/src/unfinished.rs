@@ -4,7 +4,7 @@ use pmesh_vcs::CommitId;
 
 /// The commit that is checked out although not every service runs from it: an update that finds nothing new
 /// tries it again.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Unfinished(Option<CommitId>);
 
 impl Unfinished {

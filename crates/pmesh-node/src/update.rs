@@ -1,157 +1,40 @@
-//! Update: fetch, look at the new commit's manifest, check out, roll over; or go back.
+//! What an update needs of the repository and of the disk: the fetch, and the manifest that is to be followed.
 
-use std::{collections::BTreeMap, ffi::OsStr, path::Path, sync::Arc};
+use std::{ffi::OsStr, path::Path};
 
-use pmesh_manifest::{FILE_NAMES, Manifest, Mistakes, Source};
-use pmesh_vcs::{Cancel, CommitId, Moved, Relation, Revision, Vcs, VcsError};
-use tracing::{error, info};
+use pmesh_manifest::{FILE_NAMES, Manifest, Mistakes, ReadError, Source};
+use pmesh_supervisor::CancelToken;
+use pmesh_vcs::{Cancel, CommitId, Relation, Vcs, VcsError};
 
 use crate::{
-    Failure, Outcome, Rebuild, RolloutFailure, StepName, StepState, Update, in_one_line,
-    rolling::Rolling,
-    shared::{FETCH_LIMIT, VcsTurn, raised},
-    unfinished::Unfinished,
+    Failure,
+    course::Found,
+    shared::{FETCH_LIMIT, Shared, VcsTurn},
 };
 
-/// Runs an update.
+/// Waits until nobody else fetches – as long as the operation is wanted.
 ///
 /// # Errors
 ///
-/// [`Failure`]; the work tree and the services are then as before, unless it says otherwise.
-pub(crate) async fn run(
-    rolling: &Rolling,
-    unfinished: &mut Unfinished,
-    rebuild: Rebuild,
-) -> Result<Outcome, Failure> {
-    let old = rolling.shared.in_force();
-    if rolling.shared.vcs.is_some() && !old.repo.update {
-        return Err(Failure::UpdateDisabled);
-    }
-    let Found { head: from, remote: there, relation, moved_to } =
-        step(rolling, StepName::Fetch, fetch(rolling)).await?;
-    // What is to be checked out in the end; commits that only this machine has stay.
-    let (to, ahead, target) = match relation {
-        Relation::Same => (there, None, None),
-        Relation::Ahead { by } => (Revision { branch: there.branch, ..from.clone() }, Some(by), None),
-        Relation::Behind { .. } => (there.clone(), None, there.commit),
-        Relation::Diverged { ahead, behind } => return Err(VcsError::Diverged { ahead, behind }.into()),
-        Relation::Unrelated => return Err(VcsError::Unrelated { branch: from.branch }.into()),
-    };
-    let done = |failed| {
-        let (from, to, moved_to) = (from.clone(), to.clone(), moved_to.clone());
-        Outcome::Updated(Update { from, to, ahead, failed, moved_to })
-    };
-    let has_failed = unfinished.is(to.commit.as_ref());
-    if target.is_none() && rebuild == Rebuild::Changed && !has_failed {
-        return Ok(done(BTreeMap::default()));
-    }
-    let manifest = match &target {
-        Some(commit) => Arc::new(step(rolling, StepName::Check, manifest_of(rolling, commit)).await?),
-        // What is in force may be the manifest of the commit before it.
-        None if has_failed => Arc::new(step(rolling, StepName::Check, rolling.read_manifest()).await?),
-        None => Arc::clone(&old),
-    };
-    if rolling.is_cancelled() {
-        return Err(Failure::ShuttingDown);
-    }
-
-    let held = rolling.shared.supervisor.services();
-    if let Some(commit) = &target {
-        let turn = vcs_turn(rolling).await?;
-        for service in &held {
-            service.hold().await;
-        }
-        let commit = commit.clone();
-        let moved = rolling.shared.with_vcs_in(turn, move |vcs| vcs.check_out(&commit));
-        if let Err(failure) = step(rolling, StepName::CheckOut, async { Ok(moved.await?) }).await {
-            release(&held).await;
-            return Err(failure);
-        }
-    }
-    let head = rolling.head().await;
-    let end = rolling.replace_manifest(&manifest, head.as_ref(), rebuild).await;
-    if !end.gave_up {
-        release(&held).await;
-        unfinished.record(to.commit.as_ref(), end.failed.is_empty());
-        return Ok(done(end.failed));
-    }
-
-    let was_cancelled = rolling.is_cancelled();
-    let mut stuck = None;
-    if let (Some(tried), Some(before)) = (target.clone(), from.commit.clone()) {
-        info!(to = %before, "the rollout failed: the work tree goes back");
-        // A fetch of somebody else ends within its limit.
-        let turn = rolling.shared.vcs_turn().await;
-        let back = rolling.shared.with_vcs_in(turn, move |vcs| vcs.go_back(&tried, &before));
-        if let Err(failure) = step(rolling, StepName::RollBack, async { Ok(back.await?) }).await {
-            let reason = in_one_line(&failure);
-            error!(reason, "the work tree could not go back");
-            stuck = Some(reason);
-        }
-    }
-    if target.is_none() || stuck.is_some() {
-        unfinished.record(to.commit.as_ref(), false);
-    }
-    release(&held).await;
-    rolling.revive().await;
-    rolling.forget_all_but(&old).await;
-    if was_cancelled && stuck.is_none() {
-        return Err(Failure::ShuttingDown);
-    }
-    Err(Failure::Rollout(Box::new(RolloutFailure {
-        services: end.failed,
-        restarted: None,
-        revisions: Some((from, to)),
-        rolled_back: stuck.is_none(),
-        stuck,
-    })))
-}
-
-async fn release(held: &[pmesh_supervisor::Service]) {
-    for service in held {
-        service.release().await;
-    }
-}
-
-/// Runs a step and records how it ends.
-async fn step<T>(
-    rolling: &Rolling,
-    name: StepName,
-    work: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
-    let key = rolling.begin_step(name);
-    let result = work.await;
-    match &result {
-        Ok(_) => rolling.end_step(key, StepState::Done, None),
-        Err(failure) => rolling.end_step(key, StepState::Failed, Some(in_one_line(failure))),
-    }
-    result
-}
-
-/// Waits until nobody else fetches – as long as the operation is wanted.
-async fn vcs_turn(rolling: &Rolling) -> Result<VcsTurn, Failure> {
-    let mut cancelled = rolling.cancelled.clone();
+/// [`Failure::ShuttingDown`] when it is not any more.
+pub(crate) async fn vcs_turn(shared: &Shared, cancel: &CancelToken) -> Result<VcsTurn, Failure> {
     tokio::select! {
-        turn = rolling.shared.vcs_turn() => Ok(turn),
-        () = raised(&mut cancelled) => Err(Failure::ShuttingDown),
+        turn = shared.vcs_turn() => Ok(turn),
+        () = cancel.cancelled() => Err(Failure::ShuttingDown),
     }
 }
 
-/// What a fetch has found.
-struct Found {
-    head: Revision,
-    remote: Revision,
-    relation: Relation,
-    moved_to: Option<Moved>,
-}
-
-/// Asks the remote.
-async fn fetch(rolling: &Rolling) -> Result<Found, Failure> {
+/// Asks the remote, and refuses a work tree that cannot be moved to what it has.
+///
+/// # Errors
+///
+/// Those of [`Vcs`]; [`Failure::ShuttingDown`] when it was cancelled.
+pub(crate) async fn fetch(shared: &Shared, cancelled: &CancelToken) -> Result<Found, Failure> {
     let cancel = Cancel::new();
-    let turn = vcs_turn(rolling).await?;
+    let turn = vcs_turn(shared, cancelled).await?;
     let call = {
         let cancel = cancel.clone();
-        rolling.shared.with_vcs_in(turn, move |vcs| {
+        shared.with_vcs_in(turn, move |vcs| {
             let tree = vcs.work_tree()?;
             if let Some(operation) = tree.in_progress {
                 return Err(VcsError::InProgress { operation });
@@ -173,7 +56,7 @@ async fn fetch(rolling: &Rolling) -> Result<Found, Failure> {
             Ok(Found { head, remote, relation, moved_to })
         })
     };
-    match while_wanted(rolling, &cancel, call).await {
+    match while_wanted(cancelled, &cancel, call).await {
         Err(VcsError::Cancelled) => Err(Failure::ShuttingDown),
         result => Ok(result?),
     }
@@ -181,22 +64,28 @@ async fn fetch(rolling: &Rolling) -> Result<Found, Failure> {
 
 /// Waits for a call that `cancel` ends, and sets that when the operation is wanted no more.
 async fn while_wanted<T>(
-    rolling: &Rolling,
+    cancelled: &CancelToken,
     cancel: &Cancel,
     call: impl Future<Output = Result<T, VcsError>>,
 ) -> Result<T, VcsError> {
-    let mut cancelled = rolling.cancelled.clone();
     let mut call = std::pin::pin!(call);
     tokio::select! {
         result = &mut call => return result,
-        () = raised(&mut cancelled) => cancel.cancel(),
+        () = cancelled.cancelled() => cancel.cancel(),
     }
     call.await
 }
 
 /// Reads and validates the manifest of a commit, out of the object database.
-async fn manifest_of(rolling: &Rolling, commit: &CommitId) -> Result<Manifest, Failure> {
-    let shared = &rolling.shared;
+///
+/// # Errors
+///
+/// [`Failure`]: there is none, it has mistakes, or the repository is out of reach.
+pub(crate) async fn manifest_of(
+    shared: &Shared,
+    cancelled: &CancelToken,
+    commit: &CommitId,
+) -> Result<Manifest, Failure> {
     let (file, wanted) = (shared.file.clone(), commit.clone());
     let cancel = Cancel::new();
     let ended = cancel.clone();
@@ -207,7 +96,7 @@ async fn manifest_of(rolling: &Rolling, commit: &CommitId) -> Result<Manifest, F
         Ok((text, adds_a_second(vcs, &file, inside, &wanted, &ended)?))
     });
     let shown = shared.shown_file();
-    let text = match while_wanted(rolling, &cancel, found).await {
+    let text = match while_wanted(cancelled, &cancel, found).await {
         Ok((Some(_), true)) => return Err(Failure::ManifestAmbiguous { commit: commit.clone() }),
         Ok((Some(text), false)) => text,
         Ok((None, _)) => {
@@ -246,5 +135,22 @@ fn adds_a_second(
         Ok(text) => Ok(text.is_some()),
         Err(VcsError::TooLarge { .. }) => Ok(true),
         Err(error) => Err(error),
+    }
+}
+
+/// The manifest as it is on disk.
+///
+/// # Errors
+///
+/// [`Failure`]: it has mistakes, or cannot be read.
+pub(crate) async fn read_manifest(shared: &Shared) -> Result<Manifest, Failure> {
+    let (file, unsupported) = (shared.file.clone(), shared.unsupported);
+    let shown = shared.shown_file().to_owned();
+    let read = tokio::task::spawn_blocking(move || pmesh_manifest::read_as(&file, &shown, unsupported));
+    match read.await {
+        Ok(Ok(manifest)) => Ok(manifest),
+        Ok(Err(ReadError::Invalid(mistakes))) => Err(Failure::ManifestInvalid(mistakes)),
+        Ok(Err(error)) => Err(Failure::ManifestUnreadable(error)),
+        Err(panic) => Err(Failure::Internal(format!("reading the manifest ended early: {panic}"))),
     }
 }

@@ -9,8 +9,9 @@
 use std::{env, error::Error, sync::Arc, time::Instant};
 
 use pmesh_supervisor::{
-    AppSpec, Command, LogFolder, LogLimits, NetProber, NoBalancer, OsSpawner, Rebuild, RevisionFacts,
-    RolloutPlan, ServiceId, ServiceKind, ServiceName, ServiceSpec, Supervisor, SupervisorSettings, Turn,
+    AppSpec, CancelToken, Command, LogFolder, LogLimits, NetProber, NoBalancer, OsSpawner, Rebuild,
+    RevisionFacts, RolloutPlan, ServiceId, ServiceKind, ServiceName, ServiceSpec, Supervisor,
+    SupervisorSettings, Turn,
     rollout::{Limits, Unity},
 };
 
@@ -37,11 +38,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let plan = RolloutPlan {
         turns: vec![Turn { id: ServiceId(1), spec }],
         unity: Unity::Regardless,
-        rebuild: Rebuild::IfChanged,
+        rebuild: Rebuild::Changed,
         revision: RevisionFacts { root: here, ..RevisionFacts::default() },
     };
-    let (_never, not_cancelled) = tokio::sync::watch::channel(false);
-    supervisor.roll_out(&plan, not_cancelled, &|_, step, report| println!("{step:?}: {report:?}")).await;
+
+    supervisor
+        .roll_out(&plan, &CancelToken::new(), &|_, step, report| println!("{step:?}: {report:?}"))
+        .await;
 
     let mut service = supervisor.service(&name).ok_or("it was just added")?;
     loop {

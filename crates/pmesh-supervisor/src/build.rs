@@ -38,9 +38,9 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rebuild {
     /// Only if nothing was built from the same content.
-    IfChanged,
+    Changed,
     /// Yes. The one that is there stays as it is, for those that run from it.
-    Always,
+    Everything,
 }
 
 /// Makes builds. Clones share the limit and the turns.
@@ -111,7 +111,7 @@ impl Builder {
         };
         let build = Attempt { service, spec, env, spawner, log };
         let id = build.content(self.state.clone()).await?;
-        let reuse = rebuild == Rebuild::IfChanged && spec.build_cache == BuildCache::ByContent;
+        let reuse = rebuild == Rebuild::Changed && spec.build_cache == BuildCache::ByContent;
         if let Some(found) = folder::finished(&spec.folder, &id).pop()
             && reuse
         {

@@ -10,7 +10,7 @@
 //! ```
 //! use std::{collections::BTreeMap, sync::Arc};
 //! use pmesh_supervisor::{
-//!     AppSpec, Command, LogFolder, LogLimits, NoBalancer, Rebuild, RevisionFacts, RolloutPlan, ServiceId,
+//!     AppSpec, CancelToken, Command, LogFolder, LogLimits, NoBalancer, Rebuild, RevisionFacts, RolloutPlan, ServiceId,
 //!     ServiceKind, ServiceName, ServiceSpec, Status, Supervisor, SupervisorSettings, Turn,
 //!     rollout::{Limits, Unity}, testing::{FakeProber, FakeSpawner},
 //! };
@@ -36,11 +36,10 @@
 //! let plan = RolloutPlan {
 //!     turns: vec![Turn { id: ServiceId(1), spec }],
 //!     unity: Unity::Regardless,
-//!     rebuild: Rebuild::IfChanged,
+//!     rebuild: Rebuild::Changed,
 //!     revision: RevisionFacts { root: folder.path().to_owned(), ..RevisionFacts::default() },
 //! };
-//! let never = tokio::sync::watch::channel(false).1;
-//! supervisor.roll_out(&plan, never, &|_, _, _| {}).await;
+//! supervisor.roll_out(&plan, &CancelToken::new(), &|_, _, _| {}).await;
 //! let service = supervisor.service(&name).unwrap();
 //! assert_eq!(service.state().health(std::time::Instant::now()).status, Status::Ok);
 //! assert!(service.stop().await);
@@ -60,6 +59,7 @@ compile_error!("pmesh supervises processes of Linux 5.10 and later on x86-64 and
 pub mod backoff;
 mod balancer;
 mod build;
+mod cancel;
 mod causes;
 mod command;
 mod context;
@@ -67,6 +67,7 @@ mod driver;
 mod drivers;
 mod ending;
 mod environment;
+mod executor;
 mod external;
 mod failure;
 mod health;
@@ -99,6 +100,7 @@ mod session_members;
 mod shutdown;
 mod slot;
 mod spec;
+mod step;
 mod supervisor;
 mod sys;
 #[cfg(feature = "testing")]
@@ -108,8 +110,10 @@ mod unbuilt;
 
 pub use balancer::{Balancer, Expected, ListenAddress, NoBalancer, ServiceUpstream};
 pub use build::{Build, BuildError, BuildId, Builder, Rebuild};
+pub use cancel::CancelToken;
 pub use ending::Wish;
 pub use environment::{ServiceFacts, command_environment, instance_environment};
+pub use executor::{Executor, RolloutEnd, RolloutPlan, Turn};
 pub use failure::Failure;
 pub use health::{HealthReport, Liveness, Status};
 pub use log::{LogFolder, LogLimits, ServiceLog, Tail};
@@ -127,6 +131,5 @@ pub use spec::{
     AppSpec, BuildCache, Check, Command, ExternalAddress, ExternalSpec, Monitor, NamedCheck, Overlap,
     PortOwner, ServiceKind, ServiceSpec, StartOrder, Stdin,
 };
-pub use supervisor::{
-    Reporter, RolloutEnd, RolloutPlan, RolloutStep, StepReport, Supervisor, SupervisorSettings, Turn,
-};
+pub use step::{StepName, StepState};
+pub use supervisor::{Reporter, Supervisor, SupervisorSettings};

@@ -1,12 +1,19 @@
-//! The order of a rollout: what builds, starts, switches and goes back when. A plain type: it takes
-//! what happened to which service, and answers with what to do.
+//! The order of a rollout: what builds, starts, switches and goes back when. A plain type: it emits every
+//! act, takes how each of them ended, and says what there is to tell. Who carries the acts out decides
+//! nothing.
 //!
 //! Builds come first, at most one per core at a time. Then the services whose old instances serve
 //! until the new ones are ready start, side by side, within [`Limits::starts`]; when all of them are
 //! ready, those follow that have to stop their old instances first. Nothing is switched before
-//! everything is ready, so that a service that fails costs nobody more than the new instances.
+//! everything is ready, so that a service that fails costs nobody more than the new instances. What goes
+//! back goes the same way in reverse: the new instances end, then the link leads to the old build again.
 
-use std::thread;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    thread,
+};
+
+use crate::{StepName, StepState};
 
 /// How many services may be in a phase at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +51,13 @@ pub enum Unity {
 
 /// A service that is to be rolled over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four facts of a service that have nothing to do with each other"
+)]
 pub struct Item {
+    /// Whether it has a build.
+    pub builds: bool,
     /// Whether it need not wait for the others before it starts, as its old instances serve until the
     /// new ones are ready. True also where there is nothing to stop.
     pub overlaps: bool,
@@ -54,36 +67,89 @@ pub struct Item {
     pub vital: bool,
 }
 
-/// What happened to a service.
+/// How a service looks to who carries the acts out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// Its build is there (or it needs none).
-    Built,
-    /// Its new instances have been spawned.
-    Spawned,
-    /// All its new instances are ready.
-    Ready,
-    /// Some of its new instances, all of which were ready, are not any more. They get another chance.
-    Lost,
-    /// It was not built, or not all its new instances became ready.
-    Failed,
-    /// It was stopped on request meanwhile: its part of the rollout is over.
-    Left,
+pub struct Look {
+    /// Whether it was stopped on request since the rollout began: its part of it is over.
+    pub has_left: bool,
+    /// Whether an instance of it is ready.
+    pub serves: bool,
+    /// Whether all its new instances are ready.
+    pub next_is_ready: bool,
 }
 
-/// What is to be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Build this service.
+/// What is done to a service, by its place in the rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RolloutAct {
+    /// Build it, or find its build.
     Build(usize),
-    /// Start the new instances of this one.
+    /// End its build, which is under way.
+    EndBuild(usize),
+    /// Lead its link to the new build.
+    Link(usize),
+    /// Spawn its new instances; the old ones end first where the two may not overlap.
     Start(usize),
-    /// The new instances of this one take over from the old ones, which end.
+    /// Wait until all its new instances are ready.
+    AwaitReady(usize),
+    /// The new instances take over from the old ones.
     Switch(usize),
-    /// The new instances of this one end, and the old ones go on.
-    GoBack(usize),
-    /// This one has no build, and that is no reason to go back: it is built and started later.
+    /// Let what is under way to the old instances end.
+    Drain(usize),
+    /// Wait until the old instances have ended.
+    Stop(usize),
+    /// Remove builds that nothing needs any more.
+    Prune(usize),
+    /// It has no build, and that is no reason to go back: it is built and started later.
     StayUnbuilt(usize),
+    /// The new instances end: undoes [`Start`](Self::Start).
+    GoBack(usize),
+    /// Lead its link to the old build again: undoes [`Link`](Self::Link).
+    Unlink(usize),
+    /// Start the old instances again if they had to make room.
+    Revive(usize),
+}
+
+impl RolloutAct {
+    /// The place of its service.
+    pub fn service(self) -> usize {
+        match self {
+            Self::Build(index)
+            | Self::EndBuild(index)
+            | Self::Link(index)
+            | Self::Start(index)
+            | Self::AwaitReady(index)
+            | Self::Switch(index)
+            | Self::Drain(index)
+            | Self::Stop(index)
+            | Self::Prune(index)
+            | Self::StayUnbuilt(index)
+            | Self::GoBack(index)
+            | Self::Unlink(index)
+            | Self::Revive(index) => index,
+        }
+    }
+}
+
+/// How an act ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ActEnd {
+    /// Well, with what a person may want to know of it.
+    Done(Option<String>),
+    /// It failed, and why.
+    Failed(String),
+    /// It was cut off: its service was stopped, or went back.
+    CutOff,
+}
+
+/// What comes next in a rollout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Carry this out, beside what is under way. Its end is told to [`Rollout::on_end`], once.
+    Do(RolloutAct),
+    /// A step of this service begins or has ended, for who follows the rollout.
+    Tell(usize, StepName, StepState),
+    /// Nothing, before an act that is under way has ended.
+    Wait,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +157,8 @@ enum Stage {
     Waiting,
     Building,
     Built,
+    Linking,
+    Linked,
     Starting,
     Spawned,
     Ready,
@@ -100,346 +168,425 @@ enum Stage {
     Tolerated,
     /// Not ready, and to go back alone.
     Failed,
+    /// Its new run is in force; this is how far the old one's end is.
+    Switching,
     /// Its new run is in force, built or not.
-    Switched,
+    Settled {
+        built: bool,
+    },
+    /// It goes back, alone or with all.
+    GoingBack {
+        alone: bool,
+    },
     WentBack,
+    /// It was stopped; its link goes back, and what it has built may be one too many.
+    Leaving {
+        prunes: bool,
+    },
     Left,
+}
+
+impl Stage {
+    /// Whether the others need not wait for it any more.
+    fn is_settled(self) -> bool {
+        match self {
+            Self::Waiting | Self::Building | Self::Built | Self::Linking | Self::Linked => false,
+            Self::Starting | Self::Spawned => false,
+            Self::Ready | Self::Unbuilt | Self::Tolerated | Self::Failed => true,
+            _ => self.is_decided(),
+        }
+    }
+
+    /// Whether it is out of the rollout's hands: in force, back, or stopped.
+    fn is_decided(self) -> bool {
+        matches!(
+            self,
+            Self::Switching
+                | Self::Settled { .. }
+                | Self::GoingBack { .. }
+                | Self::WentBack
+                | Self::Leaving { .. }
+                | Self::Left
+        )
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Member {
+    item: Item,
+    stage: Stage,
+    look: Look,
+    /// Whether its build is under way.
+    builds: bool,
+    /// Whether its link leads to the new build.
+    linked: bool,
+    /// Why it failed.
+    failure: Option<String>,
+}
+
+impl Member {
+    /// Looks again before its failure is one of the rollout or is not: it may have been restarting when the
+    /// rollout began.
+    fn look_again(&mut self) {
+        self.item.vital |= self.look.serves;
+    }
+
+    fn why_cut_off(&self) -> String {
+        let why = if self.look.has_left { "it was stopped" } else { "the rollout was given up" };
+        why.to_owned()
+    }
 }
 
 /// A rollout under way.
 #[derive(Clone, Debug)]
+#[must_use = "nothing happens before somebody carries its acts out"]
 pub struct Rollout {
-    items: Vec<(Item, Stage)>,
+    members: Vec<Member>,
     limits: Limits,
     unity: Unity,
-    failed: bool,
+    /// Whether all of it goes back.
+    given_up: bool,
+    /// What is decided and was not asked for yet.
+    decided: VecDeque<Next>,
+    /// How many acts have not ended.
+    under_way: usize,
 }
 
 impl Rollout {
     /// A rollout of these services. Nothing happens before [`advance`](Self::advance).
     pub fn new(items: &[Item], unity: Unity, limits: Limits) -> Self {
+        let member = |&item| Member {
+            item,
+            stage: Stage::Waiting,
+            look: Look { has_left: false, serves: false, next_is_ready: true },
+            builds: false,
+            linked: false,
+            failure: None,
+        };
         Self {
-            items: items.iter().map(|&item| (item, Stage::Waiting)).collect(),
+            members: items.iter().map(member).collect(),
             limits,
             unity,
-            failed: false,
+            given_up: false,
+            decided: VecDeque::new(),
+            under_way: 0,
         }
     }
 
-    /// Whether nothing more will be done.
-    pub fn has_ended(&self) -> bool {
-        self.items.iter().all(|(_, stage)| matches!(stage, Stage::Switched | Stage::WentBack | Stage::Left))
-    }
-
-    /// Whether this service is ready and waits for the others.
-    pub fn is_ready(&self, index: usize) -> bool {
-        self.items[index].1 == Stage::Ready
-    }
-
-    /// Whether it went back, all of it.
+    /// Whether all of it was given up: what is not switched goes back.
     pub fn went_back(&self) -> bool {
-        self.failed
+        self.given_up
     }
 
-    /// The service `index` has a ready instance after all by now: its failure is one of the rollout.
-    pub fn make_vital(&mut self, index: usize) {
-        self.items[index].0.vital = true;
+    /// The services whose new run is in force, but for those that wait for their build.
+    pub fn switched(&self) -> impl Iterator<Item = usize> {
+        let switched = |&(_, member): &(usize, &Member)| member.stage == Stage::Settled { built: true };
+        self.members.iter().enumerate().filter(switched).map(|(index, _)| index)
     }
 
-    /// Gives the rollout up: everything that is not switched goes back.
+    /// The services that did not become ready, and why.
+    pub fn failures(&self) -> BTreeMap<usize, &str> {
+        let members = self.members.iter().enumerate();
+        members.filter_map(|(index, member)| Some((index, member.failure.as_deref()?))).collect()
+    }
+
+    /// Gives the rollout up: everything that is not switched goes back. Too late where all is decided.
     pub fn cancel(&mut self) {
-        self.failed = true;
+        self.given_up |= self.members.iter().any(|member| !member.stage.is_decided());
     }
 
-    /// Takes what happened to the service `index`. What can no longer be (it went back meanwhile)
-    /// is left aside.
-    pub fn on_event(&mut self, index: usize, event: Event) {
-        let (item, stage) = &mut self.items[index];
-        *stage = match (event, *stage) {
-            (Event::Built, Stage::Building) => Stage::Built,
-            (Event::Spawned, Stage::Starting) => Stage::Spawned,
-            (Event::Ready, Stage::Starting | Stage::Spawned) => Stage::Ready,
-            (Event::Lost, Stage::Ready) => Stage::Spawned,
-            (Event::Failed, Stage::Building | Stage::Starting | Stage::Spawned) => match self.unity {
-                Unity::Together if item.vital => {
-                    self.failed = true;
-                    return;
-                }
-                Unity::Regardless | Unity::Together if *stage == Stage::Building => Stage::Unbuilt,
-                Unity::Regardless | Unity::Together => Stage::Tolerated,
-                Unity::Each => Stage::Failed,
-            },
-            (Event::Left, Stage::Switched | Stage::WentBack) => return,
-            (Event::Left, _) => Stage::Left,
-            (Event::Built | Event::Spawned | Event::Ready | Event::Lost | Event::Failed, _) => return,
+    /// How a service looks. To be told of all of them before the first act and before the end of each: a
+    /// service can have died since it was ready, and is looked at as late as possible.
+    pub fn look(&mut self, index: usize, look: Look) {
+        self.members[index].look = look;
+    }
+
+    /// What comes next; none when all has ended.
+    pub fn advance(&mut self) -> Option<Next> {
+        let mut stages = Vec::new();
+        // One that has left without an act may have been the last that others waited for.
+        while self.decided.is_empty() && stages != self.stages() {
+            stages = self.stages();
+            self.decide();
+        }
+        self.decided.pop_front().or((self.under_way > 0).then_some(Next::Wait))
+    }
+
+    fn stages(&self) -> Vec<Stage> {
+        self.members.iter().map(|member| member.stage).collect()
+    }
+
+    fn act(&mut self, act: RolloutAct) {
+        self.under_way += 1;
+        self.decided.push_back(Next::Do(act));
+    }
+
+    fn tell(&mut self, index: usize, step: StepName, state: StepState) {
+        self.decided.push_back(Next::Tell(index, step, state));
+    }
+
+    fn begin(&mut self, index: usize, step: StepName, act: RolloutAct) {
+        self.tell(index, step, StepState::Running);
+        self.act(act);
+    }
+
+    /// Tells how the act of a step ended.
+    fn tell_end(&mut self, index: usize, step: StepName, end: &ActEnd) {
+        let state = match end {
+            ActEnd::Done(detail) => StepState::Done(detail.clone()),
+            ActEnd::Failed(reason) => StepState::Failed(reason.clone()),
+            ActEnd::CutOff => StepState::Failed(self.members[index].why_cut_off()),
         };
+        self.tell(index, step, state);
     }
 
-    /// What is to be done now. Each action is answered once.
-    pub fn advance(&mut self) -> Vec<Action> {
-        let mut actions = Vec::new();
-        if self.failed {
-            for (index, (_, stage)) in self.items.iter_mut().enumerate() {
-                if !matches!(stage, Stage::Switched | Stage::WentBack | Stage::Left) {
-                    *stage = Stage::WentBack;
-                    actions.push(Action::GoBack(index));
+    /// Takes how an act ended that [`advance`](Self::advance) asked for.
+    pub fn on_end(&mut self, act: RolloutAct, end: ActEnd) {
+        self.under_way -= 1;
+        match act {
+            RolloutAct::Build(index) => self.on_built(index, end),
+            RolloutAct::EndBuild(_) => {}
+            RolloutAct::Link(index) => {
+                let member = &mut self.members[index];
+                member.linked = matches!(end, ActEnd::Done(_));
+                member.stage = Stage::Linked;
+            }
+            RolloutAct::Start(index) => {
+                self.tell_end(index, StepName::Start, &end);
+                self.await_ready(index);
+            }
+            RolloutAct::AwaitReady(index) => self.on_ready(index, end),
+            RolloutAct::Switch(index) => {
+                self.tell_end(index, StepName::Switch, &end);
+                match end {
+                    ActEnd::Done(_) => self.begin(index, StepName::Drain, RolloutAct::Drain(index)),
+                    ActEnd::Failed(reason) => {
+                        self.members[index].failure = Some(reason);
+                        self.leave(index, true);
+                    }
+                    ActEnd::CutOff => self.leave(index, true),
                 }
             }
-            return actions;
+            RolloutAct::Drain(index) => {
+                self.tell_end(index, StepName::Drain, &end);
+                self.begin(index, StepName::Stop, RolloutAct::Stop(index));
+            }
+            RolloutAct::Stop(index) => {
+                self.tell_end(index, StepName::Stop, &end);
+                self.prune(index);
+            }
+            RolloutAct::Prune(index) => self.settle(index),
+            RolloutAct::StayUnbuilt(index) => self.members[index].stage = Stage::Settled { built: false },
+            RolloutAct::GoBack(index) => self.unlink(index),
+            RolloutAct::Unlink(index) => {
+                self.members[index].linked = false;
+                self.unlink(index);
+            }
+            RolloutAct::Revive(index) => self.end_going_back(index),
         }
-        let mut building = self.count(|_, stage| stage == Stage::Building);
-        for (index, (_, stage)) in self.items.iter_mut().enumerate() {
-            if *stage == Stage::Waiting && building < self.limits.builds {
+    }
+
+    fn on_built(&mut self, index: usize, end: ActEnd) {
+        self.tell_end(index, StepName::Build, &end);
+        let member = &mut self.members[index];
+        member.builds = false;
+        if member.stage != Stage::Building {
+            // It goes back, and a build that was ended for that is no reason of its own.
+            return;
+        }
+        let reason = match end {
+            ActEnd::Done(_) => {
+                member.stage = Stage::Built;
+                return;
+            }
+            ActEnd::Failed(_) | ActEnd::CutOff if member.look.has_left => return self.leave(index, false),
+            ActEnd::Failed(reason) => reason,
+            ActEnd::CutOff => member.why_cut_off(),
+        };
+        member.look_again();
+        member.failure = Some(reason);
+        self.on_failure(index, Stage::Unbuilt);
+    }
+
+    fn on_ready(&mut self, index: usize, end: ActEnd) {
+        self.tell_end(index, StepName::Ready, &end);
+        let member = &mut self.members[index];
+        let is_awaited = member.stage == Stage::Spawned;
+        match end {
+            ActEnd::Done(_) if is_awaited => member.stage = Stage::Ready,
+            ActEnd::Done(_) => {}
+            ActEnd::Failed(reason) => {
+                member.failure = Some(reason);
+                if is_awaited {
+                    self.on_failure(index, Stage::Tolerated);
+                }
+            }
+            ActEnd::CutOff if is_awaited => self.leave(index, false),
+            ActEnd::CutOff => {}
+        }
+    }
+
+    fn on_failure(&mut self, index: usize, if_it_is_no_reason: Stage) {
+        let member = &mut self.members[index];
+        match self.unity {
+            Unity::Together if member.item.vital => self.given_up = true,
+            Unity::Together | Unity::Regardless => member.stage = if_it_is_no_reason,
+            Unity::Each => member.stage = Stage::Failed,
+        }
+    }
+
+    fn await_ready(&mut self, index: usize) {
+        let member = &mut self.members[index];
+        if matches!(member.stage, Stage::Starting | Stage::Ready) {
+            member.stage = Stage::Spawned;
+        }
+        self.begin(index, StepName::Ready, RolloutAct::AwaitReady(index));
+    }
+
+    /// It was stopped: nothing of it is left but a link.
+    fn leave(&mut self, index: usize, prunes: bool) {
+        self.members[index].stage = Stage::Leaving { prunes };
+        self.unlink(index);
+    }
+
+    fn prune(&mut self, index: usize) {
+        if self.members[index].item.builds { self.act(RolloutAct::Prune(index)) } else { self.settle(index) }
+    }
+
+    /// Nothing of it is to be done any more.
+    fn settle(&mut self, index: usize) {
+        let stage = &mut self.members[index].stage;
+        *stage = if *stage == Stage::Switching { Stage::Settled { built: true } } else { Stage::Left };
+    }
+
+    fn go_back(&mut self, index: usize, alone: bool) {
+        self.members[index].stage = Stage::GoingBack { alone };
+        if self.members[index].builds {
+            self.act(RolloutAct::EndBuild(index));
+        }
+        self.begin(index, StepName::RollBack, RolloutAct::GoBack(index));
+    }
+
+    /// The link of a service goes back if it was moved, and then what else there is of its way out.
+    fn unlink(&mut self, index: usize) {
+        let member = &mut self.members[index];
+        match member.stage {
+            _ if member.linked => self.act(RolloutAct::Unlink(index)),
+            Stage::GoingBack { alone: true } => self.act(RolloutAct::Revive(index)),
+            Stage::GoingBack { alone: false } => self.end_going_back(index),
+            Stage::Leaving { prunes: true } => self.prune(index),
+            _ => self.settle(index),
+        }
+    }
+
+    fn end_going_back(&mut self, index: usize) {
+        self.tell(index, StepName::RollBack, StepState::Done(None));
+        self.members[index].stage = Stage::WentBack;
+    }
+
+    /// Decides what is to be done now.
+    fn decide(&mut self) {
+        if self.given_up {
+            for index in 0..self.members.len() {
+                let stage = self.members[index].stage;
+                // A link is on its way for a moment only.
+                if !stage.is_decided() && stage != Stage::Linking {
+                    self.go_back(index, false);
+                }
+            }
+            return;
+        }
+        // They were ready, and are not any more: they get another chance.
+        for index in 0..self.members.len() {
+            if self.members[index].stage == Stage::Ready && !self.members[index].look.next_is_ready {
+                self.await_ready(index);
+            }
+        }
+        self.decide_builds();
+        self.decide_starts();
+        self.decide_switches();
+    }
+
+    fn decide_builds(&mut self) {
+        let mut building = self.count(|member| member.stage == Stage::Building);
+        for index in 0..self.members.len() {
+            let member = &mut self.members[index];
+            if member.stage != Stage::Waiting {
+                continue;
+            }
+            if !member.item.builds {
+                member.stage = Stage::Built;
+            } else if building < self.limits.builds {
                 building += 1;
-                *stage = Stage::Building;
-                actions.push(Action::Build(index));
+                (member.stage, member.builds) = (Stage::Building, true);
+                self.begin(index, StepName::Build, RolloutAct::Build(index));
             }
         }
+    }
 
-        let overlapping_settled = self.unity != Unity::Together
-            || self.count(|item, stage| item.overlaps && !Self::is_settled(stage)) == 0;
-        let mut starting = self
-            .count(|item, stage| stage == Stage::Starting || (stage == Stage::Spawned && !item.background));
-        let all_built = self.unity != Unity::Together
-            || self.count(|_, stage| matches!(stage, Stage::Waiting | Stage::Building)) == 0;
-        for (index, (item, stage)) in self.items.iter_mut().enumerate() {
-            let turn = all_built && (item.overlaps || overlapping_settled);
-            if *stage == Stage::Built && turn && starting < self.limits.starts {
+    fn decide_starts(&mut self) {
+        let together = self.unity == Unity::Together;
+        let all_built =
+            !together || self.count(|member| matches!(member.stage, Stage::Waiting | Stage::Building)) == 0;
+        let overlapping_settled =
+            !together || self.count(|member| member.item.overlaps && !member.stage.is_settled()) == 0;
+        let mut starting = self.count(|member| match member.stage {
+            Stage::Linking | Stage::Linked | Stage::Starting => true,
+            Stage::Spawned => !member.item.background,
+            _ => false,
+        });
+        for index in 0..self.members.len() {
+            let member = &mut self.members[index];
+            let is_linked = member.stage == Stage::Linked;
+            let turn = all_built && (member.item.overlaps || overlapping_settled);
+            if !(is_linked || member.stage == Stage::Built && turn) {
+                continue;
+            }
+            if member.look.has_left {
+                self.leave(index, false);
+                continue;
+            }
+            if !is_linked {
+                if starting >= self.limits.starts {
+                    continue;
+                }
                 starting += 1;
-                *stage = Stage::Starting;
-                actions.push(Action::Start(index));
+                if member.item.builds {
+                    member.stage = Stage::Linking;
+                    self.act(RolloutAct::Link(index));
+                    continue;
+                }
+            }
+            member.look_again();
+            member.stage = Stage::Starting;
+            self.begin(index, StepName::Start, RolloutAct::Start(index));
+        }
+    }
+
+    fn decide_switches(&mut self) {
+        let may_switch =
+            self.unity != Unity::Together || self.count(|member| !member.stage.is_settled()) == 0;
+        for index in 0..self.members.len() {
+            let member = &mut self.members[index];
+            match member.stage {
+                Stage::Failed => self.go_back(index, true),
+                Stage::Ready | Stage::Tolerated if may_switch => {
+                    member.stage = Stage::Switching;
+                    self.begin(index, StepName::Switch, RolloutAct::Switch(index));
+                }
+                Stage::Unbuilt if may_switch => {
+                    member.stage = Stage::Switching;
+                    self.act(RolloutAct::StayUnbuilt(index));
+                }
+                _ => {}
             }
         }
-
-        let may_switch =
-            self.unity != Unity::Together || self.count(|_, stage| !Self::is_settled(stage)) == 0;
-        for (index, (_, stage)) in self.items.iter_mut().enumerate() {
-            let (next, action) = match stage {
-                Stage::Failed => (Stage::WentBack, Action::GoBack(index)),
-                Stage::Ready | Stage::Tolerated if may_switch => (Stage::Switched, Action::Switch(index)),
-                Stage::Unbuilt if may_switch => (Stage::Switched, Action::StayUnbuilt(index)),
-                _ => continue,
-            };
-            *stage = next;
-            actions.push(action);
-        }
-        actions
     }
 
-    fn is_settled(stage: Stage) -> bool {
-        match stage {
-            Stage::Ready | Stage::Unbuilt | Stage::Tolerated => true,
-            Stage::Failed | Stage::Switched | Stage::WentBack | Stage::Left => true,
-            Stage::Waiting | Stage::Building | Stage::Built | Stage::Starting | Stage::Spawned => false,
-        }
-    }
-
-    fn count(&self, which: impl Fn(&Item, Stage) -> bool) -> usize {
-        self.items.iter().filter(|(item, stage)| which(item, *stage)).count()
+    fn count(&self, which: impl Fn(&Member) -> bool) -> usize {
+        self.members.iter().filter(|member| which(member)).count()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::{
-        Action::{self, Build, GoBack, Start, StayUnbuilt, Switch},
-        Event, Item, Limits, Rollout, Unity,
-    };
-
-    const WEB: Item = Item { overlaps: true, background: false, vital: true };
-    const JOB: Item = Item { overlaps: false, background: true, vital: true };
-    const WIDE: Limits = Limits { starts: 99, builds: 99 };
-
-    /// Builds and starts everything that the rollout asks for, and answers with the other actions.
-    fn run(rollout: &mut Rollout, mut fate: impl FnMut(usize) -> Event) -> Vec<Action> {
-        let mut done = Vec::new();
-        loop {
-            let actions = rollout.advance();
-            if actions.is_empty() {
-                return done;
-            }
-            for action in actions {
-                match action {
-                    Build(index) => rollout.on_event(index, Event::Built),
-                    Start(index) => {
-                        rollout.on_event(index, Event::Spawned);
-                        rollout.on_event(index, fate(index));
-                        done.push(action);
-                    }
-                    Switch(_) | GoBack(_) | StayUnbuilt(_) => done.push(action),
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn nothing_is_switched_before_everything_is_ready() {
-        let mut rollout = Rollout::new(&[JOB, WEB, WEB], Unity::Together, WIDE);
-        let done = run(&mut rollout, |_| Event::Ready);
-        assert_eq!(done, [Start(1), Start(2), Start(0), Switch(0), Switch(1), Switch(2)]);
-        assert!(rollout.has_ended() && !rollout.went_back());
-    }
-
-    #[test]
-    fn when_one_fails_everything_goes_back_and_the_old_background_services_were_never_stopped() {
-        let mut rollout = Rollout::new(&[WEB, WEB, JOB], Unity::Together, WIDE);
-        let done = run(&mut rollout, |index| if index == 1 { Event::Failed } else { Event::Ready });
-        assert_eq!(done, [Start(0), Start(1), GoBack(0), GoBack(1), GoBack(2)]);
-        assert!(rollout.has_ended() && rollout.went_back());
-    }
-
-    #[test]
-    fn a_service_that_was_down_before_does_not_fail_the_rollout() {
-        let down = Item { vital: false, overlaps: false, ..WEB };
-        let mut rollout = Rollout::new(&[WEB, down], Unity::Together, WIDE);
-        let done = run(&mut rollout, |index| if index == 1 { Event::Failed } else { Event::Ready });
-        assert_eq!(done, [Start(0), Start(1), Switch(0), Switch(1)]);
-    }
-
-    #[test]
-    fn a_restart_switches_each_service_on_its_own() {
-        let mut rollout = Rollout::new(&[WEB, WEB], Unity::Each, WIDE);
-        let done = run(&mut rollout, |index| if index == 0 { Event::Failed } else { Event::Ready });
-        assert_eq!(done, [Start(0), Start(1), GoBack(0), Switch(1)]);
-        assert!(rollout.has_ended() && !rollout.went_back());
-    }
-
-    #[test]
-    fn the_servers_start_goes_back_on_nothing() {
-        let mut rollout = Rollout::new(&[WEB, JOB], Unity::Regardless, WIDE);
-        let done = run(&mut rollout, |_| Event::Failed);
-        assert_eq!(done, [Start(0), Start(1), Switch(0), Switch(1)]);
-    }
-
-    #[test]
-    fn who_is_ready_no_more_is_waited_for_again_and_can_fail_yet() {
-        for (fate, end) in [(Event::Ready, [Switch(0), Switch(1)]), (Event::Failed, [GoBack(0), GoBack(1)])] {
-            let mut rollout = Rollout::new(&[WEB, WEB], Unity::Together, WIDE);
-            let first = |index| if index == 0 { Event::Ready } else { Event::Spawned };
-            assert_eq!(run(&mut rollout, first), [Start(0), Start(1)]);
-            assert!(rollout.is_ready(0));
-            rollout.on_event(0, Event::Lost);
-            rollout.on_event(1, Event::Ready);
-            assert_eq!(rollout.advance(), [], "nothing switches meanwhile");
-            rollout.on_event(0, fate);
-            assert_eq!(rollout.advance(), end);
-        }
-    }
-
-    #[test]
-    fn who_has_switched_is_out_of_the_rollouts_hands() {
-        let mut rollout = Rollout::new(&[WEB], Unity::Each, WIDE);
-        assert_eq!(run(&mut rollout, |_| Event::Ready), [Start(0), Switch(0)]);
-        rollout.on_event(0, Event::Lost);
-        assert_eq!((rollout.advance(), rollout.has_ended()), (vec![], true));
-    }
-
-    /// A rollout of two, whose second one is not built.
-    fn one_is_not_built(second: Item, unity: Unity) -> Vec<Action> {
-        let mut rollout = Rollout::new(&[WEB, second], unity, WIDE);
-        assert_eq!(rollout.advance(), [Build(0), Build(1)]);
-        rollout.on_event(0, Event::Built);
-        rollout.on_event(1, Event::Failed);
-        let done = run(&mut rollout, |_| Event::Ready);
-        assert!(rollout.has_ended());
-        done
-    }
-
-    #[test]
-    fn what_is_not_built_is_not_switched_but_left_to_be_built_later() {
-        assert_eq!(one_is_not_built(WEB, Unity::Regardless), [Start(0), StayUnbuilt(1), Switch(0)]);
-        let down = Item { vital: false, ..WEB };
-        assert_eq!(one_is_not_built(down, Unity::Together), [Start(0), Switch(0), StayUnbuilt(1)]);
-    }
-
-    #[test]
-    fn what_is_not_built_goes_back_where_it_was_up_before() {
-        assert_eq!(one_is_not_built(WEB, Unity::Together), [GoBack(0), GoBack(1)]);
-        assert_eq!(one_is_not_built(WEB, Unity::Each), [Start(0), GoBack(1), Switch(0)]);
-    }
-
-    #[test]
-    fn a_service_that_is_stopped_meanwhile_leaves_the_rollout() {
-        let mut rollout = Rollout::new(&[WEB, WEB], Unity::Together, WIDE);
-        let done = run(&mut rollout, |index| if index == 0 { Event::Left } else { Event::Ready });
-        assert_eq!(done, [Start(0), Start(1), Switch(1)]);
-    }
-
-    #[test]
-    fn a_service_that_has_recovered_by_its_start_is_vital_again() {
-        let down = Item { vital: false, ..WEB };
-        let mut rollout = Rollout::new(&[WEB, down], Unity::Together, WIDE);
-        rollout.make_vital(1);
-        let done = run(&mut rollout, |index| if index == 1 { Event::Failed } else { Event::Ready });
-        assert_eq!(done, [Start(0), Start(1), GoBack(0), GoBack(1)]);
-    }
-
-    proptest! {
-        /// Any services, any limits, any order of events: the limits hold, every service ends in
-        /// one way, and together means all or none.
-        #[test]
-        fn limits_hold_and_every_service_ends_in_exactly_one_way(
-            kinds in proptest::collection::vec((any::<bool>(), any::<bool>(), any::<bool>()), 1..30),
-            starts in 1_usize..6,
-            builds in 1_usize..4,
-            unity in prop_oneof![Just(Unity::Together), Just(Unity::Each), Just(Unity::Regardless)],
-            fates in proptest::collection::vec((any::<u16>(), 0_u8..10), 200),
-        ) {
-            let items: Vec<Item> = kinds
-                .iter()
-                .map(|&(overlaps, background, vital)| Item { overlaps, background, vital })
-                .collect();
-            let mut rollout = Rollout::new(&items, unity, Limits { starts, builds });
-            let (mut building, mut starting, mut ends) = (vec![], vec![], vec![0; items.len()]);
-            let mut fates = fates.into_iter().cycle();
-            let (mut switched, mut back) = (0, 0);
-            for _ in 0..10_000 {
-                for action in rollout.advance() {
-                    match action {
-                        Build(index) => building.push(index),
-                        Start(index) => starting.push((index, false)),
-                        Switch(index) | StayUnbuilt(index) => { ends[index] += 1; switched += 1; }
-                        GoBack(index) => { ends[index] += 1; back += 1; }
-                    }
-                }
-                prop_assert!(building.len() <= builds);
-                let counted = starting
-                    .iter()
-                    .filter(|(index, spawned)| !(*spawned && items[*index].background))
-                    .count();
-                prop_assert!(counted <= starts);
-                if rollout.has_ended() { break }
-                let (which, fate) = fates.next().expect("it cycles");
-                let open = building.len() + starting.len();
-                prop_assert!(open > 0, "nothing is under way and nothing is asked for");
-                let which = usize::from(which) % open;
-                if which < building.len() {
-                    let index = building.remove(which);
-                    if fate == 0 {
-                        rollout.on_event(index, Event::Failed);
-                    } else {
-                        rollout.on_event(index, Event::Built);
-                    }
-                } else {
-                    let (index, spawned) = starting[which - building.len()];
-                    if !spawned {
-                        starting[which - building.len()].1 = true;
-                        rollout.on_event(index, Event::Spawned);
-                        continue;
-                    }
-                    starting.remove(which - building.len());
-                    if fate == 0 {
-                        rollout.on_event(index, Event::Failed);
-                    } else {
-                        rollout.on_event(index, Event::Ready);
-                    }
-                }
-            }
-            prop_assert!(rollout.has_ended());
-            prop_assert!(ends.iter().all(|&times| times == 1), "{ends:?}");
-            prop_assert!(unity != Unity::Together || switched == 0 || back == 0);
-        }
-    }
-}
+mod tests;

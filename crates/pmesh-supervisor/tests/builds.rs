@@ -70,7 +70,7 @@ impl Project {
     }
 
     async fn build(&self) -> Result<Build, BuildError> {
-        self.build_by(&OsSpawner::new(), Rebuild::IfChanged).await
+        self.build_by(&OsSpawner::new(), Rebuild::Changed).await
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -141,7 +141,7 @@ async fn a_service_without_steps_has_no_build() {
     let env = BTreeMap::new();
     let (name, spec, log) = (&project.name, &project.spec, &project.log);
     let wishes = watch::channel(Wish::GoOn).1;
-    let build = project.builder.build(name, spec, &env, Rebuild::Always, &spawner, log, wishes).await;
+    let build = project.builder.build(name, spec, &env, Rebuild::Everything, &spawner, log, wishes).await;
     assert_eq!(build.unwrap(), None);
     assert_eq!(spawner.launches(), []);
 }
@@ -151,7 +151,7 @@ async fn a_forced_build_leaves_the_files_of_the_one_that_runs_alone() {
     let project = project(&["echo $$ > .build/pid"]);
     let first = project.build().await.unwrap();
     let pid = fs::read_to_string(first.folder().join("pid")).unwrap();
-    let second = project.build_by(&OsSpawner::new(), Rebuild::Always).await.unwrap();
+    let second = project.build_by(&OsSpawner::new(), Rebuild::Everything).await.unwrap();
     assert_eq!(second.id(), first.id());
     assert_eq!(name(second.folder()), format!(".build-{}-2", first.id()));
     assert_eq!(fs::read_to_string(first.folder().join("pid")).unwrap(), pid);
@@ -204,7 +204,7 @@ async fn a_cancelled_build_can_be_hurried_to_its_end() {
     let (wishes, wished) = watch::channel(Wish::GoOn);
     let (env, begin) = (BTreeMap::new(), tokio::time::Instant::now());
     let (name, spec, log) = (&project.name, &project.spec, &project.log);
-    let build = project.builder.build(name, spec, &env, Rebuild::IfChanged, &spawner, log, wished);
+    let build = project.builder.build(name, spec, &env, Rebuild::Changed, &spawner, log, wished);
     let (built, ()) = tokio::join!(build, async {
         spawner.wait_for_launches(1).await;
         wishes.send_replace(Wish::End);
@@ -222,7 +222,7 @@ async fn a_cancelled_build_is_ended_and_by_sigkill_when_it_must_be() {
     let spawner = FakeSpawner::new();
     spawner.ignore_terminate(true);
     let cancel = spawner.wait_for_launches(1);
-    let error = project.build_until(&spawner, Rebuild::IfChanged, cancel).await.unwrap_err();
+    let error = project.build_until(&spawner, Rebuild::Changed, cancel).await.unwrap_err();
     assert!(matches!(error, BuildError::Cancelled));
     assert_eq!(spawner.signals(0), [Signal::Terminate, Signal::Kill]);
     assert_eq!(project.leftovers(), Vec::<String>::new());
@@ -333,7 +333,7 @@ async fn builds_in_one_folder_take_turns() {
             &project.name,
             spec,
             &env,
-            Rebuild::IfChanged,
+            Rebuild::Changed,
             spawner,
             log,
             watch::channel(Wish::GoOn).1,

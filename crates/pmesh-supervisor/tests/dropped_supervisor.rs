@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, ffi::OsString, fs, path::Path, sync::Arc, time::Duration};
 
 use pmesh_supervisor::{
-    AppSpec, Command, LogFolder, LogLimits, NetProber, NoBalancer, OsSpawner, ProcessTree, Rebuild,
-    RevisionFacts, RolloutPlan, ServiceId, ServiceKind, ServiceName, ServiceSpec, Supervisor,
+    AppSpec, CancelToken, Command, LogFolder, LogLimits, NetProber, NoBalancer, OsSpawner, ProcessTree,
+    Rebuild, RevisionFacts, RolloutPlan, ServiceId, ServiceKind, ServiceName, ServiceSpec, Supervisor,
     SupervisorSettings, Turn,
     rollout::{Limits, Unity},
 };
@@ -37,11 +37,11 @@ async fn the_end_of_the_supervisors_own_task_leaves_no_process() {
     let plan = RolloutPlan {
         turns: vec![Turn { id: ServiceId(1), spec }],
         unity: Unity::Regardless,
-        rebuild: Rebuild::IfChanged,
+        rebuild: Rebuild::Changed,
         revision: RevisionFacts::default(),
     };
-    let never = tokio::sync::watch::channel(false).1;
-    supervisor.roll_out(&plan, never, &|_, _, _| {}).await;
+
+    supervisor.roll_out(&plan, &CancelToken::new(), &|_, _, _| {}).await;
     let tree: Arc<dyn ProcessTree> =
         Arc::clone(&supervisor.service(&name).unwrap().state().instances[0].tree);
     let pids = ["beside", "away"].map(|file| fs::read_to_string(folder.path().join(file)).unwrap());

@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, ffi::OsString, fs, path::Path, sync::Arc};
 
 use pmesh_supervisor::{
-    AppSpec, Command, LogFolder, LogLimits, NetProber, NoBalancer, OsSpawner, Rebuild, RevisionFacts,
-    RolloutPlan, ServiceId, ServiceKind, ServiceName, ServiceSpec, Supervisor, SupervisorSettings, Turn,
+    AppSpec, CancelToken, Command, LogFolder, LogLimits, NetProber, NoBalancer, OsSpawner, Rebuild,
+    RevisionFacts, RolloutPlan, ServiceId, ServiceKind, ServiceName, ServiceSpec, Supervisor,
+    SupervisorSettings, Turn,
     rollout::{Limits, Unity},
 };
 
@@ -41,11 +42,11 @@ async fn what_a_shutdown_command_leaves_in_the_background_is_ended_too() {
     let plan = RolloutPlan {
         turns: vec![Turn { id: ServiceId(1), spec }],
         unity: Unity::Regardless,
-        rebuild: Rebuild::IfChanged,
+        rebuild: Rebuild::Changed,
         revision: RevisionFacts::default(),
     };
-    let never = tokio::sync::watch::channel(false).1;
-    supervisor.roll_out(&plan, never, &|_, _, _| {}).await;
+
+    supervisor.roll_out(&plan, &CancelToken::new(), &|_, _, _| {}).await;
     supervisor.service(&name).unwrap().stop().await;
     for file in ["quiet", "loud"] {
         let pid = fs::read_to_string(folder.path().join(file)).unwrap();

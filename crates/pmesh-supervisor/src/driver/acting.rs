@@ -226,7 +226,7 @@ async fn build(
     plan: Arc<Plan>,
     wished: watch::Receiver<Wish>,
 ) -> Result<Option<crate::Build>, NoBuild> {
-    match context.build(&plan.spec, &plan.revision, Rebuild::IfChanged, wished).await {
+    match context.build(&plan.spec, &plan.revision, Rebuild::Changed, wished).await {
         Ok(build) => {
             if let Some(build) = &build {
                 // It stays where it is led: there is no run to go back to.

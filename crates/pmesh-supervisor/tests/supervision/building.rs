@@ -1,6 +1,6 @@
 //! Rollouts with builds.
 
-use pmesh_supervisor::{AppSpec, Exit, RolloutStep as Step, Status, rollout::Unity};
+use pmesh_supervisor::{AppSpec, Exit, Status, StepName as Step, rollout::Unity};
 
 use crate::world::{SEC, Seen, World, command, reason, service_name};
 

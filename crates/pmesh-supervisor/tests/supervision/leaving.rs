@@ -4,7 +4,7 @@ use std::fs;
 
 use futures_util::FutureExt;
 use pmesh_supervisor::{
-    AppSpec, Build, Exit, RolloutStep, ServiceId, Signal, Status, StepReport, rollout::Unity,
+    AppSpec, Build, Exit, ServiceId, Signal, Status, StepName, StepState, rollout::Unity,
 };
 
 use crate::world::{SEC, Seen, World, command, service_name};
@@ -60,7 +60,7 @@ async fn a_stop_during_its_build_ends_a_services_part_of_the_rollout_and_the_bui
         let end = rollout.await.unwrap();
         assert_eq!((end.failed.len(), end.gave_up, end.switched), (0, false, vec![service_name("api")]));
         assert_eq!(world.spawner.signals(make), [Signal::Terminate]);
-        let left = Seen::Failed("web", RolloutStep::Build, "it was stopped".to_owned());
+        let left = Seen::Failed("web", StepName::Build, "it was stopped".to_owned());
         assert!(world.when(&left).is_some(), "{:#?}", world.journal());
         assert_eq!(world.health("web").status, Status::Stopped);
         world.end().await;
@@ -83,7 +83,7 @@ async fn the_link_goes_back_to_the_build_before_when_the_service_is_stopped_on_i
     world.service("web").stop().await;
     restart.await.unwrap();
     assert_eq!(Build::active(&web.folder), Some(before));
-    let left = Seen::Failed("web", RolloutStep::Ready, "it was stopped".to_owned());
+    let left = Seen::Failed("web", StepName::Ready, "it was stopped".to_owned());
     assert!(world.when(&left).is_some(), "{:#?}", world.journal());
     world.end().await;
 }
@@ -98,7 +98,7 @@ async fn who_is_given_up_with_the_others_is_not_said_to_be_stopped() {
     world.see(Seen::Spawned(3)).await;
     world.cancel();
     rollout.await.unwrap();
-    let given_up = Seen::Failed("web", RolloutStep::Ready, "the rollout was given up".to_owned());
+    let given_up = Seen::Failed("web", StepName::Ready, "the rollout was given up".to_owned());
     assert!(world.when(&given_up).is_some(), "{:#?}", world.journal());
     world.prober.hold(false);
     world.end().await;
@@ -115,14 +115,14 @@ fn left_by_builds(web: &AppSpec) -> Vec<String> {
 }
 
 /// A first rollout of a service that is stopped when this step of it begins; answers with its programs.
-async fn stopped_at(step: RolloutStep, unity: Unity) -> Vec<String> {
+async fn stopped_at(step: StepName, unity: Unity) -> Vec<String> {
     let world = World::new();
     let mut web = world.app("web");
     web.build = vec![command("make")];
     world.spawner.exit_at_start("make", Exit::Code(0));
     let service = world.supervisor.add(&service_name("web"), ServiceId(99));
     let end = world.begin_and(unity, &[("web", &web)], move |_, now, report| {
-        if (now, report) == (step, &StepReport::Begun) {
+        if (now, report) == (step, &StepState::Running) {
             // Polled once, it has asked.
             assert!(service.stop().now_or_never().is_none(), "a stop takes its time");
         }
@@ -140,10 +140,10 @@ async fn stopped_at(step: RolloutStep, unity: Unity) -> Vec<String> {
 #[tokio::test(start_paused = true)]
 async fn a_stop_at_any_step_of_a_services_first_rollout_leaves_no_link_no_build_and_no_process() {
     for unity in [Unity::Together, Unity::Each, Unity::Regardless] {
-        assert_eq!(stopped_at(RolloutStep::Build, unity).await, ["make"]);
-        assert_eq!(stopped_at(RolloutStep::Start, unity).await, ["make"]);
-        assert_eq!(stopped_at(RolloutStep::Ready, unity).await, ["make", "web"]);
-        assert_eq!(stopped_at(RolloutStep::Switch, unity).await, ["make", "web"]);
+        assert_eq!(stopped_at(StepName::Build, unity).await, ["make"]);
+        assert_eq!(stopped_at(StepName::Start, unity).await, ["make"]);
+        assert_eq!(stopped_at(StepName::Ready, unity).await, ["make", "web"]);
+        assert_eq!(stopped_at(StepName::Switch, unity).await, ["make", "web"]);
     }
 }
 
@@ -158,13 +158,13 @@ async fn a_stop_in_the_moment_of_the_switch_leads_the_link_back_to_the_build_bef
     fs::write(web.folder.join("source"), "changed").unwrap();
     let service = world.service("web");
     let restart = world.begin_and(Unity::Each, &[("web", &web)], move |_, step, report| {
-        if (step, report) == (RolloutStep::Switch, &StepReport::Begun) {
+        if (step, report) == (StepName::Switch, &StepState::Running) {
             assert!(service.stop().now_or_never().is_none(), "a stop takes its time");
         }
     });
     assert_eq!(restart.await.unwrap().switched, []);
     assert_eq!(Build::active(&web.folder), Some(before));
-    let stopped = Seen::Failed("web", RolloutStep::Switch, "it was stopped".to_owned());
+    let stopped = Seen::Failed("web", StepName::Switch, "it was stopped".to_owned());
     assert!(world.when(&stopped).is_some(), "{:#?}", world.journal());
     world.end().await;
 }

@@ -1,6 +1,6 @@
 //! A restart: new instances for old ones.
 
-use pmesh_supervisor::{Exit, Overlap, RolloutStep as Step, Signal, Status, rollout::Unity};
+use pmesh_supervisor::{Exit, Overlap, Signal, Status, StepName as Step, rollout::Unity};
 
 use crate::world::{MS, READY, SEC, Seen, World, reason, service_name};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pmesh_supervisor::{Exit, RolloutStep, Signal, StartOrder, Status, rollout::Unity};
+use pmesh_supervisor::{Exit, Signal, StartOrder, Status, StepName, rollout::Unity};
 
 use crate::world::{MS, READY, SEC, Seen, World, reason, service_name};
 
@@ -54,7 +54,7 @@ async fn a_start_that_never_becomes_ready_fails_at_ready_timeout_and_goes_on_try
         reason.starts_with("instance 1: it was not ready within 7s: check tcp: cannot connect"),
         "{reason}"
     );
-    assert_eq!(world.when(&Seen::Failed("web", RolloutStep::Ready, reason.to_owned())), Some(7 * SEC));
+    assert_eq!(world.when(&Seen::Failed("web", StepName::Ready, reason.to_owned())), Some(7 * SEC));
     assert_eq!(world.when(&Seen::Signalled(0, Signal::Terminate)), Some(7 * SEC));
     assert_eq!(world.health("web").status, Status::Down);
 

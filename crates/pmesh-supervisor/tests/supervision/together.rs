@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use pmesh_supervisor::{
-    Exit, Overlap, Prepared, RolloutStep as Step, Status, StepReport, Switched, rollout::Unity,
+    Exit, Overlap, Prepared, Status, StepName as Step, StepState, Switched, rollout::Unity,
 };
 
 use crate::world::{SEC, Seen, World, command, reason, service_name};
@@ -139,7 +139,7 @@ async fn a_rollout_that_is_given_up_goes_back_at_once() {
     assert!(end.gave_up && end.failed.is_empty() && end.switched.is_empty(), "{end:?}");
     assert_eq!(world.now(), began);
     assert_eq!((world.spawner.running(), world.serving("web")), (vec![0, 1], vec![1]));
-    assert_eq!(world.when(&Seen::Done("web", Step::GoBack)), Some(began));
+    assert_eq!(world.when(&Seen::Done("web", Step::RollBack)), Some(began));
     world.end().await;
 }
 
@@ -278,7 +278,7 @@ async fn an_instance_that_dies_in_the_moment_of_the_switch_holds_nothing_back_an
         let spawner = world.spawner.clone();
         let update =
             world.begin_and(Unity::Together, &[("web", &web), ("api", &api)], move |_, step, report| {
-                if (step, report) == (Step::Switch, &StepReport::Begun) {
+                if (step, report) == (Step::Switch, &StepState::Running) {
                     let new = spawner.launches().iter().position(|launch| launch.program == "new");
                     spawner.crash(new.expect("nothing switches before it is ready"), Exit::Code(1));
                 }
@@ -326,7 +326,7 @@ async fn the_step_of_a_switch_says_what_is_not_ready() {
     let noted = Arc::clone(&details);
     let start =
         world.begin_and(Unity::Regardless, &[("web", &web), ("api", &api)], move |name, step, report| {
-            if let (Step::Switch, StepReport::Done(detail)) = (step, report) {
+            if let (Step::Switch, StepState::Done(detail)) = (step, report) {
                 noted.lock().push((name.to_string(), detail.clone()));
             }
         });

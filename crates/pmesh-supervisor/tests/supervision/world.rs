@@ -16,10 +16,10 @@ use std::{
 use futures_util::{FutureExt, future::BoxFuture};
 use parking_lot::Mutex;
 use pmesh_supervisor::{
-    AppSpec, Balancer, Command, Expected, ExternalSpec, HealthReport, Launch, ListenAddress, LogFolder,
-    LogLimits, Plan, ProcessTree, Rebuild, RevisionFacts, RolloutEnd, RolloutPlan, RolloutStep, Service,
+    AppSpec, Balancer, CancelToken, Command, Expected, ExternalSpec, HealthReport, Launch, ListenAddress,
+    LogFolder, LogLimits, Plan, ProcessTree, Rebuild, RevisionFacts, RolloutEnd, RolloutPlan, Service,
     ServiceId, ServiceKind, ServiceName, ServiceSpec, ServiceUpstream, Signal, SpawnError, Spawned, Spawner,
-    StepReport, Supervisor, SupervisorSettings, Turn,
+    StepName, StepState, Supervisor, SupervisorSettings, Turn,
     rollout::{Limits, Unity},
     testing::{FakeProber, FakeSpawner},
 };
@@ -54,9 +54,9 @@ pub(crate) enum Seen {
     /// A service is wanted no more, and nothing takes its requests.
     Gone(&'static str),
     /// It reported a step of a rollout that went well.
-    Done(&'static str, RolloutStep),
+    Done(&'static str, StepName),
     /// It reported a step of a rollout that failed, and why.
-    Failed(&'static str, RolloutStep, String),
+    Failed(&'static str, StepName, String),
 }
 
 /// Everything that was seen, with the time since the beginning.
@@ -244,7 +244,7 @@ pub(crate) struct World {
     traffic: Traffic,
     journal: Journal,
     task: JoinHandle<()>,
-    cancel: watch::Sender<bool>,
+    cancel: CancelToken,
     last_id: AtomicU64,
     single: Arc<Mutex<HashSet<OsString>>>,
 }
@@ -285,7 +285,7 @@ impl World {
             traffic,
             journal,
             task: tokio::spawn(task),
-            cancel: watch::Sender::new(false),
+            cancel: CancelToken::new(),
             single,
             last_id: AtomicU64::new(0),
         }
@@ -321,8 +321,8 @@ impl World {
     /// A restart of a service that somebody stops when the start of its new run is reported.
     pub(crate) async fn restart_and_stop_at_its_start(&self, name: &str, app: &AppSpec) -> RolloutEnd {
         let stopped = self.service(name);
-        let stop = move |_: &ServiceName, step, report: &StepReport| {
-            if (step, report) == (RolloutStep::Start, &StepReport::Begun) {
+        let stop = move |_: &ServiceName, step, report: &StepState| {
+            if (step, report) == (StepName::Start, &StepState::Running) {
                 // Polled once, it has asked; the answer interests nobody.
                 assert!(stopped.stop().now_or_never().is_none(), "a stop takes its time");
             }
@@ -341,7 +341,7 @@ impl World {
         &self,
         unity: Unity,
         apps: &[(&'static str, &AppSpec)],
-        act: impl Fn(&ServiceName, RolloutStep, &StepReport) + Send + Sync + 'static,
+        act: impl Fn(&ServiceName, StepName, &StepState) + Send + Sync + 'static,
     ) -> JoinHandle<RolloutEnd> {
         self.begin_with(unity, apps.iter().map(|&(name, app)| service(name, app)), act)
     }
@@ -350,26 +350,26 @@ impl World {
         &self,
         unity: Unity,
         specs: impl IntoIterator<Item = ServiceSpec>,
-        act: impl Fn(&ServiceName, RolloutStep, &StepReport) + Send + Sync + 'static,
+        act: impl Fn(&ServiceName, StepName, &StepState) + Send + Sync + 'static,
     ) -> JoinHandle<RolloutEnd> {
         let plan = RolloutPlan {
             turns: specs.into_iter().map(|spec| Turn { id: self.new_id(), spec }).collect(),
             unity,
-            rebuild: Rebuild::IfChanged,
+            rebuild: Rebuild::Changed,
             revision: RevisionFacts::default(),
         };
-        let (supervisor, journal, cancelled) =
-            (self.supervisor.clone(), self.journal.clone(), self.cancel.subscribe());
+        let (supervisor, journal, cancel) =
+            (self.supervisor.clone(), self.journal.clone(), self.cancel.clone());
         tokio::spawn(async move {
             let report = move |service: &ServiceName, step, report| {
                 act(service, step, &report);
                 match report {
-                    StepReport::Begun => {}
-                    StepReport::Done(_) => journal.note(Seen::Done(leak(service), step)),
-                    StepReport::Failed(reason) => journal.note(Seen::Failed(leak(service), step, reason)),
+                    StepState::Running => {}
+                    StepState::Done(_) => journal.note(Seen::Done(leak(service), step)),
+                    StepState::Failed(reason) => journal.note(Seen::Failed(leak(service), step, reason)),
                 }
             };
-            supervisor.roll_out(&plan, cancelled, &report).await
+            supervisor.roll_out(&plan, &cancel, &report).await
         })
     }
 
@@ -395,7 +395,7 @@ impl World {
 
     /// Gives up every rollout that is under way.
     pub(crate) fn cancel(&self) {
-        self.cancel.send_replace(true);
+        self.cancel.cancel();
     }
 
     pub(crate) fn service(&self, name: &str) -> Service {

@@ -1,0 +1,550 @@
+//! The course of an operation: which act is next, whatever has come of those before. A plain type, for start,
+//! reload, restart, update and stop alike; who carries the acts out decides nothing.
+//!
+//! It wraps the [`Rollout`] of its services with what is the node's: fetch, check, hold, check out, put in
+//! force, forget, release. What an act did and another one undoes is undone in reverse when an operation
+//! fails; what was stopped to make room is started last, from the files that it was started from.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use pmesh_manifest::Manifest;
+use pmesh_supervisor::{
+    ServiceName, StepName, StepState,
+    rollout::{self, ActEnd, Rollout, RolloutAct, Unity},
+};
+use pmesh_vcs::{CommitId, Moved, Relation, Revision, VcsError};
+
+use crate::{Failure, Outcome, Rebuild, RolloutFailure, Scope, Update, in_one_line, unfinished::Unfinished};
+
+/// What an operation is to bring about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Aim {
+    /// The server's start: everything is started, and nothing goes back unless the server is to end.
+    Start,
+    Reload(Rebuild),
+    Restart(Scope, Rebuild),
+    Update(Rebuild),
+    Stop(Scope),
+    /// What a defect has cut off in the middle is left: prepared runs end, and what was stopped or held for
+    /// them goes on.
+    Mend,
+}
+
+/// What a course has to know of the node when it begins.
+#[derive(Clone, Debug)]
+pub(crate) struct Situation {
+    /// The manifest in force.
+    pub(crate) manifest: Arc<Manifest>,
+    /// The services that there are.
+    pub(crate) services: Vec<ServiceName>,
+    pub(crate) has_repository: bool,
+    pub(crate) unfinished: Unfinished,
+}
+
+/// What is done for an operation.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Act {
+    /// Ask the remote, and refuse a work tree that cannot be moved.
+    Fetch,
+    /// Read the manifest of a commit.
+    CheckCommit(CommitId),
+    /// Read the manifest on the disk.
+    CheckFile,
+    /// Wait until nobody else fetches.
+    TakeTurn,
+    /// Nothing is started from the files in the work tree any more.
+    Hold,
+    /// Move the work tree.
+    CheckOut(CommitId),
+    /// See what is checked out, and how the services are that are to be rolled over.
+    Survey(Survey),
+    /// An act of the rollout of the services.
+    Service(RolloutAct),
+    /// The front and the handle follow this manifest from now on.
+    PutInForce(Arc<Manifest>),
+    /// Stop and forget the services that this manifest lacks.
+    Forget(Arc<Manifest>),
+    /// Move the work tree back: undoes [`CheckOut`](Self::CheckOut).
+    GoBack { tried: CommitId, to: CommitId },
+    /// What is in the work tree may be started again: undoes [`Hold`](Self::Hold).
+    Release,
+    /// Start what was stopped for runs that were abandoned.
+    Revive,
+    /// Tell the front again where this manifest leads: a file service may have been stopped or started.
+    Route(Arc<Manifest>),
+    /// Remember whether every service runs from this commit.
+    Remember { commit: Option<CommitId>, is_complete: bool },
+    /// Stop services.
+    Stop(Scope),
+    /// End every run that is prepared.
+    Abandon,
+}
+
+impl Act {
+    /// The step that it is told as, if it is told.
+    fn step(&self) -> Option<StepName> {
+        match self {
+            Self::Fetch => Some(StepName::Fetch),
+            Self::CheckCommit(_) | Self::CheckFile => Some(StepName::Check),
+            Self::CheckOut(_) => Some(StepName::CheckOut),
+            Self::GoBack { .. } => Some(StepName::RollBack),
+            Self::Stop(_) => Some(StepName::Stop),
+            // The rollout tells its own.
+            Self::Service(_) => None,
+            Self::TakeTurn | Self::Hold | Self::Survey(_) | Self::PutInForce(_) | Self::Forget(_) => None,
+            Self::Release | Self::Revive | Self::Route(_) | Self::Remember { .. } | Self::Abandon => None,
+        }
+    }
+}
+
+/// Which services are to be rolled over, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Survey {
+    pub(crate) manifest: Arc<Manifest>,
+    pub(crate) scope: Scope,
+    pub(crate) unity: Unity,
+    pub(crate) rebuild: Rebuild,
+}
+
+/// What the remote has, and how the work tree stands to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) head: Revision,
+    pub(crate) remote: Revision,
+    pub(crate) relation: Relation,
+    /// Where the remote has sent the fetch.
+    pub(crate) moved_to: Option<Moved>,
+}
+
+/// What has come of an act.
+#[derive(Debug)]
+pub(crate) enum End {
+    Done,
+    Fetched(Found),
+    Checked(Arc<Manifest>),
+    Surveyed {
+        /// What is checked out; none where that is not known.
+        commit: Option<CommitId>,
+        rollout: Rollout,
+        /// The services of the rollout, in its order.
+        services: Vec<ServiceName>,
+    },
+    /// So many services were not stopped before.
+    Stopped(usize),
+    Failed(Failure),
+}
+
+/// What comes next in a course.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Next {
+    /// Carry this out, beside what is under way. Its end is told to [`Course::on_end`], that of an
+    /// [`Act::Service`] to [`Course::on_service_end`].
+    Do(Act),
+    /// A step begins or has ended.
+    Tell(Option<ServiceName>, StepName, StepState),
+    /// Nothing, before an act that is under way has ended.
+    Wait,
+}
+
+/// An operation under way.
+#[derive(Debug)]
+#[must_use = "nothing happens before somebody carries its acts out"]
+pub(crate) struct Course {
+    aim: Aim,
+    situation: Situation,
+    /// What is to be done, in order.
+    todo: VecDeque<Act>,
+    /// What undoes what was done, the last first.
+    undo: Vec<Act>,
+    /// The act of the node's that has not ended.
+    under_way: Option<Act>,
+    decided: VecDeque<Next>,
+    /// The services, from the survey on.
+    services: Option<Services>,
+    fetched: Option<Found>,
+    /// Whether the operation is to go back.
+    is_cancelled: bool,
+    verdict: Option<Verdict>,
+    /// Why the work tree could not go back.
+    stuck: Option<String>,
+}
+
+/// The services of a course that are rolled over.
+#[derive(Debug)]
+struct Services {
+    rollout: Rollout,
+    names: Vec<ServiceName>,
+    manifest: Arc<Manifest>,
+    commit: Option<CommitId>,
+    /// Whether their rollout has ended.
+    have_ended: bool,
+    is_in_force: bool,
+    /// The first switch, which waits until the manifest is in force.
+    waiting: Option<RolloutAct>,
+}
+
+/// How an operation ends.
+#[derive(Debug)]
+enum Verdict {
+    Good(Outcome),
+    Bad(Failure),
+    /// Services failed, and everything goes back.
+    WentBack {
+        failed: BTreeMap<ServiceName, String>,
+        was_cancelled: bool,
+    },
+}
+
+impl Course {
+    /// The course of an operation. Nothing happens before [`advance`](Self::advance).
+    pub(crate) fn new(aim: Aim, situation: Situation) -> Self {
+        let mut course = Self {
+            todo: VecDeque::new(),
+            undo: Vec::new(),
+            under_way: None,
+            decided: VecDeque::new(),
+            services: None,
+            fetched: None,
+            is_cancelled: false,
+            verdict: None,
+            stuck: None,
+            aim,
+            situation,
+        };
+        match course.first_acts() {
+            Ok(acts) => course.todo.extend(acts),
+            Err(failure) => course.verdict = Some(Verdict::Bad(failure)),
+        }
+        course
+    }
+
+    fn first_acts(&self) -> Result<Vec<Act>, Failure> {
+        let Situation { manifest, services, has_repository, .. } = &self.situation;
+        let survey = |scope: &Scope, unity, rebuild| {
+            let (manifest, scope) = (Arc::clone(manifest), scope.clone());
+            vec![Act::Survey(Survey { manifest, scope, unity, rebuild })]
+        };
+        let unknown = |name: &ServiceName| Err(Failure::UnknownService(name.clone()));
+        Ok(match &self.aim {
+            Aim::Start => survey(&Scope::All, Unity::Regardless, Rebuild::Changed),
+            Aim::Reload(_) => vec![Act::CheckFile],
+            Aim::Restart(Scope::One(name), _)
+                if !manifest.services.iter().any(|service| service.spec.name == *name) =>
+            {
+                return unknown(name);
+            }
+            Aim::Restart(scope, rebuild) => survey(scope, Unity::Each, *rebuild),
+            Aim::Update(_) if *has_repository && !manifest.repo.update => {
+                return Err(Failure::UpdateDisabled);
+            }
+            Aim::Update(_) => vec![Act::Fetch],
+            Aim::Stop(Scope::One(name)) if !services.contains(name) => return unknown(name),
+            Aim::Stop(scope) => vec![Act::Stop(scope.clone())],
+            Aim::Mend => {
+                vec![Act::Abandon, Act::Release, Act::Revive, Act::Forget(Arc::clone(manifest))]
+            }
+        })
+    }
+
+    /// Asks the operation to go back at its next act. Too late where all is decided; a stop is not asked.
+    pub(crate) fn cancel(&mut self) {
+        self.is_cancelled = true;
+        if let Some(services) = self.rolling() {
+            services.rollout.cancel();
+        }
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.is_cancelled
+    }
+
+    /// The rollout of the services, to be shown how they look before each end of an act of theirs.
+    pub(crate) fn rollout(&mut self) -> Option<&mut Rollout> {
+        self.services.as_mut().map(|services| &mut services.rollout)
+    }
+
+    fn rolling(&mut self) -> Option<&mut Services> {
+        self.services.as_mut().filter(|services| !services.have_ended)
+    }
+
+    /// What comes next; none when all has ended.
+    pub(crate) fn advance(&mut self) -> Option<Next> {
+        loop {
+            if let Some(next) = self.decided.pop_front() {
+                return Some(next);
+            }
+            if self.under_way.is_some() {
+                return Some(Next::Wait);
+            }
+            if self.rolling().is_some() {
+                match self.advance_services() {
+                    Some(next) => return Some(next),
+                    None => self.on_rolled_out(),
+                }
+            } else if self.is_cancelled && self.verdict.is_none() && !self.ends_services() {
+                self.fail(Failure::ShuttingDown);
+            } else {
+                let act = self.todo.pop_front()?;
+                if !(act == Act::Revive && self.is_cancelled) {
+                    self.begin(act);
+                }
+            }
+        }
+    }
+
+    /// Whether it ends services itself, so that the server's end does not cut it off.
+    fn ends_services(&self) -> bool {
+        matches!(self.aim, Aim::Stop(_) | Aim::Mend)
+    }
+
+    fn begin(&mut self, act: Act) {
+        if let Some(step) = act.step() {
+            self.decided.push_back(Next::Tell(None, step, StepState::Running));
+        }
+        self.under_way = Some(act.clone());
+        self.decided.push_back(Next::Do(act));
+    }
+
+    /// What comes next of the services; none when their rollout has ended.
+    fn advance_services(&mut self) -> Option<Next> {
+        let replaces_the_manifest = matches!(self.aim, Aim::Reload(_) | Aim::Update(_));
+        let services = self.services.as_mut()?;
+        if let Some(act) = services.waiting.take() {
+            return Some(Next::Do(Act::Service(act)));
+        }
+        Some(match services.rollout.advance()? {
+            rollout::Next::Do(act @ (RolloutAct::Switch(_) | RolloutAct::StayUnbuilt(_)))
+                if replaces_the_manifest && !services.is_in_force =>
+            {
+                services.is_in_force = true;
+                services.waiting = Some(act);
+                let act = Act::PutInForce(Arc::clone(&services.manifest));
+                self.under_way = Some(act.clone());
+                Next::Do(act)
+            }
+            rollout::Next::Do(act) => Next::Do(Act::Service(act)),
+            rollout::Next::Tell(index, step, state) => {
+                Next::Tell(Some(services.names[index].clone()), step, state)
+            }
+            rollout::Next::Wait => Next::Wait,
+        })
+    }
+
+    /// Takes how an act of the rollout ended.
+    pub(crate) fn on_service_end(&mut self, act: RolloutAct, end: ActEnd) {
+        if let Some(rollout) = self.rollout() {
+            rollout.on_end(act, end);
+        }
+    }
+
+    /// Takes how the act of the node's ended that was under way.
+    pub(crate) fn on_end(&mut self, end: End) {
+        let Some(act) = self.under_way.take() else { return };
+        if let Some(step) = act.step() {
+            let state = match &end {
+                End::Failed(failure) => StepState::Failed(in_one_line(failure)),
+                _ => StepState::Done(None),
+            };
+            self.decided.push_back(Next::Tell(None, step, state));
+        }
+        match (act, end) {
+            (Act::GoBack { .. }, End::Failed(failure)) => {
+                self.stuck = Some(in_one_line(&failure));
+                self.todo.push_front(self.remember(false));
+            }
+            (_, End::Failed(failure)) => self.fail(failure),
+            (Act::Hold, _) => self.undo.push(Act::Release),
+            (Act::CheckOut(tried), _) => {
+                let to = self.fetched.as_ref().and_then(|fetched| fetched.head.commit.clone());
+                self.undo.extend(to.map(|to| Act::GoBack { tried, to }));
+            }
+            (_, End::Fetched(fetched)) => self.on_fetched(fetched),
+            (_, End::Checked(manifest)) => self.replace(manifest),
+            (Act::Survey(survey), End::Surveyed { commit, rollout, services: names }) => {
+                let manifest = survey.manifest;
+                self.services = Some(Services {
+                    rollout,
+                    names,
+                    manifest,
+                    commit,
+                    have_ended: false,
+                    is_in_force: false,
+                    waiting: None,
+                });
+                if self.is_cancelled {
+                    self.cancel();
+                }
+            }
+            (_, End::Stopped(count)) => {
+                self.verdict = Some(Verdict::Good(Outcome::Stopped { count }));
+                // Files are served by the front itself: it learns here that it must not.
+                self.todo.push_back(Act::Route(Arc::clone(&self.situation.manifest)));
+            }
+            (_, End::Done | End::Surveyed { .. }) => {}
+        }
+    }
+
+    /// Nothing was touched yet but for what is undone now.
+    fn fail(&mut self, failure: Failure) {
+        self.verdict = Some(Verdict::Bad(failure));
+        self.todo = self.undo.drain(..).rev().collect();
+    }
+
+    /// What is to be checked out in the end, and how many commits only this machine has, which stay.
+    fn to(&self) -> Option<(Revision, Option<usize>)> {
+        let Found { head, remote, relation, .. } = self.fetched.clone()?;
+        Some(match relation {
+            Relation::Ahead { by } => (Revision { branch: remote.branch, ..head }, Some(by)),
+            _ => (remote, None),
+        })
+    }
+
+    fn on_fetched(&mut self, fetched: Found) {
+        let failure = match fetched.relation {
+            Relation::Diverged { ahead, behind } => Some(VcsError::Diverged { ahead, behind }),
+            Relation::Unrelated => Some(VcsError::Unrelated { branch: fetched.head.branch.clone() }),
+            Relation::Same | Relation::Ahead { .. } | Relation::Behind { .. } => None,
+        };
+        if let Some(failure) = failure {
+            return self.fail(failure.into());
+        }
+        self.fetched = Some(fetched);
+        let commit = self.to().and_then(|(to, _)| to.commit);
+        let has_failed = self.situation.unfinished.is(commit.as_ref());
+        match self.target() {
+            Some(commit) => self.todo.push_back(Act::CheckCommit(commit)),
+            // What is in force may be the manifest of the commit before it.
+            None if has_failed => self.todo.push_back(Act::CheckFile),
+            None if self.aim == Aim::Update(Rebuild::Everything) => {
+                self.replace(Arc::clone(&self.situation.manifest));
+            }
+            None => self.verdict = Some(Verdict::Good(self.updated(BTreeMap::new()))),
+        }
+    }
+
+    /// The commit to move the work tree to; none where it stays.
+    fn target(&self) -> Option<CommitId> {
+        let fetched = self.fetched.as_ref()?;
+        matches!(fetched.relation, Relation::Behind { .. }).then(|| fetched.remote.commit.clone())?
+    }
+
+    /// Rolls all services over to a manifest, and the work tree to the commit that it is of.
+    fn replace(&mut self, manifest: Arc<Manifest>) {
+        if let Some(commit) = self.target() {
+            self.todo.extend([Act::TakeTurn, Act::Hold, Act::CheckOut(commit)]);
+        }
+        let (Aim::Reload(rebuild) | Aim::Update(rebuild)) = self.aim else { return };
+        let (scope, unity) = (Scope::All, Unity::Together);
+        self.todo.push_back(Act::Survey(Survey { manifest, scope, unity, rebuild }));
+    }
+
+    fn on_rolled_out(&mut self) {
+        let Some(services) = &mut self.services else { return };
+        services.have_ended = true;
+        let failures = services.rollout.failures().into_iter();
+        let failed: BTreeMap<ServiceName, String> =
+            failures.map(|(index, reason)| (services.names[index].clone(), reason.to_owned())).collect();
+        let count = services.rollout.switched().count();
+        let gave_up = services.rollout.went_back();
+        if let Aim::Restart(..) = self.aim {
+            // A file service that was stopped is served again.
+            self.todo.push_back(Act::Route(Arc::clone(&self.situation.manifest)));
+        }
+        let verdict = match &self.aim {
+            Aim::Start | Aim::Restart(..) if gave_up => Verdict::Bad(Failure::ShuttingDown),
+            Aim::Start => {
+                self.todo.push_back(self.remember(failed.is_empty()));
+                Verdict::Good(Outcome::Started { failed })
+            }
+            Aim::Restart(..) if failed.is_empty() => Verdict::Good(Outcome::Restarted { count }),
+            Aim::Restart(..) => Verdict::Bad(Failure::Rollout(Box::new(RolloutFailure {
+                services: failed,
+                restarted: Some(count),
+                revisions: None,
+                rolled_back: false,
+                stuck: None,
+            }))),
+            _ if gave_up => {
+                self.go_back();
+                Verdict::WentBack { failed, was_cancelled: self.is_cancelled }
+            }
+            _ => {
+                self.go_on(failed.is_empty());
+                match self.aim {
+                    Aim::Update(_) => Verdict::Good(self.updated(failed)),
+                    _ => Verdict::Good(Outcome::Reloaded { failed }),
+                }
+            }
+        };
+        self.verdict = Some(verdict);
+    }
+
+    /// The new manifest is in force, and its services run.
+    fn go_on(&mut self, is_complete: bool) {
+        let Some(services) = &self.services else { return };
+        let manifest = Arc::clone(&services.manifest);
+        if !services.is_in_force {
+            self.todo.push_back(Act::PutInForce(Arc::clone(&manifest)));
+        }
+        self.todo.push_back(Act::Forget(manifest));
+        // What was held for the rollout is released however it ends.
+        self.todo.extend(self.undo.drain(..).rev().filter(|act| *act == Act::Release));
+        self.todo.push_back(self.remember(is_complete));
+    }
+
+    /// Files, holds, old runs and the list of services become what they were, in this order.
+    fn go_back(&mut self) {
+        self.todo.extend(self.undo.drain(..).rev());
+        if self.target().is_none() {
+            self.todo.push_back(self.remember(false));
+        }
+        self.todo.extend([Act::Revive, Act::Forget(Arc::clone(&self.situation.manifest))]);
+    }
+
+    /// Whether every service runs from what is checked out now.
+    fn remember(&self, is_complete: bool) -> Act {
+        let commit = match self.to() {
+            Some((to, _)) => to.commit,
+            None => self.services.as_ref().and_then(|services| services.commit.clone()),
+        };
+        Act::Remember { commit, is_complete }
+    }
+
+    fn updated(&self, failed: BTreeMap<ServiceName, String>) -> Outcome {
+        let (found, (to, ahead)) =
+            self.fetched.clone().zip(self.to()).expect("nothing is rolled out before the fetch");
+        let Found { head: from, moved_to, .. } = found;
+        Outcome::Updated(Update { from, to, ahead, failed, moved_to })
+    }
+
+    /// How it ended.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`]; everything is as it was before then, unless it says otherwise.
+    pub(crate) fn end(self) -> Result<Outcome, Failure> {
+        let revisions = self.fetched.as_ref().map(|fetched| fetched.head.clone());
+        let revisions = revisions.zip(self.to().map(|(to, _)| to));
+        match self.verdict {
+            Some(Verdict::Good(outcome)) => Ok(outcome),
+            Some(Verdict::Bad(failure)) => Err(failure),
+            Some(Verdict::WentBack { was_cancelled: true, .. }) if self.stuck.is_none() => {
+                Err(Failure::ShuttingDown)
+            }
+            Some(Verdict::WentBack { failed, .. }) => Err(Failure::Rollout(Box::new(RolloutFailure {
+                services: failed,
+                restarted: None,
+                revisions,
+                rolled_back: self.stuck.is_none(),
+                stuck: self.stuck,
+            }))),
+            None => Err(Failure::Internal("the operation ended without a word".to_owned())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

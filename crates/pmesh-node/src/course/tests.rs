@@ -1,0 +1,426 @@
+//! What operations do, as sentences over the plain type.
+
+use std::{collections::VecDeque, path::Path, sync::Arc};
+
+use pmesh_manifest::{Manifest, Source, Unsupported};
+use pmesh_supervisor::{
+    ServiceName, StepName,
+    rollout::{
+        ActEnd, Item, Limits, Rollout,
+        RolloutAct::{self, AwaitReady, Build, Link, Start, StayUnbuilt, Switch},
+    },
+};
+use pmesh_vcs::{BranchName, Relation, Revision, VcsError, testing::FakeVcs};
+use proptest::prelude::*;
+
+use super::{Act, Aim, Course, End, Found, Next, Situation};
+use crate::{Failure, Outcome, Rebuild, Scope, in_one_line, unfinished::Unfinished};
+
+const WEB: Item = Item { builds: true, overlaps: true, background: false, vital: true };
+const UPDATE: Aim = Aim::Update(Rebuild::Changed);
+const RELOAD: Aim = Aim::Reload(Rebuild::Changed);
+
+fn manifest(names: usize) -> Arc<Manifest> {
+    let services = (0..names).map(|name| format!("  s{name}: !App\n    run: work\n"));
+    let text = format!("services:\n{}", services.collect::<String>());
+    let source = Source { text: text.as_bytes(), file: Path::new("pm3.yml"), folder: Path::new("/project") };
+    Arc::new(pmesh_manifest::parse(&source, Unsupported::Refuse).unwrap())
+}
+
+fn revision(commit: &str) -> Revision {
+    let (author, message) = (String::new(), String::new());
+    Revision { branch: BranchName::new("main"), commit: Some(FakeVcs::commit_id(commit)), author, message }
+}
+
+fn behind() -> Found {
+    Found {
+        head: revision("a1"),
+        remote: revision("b2"),
+        relation: Relation::Behind { by: 1 },
+        moved_to: None,
+    }
+}
+
+/// An operation, and everything that it asked for.
+struct Run {
+    course: Course,
+    items: Vec<Item>,
+    fetched: Found,
+    under_way: VecDeque<Act>,
+    acts: Vec<Act>,
+    /// Those that ended well.
+    done: Vec<Act>,
+    told: Vec<(Option<ServiceName>, StepName, &'static str)>,
+}
+
+impl Run {
+    fn of(aim: Aim, items: &[Item]) -> Self {
+        Self::in_situation(aim, items, Unfinished::default())
+    }
+
+    fn in_situation(aim: Aim, items: &[Item], unfinished: Unfinished) -> Self {
+        let manifest = manifest(items.len());
+        let services = manifest.services.iter().map(|service| service.spec.name.clone()).collect();
+        let situation = Situation { manifest, services, has_repository: true, unfinished };
+        Self {
+            course: Course::new(aim, situation),
+            items: items.to_vec(),
+            fetched: behind(),
+            under_way: VecDeque::new(),
+            acts: Vec::new(),
+            done: Vec::new(),
+            told: Vec::new(),
+        }
+    }
+
+    /// Takes what is asked for now; answers whether there is more to come.
+    fn ask(&mut self) -> bool {
+        loop {
+            match self.course.advance() {
+                Some(Next::Do(act)) => {
+                    self.under_way.push_back(act.clone());
+                    self.acts.push(act);
+                }
+                Some(Next::Tell(service, step, state)) => self.told.push((service, step, state.as_str())),
+                Some(Next::Wait) => return true,
+                None => return false,
+            }
+        }
+    }
+
+    fn end(&mut self, place: usize, fails: bool) {
+        let act = self.under_way.remove(place).expect("it is under way");
+        if !fails {
+            self.done.push(act.clone());
+        }
+        let failure = || Failure::from(VcsError::Unrelated { branch: BranchName::new("main") });
+        match act {
+            Act::Service(act) if fails => {
+                self.course.on_service_end(act, ActEnd::Failed("broken".to_owned()));
+            }
+            Act::Service(act) => self.course.on_service_end(act, ActEnd::Done(None)),
+            _ if fails => self.course.on_end(End::Failed(failure())),
+            Act::Fetch => self.course.on_end(End::Fetched(self.fetched.clone())),
+            Act::CheckCommit(_) | Act::CheckFile => {
+                self.course.on_end(End::Checked(manifest(self.items.len())));
+            }
+            Act::Survey(survey) => {
+                let rollout = Rollout::new(&self.items, survey.unity, Limits { starts: 9, builds: 9 });
+                let services = survey.manifest.services.iter();
+                let services = services.map(|service| service.spec.name.clone()).collect();
+                let commit = Some(FakeVcs::commit_id("a1"));
+                self.course.on_end(End::Surveyed { commit, rollout, services });
+            }
+            Act::Stop(_) => self.course.on_end(End::Stopped(1)),
+            _ => self.course.on_end(End::Done),
+        }
+    }
+
+    /// Carries everything out, the oldest first.
+    fn go(&mut self, mut fails: impl FnMut(&Act) -> bool) {
+        while self.ask() {
+            let fails = fails(&self.under_way[0]);
+            self.end(0, fails);
+        }
+    }
+
+    fn words(&self) -> Vec<String> {
+        self.acts.iter().map(word).collect()
+    }
+}
+
+fn word(act: &Act) -> String {
+    let word = match act {
+        Act::Service(act) => return format!("{act:?}"),
+        Act::Remember { is_complete, .. } => return format!("remember {is_complete}"),
+        Act::Fetch => "fetch",
+        Act::CheckCommit(_) => "check the commit",
+        Act::CheckFile => "check the file",
+        Act::TakeTurn => "take turn",
+        Act::Hold => "hold",
+        Act::CheckOut(_) => "check out",
+        Act::Survey(_) => "survey",
+        Act::PutInForce(_) => "put in force",
+        Act::Forget(_) => "forget",
+        Act::GoBack { .. } => "go back",
+        Act::Release => "release",
+        Act::Revive => "revive",
+        Act::Route(_) => "route",
+        Act::Stop(_) => "stop",
+        Act::Abandon => "abandon",
+    };
+    word.to_owned()
+}
+
+/// A whole operation in which these acts fail.
+fn run(aim: Aim, items: &[Item], fails: impl FnMut(&Act) -> bool) -> Run {
+    let mut run = Run::of(aim, items);
+    run.go(fails);
+    run
+}
+
+const BEFORE_AN_UPDATE_ROLLS: [&str; 6] =
+    ["fetch", "check the commit", "take turn", "hold", "check out", "survey"];
+
+#[test]
+fn the_acts_of_an_update_are_these() {
+    let update = run(UPDATE, &[WEB], |_| false);
+    let (before, then) = update.acts.split_at(6);
+    assert_eq!(before.iter().map(word).collect::<Vec<_>>(), BEFORE_AN_UPDATE_ROLLS);
+    assert_eq!(
+        then.iter().map(word).collect::<Vec<_>>(),
+        [
+            "Build(0)",
+            "Link(0)",
+            "Start(0)",
+            "AwaitReady(0)",
+            "put in force",
+            "Switch(0)",
+            "Drain(0)",
+            "Stop(0)",
+            "Prune(0)",
+            "forget",
+            "release",
+            "remember true",
+        ]
+    );
+    assert!(matches!(update.course.end(), Ok(Outcome::Updated(update)) if update.to == revision("b2")));
+}
+
+#[test]
+fn the_acts_of_the_other_operations_are_these() {
+    let plain = [Item { builds: false, ..WEB }];
+    let rolled = ["Start(0)", "AwaitReady(0)", "Switch(0)", "Drain(0)", "Stop(0)"];
+    let with = |before: &[&'static str], after: &[&'static str]| [before, &rolled, after].concat();
+    let all = || Scope::All;
+    for (aim, acts) in [
+        (Aim::Start, with(&["survey"], &["remember true"])),
+        (Aim::Restart(all(), Rebuild::Changed), with(&["survey"], &["route"])),
+        (Aim::Stop(all()), vec!["stop", "route"]),
+        (Aim::Mend, vec!["abandon", "release", "revive", "forget"]),
+    ] {
+        assert_eq!(run(aim.clone(), &plain, |_| false).words(), acts, "{aim:?}");
+    }
+    let reload = run(RELOAD, &plain, |_| false);
+    let first = ["check the file", "survey", "Start(0)", "AwaitReady(0)", "put in force", "Switch(0)"];
+    assert_eq!(reload.words()[..6], first);
+    assert_eq!(reload.words()[8..], ["forget", "remember true"]);
+}
+
+/// Which act fails.
+type Which<'a> = &'a dyn Fn(&Act) -> bool;
+
+#[test]
+fn an_update_that_fails_at_any_act_goes_back_along_the_same_acts() {
+    let service = |act: &Act, wanted: RolloutAct| *act == Act::Service(wanted);
+    let fails: [(Which<'_>, &[&str]); 6] = [
+        (&|act| *act == Act::Fetch, &[]),
+        (&|act| matches!(act, Act::CheckCommit(_)), &[]),
+        (&|act| *act == Act::TakeTurn, &[]),
+        (&|act| matches!(act, Act::CheckOut(_)), &["release"]),
+        (&|act| service(act, Build(0)), &["GoBack(0)", "go back", "release", "revive", "forget"]),
+        (
+            &|act| service(act, AwaitReady(0)),
+            &["GoBack(0)", "Unlink(0)", "go back", "release", "revive", "forget"],
+        ),
+    ];
+    for (fails, back) in fails {
+        let update = run(UPDATE, &[WEB], fails);
+        let failed_at = update.acts.iter().position(fails).unwrap();
+        assert_eq!(update.words()[failed_at + 1..], *back);
+        assert!(update.course.end().is_err());
+    }
+}
+
+#[test]
+fn a_reload_that_fails_starts_the_old_runs_and_forgets_the_new_services() {
+    let reload = run(RELOAD, &[WEB], |act| *act == Act::Service(AwaitReady(0)));
+    assert_eq!(reload.words()[6..], ["GoBack(0)", "Unlink(0)", "remember false", "revive", "forget"]);
+    let Err(Failure::Rollout(failure)) = reload.course.end() else { panic!("it failed") };
+    assert!(failure.rolled_back && failure.services.len() == 1, "{failure:?}");
+}
+
+#[test]
+fn a_work_tree_that_cannot_go_back_is_remembered_and_said_and_the_rest_goes_back_all_the_same() {
+    let fails = |act: &Act| matches!(act, Act::GoBack { .. } | Act::Service(AwaitReady(0)));
+    let update = run(UPDATE, &[WEB], fails);
+    let back = update.acts.iter().position(|act| matches!(act, Act::GoBack { .. })).unwrap();
+    assert_eq!(update.words()[back..], ["go back", "remember false", "release", "revive", "forget"]);
+    let Err(Failure::Rollout(failure)) = update.course.end() else { panic!("it failed") };
+    assert!(!failure.rolled_back && failure.stuck.is_some(), "{failure:?}");
+}
+
+#[test]
+fn an_update_with_nothing_new_touches_nothing_unless_the_last_rollout_failed_or_everything_is_wanted() {
+    let mut failed = Unfinished::default();
+    failed.record(revision("b2").commit.as_ref(), false);
+    for (aim, unfinished, second) in [
+        (UPDATE, Unfinished::default(), None),
+        (UPDATE, failed, Some("check the file")),
+        (Aim::Update(Rebuild::Everything), Unfinished::default(), Some("survey")),
+    ] {
+        let mut run = Run::in_situation(aim, &[WEB], unfinished);
+        run.fetched = Found { head: revision("b2"), relation: Relation::Same, ..behind() };
+        run.go(|_| false);
+        assert_eq!(run.words().get(1).map(String::as_str), second);
+        assert!(!run.words().iter().any(|act| act == "hold" || act == "check out"));
+        assert!(matches!(run.course.end(), Ok(Outcome::Updated(_))));
+    }
+}
+
+#[test]
+fn history_that_is_not_followed_is_refused_before_anything_is_touched() {
+    for relation in [Relation::Diverged { ahead: 1, behind: 2 }, Relation::Unrelated] {
+        let mut run = Run::of(UPDATE, &[WEB]);
+        run.fetched.relation = relation;
+        run.go(|_| false);
+        assert_eq!(run.words(), ["fetch"]);
+        assert!(matches!(run.course.end(), Err(Failure::Vcs(_))));
+    }
+}
+
+#[test]
+fn what_cannot_be_begun_is_refused_without_an_act() {
+    let nobody = || Scope::One("nobody".parse().unwrap());
+    for aim in [Aim::Restart(nobody(), Rebuild::Changed), Aim::Stop(nobody())] {
+        let run = run(aim, &[WEB], |_| false);
+        assert!(run.acts.is_empty());
+        assert!(matches!(run.course.end(), Err(Failure::UnknownService(_))));
+    }
+}
+
+#[test]
+fn a_restart_says_how_many_switched_and_puts_nothing_in_force() {
+    let aim = Aim::Restart(Scope::All, Rebuild::Changed);
+    let restart = run(aim, &[WEB, WEB], |act| *act == Act::Service(AwaitReady(0)));
+    assert!(restart.words().iter().all(|act| act != "put in force"));
+    assert_eq!(restart.words().last().unwrap(), "route");
+    let Err(Failure::Rollout(failure)) = restart.course.end() else { panic!("one failed") };
+    assert_eq!((failure.restarted, failure.services.len()), (Some(1), 1));
+}
+
+#[test]
+fn the_steps_of_an_update_are_told_with_their_ends() {
+    let update = run(UPDATE, &[WEB], |act| *act == Act::Service(AwaitReady(0)));
+    let told: Vec<_> =
+        update.told.iter().map(|(_, step, state)| format!("{} {state}", step.as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            "fetch running",
+            "fetch done",
+            "check running",
+            "check done",
+            "check_out running",
+            "check_out done",
+            "build running",
+            "build done",
+            "start running",
+            "start done",
+            "ready running",
+            "ready failed",
+            "roll_back running",
+            "roll_back done",
+            "roll_back running",
+            "roll_back done",
+        ]
+    );
+}
+
+#[test]
+fn an_operation_that_is_cancelled_at_any_moment_goes_back_and_says_so_and_a_stop_goes_on() {
+    for moment in 0..12 {
+        let mut run = Run::of(UPDATE, &[WEB]);
+        for _ in 0..moment {
+            run.ask();
+            run.end(0, false);
+        }
+        run.ask();
+        run.course.cancel();
+        run.go(|_| false);
+        assert_goes_back(&run);
+        assert!(!run.acts.contains(&Act::Revive), "everything is about to be stopped");
+        let is_over = run.acts.contains(&Act::Service(Switch(0)));
+        match run.course.end() {
+            Ok(_) => assert!(is_over, "cancelled at {moment}"),
+            Err(failure) => assert!(matches!(failure, Failure::ShuttingDown) && !is_over, "{failure}"),
+        }
+    }
+    let mut stop = Run::of(Aim::Stop(Scope::All), &[WEB]);
+    stop.course.cancel();
+    stop.go(|_| false);
+    assert!(matches!(stop.course.end(), Ok(Outcome::Stopped { count: 1 })));
+}
+
+/// Everything that was done and has a counterpart is undone in reverse, or everything is in force.
+fn assert_goes_back(run: &Run) {
+    let place = |acts: &[Act], which: &dyn Fn(&Act) -> bool| acts.iter().position(which);
+    let words = run.words();
+    let is_in_force = place(&run.acts, &|act| matches!(act, Act::PutInForce(_)));
+    let held = run.done.contains(&Act::Hold);
+    let checked_out = place(&run.done, &|act| matches!(act, Act::CheckOut(_))).is_some();
+    let release = place(&run.acts, &|act| *act == Act::Release);
+    assert_eq!(release.is_some(), held, "{words:?}");
+    let back = place(&run.acts, &|act| matches!(act, Act::GoBack { .. }));
+    assert_eq!(back.is_some(), checked_out && is_in_force.is_none(), "{words:?}");
+    let of_services = |which: fn(&RolloutAct) -> bool| {
+        run.acts.iter().rposition(|act| matches!(act, Act::Service(act) if which(act)))
+    };
+    let order = [
+        of_services(|act| matches!(act, RolloutAct::GoBack(_) | RolloutAct::Unlink(_))),
+        back,
+        release,
+        place(&run.acts, &|act| *act == Act::Revive),
+        is_in_force.is_none().then(|| place(&run.acts, &|act| matches!(act, Act::Forget(_)))).flatten(),
+    ];
+    assert!(order.iter().flatten().is_sorted(), "{words:?}");
+
+    let first_switch =
+        run.acts.iter().position(|act| matches!(act, Act::Service(Switch(_) | StayUnbuilt(_))));
+    let last_before = of_services(|act| matches!(act, Build(_) | Link(_) | Start(_) | AwaitReady(_)));
+    if let Some(switch) = first_switch {
+        assert!(is_in_force.is_some_and(|place| place < switch), "{words:?}");
+        assert!(last_before.is_none_or(|place| place < switch), "{words:?}");
+        assert_eq!(back, None, "{words:?}");
+    }
+}
+
+proptest! {
+    /// Whatever fails and whenever it is cancelled: every act that was done and has a counterpart is undone
+    /// in reverse, and nothing is switched before everything is ready and the manifest is in force.
+    #[test]
+    fn whatever_fails_what_was_done_is_undone_in_reverse(
+        kinds in proptest::collection::vec(any::<[bool; 4]>(), 1..6),
+        reloads in any::<bool>(),
+        fates in proptest::collection::vec((any::<u16>(), 0_u8..20), 100),
+        cancelled_at in proptest::option::of(0_usize..60),
+    ) {
+        let items: Vec<Item> = kinds
+            .iter()
+            .map(|&[builds, overlaps, background, vital]| Item { builds, overlaps, background, vital })
+            .collect();
+        let mut run = Run::of(if reloads { RELOAD } else { UPDATE }, &items);
+        let mut fates = fates.into_iter().cycle();
+        for turn in 0..10_000 {
+            if cancelled_at == Some(turn) {
+                run.course.cancel();
+            }
+            if !run.ask() { break }
+            let (which, fate) = fates.next().expect("it cycles");
+            let place = usize::from(which) % run.under_way.len();
+            let can_fail = matches!(
+                run.under_way[place],
+                Act::Fetch | Act::CheckCommit(_) | Act::CheckFile | Act::TakeTurn | Act::CheckOut(_)
+                    | Act::GoBack { .. } | Act::Service(Build(_) | Link(_) | AwaitReady(_))
+            );
+            run.end(place, can_fail && fate == 0);
+        }
+        prop_assert_eq!(run.course.advance(), None, "nothing is under way, and nothing is asked for");
+        assert_goes_back(&run);
+        let is_in_force = run.acts.iter().any(|act| matches!(act, Act::PutInForce(_)));
+        match run.course.end() {
+            Ok(_) => prop_assert!(is_in_force),
+            Err(failure) => prop_assert!(!is_in_force, "{}", in_one_line(&failure)),
+        }
+    }
+}

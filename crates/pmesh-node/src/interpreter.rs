@@ -1,0 +1,303 @@
+//! Carries out what the [`Course`] of an operation asks for, and records its steps. Nothing is decided here.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures_util::future::{BoxFuture, OptionFuture, join_all, ready};
+use pmesh_manifest::Manifest;
+use pmesh_supervisor::{
+    CancelToken, Executor, RevisionFacts, RolloutPlan, Service, ServiceId, ServiceName, StepName, StepState,
+    Turn,
+    rollout::{ActEnd, RolloutAct},
+};
+use pmesh_vcs::{Revision, VcsError};
+use tracing::{error, info, warn};
+
+use crate::{
+    Failure, OperationId, Outcome, Scope,
+    course::{Act, Aim, Course, End, Next, Situation, Survey},
+    history::StepKey,
+    in_one_line,
+    shared::{Shared, VcsTurn},
+    update,
+};
+
+/// One operation under way.
+pub(crate) struct Interpreter {
+    shared: Arc<Shared>,
+    id: OperationId,
+    /// Whether the operation is to go back.
+    cancel: CancelToken,
+    /// How often each service had been stopped when the operation began.
+    stops: BTreeMap<ServiceName, u64>,
+    /// The services that are rolled over, once it is known which.
+    executor: Option<Executor>,
+    /// The act of the node's that is under way.
+    act: OptionFuture<BoxFuture<'static, Outcomes>>,
+    /// The right to move the work tree, between its act and the move.
+    turn: Option<VcsTurn>,
+    /// The steps that have begun and not ended.
+    steps: BTreeMap<(Option<ServiceName>, StepName), StepKey>,
+}
+
+/// What an act brings.
+enum Outcomes {
+    End(End),
+    Turn(VcsTurn),
+    Survey(Survey, Option<Revision>),
+}
+
+impl Interpreter {
+    /// One operation, from now on: a stop that is asked for later has come after it.
+    pub(crate) fn new(shared: Arc<Shared>, id: OperationId, cancel: CancelToken) -> Self {
+        let stops = shared.supervisor.services().into_iter();
+        let stops = stops.map(|service| (service.name().clone(), service.state().stops)).collect();
+        let act = None.into();
+        Self { shared, id, cancel, stops, executor: None, act, turn: None, steps: BTreeMap::new() }
+    }
+
+    /// Runs the operation to its end.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`]; everything is as it was before then, unless it says otherwise.
+    pub(crate) async fn run(self, aim: Aim) -> Result<Outcome, Failure> {
+        let mut course = Course::new(aim, self.situation());
+        self.carry_out(&mut course).await;
+        course.end()
+    }
+
+    /// Leaves what a defect has cut off in the middle.
+    pub(crate) async fn mend(self) {
+        let mut course = Course::new(Aim::Mend, self.situation());
+        self.carry_out(&mut course).await;
+    }
+
+    async fn carry_out(mut self, course: &mut Course) {
+        while let Some(next) = course.advance() {
+            match next {
+                Next::Do(Act::Service(act)) => {
+                    if let Some(executor) = &mut self.executor {
+                        executor.begin(act);
+                    }
+                }
+                Next::Do(act) => self.act = Some(self.perform(act)).into(),
+                Next::Tell(service, step, state) => self.record(service, step, state),
+                Next::Wait => self.wait(course).await,
+            }
+        }
+    }
+
+    fn situation(&self) -> Situation {
+        Situation {
+            manifest: self.shared.in_force(),
+            services: self.names(),
+            has_repository: self.shared.vcs.is_some(),
+            unfinished: self.shared.unfinished.lock().clone(),
+        }
+    }
+
+    fn names(&self) -> Vec<ServiceName> {
+        self.shared.supervisor.services().iter().map(|service| service.name().clone()).collect()
+    }
+
+    /// Waits for the end of an act, or for the wish to go back, and tells the course.
+    async fn wait(&mut self, course: &mut Course) {
+        tokio::select! {
+            Some(outcomes) = &mut self.act => {
+                self.act = None.into();
+                let end = self.take(outcomes);
+                course.on_end(end);
+            }
+            Some((act, end)) = ended(&mut self.executor) => {
+                if let (Some(executor), Some(rollout)) = (&self.executor, course.rollout()) {
+                    executor.show(rollout);
+                }
+                course.on_service_end(act, end);
+            }
+            () = self.cancel.cancelled(), if !course.is_cancelled() => course.cancel(),
+        }
+    }
+
+    fn take(&mut self, outcomes: Outcomes) -> End {
+        match outcomes {
+            Outcomes::End(end) => end,
+            Outcomes::Turn(turn) => {
+                self.turn = Some(turn);
+                End::Done
+            }
+            Outcomes::Survey(survey, head) => self.survey(&survey, head),
+        }
+    }
+
+    /// Nothing is awaited from here to the rollout, which watches for stops itself.
+    fn survey(&mut self, survey: &Survey, head: Option<Revision>) -> End {
+        let (commit, branch) = head.map(|head| (head.commit, head.branch.as_str().to_owned())).unzip();
+        let commit = commit.flatten();
+        let is_wanted = |name: &ServiceName| match &survey.scope {
+            Scope::All => true,
+            Scope::One(one) => one == name,
+        };
+        let services = survey.manifest.services.iter().map(|service| &service.spec);
+        let wanted = services.filter(|spec| is_wanted(&spec.name) && !self.was_stopped_since(&spec.name));
+        let plan = RolloutPlan {
+            turns: wanted
+                .map(|spec| Turn { id: ServiceId(self.shared.new_id()), spec: spec.clone() })
+                .collect(),
+            unity: survey.unity,
+            rebuild: survey.rebuild,
+            revision: RevisionFacts {
+                root: survey.manifest.root.clone(),
+                commit: commit.as_ref().map(ToString::to_string),
+                branch,
+            },
+        };
+        let services = plan.turns.iter().map(|turn| turn.spec.name.clone()).collect();
+        let (rollout, executor) = self.shared.supervisor.begin(&plan);
+        self.executor = Some(executor);
+        End::Surveyed { commit, rollout, services }
+    }
+
+    /// Whether a stop that was asked for after the operation has ended the service's part of it.
+    fn was_stopped_since(&self, name: &ServiceName) -> bool {
+        let stops = self.shared.supervisor.service(name).map(|service| service.state().stops);
+        stops.is_some_and(|stops| self.stops.get(name).is_some_and(|&before| stops != before))
+    }
+
+    fn record(&mut self, service: Option<ServiceName>, step: StepName, state: StepState) {
+        let operations = &self.shared.operations;
+        if state == StepState::Running {
+            let key = operations.begin_step(self.id, step, service.as_ref());
+            self.steps.insert((service, step), key);
+        } else if let Some(key) = self.steps.remove(&(service, step)) {
+            operations.end_step(self.id, key, state);
+        }
+    }
+
+    fn perform(&mut self, act: Act) -> BoxFuture<'static, Outcomes> {
+        let (shared, cancel) = (Arc::clone(&self.shared), self.cancel.clone());
+        let at_once = |end| -> BoxFuture<'static, Outcomes> { Box::pin(ready(Outcomes::End(end))) };
+        match act {
+            Act::Fetch => ending(async move { Ok(End::Fetched(update::fetch(&shared, &cancel).await?)) }),
+            Act::CheckCommit(commit) => ending(async move {
+                Ok(End::Checked(Arc::new(update::manifest_of(&shared, &cancel, &commit).await?)))
+            }),
+            Act::CheckFile => {
+                ending(async move { Ok(End::Checked(Arc::new(update::read_manifest(&shared).await?))) })
+            }
+            Act::TakeTurn => Box::pin(async move {
+                match update::vcs_turn(&shared, &cancel).await {
+                    Ok(turn) => Outcomes::Turn(turn),
+                    Err(failure) => Outcomes::End(End::Failed(failure)),
+                }
+            }),
+            Act::Hold => on_all(shared, async |service| service.hold().await),
+            Act::Release => on_all(shared, async |service| service.release().await),
+            Act::Abandon => on_all(shared, async |service| service.abandon().await),
+            Act::CheckOut(commit) => {
+                let turn = self.turn.take();
+                ending(async move {
+                    let turn = match turn {
+                        Some(turn) => turn,
+                        None => shared.vcs_turn().await,
+                    };
+                    shared.with_vcs_in(turn, move |vcs| vcs.check_out(&commit)).await?;
+                    Ok(End::Done)
+                })
+            }
+            Act::GoBack { tried, to } => ending(async move {
+                info!(%to, "the rollout failed: the work tree goes back");
+                // A fetch of somebody else ends within its limit.
+                let turn = shared.vcs_turn().await;
+                let back = shared.with_vcs_in(turn, move |vcs| vcs.go_back(&tried, &to)).await;
+                if let Err(failure) = &back {
+                    error!(reason = in_one_line(failure), "the work tree could not go back");
+                }
+                Ok(back.map(|()| End::Done)?)
+            }),
+            Act::Survey(survey) => Box::pin(async move { Outcomes::Survey(survey, head(&shared).await) }),
+            Act::PutInForce(manifest) => {
+                *shared.manifest.lock() = Arc::clone(&manifest);
+                shared.bridge.route(&manifest);
+                at_once(End::Done)
+            }
+            Act::Route(manifest) => {
+                shared.bridge.route(&manifest);
+                at_once(End::Done)
+            }
+            Act::Remember { commit, is_complete } => {
+                shared.unfinished.lock().record(commit.as_ref(), is_complete);
+                at_once(End::Done)
+            }
+            Act::Forget(manifest) => {
+                let gone = gone(self.names(), &manifest);
+                ending(async move {
+                    shared.supervisor.remove(&gone).await;
+                    Ok(End::Done)
+                })
+            }
+            Act::Revive => {
+                let names = self.names();
+                ending(async move {
+                    tokio::select! {
+                        biased;
+                        // Nothing is started where everything is about to be stopped.
+                        () = cancel.cancelled() => {}
+                        () = shared.supervisor.revive(names) => {}
+                    }
+                    Ok(End::Done)
+                })
+            }
+            Act::Stop(scope) => ending(async move { Ok(End::Stopped(stop(&shared, &scope).await)) }),
+            // The executor's.
+            Act::Service(_) => at_once(End::Done),
+        }
+    }
+}
+
+/// The end of an act of the services'; none if none is under way. Cancel-safe.
+async fn ended(executor: &mut Option<Executor>) -> Option<(RolloutAct, ActEnd)> {
+    executor.as_mut()?.ended().await
+}
+
+/// An act that brings nothing but its end.
+fn ending(act: impl Future<Output = Result<End, Failure>> + Send + 'static) -> BoxFuture<'static, Outcomes> {
+    Box::pin(async { Outcomes::End(act.await.unwrap_or_else(End::Failed)) })
+}
+
+/// The same act for every service.
+fn on_all<F>(shared: Arc<Shared>, act: impl Fn(Service) -> F + Send + 'static) -> BoxFuture<'static, Outcomes>
+where
+    F: Future<Output = ()> + Send,
+{
+    ending(async move {
+        join_all(shared.supervisor.services().into_iter().map(act)).await;
+        Ok(End::Done)
+    })
+}
+
+/// The services that a manifest lacks.
+fn gone(names: Vec<ServiceName>, manifest: &Manifest) -> Vec<ServiceName> {
+    let declared = |name: &ServiceName| manifest.services.iter().any(|service| service.spec.name == *name);
+    names.into_iter().filter(|name| !declared(name)).collect()
+}
+
+async fn stop(shared: &Shared, scope: &Scope) -> usize {
+    let mut services = shared.supervisor.services();
+    services.retain(|service| match scope {
+        Scope::All => true,
+        Scope::One(name) => name == service.name(),
+    });
+    shared.supervisor.stop(&services).await
+}
+
+/// What is checked out, and what instances are told of it: nothing where there is no repository.
+async fn head(shared: &Shared) -> Option<Revision> {
+    match shared.with_vcs(<dyn pmesh_vcs::Vcs>::head).await {
+        Ok(head) => Some(head),
+        Err(VcsError::NotFound(_)) => None,
+        Err(error) => {
+            warn!(error = in_one_line(&error), "the services are not told of the revision");
+            None
+        }
+    }
+}

@@ -1,0 +1,392 @@
+//! Carries out what a [`Rollout`] asks for. Nothing is decided here.
+
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
+
+use futures_util::{
+    StreamExt,
+    future::{BoxFuture, ready},
+    stream::FuturesUnordered,
+};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::{
+    Build, BuildError, Failure, Plan, Preparation, Prepared, Rebuild, RevisionFacts, Service, ServiceId,
+    ServiceKind, ServiceName, ServiceSpec, Switch, Switched, Wish,
+    causes::with_causes,
+    context::Context,
+    link::Link,
+    rollout::{ActEnd, Item, Look, Rollout, RolloutAct, Unity},
+    service::DRIVER_FAILED,
+};
+
+/// A service that is to be rolled over to a new spec.
+#[derive(Clone, Debug)]
+pub struct Turn {
+    /// The id of its new run.
+    pub id: ServiceId,
+    /// What it is to be.
+    pub spec: ServiceSpec,
+}
+
+/// What a rollout is to do.
+#[derive(Clone, Debug)]
+pub struct RolloutPlan {
+    /// The services, each of them once.
+    pub turns: Vec<Turn>,
+    /// Whether they succeed and fail on their own.
+    pub unity: Unity,
+    /// Whether builds are made again that are there.
+    pub rebuild: Rebuild,
+    /// What instances are told of the work tree.
+    pub revision: RevisionFacts,
+}
+
+/// How a rollout ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RolloutEnd {
+    /// The services that did not become ready, and why.
+    pub failed: BTreeMap<ServiceName, String>,
+    /// The services whose new run is in force, in the order of the plan.
+    pub switched: Vec<ServiceName>,
+    /// Whether all of it was given up: the new instances have ended. What was stopped for them is
+    /// started again by [`Supervisor::revive`](crate::Supervisor::revive), after the caller has put back its
+    /// files.
+    pub gave_up: bool,
+}
+
+/// Carries out the acts of a rollout, side by side.
+///
+/// Dropped on its way, it kills what builds, and leaves what is prepared beside what runs.
+#[must_use = "a rollout that nobody executes does nothing"]
+pub struct Executor {
+    context: Arc<Context>,
+    rebuild: Rebuild,
+    revision: RevisionFacts,
+    members: Vec<Member>,
+    under_way: FuturesUnordered<BoxFuture<'static, Ended>>,
+}
+
+/// A service in a rollout, and what its acts have left for those behind them.
+struct Member {
+    turn: Turn,
+    service: Service,
+    /// How often it had been stopped when the rollout began.
+    stops: Stops,
+    /// Becomes true when its build is to end.
+    end_build: watch::Sender<bool>,
+    build: Option<Build>,
+    /// Why it has no build.
+    failure: Option<Failure>,
+    link: Option<Link>,
+    preparation: Option<Preparation>,
+    switch: Option<Switch>,
+}
+
+struct Ended {
+    act: RolloutAct,
+    end: ActEnd,
+    left: Left,
+}
+
+/// What an act leaves for those behind it.
+enum Left {
+    Nothing,
+    Build(Option<Build>),
+    Unbuilt(Failure),
+    Link(Link),
+    Preparation(Preparation),
+    Switch(Switch),
+}
+
+const DONE: ActEnd = ActEnd::Done(None);
+
+impl Executor {
+    pub(crate) fn new(context: Arc<Context>, plan: &RolloutPlan, services: Vec<Service>) -> Self {
+        let member = |(turn, service): (&Turn, Service)| Member {
+            turn: turn.clone(),
+            stops: Stops::of(&service),
+            service,
+            end_build: watch::Sender::new(false),
+            build: None,
+            failure: None,
+            link: None,
+            preparation: None,
+            switch: None,
+        };
+        Self {
+            context,
+            rebuild: plan.rebuild,
+            revision: plan.revision.clone(),
+            members: plan.turns.iter().zip(services).map(member).collect(),
+            under_way: FuturesUnordered::new(),
+        }
+    }
+
+    /// What the rollout is told of its services at its beginning.
+    pub(crate) fn items(&self) -> Vec<Item> {
+        self.members.iter().map(Member::item).collect()
+    }
+
+    /// The name of the service at this place of the rollout.
+    pub fn name(&self, index: usize) -> &ServiceName {
+        self.members[index].service.name()
+    }
+
+    /// Shows the rollout how its services look now: before its first act, and before it is told of the end
+    /// of one.
+    pub fn show(&self, rollout: &mut Rollout) {
+        for (index, member) in self.members.iter().enumerate() {
+            rollout.look(index, member.look());
+        }
+    }
+
+    /// Begins an act.
+    pub fn begin(&mut self, act: RolloutAct) {
+        let future = self.perform(act);
+        self.under_way.push(Box::pin(async move {
+            let (end, left) = future.await;
+            Ended { act, end, left }
+        }));
+    }
+
+    /// Resolves when an act has ended, and says how; none if none is under way. Cancel-safe.
+    pub async fn ended(&mut self) -> Option<(RolloutAct, ActEnd)> {
+        let Ended { act, end, left } = self.under_way.next().await?;
+        let member = &mut self.members[act.service()];
+        match left {
+            Left::Nothing => {}
+            Left::Build(build) => member.build = build,
+            Left::Unbuilt(failure) => member.failure = Some(failure),
+            Left::Link(link) => member.link = Some(link),
+            Left::Preparation(preparation) => member.preparation = Some(preparation),
+            Left::Switch(switch) => member.switch = Some(switch),
+        }
+        Some((act, end))
+    }
+
+    /// How the rollout ended.
+    pub fn end(&self, rollout: &Rollout) -> RolloutEnd {
+        let failed = rollout.failures().into_iter();
+        RolloutEnd {
+            failed: failed.map(|(index, reason)| (self.name(index).clone(), reason.to_owned())).collect(),
+            switched: rollout.switched().map(|index| self.name(index).clone()).collect(),
+            gave_up: rollout.went_back(),
+        }
+    }
+
+    fn perform(&mut self, act: RolloutAct) -> BoxFuture<'static, (ActEnd, Left)> {
+        let context = Arc::clone(&self.context);
+        let (rebuild, revision) = (self.rebuild, self.revision.clone());
+        let member = &mut self.members[act.service()];
+        let service = member.service.clone();
+        let spec = member.turn.spec.clone();
+        let run = (member.turn.id, spec.clone(), revision.clone());
+        let plan = |build| Plan { id: run.0, spec: run.1, build, revision: run.2 };
+        match act {
+            RolloutAct::Build(_) => {
+                let give_up = member.end_build.subscribe();
+                Box::pin(build(context, spec, (revision, rebuild), (service, member.stops, give_up)))
+            }
+            RolloutAct::EndBuild(_) => {
+                member.end_build.send_replace(true);
+                Box::pin(ready((DONE, Left::Nothing)))
+            }
+            RolloutAct::Link(_) => Box::pin(link(member.build.clone(), spec)),
+            RolloutAct::Start(_) => {
+                let (plan, stops) = (plan(member.build.clone()), member.stops.stops);
+                Box::pin(async move {
+                    let mut preparation = service.prepare_unless_stopped(plan, stops).await;
+                    preparation.spawned().await;
+                    (DONE, Left::Preparation(preparation))
+                })
+            }
+            RolloutAct::AwaitReady(_) => Box::pin(await_ready(service, member.preparation.take())),
+            RolloutAct::Switch(_) => Box::pin(switch(service)),
+            RolloutAct::Drain(_) | RolloutAct::Stop(_) => {
+                Box::pin(end_old(act, service, member.switch.take()))
+            }
+            RolloutAct::Prune(_) => Box::pin(prune(context, service, spec)),
+            RolloutAct::StayUnbuilt(_) => {
+                let (plan, stops, failure) = (plan(None), member.stops.stops, member.failure.take());
+                Box::pin(async move {
+                    // There is one: a build that failed is all that leads here.
+                    if let Some(failure) = failure {
+                        service.stay_unbuilt(plan, stops, failure).await;
+                    }
+                    (DONE, Left::Nothing)
+                })
+            }
+            RolloutAct::GoBack(_) => Box::pin(async move {
+                service.abandon().await;
+                (DONE, Left::Nothing)
+            }),
+            RolloutAct::Unlink(_) => {
+                let link = member.link.take();
+                Box::pin(async move {
+                    if let Some(link) = link {
+                        link.move_back(service.name()).await;
+                    }
+                    (DONE, Left::Nothing)
+                })
+            }
+            RolloutAct::Revive(_) => Box::pin(async move {
+                revive(&service).await;
+                (DONE, Left::Nothing)
+            }),
+        }
+    }
+}
+
+impl Member {
+    fn item(&self) -> Item {
+        let state = self.service.state();
+        let app = match &self.turn.spec.kind {
+            ServiceKind::App(spec) => Some(spec),
+            ServiceKind::External(_) | ServiceKind::Files => None,
+        };
+        let has_to_stop = app.is_some_and(|spec| spec.run.is_some() && !spec.overlaps()) && !state.stopped;
+        Item {
+            builds: app.is_some_and(|spec| !spec.build.is_empty()),
+            overlaps: !has_to_stop,
+            background: app.is_some_and(|spec| spec.background),
+            vital: state.is_new || state.ready > 0 || (state.wanted == 0 && !state.stopped),
+        }
+    }
+
+    fn look(&self) -> Look {
+        let has_left = Stops::of(&self.service) != self.stops;
+        let state = self.service.state.borrow();
+        Look { has_left, serves: state.ready > 0, next_is_ready: state.next_is_ready }
+    }
+}
+
+/// How often a service had been stopped when a rollout of it began: more says that it has left it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stops {
+    stops: u64,
+    kills: u64,
+}
+
+impl Stops {
+    fn of(service: &Service) -> Self {
+        let state = service.state.borrow();
+        Self { stops: state.stops, kills: state.kills }
+    }
+}
+
+async fn build(
+    context: Arc<Context>,
+    spec: ServiceSpec,
+    (revision, rebuild): (RevisionFacts, Rebuild),
+    (service, stops, give_up): (Service, Stops, watch::Receiver<bool>),
+) -> (ActEnd, Left) {
+    let (wishes, wished) = watch::channel(Wish::GoOn);
+    let built = tokio::select! {
+        built = context.build(&spec, &revision, rebuild, wished) => built,
+        never = wish(&wishes, service, stops, give_up) => match never {},
+    };
+    match built {
+        Ok(build) => {
+            let detail = build.as_ref().map(|build| build.id().to_string());
+            (ActEnd::Done(detail), Left::Build(build))
+        }
+        Err(error) => {
+            let reason = with_causes(&error);
+            warn!(service = %spec.name, reason, "there is no build");
+            let end = match error {
+                BuildError::Cancelled => ActEnd::CutOff,
+                _ => ActEnd::Failed(reason),
+            };
+            (end, Left::Unbuilt(error.into_failure()))
+        }
+    }
+}
+
+/// Wishes a build's end when its rollout is given up or its service is stopped, and its end at once
+/// when the service is killed.
+async fn wish(
+    wishes: &watch::Sender<Wish>,
+    mut service: Service,
+    before: Stops,
+    mut give_up: watch::Receiver<bool>,
+) -> Infallible {
+    loop {
+        let now = Stops::of(&service);
+        wishes.send_replace(if now.kills > before.kills {
+            Wish::Kill
+        } else if now.stops > before.stops || *give_up.borrow() {
+            Wish::End
+        } else {
+            Wish::GoOn
+        });
+        let changed = tokio::select! {
+            changed = service.state.changed() => changed,
+            changed = give_up.changed() => changed,
+        };
+        if changed.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+async fn link(build: Option<Build>, spec: ServiceSpec) -> (ActEnd, Left) {
+    let Some(build) = build else { return (ActEnd::CutOff, Left::Nothing) };
+    match Link::move_to(&build, &spec).await {
+        Some(link) => (DONE, Left::Link(link)),
+        // The log says why, and the service runs all the same.
+        None => (ActEnd::CutOff, Left::Nothing),
+    }
+}
+
+async fn await_ready(service: Service, preparation: Option<Preparation>) -> (ActEnd, Left) {
+    let prepared = match preparation {
+        Some(preparation) => preparation.ended().await,
+        None => service.ready_again().await,
+    };
+    let end = match prepared {
+        Prepared::Ready => DONE,
+        Prepared::Failed(reason) => ActEnd::Failed(reason),
+        Prepared::Left => ActEnd::CutOff,
+    };
+    (end, Left::Nothing)
+}
+
+async fn switch(service: Service) -> (ActEnd, Left) {
+    let mut switch = service.commit().await;
+    let detail = match switch.switched().await {
+        Switched::Ready => None,
+        Switched::Partly { ready, wanted } => {
+            Some(format!("{ready} of {wanted} instances are ready; the others are started again"))
+        }
+        Switched::Left => return (ActEnd::CutOff, Left::Nothing),
+        Switched::DriverFailed => return (ActEnd::Failed(DRIVER_FAILED.to_owned()), Left::Nothing),
+    };
+    (ActEnd::Done(detail), Left::Switch(switch))
+}
+
+/// Waits until the old instances have drained, or have ended.
+async fn end_old(act: RolloutAct, service: Service, switch: Option<Switch>) -> (ActEnd, Left) {
+    let Some(mut switch) = switch else { return (ActEnd::CutOff, Left::Nothing) };
+    if matches!(act, RolloutAct::Drain(_)) {
+        switch.drained().await;
+        return (DONE, Left::Switch(switch));
+    }
+    switch.stopped().await;
+    info!(service = %service.name(), "the new run has taken over");
+    (DONE, Left::Nothing)
+}
+
+async fn prune(context: Arc<Context>, service: Service, spec: ServiceSpec) -> (ActEnd, Left) {
+    if let ServiceKind::App(app) = &spec.kind {
+        context.builder.prune(service.name(), &app.folder, &service.state().builds).await;
+    }
+    (DONE, Left::Nothing)
+}
+
+/// Starts what was stopped for a run that was abandoned; returns when that is ready or has failed to be.
+pub(crate) async fn revive(service: &Service) {
+    if let Prepared::Failed(reason) = service.revive().await {
+        warn!(service = %service.name(), reason, "the old run does not become ready again");
+    }
+}
