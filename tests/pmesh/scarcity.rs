@@ -31,3 +31,21 @@ fn idle_clients_take_no_descriptor_from_the_api_the_probes_and_new_clients() {
     assert_eq!(log.lines().filter(|line| line.contains("open files")).count(), 1, "{log}");
     assert!(!log.contains("unhealthy"), "{log}");
 }
+
+#[test]
+fn idle_callers_of_the_api_take_no_descriptor_from_the_probes_and_the_front() {
+    let project = Project::new(&web_manifest(1, PROBED_OFTEN));
+    let server = Server::serve_within(256, &project);
+    let socket = server.state.join("api.sock");
+    let idle: Vec<_> =
+        (0..150).map(|_| (Connection::to(&server.api), Connection::to_socket(&socket))).collect();
+    for round in 0..10 {
+        let health = server.get("/service/health/web");
+        assert_eq!((health["status"].as_str(), health["error"].as_str()), (Some("OK"), None), "{health}");
+        assert_eq!(server.site("/").0, 200, "round {round}");
+    }
+    drop(idle);
+    let log = server.log();
+    assert!(log.lines().filter(|line| line.contains("open files")).count() <= 1, "{log}");
+    assert!(!log.contains("unhealthy"), "{log}");
+}

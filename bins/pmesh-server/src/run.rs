@@ -191,7 +191,7 @@ fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<()
         TrustedProxies::parse(networks).expect("the arguments were parsed by the same rules")
     };
     let sessions = Arc::new(Sessions::new(&SessionLimits::default()));
-    let tables = Tables::within(parts.descriptors, sessions, trusted);
+    let tables = Tables::within(parts.descriptors.clone(), sessions, trusted);
     let (node, driver) = {
         let _in_runtime = runtime.enter();
         let vcs = repository(&parts.file);
@@ -214,7 +214,9 @@ fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<()
         token: parts.token,
         open: arguments.api_open,
         callers: Arc::new(KernelCallers::new(peers())),
-        ..ApiSettings::default()
+        // Each of these three takes a small part of the descriptors: two listeners, and who waits.
+        connections: parts.descriptors.share(16, pmesh_api::serve::MAX_CONNECTIONS),
+        waiting: parts.descriptors.share(16, Api::MAX_WAITING),
     };
     let api = Api::new(node.clone(), settings);
     let local: Option<(Arc<dyn LocalHandler>, _)> = (!arguments.no_pm3_host && api.serves_front_host())

@@ -2,7 +2,7 @@
 
 use std::{
     any::Any,
-    fmt,
+    fmt, io,
     net::SocketAddr,
     panic::AssertUnwindSafe,
     pin::{Pin, pin},
@@ -32,9 +32,10 @@ use crate::{
     error::{ApiError, Code},
     listener::Listener,
     parameters::{Parameters, asks_for_pretty},
-    places::{Peer, PlaceLimits},
+    places::{MAX_CONNECTIONS, Peer, PlaceLimits},
     routes::{self, Kind},
     seat::{Seat, Seats},
+    seldom::Seldom,
     sources::Sources,
     token::Token,
     wrong_tokens::{Turn, WrongTokens},
@@ -54,13 +55,15 @@ pub struct ApiSettings {
     pub open: bool,
     /// How callers are known.
     pub callers: Arc<dyn Callers>,
+    /// How many callers are served at a time on each listener, at least one.
+    pub connections: usize,
     /// How many callers may wait for operations at a time beside those that are served: each has a connection.
     pub waiting: usize,
 }
 
 impl Default for ApiSettings {
-    /// The version of this crate, no further name, no token, not open; callers are known by the kernel, and 4096
-    /// may wait.
+    /// The version of this crate, no further name, no token, not open; callers are known by the kernel,
+    /// [`MAX_CONNECTIONS`] are served, and 4096 may wait.
     fn default() -> Self {
         Self {
             version: concat!("v", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -68,7 +71,8 @@ impl Default for ApiSettings {
             token: None,
             open: false,
             callers: Arc::new(KernelCallers::new(Peers::open())),
-            waiting: 4096,
+            connections: MAX_CONNECTIONS,
+            waiting: Api::MAX_WAITING,
         }
     }
 }
@@ -82,8 +86,11 @@ struct Shared {
     access: AccessRules,
     wrong_tokens: Mutex<WrongTokens<Peer>>,
     callers: Arc<dyn Callers>,
+    places: PlaceLimits,
     /// How many may wait for operations, at all listeners together.
     waiting: Arc<Semaphore>,
+    /// Callers could not be accepted.
+    unaccepted: Mutex<Seldom>,
     /// The places of the `pm3` host.
     front_seats: Seats,
 }
@@ -101,6 +108,9 @@ impl Api {
     /// How long a body may take to arrive.
     pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
+    /// How many callers may wait for operations at a time, unless the settings say less.
+    pub const MAX_WAITING: usize = 4096;
+
     /// How much of a body that nobody reads is taken off the connection all the same, in bytes.
     const MAX_DISCARDED_LEN: u64 = 1024 * 1024;
 
@@ -109,16 +119,26 @@ impl Api {
 
     /// The API of `node`.
     pub fn new(node: Node, settings: ApiSettings) -> Self {
-        let ApiSettings { version, host_names, token, open, callers, waiting } = settings;
+        let ApiSettings { version, host_names, token, open, callers, connections, waiting } = settings;
         let who = if open { Who::AnyLocalUser } else { Who::User(rustix::process::geteuid().as_raw()) };
         let access = AccessRules::new(&host_names, token, who);
         let listing = Arc::new(Semaphore::new(1));
         let long_listings = Arc::new(Semaphore::new(session::LONG));
         let sources = Sources { node, version: version.into(), listing, long_listings };
         let waiting = Arc::new(Semaphore::new(waiting.min(Semaphore::MAX_PERMITS)));
-        let front_seats = Seats::new(PlaceLimits::default(), Arc::clone(&waiting));
-        let wrong_tokens = Mutex::default();
-        Self(Arc::new(Shared { sources, access, wrong_tokens, callers, waiting, front_seats }))
+        let places = PlaceLimits::of(connections.max(1));
+        let front_seats = Seats::new(places, Arc::clone(&waiting));
+        let (wrong_tokens, unaccepted) = (Mutex::default(), Mutex::default());
+        Self(Arc::new(Shared {
+            sources,
+            access,
+            wrong_tokens,
+            callers,
+            places,
+            waiting,
+            unaccepted,
+            front_seats,
+        }))
     }
 
     /// Whether the virtual host `pm3` of the HTTP front is this API: not while a token is asked for.
@@ -140,7 +160,19 @@ impl Api {
 
     /// The places of a listener of its own.
     pub(crate) fn seats(&self) -> Seats {
-        Seats::new(PlaceLimits::default(), Arc::clone(&self.0.waiting))
+        Seats::new(self.0.places, Arc::clone(&self.0.waiting))
+    }
+
+    /// Says that a caller could not be accepted: once a minute, at whatever listener.
+    pub(crate) fn say_unaccepted(&self, error: &io::Error) {
+        if let Some(count) = self.0.unaccepted.lock().again(std::time::Instant::now()) {
+            tracing::warn!(
+                %error,
+                count,
+                "callers of the API cannot be accepted at once, which is tried again; raise the limit of open files \
+                 (LimitNOFILE= of systemd, ulimit -n)"
+            );
+        }
     }
 
     /// Answers a request to the `pm3` host of a front, which has asked for the owner of the connection. There

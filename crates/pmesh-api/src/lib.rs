@@ -45,6 +45,7 @@ mod percent;
 mod places;
 mod routes;
 mod seat;
+mod seldom;
 pub mod serve;
 mod sources;
 mod stall;

@@ -50,9 +50,10 @@ pub(crate) struct PlaceLimits {
     pub(crate) reserved: usize,
 }
 
-impl Default for PlaceLimits {
-    fn default() -> Self {
-        Self { all: MAX_CONNECTIONS, of_one_peer: MAX_CONNECTIONS / 2, reserved: 64 }
+impl PlaceLimits {
+    /// So many places: half of them for one peer, and 64 kept, or an eighth where that is less.
+    pub(crate) fn of(all: usize) -> Self {
+        Self { all, of_one_peer: all.div_ceil(2), reserved: 64.min(all / 8) }
     }
 }
 

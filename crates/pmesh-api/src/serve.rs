@@ -115,7 +115,7 @@ async fn serve<L: Accept>(listener: L, api: Api, shutdown: impl Future<Output = 
             Ok(accepted) => accepted,
             Err(error) if is_the_callers(&error) => continue,
             Err(error) => {
-                tracing::warn!(%error, "cannot accept connections to the API; trying again");
+                api.say_unaccepted(&error);
                 tokio::select! {
                     () = sleep(ACCEPT_PAUSE) => continue,
                     () = &mut shutdown => break,

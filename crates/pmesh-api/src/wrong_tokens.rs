@@ -6,10 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::seldom::Seldom;
+
 /// So many wrong tokens in a minute are mistakes.
 const FREE: usize = 10;
 
-/// For how long a wrong token is remembered; there is one line in the log in this time.
+/// For how long a wrong token is remembered.
 const MINUTE: Duration = Duration::from_mins(1);
 
 /// The pause between two answers to a peer that has shown more.
@@ -26,8 +28,7 @@ const MAX_PEERS: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct WrongTokens<P> {
     peers: HashMap<P, Peer>,
-    said: Option<Instant>,
-    unsaid: u64,
+    said: Seldom,
 }
 
 #[derive(Debug, Default)]
@@ -49,7 +50,7 @@ pub(crate) enum Turn {
 
 impl<P> Default for WrongTokens<P> {
     fn default() -> Self {
-        Self { peers: HashMap::new(), said: None, unsaid: 0 }
+        Self { peers: HashMap::new(), said: Seldom::default() }
     }
 }
 
@@ -84,12 +85,7 @@ impl<P: Copy + Eq + Hash> WrongTokens<P> {
         if peer.wrong.len() == FREE && peer.last_turn.is_none_or(|last| last < now) {
             peer.last_turn = Some(now);
         }
-        self.unsaid += 1;
-        if self.said.is_some_and(|said| now.duration_since(said) < MINUTE) {
-            return None;
-        }
-        self.said = Some(now);
-        Some(std::mem::take(&mut self.unsaid))
+        self.said.again(now)
     }
 
     fn make_room(&mut self, now: Instant) {

@@ -116,6 +116,12 @@ impl DescriptorBudget {
         self.0.reserve.load(SeqCst)
     }
 
+    /// How many descriptors something may have that is not counted one by one: this part of the limit, `most` at
+    /// most.
+    pub fn share(&self, part: usize, most: usize) -> usize {
+        (self.0.limit / part.max(1)).min(most)
+    }
+
     /// Takes so many, if they can be had at once without touching the reserve.
     pub fn take(&self, count: usize) -> Option<Descriptors> {
         self.take_for(Purpose::Work, count)
@@ -286,6 +292,7 @@ mod tests {
         assert!(budget.take(9).is_some());
         assert!(budget.take(10).is_none());
         assert_eq!([1, 9, 0].map(|wanted| budget.threads(wanted, 2)), [1, 2, 1], "of a room of 20");
+        assert_eq!([(4, 512), (1, 8), (0, 8)].map(|(part, most)| budget.share(part, most)), [10, 8, 8]);
         drop((some, fixed));
         assert_eq!(budget.usage().taken, 0);
         assert!(DescriptorBudget::unlimited().take(1 << 40).is_some());

@@ -47,6 +47,32 @@ pub(super) struct Limits<'a> {
     pub(super) output_bytes: usize,
 }
 
+/// The pause before the second try to start a child for which descriptors of our own are missing; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// How often it is tried in all: for three seconds.
+const TRIES: u32 = 7;
+
+/// Tries again what fails for want of descriptors or memory of our own: that says nothing about git, and passes.
+fn patiently<T>(
+    first_pause: Duration,
+    tries: u32,
+    mut attempt: impl FnMut() -> io::Result<T>,
+) -> io::Result<T> {
+    let is_lack = |error: &io::Error| {
+        let ours = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+        Errno::from_io_error(error).is_some_and(|errno| ours.contains(&errno))
+    };
+    let mut pause = first_pause;
+    for _ in 1..tries {
+        match attempt() {
+            Err(error) if is_lack(&error) => std::thread::sleep(pause),
+            other => return other,
+        }
+        pause *= 2;
+    }
+    attempt()
+}
+
 /// A running child in a process group of its own. Dropping it ends the group.
 pub(super) struct Running {
     child: Child,
@@ -58,7 +84,8 @@ pub(super) struct Running {
 impl Running {
     /// Starts `command`, whose process must become the leader of a process group, at once or by itself.
     pub(super) fn start(command: &mut Command, stdin: Stdio) -> io::Result<Self> {
-        let mut child = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = patiently(FIRST_PAUSE, TRIES, || command.spawn())?;
         let pid = Pid::from_child(&child);
         match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(pidfd) => Ok(Self { child, pid, pidfd, is_over: false }),
@@ -327,6 +354,22 @@ mod tests {
 
     fn within(time: Duration, cancel: Option<&Cancel>) -> Limits<'_> {
         Limits { time, cancel, output_bytes: 8 }
+    }
+
+    #[test]
+    fn a_lack_of_our_own_is_waited_for_and_everything_else_is_told_at_once() {
+        let tried = |most, errors: &[Errno]| {
+            let (mut errors, mut tries) = (errors.iter(), 0);
+            let end = patiently(Duration::ZERO, most, || {
+                tries += 1;
+                errors.next().map_or(Ok(()), |&error| Err(error.into()))
+            });
+            (end.map_err(|error| error.raw_os_error()), tries)
+        };
+        assert_eq!(tried(3, &[]), (Ok(()), 1));
+        assert_eq!(tried(4, &[Errno::MFILE, Errno::NFILE]), (Ok(()), 3));
+        assert_eq!(tried(3, &[Errno::NOENT]), (Err(Some(2)), 1));
+        assert_eq!(tried(2, &[Errno::MFILE; 9]), (Err(Some(24)), 2));
     }
 
     #[test]
