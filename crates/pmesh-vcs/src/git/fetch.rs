@@ -2,7 +2,7 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    os::unix::ffi::{OsStrExt, OsStringExt},
+    os::unix::ffi::OsStrExt,
     time::{Duration, Instant},
 };
 
@@ -10,9 +10,10 @@ use gix::bstr::ByteSlice;
 
 use super::{
     child::{Ended, Output},
-    http_remote::{self, HttpRemote},
+    http_remote::HttpRemote,
+    network,
     opened::Opened,
-    program::{Extra, Program, message},
+    program::{Extra, message},
     redirect,
     repo::GitRepo,
     state,
@@ -25,9 +26,14 @@ pub(super) fn fetch(repo: &GitRepo, limit: Duration, cancel: &Cancel) -> Result<
         return Err(VcsError::Cancelled);
     }
     let is_anothers = repo.program().is_anothers()?;
-    let (upstream, remote) = repo.read(cancel, move |opened| upstream_to_fetch(opened, is_anothers))?;
+    let upstream = repo.read(cancel, upstream_to_fetch)?;
+    let config = repo.program().configuration()?;
+    let (name, url) = (upstream.remote.as_bstr(), upstream.url.as_bstr());
+    let remote = HttpRemote::of(&config, name, url, is_anothers)
+        .map_err(|why| VcsError::Fetch { url: upstream.shown_url(), message: why.to_string() })?;
+    let ssh = network::ssh_command(&config, is_anothers);
     let until = Instant::now().checked_add(limit);
-    let asking = Asking { repo, upstream: &upstream, limit, until, cancel };
+    let asking = Asking { repo, upstream: &upstream, ssh, limit, until, cancel };
     let failed = match asking.fetch(remote.as_ref())? {
         output if output.status.success() => return Ok(Fetched::default()),
         output => output,
@@ -67,6 +73,7 @@ pub(super) fn fetch(repo: &GitRepo, limit: Duration, cancel: &Cancel) -> Result<
 struct Asking<'a> {
     repo: &'a GitRepo,
     upstream: &'a Upstream,
+    ssh: Option<OsString>,
     limit: Duration,
     /// When the limit ends; none if that is never.
     until: Option<Instant>,
@@ -93,7 +100,7 @@ impl Asking<'_> {
         let mut args: Vec<_> = args.iter().map(OsStr::new).collect();
         args.push(OsStr::from_bytes(&self.upstream.remote));
         args.push(&refspec);
-        self.run("fetch", &args, &extra(&self.repo.program(), remote)?)
+        self.run("fetch", &args, &network::extra(self.ssh.clone(), remote))
     }
 
     /// Asks `remote` once more, for nothing but where it redirects to. git shows the headers of the answers, so this
@@ -104,7 +111,7 @@ impl Asking<'_> {
             .into_iter()
             .chain([&self.upstream.remote, &self.upstream.source].map(|word| OsStr::from_bytes(word)))
             .collect();
-        let mut extra = extra(&self.repo.program(), Some(remote))?;
+        let mut extra = network::extra(self.ssh.clone(), Some(remote));
         extra.variables.extend(
             [("GIT_TRACE_CURL", "2"), ("GIT_TRACE_CURL_NO_DATA", "1")]
                 .map(|(name, value)| (name, value.into())),
@@ -149,27 +156,11 @@ fn may_be_redirect(stderr: &[u8]) -> bool {
     ["301", "302", "303", "307", "308"].iter().any(|status| stderr.contains_str(status))
 }
 
-/// What a command gets that goes to the network: an ssh that asks nothing, and what only git may know of a remote.
-pub(super) fn extra(git: &Program<'_>, remote: Option<&HttpRemote>) -> Result<Extra, VcsError> {
-    let mut variables: Vec<_> = ssh_command(git)?.into_iter().map(|ssh| ("GIT_SSH_COMMAND", ssh)).collect();
-    let mut removed: &'static [&'static str] = &[];
-    if remote.is_some_and(HttpRemote::is_strange) {
-        // Who answers for one host would answer for another as well; a certificate is asked for.
-        variables.push(("GIT_ASKPASS", "false".into()));
-        removed = &["GIT_SSL_NO_VERIFY"];
-    }
-    Ok(Extra { variables, removed, settings: remote.map(|remote| http_remote::settings([remote])) })
-}
-
-/// The upstream of the head, and what is to be known if it is asked by HTTP; or why there is none.
-fn upstream_to_fetch(opened: &Opened, is_anothers: bool) -> Result<(Upstream, Option<HttpRemote>), VcsError> {
+/// The upstream of the head, or why there is none.
+fn upstream_to_fetch(opened: &Opened) -> Result<Upstream, VcsError> {
     let (repo, damaged) = (&opened.repo, |error| opened.damaged(error));
     if let Some(upstream) = upstream::of_head(repo).map_err(damaged)? {
-        let config = repo.config_snapshot();
-        let (name, url) = (upstream.remote.as_bstr(), upstream.url.as_bstr());
-        let remote = HttpRemote::of(config.plumbing(), name, url, is_anothers)
-            .map_err(|why| VcsError::Fetch { url: upstream.shown_url(), message: why.to_string() })?;
-        return Ok((upstream, remote));
+        return Ok(upstream);
     }
     let head = super::commit::head(opened)?;
     match head.commit {
@@ -182,84 +173,5 @@ fn upstream_to_fetch(opened: &Opened, is_anothers: bool) -> Result<(Upstream, Op
             None => VcsError::Detached { commit },
         }),
         None => Err(VcsError::NoRemote { branch: head.branch }),
-    }
-}
-
-/// The ssh command that git would use, told to ask nothing and not to wait for ever. `None` if it is one that does not
-/// take OpenSSH's options.
-fn ssh_command(git: &Program<'_>) -> Result<Option<OsString>, VcsError> {
-    // What is set for the server's user is none of another's.
-    let is_anothers = git.is_anothers()?;
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty() && !is_anothers);
-    let configured = |name: &str| -> Result<Option<OsString>, VcsError> {
-        let output = git.run("config", &["--get", name].map(OsStr::new))?;
-        let value = output.stdout.strip_suffix(b"\n").unwrap_or(&output.stdout);
-        Ok((output.status.success() && !value.is_empty()).then(|| OsString::from_vec(value.to_vec())))
-    };
-    // In this order by git(1), "GIT_SSH", and git-config(1), "core.sshCommand" and "ssh.variant".
-    let command = match variable("GIT_SSH_COMMAND") {
-        Some(command) => command,
-        None => match configured("core.sshCommand")? {
-            Some(command) => command,
-            None => variable("GIT_SSH").map_or_else(|| OsString::from("ssh"), |program| quoted(&program)),
-        },
-    };
-    let variant = match variable("GIT_SSH_VARIANT") {
-        Some(variant) => Some(variant),
-        None => configured("ssh.variant")?,
-    };
-    Ok(asking_nothing(command, variant.as_deref()))
-}
-
-/// Appends the options; what the command says itself goes first and wins (`ssh_config(5)`).
-fn asking_nothing(mut command: OsString, variant: Option<&OsStr>) -> Option<OsString> {
-    let is_openssh = match variant.map(OsStr::as_bytes) {
-        None | Some(b"auto") => {
-            let lower = command.as_bytes().to_ascii_lowercase();
-            !lower.contains_str("plink") && !lower.contains_str("putty")
-        }
-        Some(variant) => variant == b"ssh",
-    };
-    is_openssh.then(|| {
-        command.push(" -oBatchMode=yes -oConnectTimeout=10");
-        command
-    })
-}
-
-/// A word for the shell to which git hands its ssh command.
-fn quoted(word: &OsStr) -> OsString {
-    let mut quoted = b"'".to_vec();
-    for &byte in word.as_bytes() {
-        if byte == b'\'' {
-            quoted.extend_from_slice(b"'\\''");
-        } else {
-            quoted.push(byte);
-        }
-    }
-    quoted.push(b'\'');
-    OsString::from_vec(quoted)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_openssh_command_is_told_to_ask_nothing() {
-        let appended = |command: &str, variant: Option<&str>| {
-            asking_nothing(command.into(), variant.map(OsStr::new)).map(|it| it.into_string().unwrap())
-        };
-        let options = "-oBatchMode=yes -oConnectTimeout=10";
-        assert_eq!(appended("ssh", None), Some(format!("ssh {options}")));
-        let deploy_key = "ssh -i /srv/key -oConnectTimeout=3";
-        assert_eq!(appended(deploy_key, Some("auto")), Some(format!("{deploy_key} {options}")));
-        assert_eq!(appended("wrapper", Some("ssh")), Some(format!("wrapper {options}")));
-        assert_eq!(appended("/opt/TortoisePlink.exe -batch", None), None);
-        assert_eq!(appended("wrapper", Some("simple")), None);
-    }
-
-    #[test]
-    fn a_program_becomes_one_word_of_the_shell() {
-        assert_eq!(quoted(OsStr::new("/opt/my ssh's/ssh")), r"'/opt/my ssh'\''s/ssh'");
     }
 }

@@ -3,15 +3,12 @@
 //! What stands in git's arguments can be read by everybody on this machine, and what stands in its environment by
 //! every process of the same user (proc(5)). So what could be a secret is handed to git in a file that has no name.
 
-use gix::{
-    bstr::{BStr, BString, ByteSlice},
-    config::File,
-};
+use gix::bstr::{BStr, BString, ByteSlice};
 
 use super::{
     address::{Address, NoAddress},
+    configuration::Configuration,
     redirect::{self, Refused, Target},
-    upstream,
 };
 use crate::redact;
 
@@ -44,7 +41,7 @@ impl HttpRemote {
     ///
     /// For a URL of HTTP that nobody could ask.
     pub(super) fn of(
-        config: &File,
+        config: &Configuration,
         name: &BStr,
         url: &BStr,
         is_anothers: bool,
@@ -62,7 +59,10 @@ impl HttpRemote {
         let proxy: Vec<_> = ["proxy", "proxyAuthMethod"]
             .into_iter()
             .filter_map(|key| {
-                Some((key, config.string_by("remote", Some(name), key)?.to_str_lossy().into_owned()))
+                Some((
+                    key,
+                    config.value_of("remote", name, &key.to_ascii_lowercase())?.to_str_lossy().into_owned(),
+                ))
             })
             .collect();
         let mut secrets = redact::secrets_of(configured);
@@ -83,7 +83,7 @@ impl HttpRemote {
             secrets,
             has_askpass: is_set("GIT_ASKPASS")
                 || is_set("SSH_ASKPASS")
-                || config.string("core.askPass").is_some(),
+                || config.value("core.askpass").is_some(),
             is_strange: false,
         }))
     }
@@ -197,17 +197,17 @@ impl HttpRemote {
 
 /// The remotes from which git may have to bring objects that a partial clone left there (gitformat-promisor(5)).
 /// One that nobody could ask is none.
-pub(super) fn promisors(config: &File, is_anothers: bool) -> Vec<HttpRemote> {
-    upstream::remotes(config)
-        .into_iter()
-        .filter(|(name, _)| {
-            let is_set = |key| config.string_by("remote", Some(name.as_bstr()), key).is_some();
-            is_set("promisor") || is_set("partialclonefilter")
-        })
-        .filter_map(|(name, url)| {
-            HttpRemote::of(config, name.as_bstr(), url.as_bstr(), is_anothers).ok().flatten()
-        })
-        .collect()
+pub(super) fn promisors(config: &Configuration, is_anothers: bool) -> Vec<HttpRemote> {
+    let mut known: Vec<&BStr> = Vec::new();
+    let urls = config.all("remote", "url").filter_map(|(name, url)| Some((name?, url)));
+    urls.filter(|(name, _)| {
+        let is_first = !known.contains(name);
+        known.push(name);
+        let is_set = |key| config.value_of("remote", name, key).is_some();
+        is_first && (is_set("promisor") || is_set("partialclonefilter"))
+    })
+    .filter_map(|(name, url)| HttpRemote::of(config, name, url, is_anothers).ok().flatten())
+    .collect()
 }
 
 /// What is in [`SETTINGS_FILE`], in the syntax of git-config(1).
@@ -235,17 +235,13 @@ fn told(file: &mut Vec<u8>, id: usize, key: &str, value: &[u8]) {
 }
 
 /// Secrets that are not of one remote: in the proxy's URL, and in header fields, which a remote may send back.
-fn secrets_of_settings(config: &File) -> Vec<String> {
-    let mut secrets = Vec::new();
-    for section in config.sections_by_name("http").into_iter().flatten() {
-        for proxy in section.values("proxy") {
-            secrets.extend(secrets_of_proxy(&proxy.to_str_lossy()));
-        }
-        for header in section.values("extraHeader") {
-            secrets.extend(redact::secrets_of_header(&header.to_str_lossy()));
-        }
-    }
-    secrets
+fn secrets_of_settings(config: &Configuration) -> Vec<String> {
+    let proxies = config.all("http", "proxy");
+    let headers = config.all("http", "extraheader");
+    proxies
+        .flat_map(|(_, proxy)| secrets_of_proxy(&proxy.to_str_lossy()))
+        .chain(headers.flat_map(|(_, header)| redact::secrets_of_header(&header.to_str_lossy())))
+        .collect()
 }
 
 /// A proxy may be named without its scheme (`curl_easy_setopt(3)`, `CURLOPT_PROXY`).
@@ -286,14 +282,14 @@ fn quoted(file: &mut Vec<u8>, value: &[u8]) {
 }
 
 /// `url` as git rewrites it: once, by the longest `url.<base>.insteadOf` with which it begins (git-config(1)).
-fn rewritten(config: &File, url: &BStr) -> BString {
+fn rewritten(config: &Configuration, url: &BStr) -> BString {
     let mut best: Option<(usize, &BStr)> = None;
-    for section in config.sections_by_name("url").into_iter().flatten() {
-        let Some(base) = section.header().subsection_name() else { continue };
-        for prefix in section.values("insteadOf") {
-            if url.starts_with(&prefix) && best.is_none_or(|(longest, _)| prefix.len() > longest) {
-                best = Some((prefix.len(), base));
-            }
+    for (base, prefix) in config.all("url", "insteadof") {
+        if let Some(base) = base
+            && url.starts_with(prefix)
+            && best.is_none_or(|(longest, _)| prefix.len() > longest)
+        {
+            best = Some((prefix.len(), base));
         }
     }
     match best {
@@ -304,12 +300,18 @@ fn rewritten(config: &File, url: &BStr) -> BString {
 
 #[cfg(test)]
 mod tests {
+    use std::{io::Write, process::Command};
+
     use super::*;
 
     fn remote(config: &str, has_askpass: bool) -> HttpRemote {
-        let config = File::try_from(config).unwrap();
-        let url = config.string_by("remote", Some("origin".into()), "url").unwrap();
-        let remote = HttpRemote::of(&config, "origin".into(), url.as_bstr(), false);
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(config.as_bytes()).unwrap();
+        let git =
+            Command::new("git").args(["config", "--list", "-z", "--file"]).arg(file.path()).output().unwrap();
+        let config = Configuration::parse(&git.stdout);
+        let remote =
+            HttpRemote::of(&config, "origin".into(), config.value("remote.origin.url").unwrap(), false);
         HttpRemote { has_askpass, ..remote.unwrap().unwrap() }
     }
 
@@ -417,7 +419,10 @@ mod tests {
             "https://user:pass/word@example.org/x",
             "https://example.org/\u{1b}[2J",
         ] {
-            assert!(HttpRemote::of(&File::default(), "origin".into(), url.into(), false).is_err(), "{url}");
+            assert!(
+                HttpRemote::of(&Configuration::default(), "origin".into(), url.into(), false).is_err(),
+                "{url}"
+            );
         }
     }
 }

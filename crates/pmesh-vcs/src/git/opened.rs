@@ -75,6 +75,15 @@ impl Opened {
         Ok(Self { repo: repo.into(), root: root.to_owned(), stop: stop.clone() })
     }
 
+    /// Whether objects may be missing because a remote has them (git-config(1), "remote.<name>.promisor").
+    pub(super) fn is_partial(&self) -> bool {
+        let config = self.repo.config_snapshot();
+        let remotes = config.plumbing().sections_by_name("remote");
+        remotes.into_iter().flatten().any(|section| {
+            section.value("promisor").is_some() || section.value("partialclonefilter").is_some()
+        })
+    }
+
     /// Looks at the file of a reference, which is read next.
     pub(super) fn look_at_reference(&self, name: &BStr) -> Result<(), VcsError> {
         plain::look_at_reference(&self.root, self.repo.common_dir(), name)

@@ -16,6 +16,7 @@ use std::{
 use super::{
     account::{self, User},
     child::{Ended, Limits, Output, Running},
+    configuration::Configuration,
     executable,
     http_remote::{CONCEALED, SETTINGS_FILE},
     ids,
@@ -147,16 +148,15 @@ pub(super) struct Program<'a> {
     pub(super) root: &'a Path,
     /// What of the configuration must not be shown.
     pub(super) secrets: Vec<String>,
-    /// What git is told of the remotes from which it may bring objects that are not here; nothing where all are.
-    pub(super) promisors: Option<Vec<u8>>,
+    /// What git gets where it may bring objects that are not here: of the remotes that have them.
+    pub(super) promisors: Extra,
 }
 
 impl Program<'_> {
     /// Runs a command that stays on this machine.
     pub(super) fn run(&self, command: &'static str, args: &[&OsStr]) -> Result<Output, VcsError> {
         let limits = Limits { time: LOCAL_LIMIT, cancel: None, output_bytes: OUTPUT_LIMIT };
-        let extra = Extra { settings: self.promisors.clone(), ..Extra::default() };
-        let running = self.start(command, args, &extra, Stdio::null())?;
+        let running = self.start(command, args, &self.promisors, Stdio::null())?;
         self.end(running, &limits)
     }
 
@@ -168,6 +168,11 @@ impl Program<'_> {
         } else {
             Err(VcsError::Git { command, message: message(&output.stderr, &self.secrets) })
         }
+    }
+
+    /// The configuration as git sees it.
+    pub(super) fn configuration(&self) -> Result<Configuration, VcsError> {
+        Ok(Configuration::parse(&self.succeed("config", &["--list", "-z"].map(OsStr::new))?))
     }
 
     /// Runs a command that may go to the network.

@@ -8,8 +8,9 @@ use std::{
 
 use super::{
     http_remote::{self, HttpRemote},
+    network,
     opened::Opened,
-    program::Program,
+    program::{Extra, Program},
     readers::Readers,
 };
 use crate::{Cancel, VcsError};
@@ -72,7 +73,7 @@ impl GitRepo {
 
     /// The git program in this repository.
     pub(super) fn program(&self) -> Program<'_> {
-        Program { git: &self.git, root: &self.root, secrets: Vec::new(), promisors: None }
+        Program { git: &self.git, root: &self.root, secrets: Vec::new(), promisors: Extra::default() }
     }
 
     /// As [`program`](Self::program), where git may have to bring objects of a partial clone from their remote.
@@ -82,12 +83,14 @@ impl GitRepo {
     /// Those of [`read`](Self::read).
     pub(super) fn program_that_brings(&self, cancel: &Cancel) -> Result<Program<'_>, VcsError> {
         let mut program = self.program();
-        let is_anothers = program.is_anothers()?;
-        let promisors = self.read(cancel, move |opened| {
-            Ok(http_remote::promisors(opened.repo.config_snapshot().plumbing(), is_anothers))
-        })?;
+        if !self.read(cancel, |opened| Ok(opened.is_partial()))? {
+            return Ok(program);
+        }
+        let (config, is_anothers) = (program.configuration()?, program.is_anothers()?);
+        let promisors = http_remote::promisors(&config, is_anothers);
         program.secrets = promisors.iter().flat_map(HttpRemote::secrets).cloned().collect();
-        program.promisors = (!promisors.is_empty()).then(|| http_remote::settings(&promisors));
+        program.promisors = network::extra(network::ssh_command(&config, is_anothers), None);
+        program.promisors.settings = (!promisors.is_empty()).then(|| http_remote::settings(&promisors));
         Ok(program)
     }
 }

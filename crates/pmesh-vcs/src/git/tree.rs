@@ -11,9 +11,9 @@ use gix::{ObjectId, bstr::ByteSlice, objs::tree::EntryKind};
 
 use super::{
     child::Ended,
-    fetch, history,
+    history,
     opened::{OBJECT_LIMIT, Opened},
-    program::{Extra, message},
+    program::message,
     repo::GitRepo,
     tree_diff::{self, Change},
 };
@@ -74,7 +74,7 @@ fn look_up(opened: &Opened, commit: &CommitId, path: &Path) -> Result<LookUp, Vc
         Walked::Nowhere => return Ok(LookUp::Nothing),
         Walked::OnRemote(id) => return Ok(LookUp::OnRemote(id)),
     };
-    if is_on_remote(&opened.repo, blob) {
+    if is_on_remote(opened, blob) {
         return Ok(LookUp::OnRemote(blob));
     }
     let size = opened.repo.find_header(blob).map_err(damaged)?.size();
@@ -85,17 +85,16 @@ fn look_up(opened: &Opened, commit: &CommitId, path: &Path) -> Result<LookUp, Vc
 }
 
 /// Whether an object is not here because a partial clone has left it on its remote.
-fn is_on_remote(repo: &gix::Repository, id: ObjectId) -> bool {
-    !repo.has_object(id) && is_partial(repo)
+fn is_on_remote(opened: &Opened, id: ObjectId) -> bool {
+    !opened.repo.has_object(id) && opened.is_partial()
 }
 
 /// Brings an object that is on the remote: git brings what it is asked for
 /// (`gitformat-promisor(5)`, "partial clone").
 fn bring(repo: &GitRepo, id: ObjectId, cancel: &Cancel) -> Result<(), VcsError> {
     let git = repo.program_that_brings(cancel)?;
-    let extra = Extra { settings: git.promisors.clone(), ..fetch::extra(&git, None)? };
     let id = id.to_string();
-    match git.run_limited("cat-file", &["-e", &id].map(OsStr::new), &extra, BRING_LIMIT, cancel)? {
+    match git.run_limited("cat-file", &["-e", &id].map(OsStr::new), &git.promisors, BRING_LIMIT, cancel)? {
         Ended::Exited(output) if output.status.success() => Ok(()),
         Ended::Exited(output) => {
             Err(VcsError::Git { command: "cat-file", message: message(&output.stderr, &git.secrets) })
@@ -106,17 +105,6 @@ fn bring(repo: &GitRepo, id: ObjectId, cancel: &Cancel) -> Result<(), VcsError> 
             message: format!("the remote did not send it within {} s", BRING_LIMIT.as_secs()),
         }),
     }
-}
-
-/// Whether objects may be missing because the remote has them (git-config(1), "remote.<name>.promisor").
-fn is_partial(repo: &gix::Repository) -> bool {
-    let config = repo.config_snapshot();
-    config
-        .plumbing()
-        .sections_by_name("remote")
-        .into_iter()
-        .flatten()
-        .any(|section| section.value("promisor").is_some() || section.value("partialclonefilter").is_some())
 }
 
 /// Where a path leads.
@@ -166,7 +154,7 @@ fn find_blob(opened: &Opened, commit: ObjectId, path: &Path) -> Result<Walked, V
                 if links > LINK_LIMIT {
                     return Ok(Walked::Nowhere);
                 }
-                if is_on_remote(repo, id) {
+                if is_on_remote(opened, id) {
                     return Ok(Walked::OnRemote(id));
                 }
                 let read = || -> gix::Result<Option<Vec<u8>>> {

@@ -212,3 +212,19 @@ fn what_a_partial_clone_lacks_is_brought_without_showing_who_asks() {
     assert!(web.asked().len() > 6, "objects were brought: {:?}", web.asked());
     assert_eq!(*seen.lock().unwrap(), [""; 0]);
 }
+
+#[test]
+fn a_token_that_the_systems_configuration_puts_into_the_url_stands_in_no_process() {
+    let site = Site::new();
+    let secret = secret("system");
+    let right = format!("bot:{secret}");
+    let (web, seen) = watching(&site, &secret, move |asked| Answer::for_password(asked, &right));
+    let base = web.url("/any/").replacen("//", &format!("//bot:{secret}@"), 1);
+    // What only git knows: a file that a file of the configuration includes on a condition that gix does not have.
+    site.run(&format!(
+        "git config -f rewriting url.{base}.insteadOf company:; git -C server remote set-url origin company:remote.git; \
+         git -C server config 'includeIf.hasconfig:remote.*.url:company:**.path' \"$PWD/rewriting\""
+    ));
+    site.server().fetch(Duration::from_mins(1), &Cancel::new()).unwrap();
+    assert_eq!(*seen.lock().unwrap(), [""; 0]);
+}
