@@ -423,9 +423,13 @@ mod tests {
         ] {
             assert_eq!(check(&open(), front(local, peer), &headers), None, "{local} {peer}");
         }
-        for (local, peer) in
-            [("127.0.0.1:80", "10.0.0.9:5"), ("10.0.0.1:80", "127.0.0.1:5"), ("[::]:80", "[::1]:5")]
-        {
+        for (local, peer) in [
+            ("127.0.0.1:80", "10.0.0.9:5"),
+            ("10.0.0.1:80", "127.0.0.1:5"),
+            ("[::]:80", "[::1]:5"),
+            ("[::1]:80", "[::127.0.0.1]:5"),
+            ("[::1]:80", "[64:ff9b::127.0.0.1]:5"),
+        ] {
             assert_eq!(
                 check(&open(), front(local, peer), &headers),
                 Some(Code::NotInternal),

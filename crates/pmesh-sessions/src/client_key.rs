@@ -13,14 +13,17 @@ const V6_LOOPBACK: u64 = 1;
 
 /// One client: an IPv4 address, an IPv6 `/64` network, or the IPv6 loopback address.
 ///
-/// A subscriber gets at least a `/64` (RFC 6177), so its single addresses say nothing. IPv4-mapped
-/// addresses (`::ffff:203.0.113.9`) are the IPv4 client. Fits into 64 bits, so it is copied, not
-/// allocated.
+/// A subscriber gets at least a `/64` (RFC 6177), so its single addresses say nothing. Where an IPv6 address
+/// stands for an IPv4 one, that is the client: mapped (`::ffff:203.0.113.9`), behind a translator
+/// (NAT64, `64:ff9b::/96`, RFC 6052) and in the old way (`::203.0.113.9`, RFC 4291, section 2.5.5.1).
+/// That is for counting and limits alone: a key does not say that a client is on this machine or trusted.
+/// Fits into 64 bits, so it is copied, not allocated.
 ///
 /// ```
 /// use pmesh_sessions::ClientKey;
 /// let of = |text: &str| ClientKey::from(text.parse::<std::net::IpAddr>().unwrap()).to_string();
 /// assert_eq!(of("::ffff:203.0.113.9"), "203.0.113.9");
+/// assert_eq!(of("64:ff9b::203.0.113.9"), "203.0.113.9");
 /// assert_eq!(of("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::/64");
 /// assert_eq!(of("::1"), "::1");
 /// ```
@@ -39,11 +42,27 @@ impl ClientKey {
 
 impl From<IpAddr> for ClientKey {
     fn from(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V4(v4) => Self(V4 << 32 | u64::from(v4.to_bits())),
+        let of_v4 = |v4: Ipv4Addr| Self(V4 << 32 | u64::from(v4.to_bits()));
+        match address {
+            IpAddr::V4(v4) => of_v4(v4),
             IpAddr::V6(Ipv6Addr::LOCALHOST) => Self(V6_LOOPBACK),
-            IpAddr::V6(v6) => Self(u64::try_from(v6.to_bits() >> 64).expect("64 of 128 bits are left")),
+            IpAddr::V6(v6) => v4_in(v6).map_or_else(
+                || Self(u64::try_from(v6.to_bits() >> 64).expect("64 of 128 bits are left")),
+                of_v4,
+            ),
         }
+    }
+}
+
+/// The IPv4 address that an IPv6 one stands for.
+fn v4_in(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    match address.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+            Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
+        }
+        // "Unspecified" stands for none.
+        [0, 0, 0, 0, 0, 0, 0, 0] => None,
+        _ => address.to_ipv4(),
     }
 }
 
@@ -92,6 +111,22 @@ mod tests {
         assert_ne!(key("::1"), key("::2"));
     }
 
+    #[test]
+    fn an_ipv6_address_that_stands_for_an_ipv4_one_counts_as_that() {
+        for text in ["203.0.113.9", "::ffff:203.0.113.9", "64:ff9b::203.0.113.9", "::203.0.113.9"] {
+            assert_eq!(key(text).to_string(), "203.0.113.9", "{text}");
+        }
+        for (text, expected) in [
+            ("::", "::/64"),
+            ("::1", "::1"),
+            ("::1:203.0.113.9", "::/64"),
+            ("64:ff9b:1::203.0.113.9", "64:ff9b:1::/64"),
+            ("64:ff9b::1:203.0.113.9", "64:ff9b::/64"),
+        ] {
+            assert_eq!(key(text).to_string(), expected, "{text}");
+        }
+    }
+
     proptest! {
         #[test]
         fn two_ipv4_addresses_are_two_clients_and_read_as_they_are(a: u32, b: u32) {
@@ -100,6 +135,10 @@ mod tests {
             prop_assert_eq!(key_a == key_b, a == b);
             prop_assert_eq!(key_a.to_string(), a.to_string());
             prop_assert_eq!(key_a, ClientKey::from(IpAddr::V6(a.to_ipv6_mapped())));
+            let behind_nat64 = Ipv6Addr::from_bits(0x64_ff9b_u128 << 96 | u128::from(a.to_bits()));
+            prop_assert_eq!(key_a, ClientKey::from(IpAddr::V6(behind_nat64)));
+            prop_assume!(a.to_bits() > 1);
+            prop_assert_eq!(key_a, ClientKey::from(IpAddr::V6(a.to_ipv6_compatible())));
         }
 
         #[test]

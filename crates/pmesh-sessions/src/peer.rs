@@ -286,9 +286,13 @@ mod tests {
     #[tokio::test]
     async fn nobody_is_asked_about_another_machine() {
         let peers = Peers::open();
-        let (peer, local) = ("192.0.2.1:5".parse().unwrap(), "127.0.0.1:9870".parse().unwrap());
-        assert_eq!(peers.owner(peer, local).await, PeerOwner::NotAsked);
-        assert_eq!(peers.owner_or_itself(peer, local).await, PeerOwner::NotAsked);
+        let local = "127.0.0.1:9870".parse().unwrap();
+        // Nor about what only stands for an address of this one.
+        for peer in ["192.0.2.1:5", "[::127.0.0.1]:5", "[64:ff9b::127.0.0.1]:5"] {
+            let peer = peer.parse().unwrap();
+            assert_eq!(peers.owner(peer, local).await, PeerOwner::NotAsked, "{peer}");
+            assert_eq!(peers.owner_or_itself(peer, local).await, PeerOwner::NotAsked, "{peer}");
+        }
     }
 
     #[test]

@@ -56,7 +56,8 @@ impl TrustedProxies {
     ///
     /// `x_forwarded_for` are the values of the field in their order. What is no address stops the walk
     /// at the last good one, because nobody vouches for what stands to its left. If all are trusted, it
-    /// is the left-most. IPv4-mapped addresses come back as IPv4.
+    /// is the left-most. IPv4-mapped addresses come back as IPv4, and no others: what a translator or an old
+    /// tunnel brings (`64:ff9b::127.0.0.1`, `::127.0.0.1`) is nobody on this machine and no proxy of ours.
     ///
     /// ```
     /// use pmesh_sessions::TrustedProxies;
@@ -172,6 +173,11 @@ mod tests {
             ("::1", &["2a00::7, 2001:db8::1"], "2a00::7"),
             ("::1", &["fe80::1%eth0"], "::1"),
             ("127.0.0.1", &["1.2.3.4 5.6.7.8"], "127.0.0.1"),
+            ("::127.0.0.1", &["198.51.100.1"], "::7f00:1"),
+            ("64:ff9b::127.0.0.1", &["198.51.100.1"], "64:ff9b::7f00:1"),
+            ("64:ff9b::10.0.0.1", &["198.51.100.1"], "64:ff9b::a00:1"),
+            ("127.0.0.1", &["198.51.100.1, ::127.0.0.1"], "::7f00:1"),
+            ("127.0.0.1", &["198.51.100.1, 64:ff9b::127.0.0.1"], "64:ff9b::7f00:1"),
         ] {
             assert_eq!(client(peer, values), expected, "{peer} {values:?}");
         }
