@@ -1,23 +1,13 @@
 //! Static files: from a path to an answer, read from disk each time, never from outside their folder.
 
-use std::{
-    fs::File,
-    io,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{fs::File, io, ops, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Response, StatusCode,
-    header::{
-        ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH,
-        IF_RANGE, LAST_MODIFIED, RANGE,
-    },
+    header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LAST_MODIFIED},
 };
-use time::{
-    OffsetDateTime, PrimitiveDateTime, format_description::BorrowedFormatItem, macros::format_description,
-};
+use time::OffsetDateTime;
 use tokio::task::spawn_blocking;
 
 use crate::{
@@ -27,7 +17,10 @@ use crate::{
     budget::{Descriptors, is_for_want_of_our_own},
     content_type,
     file_body::{CHUNK, FileBody, read_at},
+    http_date,
     path::Path,
+    preconditions::{self, Validators, Verdict},
+    ranges::{self, Range},
     relief::Relief,
     spec::{FilesSpec, NotFound},
 };
@@ -36,9 +29,6 @@ use crate::{
 const AT_A_TIME: usize = 2;
 /// How long it waits for them.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// RFC 9110, section 5.6.7.
-const HTTP_DATE: &[BorrowedFormatItem<'static>] =
-    format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
 
 /// What looking for a file brought.
 pub(crate) enum Found {
@@ -78,7 +68,7 @@ pub(crate) async fn find(
     let spec = files.clone();
     let looked = spawn_blocking(move || look(&spec, wanted.as_deref(), descriptors)).await;
     match looked.unwrap_or_else(|error| Err(io::Error::other(error))) {
-        Ok(Look::File(file)) => Found::Answer(file.answer(StatusCode::OK, headers, asked)),
+        Ok(Look::File(file)) => Found::Answer(file.answer(headers, asked)),
         Ok(Look::Folder) => {
             let folder = path.as_target();
             let to = match query {
@@ -87,9 +77,7 @@ pub(crate) async fn find(
             };
             Found::Answer(asked.redirect(StatusCode::MOVED_PERMANENTLY, &to))
         }
-        Ok(Look::NotFound(file)) => {
-            Found::Answer(file.answer(StatusCode::NOT_FOUND, &HeaderMap::new(), asked))
-        }
+        Ok(Look::NotFound(file)) => Found::Answer(file.page(asked)),
         Ok(Look::Nothing) => match files.not_found {
             NotFound::NextRoute => Found::Nothing,
             NotFound::Default | NotFound::File(_) => Found::Answer(asked.answer(Reason::NoRoute)),
@@ -164,7 +152,7 @@ fn look(spec: &FilesSpec, wanted: Option<&[u8]>, descriptors: Descriptors) -> io
 struct Ready {
     file: File,
     len: u64,
-    modified: SystemTime,
+    modified: OffsetDateTime,
     content_type: &'static str,
     /// All of it, where that is little.
     content: Option<Bytes>,
@@ -178,108 +166,82 @@ impl Ready {
         let len = metadata.len();
         let content = (len <= CHUNK).then(|| read_at(&file, 0, len)).transpose()?;
         let content_type = content_type::of(&String::from_utf8_lossy(name));
-        Ok(Self { file, len, modified: metadata.modified()?, content_type, content, descriptors })
+        let modified = OffsetDateTime::from(metadata.modified()?);
+        Ok(Self { file, len, modified, content_type, content, descriptors })
     }
 
-    fn answer(self, status: StatusCode, headers: &HeaderMap, asked: Asked) -> Response<AnswerBody> {
-        let modified = OffsetDateTime::from(self.modified);
-        let tag = format!("W/\"{:x}-{:x}\"", modified.unix_timestamp_nanos(), self.len);
+    /// The page for a miss.
+    fn page(self, asked: Asked) -> Response<AnswerBody> {
+        let (mut answer, all) = (self.head(StatusCode::NOT_FOUND, &self.tag()), 0..self.len);
+        self.fill(&mut answer, all, asked);
+        answer
+    }
+
+    /// The file, or as much of it as the fields of a GET or HEAD ask for.
+    fn answer(self, headers: &HeaderMap, asked: Asked) -> Response<AnswerBody> {
+        let tag = self.tag();
+        let validators = Validators { tag: &tag, modified: self.modified };
+        let range = match preconditions::evaluate(&validators, headers, OffsetDateTime::now_utc) {
+            Verdict::NotModified => return self.head(StatusCode::NOT_MODIFIED, &tag),
+            Verdict::Failed => return asked.answer(Reason::Status(StatusCode::PRECONDITION_FAILED)),
+            // Ranges are for GET (RFC 9110, section 14.2).
+            Verdict::Answer if !asked.is_head => ranges::asked_for(headers, self.len),
+            Verdict::Answer | Verdict::Whole => None,
+        };
+        let (mut answer, part) = match range {
+            None => (self.head(StatusCode::OK, &tag), 0..self.len),
+            Some(Range::Part { first, last }) => {
+                let mut answer = self.head(StatusCode::PARTIAL_CONTENT, &tag);
+                let text = format!("bytes {first}-{last}/{}", self.len);
+                let fields = answer.headers_mut();
+                fields.insert(CONTENT_RANGE, HeaderValue::try_from(text).expect("digits"));
+                (answer, first..last + 1)
+            }
+            Some(Range::Beyond) => {
+                let mut refusal = asked.answer(Reason::Status(StatusCode::RANGE_NOT_SATISFIABLE));
+                let text = format!("bytes */{}", self.len);
+                refusal.headers_mut().insert(CONTENT_RANGE, HeaderValue::try_from(text).expect("digits"));
+                return refusal;
+            }
+        };
+        self.fill(&mut answer, part, asked);
+        answer
+    }
+
+    /// Weak: the clock of a file system is coarse, and a file may change between its opening and its reading.
+    fn tag(&self) -> String {
+        format!("W/\"{:x}-{:x}\"", self.modified.unix_timestamp_nanos(), self.len)
+    }
+
+    fn head(&self, status: StatusCode, tag: &str) -> Response<AnswerBody> {
         let mut answer = Response::new(AnswerBody::Empty);
         *answer.status_mut() = status;
         let fields = answer.headers_mut();
-        fields.insert(ETAG, HeaderValue::try_from(tag.as_str()).expect("hexadecimal digits and quotes"));
-        if let Some(date) = modified.format(HTTP_DATE).ok().and_then(|date| HeaderValue::try_from(date).ok())
-        {
+        fields.insert(ETAG, HeaderValue::try_from(tag).expect("hexadecimal digits and quotes"));
+        if let Some(date) = http_date::write(self.modified) {
             fields.insert(LAST_MODIFIED, date);
         }
-        if status == StatusCode::OK && is_unchanged(headers, &tag, modified) {
-            *answer.status_mut() = StatusCode::NOT_MODIFIED;
-            return answer;
-        }
-        fields.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
-        fields.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-        let (mut from, mut len) = (0, self.len);
-        // Our validator is weak, so a range with a condition is never met (RFC 9110, section 13.1.5).
-        if status == StatusCode::OK
-            && !asked.is_head
-            && !headers.contains_key(IF_RANGE)
-            && let Some(range) = headers.get(RANGE).and_then(|range| range_of(range, self.len))
-        {
-            match range {
-                Range::Part { first, last } => {
-                    (from, len) = (first, last - first + 1);
-                    *answer.status_mut() = StatusCode::PARTIAL_CONTENT;
-                    let text = format!("bytes {first}-{last}/{}", self.len);
-                    let fields = answer.headers_mut();
-                    fields.insert(CONTENT_RANGE, HeaderValue::try_from(text).expect("digits"));
-                }
-                Range::Beyond => {
-                    let mut refusal = asked.answer(Reason::Status(StatusCode::RANGE_NOT_SATISFIABLE));
-                    let text = format!("bytes */{}", self.len);
-                    refusal.headers_mut().insert(CONTENT_RANGE, HeaderValue::try_from(text).expect("digits"));
-                    return refusal;
-                }
-            }
-        }
-        answer.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(len));
-        if !asked.is_head && len > 0 {
-            *answer.body_mut() = match self.content {
-                Some(content) => {
-                    let range = usize::try_from(from)
-                        .ok()
-                        .zip(usize::try_from(from + len).ok())
-                        .map_or(0..0, |(from, to)| from..to);
-                    AnswerBody::bytes(content.slice(range))
-                }
-                None => AnswerBody::File(FileBody::new(self.file, self.descriptors, from, len)),
-            };
+        if status != StatusCode::NOT_MODIFIED {
+            fields.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+            fields.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         }
         answer
     }
-}
 
-/// RFC 9110, section 13.2.2: the entity tag decides where there is one.
-fn is_unchanged(headers: &HeaderMap, tag: &str, modified: OffsetDateTime) -> bool {
-    if headers.contains_key(IF_NONE_MATCH) {
-        let strong = tag.trim_start_matches("W/");
-        return headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok()).any(|value| {
-            let mut tags = value.split(',').map(str::trim);
-            tags.any(|one| one == "*" || one.trim_start_matches("W/") == strong)
-        });
-    }
-    let since = headers.get(IF_MODIFIED_SINCE).and_then(|since| since.to_str().ok());
-    since
-        .and_then(|since| PrimitiveDateTime::parse(since, HTTP_DATE).ok())
-        .is_some_and(|since| modified.unix_timestamp() <= since.assume_utc().unix_timestamp())
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Range {
-    Part { first: u64, last: u64 },
-    Beyond,
-}
-
-/// A single range of bytes; `None` for what is to be ignored (RFC 9110, section 14.2).
-fn range_of(range: &HeaderValue, len: u64) -> Option<Range> {
-    let (first, last) = range.to_str().ok()?.strip_prefix("bytes=")?.trim().split_once('-')?;
-    let number = |text: &str| {
-        text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u64>().ok()).flatten()
-    };
-    if first.is_empty() {
-        let suffix = number(last)?.min(len);
-        return Some(match suffix {
-            0 => Range::Beyond,
-            suffix => Range::Part { first: len - suffix, last: len - 1 },
-        });
-    }
-    let first = number(first)?;
-    let last = if last.is_empty() { u64::MAX } else { number(last)? };
-    if last < first {
-        None
-    } else if first >= len {
-        Some(Range::Beyond)
-    } else {
-        Some(Range::Part { first, last: last.min(len - 1) })
+    /// Puts a part of the file into an answer.
+    fn fill(self, answer: &mut Response<AnswerBody>, part: ops::Range<u64>, asked: Asked) {
+        let len = part.end - part.start;
+        answer.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(len));
+        if asked.is_head || len == 0 {
+            return;
+        }
+        *answer.body_mut() = match self.content {
+            Some(content) => {
+                let bounds = usize::try_from(part.start).ok().zip(usize::try_from(part.end).ok());
+                AnswerBody::bytes(content.slice(bounds.map_or(0..0, |(from, to)| from..to)))
+            }
+            None => AnswerBody::File(FileBody::new(self.file, self.descriptors, part.start, len)),
+        };
     }
 }
 
@@ -472,48 +434,6 @@ mod tests {
             }
             drop(outer);
         }
-    }
-
-    #[test]
-    fn a_range_is_one_of_bytes_or_is_ignored() {
-        let of = |text: &'static str| range_of(&HeaderValue::from_static(text), 10);
-        let part = |first, last| Some(Range::Part { first, last });
-        for (text, expected) in [
-            ("bytes=0-0", part(0, 0)),
-            ("bytes=2-5", part(2, 5)),
-            ("bytes=2-", part(2, 9)),
-            ("bytes=2-99", part(2, 9)),
-            ("bytes=-3", part(7, 9)),
-            ("bytes=-99", part(0, 9)),
-            ("bytes=10-", Some(Range::Beyond)),
-            ("bytes=-0", Some(Range::Beyond)),
-            ("bytes=5-2", None),
-            ("bytes=0-1,3-4", None),
-            ("bytes=+1-2", None),
-            ("bytes=", None),
-            ("lines=1-2", None),
-        ] {
-            assert_eq!(of(text), expected, "{text}");
-        }
-        assert_eq!(range_of(&HeaderValue::from_static("bytes=-5"), 0), Some(Range::Beyond));
-    }
-
-    #[test]
-    fn the_entity_tag_decides_before_the_date() {
-        let modified = OffsetDateTime::from_unix_timestamp(784_111_777).unwrap();
-        let date = modified.format(HTTP_DATE).unwrap();
-        assert_eq!(date, "Sun, 06 Nov 1994 08:49:37 GMT");
-        let asked = |fields: &[(http::HeaderName, &str)]| {
-            let headers = fields.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect();
-            is_unchanged(&headers, "W/\"a-1\"", modified)
-        };
-        assert!(asked(&[(IF_MODIFIED_SINCE, &date)]));
-        assert!(!asked(&[(IF_MODIFIED_SINCE, "Sun, 06 Nov 1994 08:49:36 GMT")]));
-        assert!(!asked(&[(IF_MODIFIED_SINCE, "yesterday")]));
-        assert!(asked(&[(IF_NONE_MATCH, "\"x\", W/\"a-1\"")]));
-        assert!(asked(&[(IF_NONE_MATCH, "*")]));
-        assert!(!asked(&[(IF_NONE_MATCH, "\"x\""), (IF_MODIFIED_SINCE, &date)]));
-        assert!(!asked(&[]));
     }
 
     #[test]

@@ -69,6 +69,38 @@ async fn a_large_file_comes_whole_and_a_range_of_it_alone() {
 }
 
 #[tokio::test]
+async fn a_request_with_conditions_gets_what_they_leave_of_the_file() {
+    let folder = folder();
+    let rig = serving(&folder, NotFound::NextRoute);
+    let changed = std::time::UNIX_EPOCH + std::time::Duration::from_millis(784_111_777_250);
+    for name in ["index.html", "empty.css"] {
+        fs::File::open(folder.path().join(name)).unwrap().set_modified(changed).unwrap();
+    }
+    let whole = "<p>index</p>";
+    for (path, fields, status, body) in [
+        ("/", &["If-Match: *"][..], 200, whole),
+        ("/", &["If-Match: \"other\""], 412, ""),
+        ("/", &["If-Match: \"other\"", "Range: bytes=0-2"], 412, ""),
+        ("/", &["If-Unmodified-Since: Sun, 06 Nov 1994 08:49:37 GMT"], 200, whole),
+        ("/", &["If-Unmodified-Since: Sun, 06 Nov 1994 08:49:36 GMT"], 412, ""),
+        ("/", &["If-Unmodified-Since: Sun, 06 Nov 1994 08:49:36 GMT", "Range: bytes=0-2"], 412, ""),
+        ("/", &["If-Modified-Since: Sunday, 06-Nov-94 08:49:37 GMT"], 304, ""),
+        ("/", &["If-Modified-Since: Sun Nov  6 08:49:37 1994"], 304, ""),
+        ("/", &["If-Range: Sun, 06 Nov 1994 08:49:37 GMT", "Range: bytes=0-2"], 206, "<p>"),
+        ("/", &["If-Range: Sun, 06 Nov 1994 08:49:38 GMT", "Range: bytes=0-2"], 200, whole),
+        ("/", &["If-Range: \"other\"", "Range: bytes=0-2"], 200, whole),
+        ("/empty.css", &["Range: bytes=-5"], 200, ""),
+        ("/empty.css", &["Range: bytes=0-"], 416, ""),
+        ("/nothing", &["If-Match: \"other\""], 404, ""),
+    ] {
+        let fields = fields.join("\r\n");
+        let answer = rig.ask(&format!("GET {path} HTTP/1.1\r\nHost: site.test\r\n{fields}\r\n\r\n")).await;
+        assert_eq!(answer.status, status, "{path} {fields}");
+        assert!(answer.status >= 400 || answer.body == body, "{path} {fields}: {}", answer.body);
+    }
+}
+
+#[tokio::test]
 async fn head_has_the_same_head_and_no_body() {
     let folder = folder();
     let rig = serving(&folder, NotFound::NextRoute);
