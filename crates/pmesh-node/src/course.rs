@@ -75,6 +75,8 @@ pub(crate) enum Act {
     Revive,
     /// Tell the front again where this manifest leads: a file service may have been stopped or started.
     Route(Arc<Manifest>),
+    /// Publish that the services run this revision.
+    Deployed(Revision),
     /// Remember whether every service runs from this commit.
     Remember { commit: Option<CommitId>, is_complete: bool },
     /// Stop services.
@@ -96,6 +98,7 @@ impl Act {
             Self::Service(_) => None,
             Self::TakeTurn | Self::Hold | Self::Survey(_) | Self::PutInForce(_) | Self::Forget(_) => None,
             Self::Release | Self::Revive | Self::Route(_) | Self::Remember { .. } | Self::Abandon => None,
+            Self::Deployed(_) => None,
         }
     }
 }
@@ -127,7 +130,7 @@ pub(crate) enum End {
     Checked(Arc<Manifest>),
     Surveyed {
         /// What is checked out; none where that is not known.
-        commit: Option<CommitId>,
+        head: Option<Revision>,
         rollout: Rollout,
         /// The services of the rollout, in its order.
         services: Vec<ServiceName>,
@@ -178,7 +181,7 @@ struct Services {
     rollout: Rollout,
     names: Vec<ServiceName>,
     manifest: Arc<Manifest>,
-    commit: Option<CommitId>,
+    head: Option<Revision>,
     /// Whether their rollout has ended.
     have_ended: bool,
     is_in_force: bool,
@@ -363,13 +366,13 @@ impl Course {
             }
             (_, End::Fetched(fetched)) => self.on_fetched(fetched),
             (_, End::Checked(manifest)) => self.replace(manifest),
-            (Act::Survey(survey), End::Surveyed { commit, rollout, services: names }) => {
+            (Act::Survey(survey), End::Surveyed { head, rollout, services: names }) => {
                 let manifest = survey.manifest;
                 self.services = Some(Services {
                     rollout,
                     names,
                     manifest,
-                    commit,
+                    head,
                     have_ended: false,
                     is_in_force: false,
                     waiting: None,
@@ -456,6 +459,7 @@ impl Course {
         let verdict = match &self.aim {
             Aim::Start | Aim::Restart(..) if gave_up => Verdict::Bad(Failure::ShuttingDown),
             Aim::Start => {
+                self.todo.extend(services.head.clone().map(Act::Deployed));
                 self.todo.push_back(self.remember(failed.is_empty()));
                 Verdict::Good(Outcome::Started { failed })
             }
@@ -485,13 +489,14 @@ impl Course {
     /// The new manifest is in force, and its services run.
     fn go_on(&mut self, is_complete: bool) {
         let Some(services) = &self.services else { return };
-        let manifest = Arc::clone(&services.manifest);
+        let (manifest, head) = (Arc::clone(&services.manifest), services.head.clone());
         if !services.is_in_force {
             self.todo.push_back(Act::PutInForce(Arc::clone(&manifest)));
         }
         self.todo.push_back(Act::Forget(manifest));
         // What was held for the rollout is released however it ends.
         self.todo.extend(self.undo.drain(..).rev().filter(|act| *act == Act::Release));
+        self.todo.extend(head.map(Act::Deployed));
         self.todo.push_back(self.remember(is_complete));
     }
 
@@ -508,7 +513,7 @@ impl Course {
     fn remember(&self, is_complete: bool) -> Act {
         let commit = match self.to() {
             Some((to, _)) => to.commit,
-            None => self.services.as_ref().and_then(|services| services.commit.clone()),
+            None => self.services.as_ref().and_then(|services| services.head.clone()?.commit),
         };
         Act::Remember { commit, is_complete }
     }

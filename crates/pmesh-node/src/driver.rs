@@ -3,8 +3,8 @@
 use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc};
 
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
-use pmesh_supervisor::ServiceName;
-use tracing::{error, info, warn};
+use pmesh_supervisor::{Service, ServiceName};
+use tracing::{Instrument, Span, error, info, info_span, warn};
 
 use crate::{
     Failure, OperationId, OperationKind, Outcome, Request, Scope, course::Aim, interpreter::Interpreter,
@@ -26,33 +26,33 @@ impl Driver {
     /// Starts the services, then does what is asked until the server ends.
     pub(crate) async fn run(mut self) {
         let shared = Arc::clone(&self.shared);
-        let mut next = Some((self.start, Aim::Start));
+        let mut next = Some((self.start, OperationKind::Start, Aim::Start));
         loop {
-            let (id, aim) = match next.take() {
+            let (id, kind, aim) = match next.take() {
                 Some(start) => start,
                 None => tokio::select! {
                     biased;
                     () = shared.ending.cancelled() => break,
-                    (id, request) = shared.next(|_| true) => (id, Aim::from(request)),
+                    (id, request) = shared.next(|_| true) => (id, request.kind(), Aim::from(request)),
                 },
             };
             if shared.ending.is_cancelled() {
-                shared.operations.end(id, Err(Arc::new(Failure::ShuttingDown)));
+                shared.publisher.end(id, Err(Arc::new(Failure::ShuttingDown)));
                 break;
             }
-            self.run_one(id, aim).await;
+            self.run_one(id, kind, aim).await;
         }
         self.shut_down().await;
     }
 
     /// Runs an operation, and beside it the stops that are asked for: a stop ends its services' part of
     /// a rollout, so it cannot wait for it.
-    async fn run_one(&mut self, id: OperationId, aim: Aim) {
+    async fn run_one(&mut self, id: OperationId, kind: OperationKind, aim: Aim) {
         let shared = Arc::clone(&self.shared);
         let is_stop = matches!(aim, Aim::Stop(_));
         let mut is_hurried = false;
         let mut stops = FuturesUnordered::new();
-        let mut running = pin!(self.work(id, aim));
+        let mut running = pin!(self.work(id, aim).instrument(span(id, kind)));
         let mut has_ended = false;
         while !has_ended || !stops.is_empty() {
             tokio::select! {
@@ -62,7 +62,8 @@ impl Driver {
                 Some(()) = stops.next(), if !stops.is_empty() => {}
                 (id, request) = shared.next(|request| matches!(request, Request::Stop(_))), if !is_stop && !has_ended => {
                     if let Request::Stop(scope) = request {
-                        stops.push(stop_beside(&shared, id, scope));
+                        let span = span(id, OperationKind::Stop);
+                        stops.push(stop_beside(&shared, id, scope).instrument(span));
                     }
                 }
                 () = shared.hurrying.cancelled(), if !is_hurried => {
@@ -75,7 +76,7 @@ impl Driver {
 
     async fn work(&mut self, id: OperationId, aim: Aim) {
         let shared = Arc::clone(&self.shared);
-        shared.operations.begin(id);
+        shared.publisher.begin(id);
         let interpreter = Interpreter::new(Arc::clone(&shared), id, shared.ending.clone());
         let outcome = or_panic(interpreter.run(aim)).await;
         if outcome.is_err() {
@@ -89,26 +90,37 @@ impl Driver {
 
     /// Ends what waits, and every service.
     async fn shut_down(self) {
-        let shared = self.shared;
-        while let Some((id, _)) = shared.operations.take(|_| true) {
-            shared.operations.end(id, Err(Arc::new(Failure::ShuttingDown)));
+        let Self { shared, shutdown, .. } = self;
+        while let Some((id, _)) = shared.publisher.take(|_| true) {
+            shared.publisher.end(id, Err(Arc::new(Failure::ShuttingDown)));
         }
         shared.closed.cancelled().await;
-        shared.operations.begin(self.shutdown);
         let services = shared.supervisor.services();
-        info!(services = services.len(), "stopping every service");
-        let mut stopping = pin!(shared.supervisor.stop(&services));
-        tokio::select! {
-            _ = &mut stopping => {}
-            () = shared.hurrying.cancelled() => {
-                kill_all(&shared).await;
-                stopping.await;
-            }
-        }
-        finish(&shared, self.shutdown, Ok(Outcome::ShutDown));
+        stop_everything(&shared, shutdown, &services)
+            .instrument(span(shutdown, OperationKind::Shutdown))
+            .await;
         let names: Vec<ServiceName> = services.iter().map(|service| service.name().clone()).collect();
         shared.supervisor.remove(&names).await;
     }
+}
+
+async fn stop_everything(shared: &Shared, shutdown: OperationId, services: &[Service]) {
+    shared.publisher.begin(shutdown);
+    info!(services = services.len(), "stopping every service");
+    let mut stopping = pin!(shared.supervisor.stop(services));
+    tokio::select! {
+        _ = &mut stopping => {}
+        () = shared.hurrying.cancelled() => {
+            kill_all(shared).await;
+            stopping.await;
+        }
+    }
+    finish(shared, shutdown, Ok(Outcome::ShutDown));
+}
+
+/// What the lines of an operation have in common.
+fn span(id: OperationId, kind: OperationKind) -> Span {
+    info_span!("operation", %id, kind = kind.as_str())
 }
 
 impl From<Request> for Aim {
@@ -128,7 +140,7 @@ impl Shared {
         loop {
             let mut told = pin!(self.requests.notified());
             told.as_mut().enable();
-            if let Some(request) = self.operations.take(&may_run) {
+            if let Some(request) = self.publisher.take(&may_run) {
                 return request;
             }
             told.await;
@@ -146,7 +158,7 @@ async fn kill_all(shared: &Shared) {
 
 /// A stop as an operation of its own, beside the one that runs.
 async fn stop_beside(shared: &Arc<Shared>, id: OperationId, scope: Scope) {
-    shared.operations.begin(id);
+    shared.publisher.begin(id);
     let interpreter = Interpreter::new(Arc::clone(shared), id, shared.ending.clone());
     let outcome = or_panic(interpreter.run(Aim::Stop(scope))).await.unwrap_or_else(Err);
     finish(shared, id, outcome);
@@ -163,14 +175,12 @@ async fn or_panic<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
 }
 
 fn finish(shared: &Shared, id: OperationId, outcome: Result<Outcome, Failure>) {
-    let kind =
-        shared.operations.one(id).map_or("operation", |operation| OperationKind::as_str(operation.kind));
     match &outcome {
-        Ok(_) => info!(operation = %id, kind, "done"),
-        Err(Failure::ShuttingDown) => info!(operation = %id, kind, "cancelled: the server ends"),
-        Err(failure) => warn!(operation = %id, kind, %failure, "failed"),
+        Ok(_) => info!("done"),
+        Err(Failure::ShuttingDown) => info!("cancelled: the server ends"),
+        Err(failure) => warn!(%failure, "failed"),
     }
-    shared.operations.end(id, outcome.map_err(Arc::new));
+    shared.publisher.end(id, outcome.map_err(Arc::new));
 }
 
 #[cfg(test)]

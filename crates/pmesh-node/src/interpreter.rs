@@ -131,8 +131,6 @@ impl Interpreter {
 
     /// Nothing is awaited from here to the rollout, which watches for stops itself.
     fn survey(&mut self, survey: &Survey, head: Option<Revision>) -> End {
-        let (commit, branch) = head.map(|head| (head.commit, head.branch.as_str().to_owned())).unzip();
-        let commit = commit.flatten();
         let is_wanted = |name: &ServiceName| match &survey.scope {
             Scope::All => true,
             Scope::One(one) => one == name,
@@ -147,14 +145,16 @@ impl Interpreter {
             rebuild: survey.rebuild,
             revision: RevisionFacts {
                 root: survey.manifest.root.clone(),
-                commit: commit.as_ref().map(ToString::to_string),
-                branch,
+                commit: head.as_ref().and_then(|head| head.commit.as_ref()).map(ToString::to_string),
+                branch: head.as_ref().map(|head| head.branch.as_str().to_owned()),
             },
         };
         let services = plan.turns.iter().map(|turn| turn.spec.name.clone()).collect();
         let (rollout, executor) = self.shared.supervisor.begin(&plan);
         self.executor = Some(executor);
-        End::Surveyed { commit, rollout, services }
+        // Services that are new are known from now on.
+        self.shared.publish_services();
+        End::Surveyed { head, rollout, services }
     }
 
     /// Whether a stop that was asked for after the operation has ended the service's part of it.
@@ -164,12 +164,12 @@ impl Interpreter {
     }
 
     fn record(&mut self, service: Option<ServiceName>, step: StepName, state: StepState) {
-        let operations = &self.shared.operations;
+        let publisher = &self.shared.publisher;
         if state == StepState::Running {
-            let key = operations.begin_step(self.id, step, service.as_ref());
-            self.steps.insert((service, step), key);
+            let key = publisher.begin_step(self.id, step, service.clone());
+            self.steps.extend(key.map(|key| ((service, step), key)));
         } else if let Some(key) = self.steps.remove(&(service, step)) {
-            operations.end_step(self.id, key, state);
+            publisher.end_step(self.id, key, state);
         }
     }
 
@@ -218,10 +218,15 @@ impl Interpreter {
             Act::PutInForce(manifest) => {
                 *shared.manifest.lock() = Arc::clone(&manifest);
                 shared.bridge.route(&manifest);
+                shared.publish_services();
                 at_once(End::Done)
             }
             Act::Route(manifest) => {
                 shared.bridge.route(&manifest);
+                at_once(End::Done)
+            }
+            Act::Deployed(revision) => {
+                shared.publisher.deployed(revision);
                 at_once(End::Done)
             }
             Act::Remember { commit, is_complete } => {
@@ -232,6 +237,7 @@ impl Interpreter {
                 let gone = gone(self.names(), &manifest);
                 ending(async move {
                     shared.supervisor.remove(&gone).await;
+                    shared.publish_services();
                     Ok(End::Done)
                 })
             }

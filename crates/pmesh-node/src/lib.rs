@@ -1,8 +1,8 @@
 //! The running node: a git work tree with a manifest, the services it declares, and the changes of
 //! both as operations.
 //!
-//! A [`Node`] is a handle: its reads answer with what was published last and never wait for a change
-//! in progress; [`Node::submit`] queues a change, which runs to its end whoever hangs up. The driver
+//! A [`Node`] is a handle: its reads answer with the [`View`] that was published last and never wait for a
+//! change in progress; [`Node::changes_after`] tells what is not as before; [`Node::submit`] queues a change, which runs to its end whoever hangs up. The driver
 //! that [`Node::new`] returns beside it does the work, one operation at a time.
 //!
 //! It puts together `pmesh-vcs`, `pmesh-supervisor`, `pmesh-proxy` and `pmesh-sessions`; it opens no
@@ -25,9 +25,10 @@
 //! # Limits
 //!
 //! [`QUEUE_LIMIT`] operations wait at most, [`HISTORY_LIMIT`] are remembered, each with
-//! [`Operation::MAX_STEPS`] steps.
+//! [`Operation::MAX_STEPS`] steps, and [`CHANGES_LIMIT`] changes.
 
 mod bridge;
+mod changes;
 mod course;
 mod driver;
 mod history;
@@ -35,6 +36,8 @@ mod ids;
 mod interpreter;
 mod node;
 mod operation;
+mod publisher;
+mod queue;
 mod shared;
 mod state;
 #[cfg(feature = "testing")]
@@ -43,13 +46,15 @@ mod unfinished;
 mod update;
 mod view;
 
-pub use history::{HISTORY_LIMIT, QUEUE_LIMIT};
-pub use node::{Node, NodeParts, SubmitError};
+pub use changes::{CHANGES_LIMIT, Change, Changed, Since};
+pub use history::HISTORY_LIMIT;
+pub use node::{Node, NodeParts};
 pub use operation::{
     Failure, Operation, OperationId, OperationKind, OperationState, Outcome, Request, RolloutFailure, Scope,
     Step, Update, in_one_line,
 };
 pub use pmesh_supervisor::{Rebuild, StepName, StepState};
+pub use queue::{QUEUE_LIMIT, SubmitError};
 pub use shared::FETCH_LIMIT;
 pub use state::{StateError, StateFolder};
-pub use view::{Metrics, Repository, ServiceType};
+pub use view::{Metrics, Repository, ServiceType, ServiceView, View};

@@ -24,11 +24,12 @@ use tokio::sync::Notify;
 use tracing::error;
 
 use crate::{
-    FETCH_LIMIT, Metrics, Operation, OperationId, OperationKind, Repository, Request, Scope,
+    FETCH_LIMIT, Metrics, Operation, OperationId, OperationKind, Repository, Request, Scope, ServiceView,
+    Since, SubmitError, View,
     bridge::{Bridge, key_of},
     driver::Driver,
-    history::Operations,
     ids::Ids,
+    publisher::Publisher,
     shared::Shared,
 };
 
@@ -83,20 +84,6 @@ impl fmt::Debug for NodeParts {
     }
 }
 
-/// Why a request was not taken.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SubmitError {
-    /// The queue is full.
-    #[error("{limit} operations wait already; try again when some have ended", limit = crate::QUEUE_LIMIT)]
-    Busy,
-    /// The server is about to end.
-    #[error("the server is shutting down")]
-    ShuttingDown,
-    /// No service of this name.
-    #[error("no service \"{0}\" in the manifest")]
-    UnknownService(ServiceName),
-}
-
 /// A handle to a running node; clones are of the same one.
 #[derive(Clone)]
 pub struct Node(pub(crate) Arc<Shared>);
@@ -127,6 +114,7 @@ impl Node {
             parts.manifest.services.iter().map(|service| service.spec.name.clone()).collect();
         let mut new_id = || OperationId(ids.next(SystemTime::now()));
         let (start, shutdown) = (new_id(), new_id());
+        let first_change = new_id().0;
         // From the first moment on nobody asks in vain for a service of the manifest.
         for name in &names {
             supervisor.add(name, ServiceId(new_id().0));
@@ -137,7 +125,7 @@ impl Node {
             vcs: parts.vcs,
             supervisor,
             bridge,
-            operations: Operations::new(),
+            publisher: Publisher::new(first_change),
             requests: Notify::new(),
             manifest: Mutex::new(Arc::new(parts.manifest)),
             unfinished: Mutex::default(),
@@ -150,7 +138,8 @@ impl Node {
             hurrying: CancelToken::new(),
             shutdown,
         });
-        shared.operations.record(start, OperationKind::Start);
+        shared.publish_services();
+        shared.publisher.record(start, OperationKind::Start);
         let driver = Driver::new(Arc::clone(&shared), start, shutdown);
         let node = Self(Arc::clone(&shared));
         let task = async move {
@@ -168,6 +157,7 @@ impl Node {
             tokio::select! {
                 () = driven => {}
                 () = supervising => {}
+                () = shared.publisher.follow() => {}
             }
         };
         (node, task)
@@ -178,78 +168,71 @@ impl Node {
         &self.0.file
     }
 
+    /// The node as it was published last. Never waits for a change in progress.
+    pub fn view(&self) -> Arc<View> {
+        self.0.publisher.view()
+    }
+
+    /// What has changed since the change `after` (of a [`View`], or of the last answer), as soon as something
+    /// has; [`Since::Gap`] where that is more than the last [`CHANGES_LIMIT`](crate::CHANGES_LIMIT). Cancel-safe.
+    pub async fn changes_after(&self, after: u64) -> Since {
+        self.0.publisher.changes_after(after).await
+    }
+
     /// The services and the ids of their runs, but for the stopped ones; in the manifest's order.
     pub fn services(&self) -> Vec<(ServiceName, ServiceId)> {
-        self.0
-            .in_order()
-            .into_iter()
-            .filter_map(|(name, service)| {
-                let state = service.state();
-                (!state.stopped).then_some((name, state.id))
-            })
-            .collect()
+        let view = self.view();
+        let running = view.services.iter().filter(|service| !service.state.stopped);
+        running.map(|service| (service.name.clone(), service.state.id)).collect()
     }
 
     /// The health of every service, in the manifest's order.
     pub fn health(&self) -> Vec<(ServiceName, HealthReport)> {
         let now = tokio::time::Instant::now().into_std();
-        self.0.in_order().into_iter().map(|(name, service)| (name, service.state().health(now))).collect()
+        let view = self.view();
+        view.services.iter().map(|service| (service.name.clone(), service.state.health(now))).collect()
     }
 
     /// The health of one service; none if there is no such service.
     pub fn health_of(&self, name: &ServiceName) -> Option<HealthReport> {
         let now = tokio::time::Instant::now().into_std();
-        Some(self.0.supervisor.service(name)?.state().health(now))
+        Some(self.view().service(name)?.state.health(now))
     }
 
     /// The metrics of every service, in the manifest's order. The first call takes 100 ms.
     pub async fn metrics(&self) -> Vec<(ServiceName, Metrics)> {
-        let services = self.0.in_order();
-        let states: Vec<_> = services.iter().map(|(_, service)| service.state()).collect();
-        let trees =
-            states.iter().flat_map(|state| &state.instances).map(|instance| instance.tree.pids()).collect();
-        let mut figures = self.0.sampler.measure(trees).await.into_iter();
-        let now = tokio::time::Instant::now().into_std();
-        services
-            .into_iter()
-            .zip(states)
-            .map(|((name, _), state)| {
-                let healthy: Vec<u64> = state
-                    .instances
-                    .iter()
-                    .filter(|instance| instance.healthy)
-                    .map(|instance| instance.upstream)
-                    .chain(
-                        state
-                            .addresses
-                            .iter()
-                            .filter(|address| address.healthy)
-                            .map(|address| address.upstream),
-                    )
-                    .collect();
-                let upstreams = self.0.bridge.tables().statistics(&key_of(&name));
-                let metrics = Metrics {
-                    id: state.id,
-                    kind: self.0.type_of(&name),
-                    upstreams: upstreams
-                        .into_iter()
-                        .map(|upstream| {
-                            let is_healthy = healthy.contains(&upstream.id);
-                            (upstream, is_healthy)
-                        })
-                        .collect(),
-                    instances: figures.by_ref().take(state.instances.len()).collect(),
-                    health: state.health(now),
-                };
-                (name, metrics)
-            })
-            .collect()
+        self.measured(self.view().services.clone()).await
     }
 
-    /// The metrics of one service; none if there is no such service.
+    /// The metrics of one service; none if there is no such service. No other one is measured.
     pub async fn metrics_of(&self, name: &ServiceName) -> Option<Metrics> {
-        self.0.supervisor.service(name)?;
-        self.metrics().await.into_iter().find(|(other, _)| other == name).map(|(_, metrics)| metrics)
+        let service = Arc::clone(self.view().service(name)?);
+        self.measured(vec![service]).await.pop().map(|(_, metrics)| metrics)
+    }
+
+    async fn measured(&self, services: Vec<Arc<ServiceView>>) -> Vec<(ServiceName, Metrics)> {
+        let instances = services.iter().flat_map(|service| &service.state.instances);
+        let trees = instances.map(|instance| instance.tree.pids()).collect();
+        let mut figures = self.0.sampler.measure(trees).await.into_iter();
+        let now = tokio::time::Instant::now().into_std();
+        let metrics = |service: Arc<ServiceView>| {
+            let upstreams = self.0.bridge.tables().statistics(&key_of(&service.name));
+            let metrics = Metrics {
+                id: service.state.id,
+                kind: service.kind,
+                upstreams: upstreams
+                    .into_iter()
+                    .map(|upstream| {
+                        let is_healthy = service.state.is_healthy(upstream.id);
+                        (upstream, is_healthy)
+                    })
+                    .collect(),
+                instances: figures.by_ref().take(service.state.instances.len()).collect(),
+                health: service.state.health(now),
+            };
+            (service.name.clone(), metrics)
+        };
+        services.into_iter().map(metrics).collect()
     }
 
     /// The repository as it is on disk now. Never goes to the network.
@@ -298,26 +281,20 @@ impl Node {
         self.0.bridge.tables().sessions()
     }
 
-    /// The last 100 operations, newest first.
-    pub fn operations(&self) -> Vec<Operation> {
-        self.0.operations.all()
+    /// The operations that have not ended and the last that have, newest first.
+    pub fn operations(&self) -> Vec<Arc<Operation>> {
+        self.view().operations.clone()
     }
 
     /// One operation, as it stands.
-    pub fn operation(&self, id: OperationId) -> Option<Operation> {
-        self.0.operations.one(id)
+    pub fn operation(&self, id: OperationId) -> Option<Arc<Operation>> {
+        self.0.publisher.operation(id)
     }
 
-    /// Waits for the end of an operation; none if there is none of this id. Cancel-safe: the
-    /// operation goes on whoever waits.
+    /// Waits for the end of an operation; none if there is none of this id. Nobody wakes it before. Cancel-safe:
+    /// the operation goes on whoever waits.
     pub async fn operation_ended(&self, id: OperationId) -> Option<Operation> {
-        let mut changes = self.0.operations.subscribe();
-        loop {
-            if self.0.operations.has_ended(id)? {
-                return self.operation(id);
-            }
-            changes.changed().await.ok()?;
-        }
+        self.0.publisher.ended(id).await.map(Arc::unwrap_or_clone)
     }
 
     /// Puts a request in the queue, or joins an equal one that still waits there. It runs when those
@@ -327,16 +304,13 @@ impl Node {
     ///
     /// [`SubmitError`]; nothing is queued then.
     pub fn submit(&self, request: Request) -> Result<OperationId, SubmitError> {
-        if self.0.ending.is_cancelled() {
-            return Err(SubmitError::ShuttingDown);
-        }
         if let Request::Restart(Scope::One(name), _) | Request::Stop(Scope::One(name)) = &request
             && !self.0.manifest.lock().services.iter().any(|service| service.spec.name == *name)
         {
             return Err(SubmitError::UnknownService(name.clone()));
         }
         let new_id = || OperationId(self.0.new_id());
-        let id = self.0.operations.enqueue(request, new_id).ok_or(SubmitError::Busy)?;
+        let id = self.0.publisher.submit(request, new_id)?;
         self.0.requests.notify_one();
         Ok(id)
     }
@@ -345,7 +319,8 @@ impl Node {
     /// next step. Who owns the listeners waits for [`ending`](Self::ending), closes them, and calls
     /// [`close`](Self::close).
     pub fn shut_down(&self) -> OperationId {
-        self.0.operations.record_once(self.0.shutdown, OperationKind::Shutdown);
+        self.0.publisher.close();
+        self.0.publisher.record(self.0.shutdown, OperationKind::Shutdown);
         self.0.ending.cancel();
         self.0.shutdown
     }

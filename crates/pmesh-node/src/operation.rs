@@ -143,7 +143,7 @@ pub struct Operation {
     /// When it ended.
     pub ended: Option<SystemTime>,
     /// What it did, in order; at most [`Operation::MAX_STEPS`], the first ones kept.
-    pub steps: Vec<Step>,
+    pub steps: Vec<Arc<Step>>,
     /// How it ended.
     pub outcome: Option<Result<Outcome, Arc<Failure>>>,
 }

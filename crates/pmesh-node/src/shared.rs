@@ -8,13 +8,11 @@ use std::{
 
 use parking_lot::Mutex;
 use pmesh_manifest::{Manifest, Unsupported};
-use pmesh_supervisor::{CancelToken, Sampler, Service, ServiceKind, ServiceName, Supervisor};
+use pmesh_supervisor::{CancelToken, Sampler, Supervisor};
 use pmesh_vcs::{Vcs, VcsError};
 use tokio::sync::{Notify, OwnedMutexGuard};
 
-use crate::{
-    OperationId, ServiceType, bridge::Bridge, history::Operations, ids::Ids, unfinished::Unfinished,
-};
+use crate::{OperationId, bridge::Bridge, ids::Ids, publisher::Publisher, unfinished::Unfinished};
 
 /// How long a fetch may take.
 pub const FETCH_LIMIT: Duration = Duration::from_mins(1);
@@ -26,7 +24,7 @@ pub(crate) struct Shared {
     pub(crate) vcs: Option<Arc<dyn Vcs>>,
     pub(crate) supervisor: Supervisor,
     pub(crate) bridge: Arc<Bridge>,
-    pub(crate) operations: Operations,
+    pub(crate) publisher: Publisher,
     /// Wakes the driver for a new request.
     pub(crate) requests: Notify,
     /// The manifest in force.
@@ -58,26 +56,9 @@ impl Shared {
         Arc::clone(&self.manifest.lock())
     }
 
-    /// The services, in the manifest's order; those that are not in it (any more) behind.
-    pub(crate) fn in_order(&self) -> Vec<(ServiceName, Service)> {
-        let manifest = self.in_force();
-        let place = |name: &ServiceName| {
-            manifest.services.iter().position(|service| service.spec.name == *name).unwrap_or(usize::MAX)
-        };
-        let mut services: Vec<_> =
-            self.supervisor.services().into_iter().map(|service| (service.name().clone(), service)).collect();
-        services.sort_by_key(|(name, _)| place(name));
-        services
-    }
-
-    pub(crate) fn type_of(&self, name: &ServiceName) -> ServiceType {
-        let manifest = self.in_force();
-        let service = manifest.services.iter().find(|service| service.spec.name == *name);
-        match service.map(|service| &service.spec.kind) {
-            Some(ServiceKind::External(_)) => ServiceType::Proxy,
-            Some(ServiceKind::Files) => ServiceType::Files,
-            Some(ServiceKind::App(_)) | None => ServiceType::App,
-        }
+    /// Publishes which services there are now.
+    pub(crate) fn publish_services(&self) {
+        self.publisher.set_services(&self.supervisor.services(), &self.in_force());
     }
 
     /// The manifest's file as mistakes in it name it: relative to the top of the repository, without one its

@@ -1,9 +1,49 @@
 //! What the node tells about itself. Reads never wait for a change in progress: they see the state
 //! that was published last.
 
+use std::sync::Arc;
+
 use pmesh_proxy::UpstreamStatistics;
-use pmesh_supervisor::{HealthReport, InstanceFigures, ServiceId};
+use pmesh_supervisor::{HealthReport, InstanceFigures, ServiceId, ServiceName, ServiceState};
 use pmesh_vcs::Revision;
+
+use crate::Operation;
+
+/// The node as it was published last: a whole that never changes. What is in it fits together: who finds an
+/// operation ended finds what it has done.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct View {
+    /// The id of the last change that is in it; those behind it follow from
+    /// [`Node::changes_after`](crate::Node::changes_after).
+    pub change: u64,
+    /// The services, in the order of the manifest; those that are not in it (any more) behind.
+    pub services: Vec<Arc<ServiceView>>,
+    /// The operations that have not ended and the last that have, newest first.
+    pub operations: Vec<Arc<Operation>>,
+    /// The revision that the services run: that of the last rollout of all of them. None before the first one,
+    /// and without a repository.
+    pub deployed: Option<Arc<Revision>>,
+}
+
+impl View {
+    /// The service of this name.
+    pub fn service(&self, name: &ServiceName) -> Option<&Arc<ServiceView>> {
+        self.services.iter().find(|service| service.name == *name)
+    }
+}
+
+/// A service as it was published last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServiceView {
+    /// Its name.
+    pub name: ServiceName,
+    /// What it is.
+    pub kind: ServiceType,
+    /// How it is.
+    pub state: ServiceState,
+}
 
 /// The repository that the node serves.
 #[derive(Clone, Debug, PartialEq, Eq)]

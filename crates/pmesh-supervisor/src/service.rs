@@ -228,6 +228,11 @@ impl Service {
         self.state.borrow().clone()
     }
 
+    /// What it publishes from now on, for who follows many services.
+    pub fn states(&self) -> watch::Receiver<ServiceState> {
+        self.state.clone()
+    }
+
     /// Resolves when something has been published that is not as before, or the service is gone.
     /// Cancel-safe.
     pub async fn changed(&mut self) {
@@ -395,6 +400,13 @@ impl ServiceState {
             addresses: Vec::new(),
             builds: Vec::new(),
         }
+    }
+
+    /// Whether the upstream that balancers know by this id is healthy.
+    pub fn is_healthy(&self, upstream: u64) -> bool {
+        let mut instances = self.instances.iter().map(|instance| (instance.upstream, instance.healthy));
+        let mut addresses = self.addresses.iter().map(|address| (address.upstream, address.healthy));
+        instances.any(|known| known == (upstream, true)) || addresses.any(|known| known == (upstream, true))
     }
 
     /// Its health, in words for the moment `now`.

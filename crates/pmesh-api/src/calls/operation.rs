@@ -1,5 +1,7 @@
 //! `/operation`.
 
+use std::sync::Arc;
+
 use pmesh_node::{Operation, OperationId};
 use tokio::time::timeout;
 
@@ -27,7 +29,7 @@ pub(crate) async fn list(sources: Sources, call: Call) -> Result<Reply, ApiError
         Some(Wait::For(limit)) => timeout(limit, all_ended).await.unwrap_or_default(),
     }
     drop(away);
-    let operations: Vec<_> = sources.node.operations().iter().map(present).collect();
+    let operations: Vec<_> = sources.node.operations().iter().map(|operation| present(operation)).collect();
     Ok(call.reply(&operations))
 }
 
@@ -38,7 +40,7 @@ pub(crate) async fn show(sources: Sources, call: Call) -> Result<Reply, ApiError
     let id = text.parse::<OperationId>().map_err(|_| unknown())?;
     let operation = match sources.node.operation(id).ok_or_else(unknown)? {
         running if !running.state.has_ended() => {
-            ended(&sources, &call, id, call.parameters.wait.unwrap_or(Wait::NotAtAll)).await?
+            ended(&sources, &call, id, call.parameters.wait.unwrap_or(Wait::NotAtAll)).await?.map(Arc::new)
         }
         ended => Some(ended),
     };
@@ -59,7 +61,7 @@ fn present(operation: &Operation) -> wire::Operation {
         state: operation.state.as_str().to_owned(),
         started: wire::timestamp(operation.started),
         ended: wire::timestamp(operation.ended),
-        steps: operation.steps.iter().map(wire::Step::from).collect(),
+        steps: operation.steps.iter().map(|step| wire::Step::from(&**step)).collect(),
         result,
         error,
     }

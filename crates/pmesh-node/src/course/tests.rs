@@ -108,8 +108,8 @@ impl Run {
                 let rollout = Rollout::new(&self.items, survey.unity, Limits { starts: 9, builds: 9 });
                 let services = survey.manifest.services.iter();
                 let services = services.map(|service| service.spec.name.clone()).collect();
-                let commit = Some(FakeVcs::commit_id("a1"));
-                self.course.on_end(End::Surveyed { commit, rollout, services });
+                let head = Some(revision("a1"));
+                self.course.on_end(End::Surveyed { head, rollout, services });
             }
             Act::Stop(_) => self.course.on_end(End::Stopped(1)),
             _ => self.course.on_end(End::Done),
@@ -148,6 +148,7 @@ fn word(act: &Act) -> String {
         Act::Route(_) => "route",
         Act::Stop(_) => "stop",
         Act::Abandon => "abandon",
+        Act::Deployed(_) => "deployed",
     };
     word.to_owned()
 }
@@ -181,6 +182,7 @@ fn the_acts_of_an_update_are_these() {
             "Prune(0)",
             "forget",
             "release",
+            "deployed",
             "remember true",
         ]
     );
@@ -194,7 +196,7 @@ fn the_acts_of_the_other_operations_are_these() {
     let with = |before: &[&'static str], after: &[&'static str]| [before, &rolled, after].concat();
     let all = || Scope::All;
     for (aim, acts) in [
-        (Aim::Start, with(&["survey"], &["remember true"])),
+        (Aim::Start, with(&["survey"], &["deployed", "remember true"])),
         (Aim::Restart(all(), Rebuild::Changed), with(&["survey"], &["route"])),
         (Aim::Stop(all()), vec!["stop", "route"]),
         (Aim::Mend, vec!["abandon", "release", "revive", "forget"]),
@@ -204,7 +206,7 @@ fn the_acts_of_the_other_operations_are_these() {
     let reload = run(RELOAD, &plain, |_| false);
     let first = ["check the file", "survey", "Start(0)", "AwaitReady(0)", "put in force", "Switch(0)"];
     assert_eq!(reload.words()[..6], first);
-    assert_eq!(reload.words()[8..], ["forget", "remember true"]);
+    assert_eq!(reload.words()[8..], ["forget", "deployed", "remember true"]);
 }
 
 /// Which act fails.

@@ -1,0 +1,115 @@
+//! The stream of changes: what of the view is not as before. A plain type.
+
+use std::collections::VecDeque;
+
+use pmesh_supervisor::ServiceName;
+
+use crate::OperationId;
+
+/// How many changes are remembered: those of a rollout of 200 services.
+pub const CHANGES_LIMIT: usize = 4096;
+
+/// Something is not as it was. How it is now is in the [`View`](crate::View).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Its id: greater than that of every change before it, also of an earlier server of this machine.
+    pub id: u64,
+    /// What is not as it was.
+    pub what: Changed,
+}
+
+/// What is not as it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Changed {
+    /// Which services there are, their order or their kinds.
+    Services,
+    /// A service: its state, or that of an instance.
+    Service(ServiceName),
+    /// An operation waits, has begun, or has ended.
+    Operation(OperationId),
+    /// A step of an operation, by its place, has begun or has ended.
+    Step(OperationId, usize),
+    /// The revision that the services run.
+    Deployed,
+}
+
+/// What has changed since a moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// These, oldest first.
+    Changes(Vec<Change>),
+    /// More than is remembered: look at the view as a whole.
+    Gap,
+}
+
+/// The last changes.
+#[derive(Debug)]
+pub(crate) struct Changes {
+    ring: VecDeque<Change>,
+    last: u64,
+}
+
+impl Changes {
+    /// Ids begin behind this one.
+    pub(crate) fn new(first: u64) -> Self {
+        Self { ring: VecDeque::new(), last: first }
+    }
+
+    /// The id of the last change.
+    pub(crate) fn last(&self) -> u64 {
+        self.last
+    }
+
+    pub(crate) fn push(&mut self, what: Changed) {
+        if self.ring.len() >= CHANGES_LIMIT {
+            self.ring.pop_front();
+        }
+        self.last += 1;
+        self.ring.push_back(Change { id: self.last, what });
+    }
+
+    /// What has changed since the change `after`. One that was never made here is as far away as one that is
+    /// forgotten.
+    pub(crate) fn since(&self, after: u64) -> Since {
+        let oldest = self.ring.front().map_or(self.last + 1, |change| change.id);
+        if after > self.last || after + 1 < oldest {
+            return Since::Gap;
+        }
+        Since::Changes(self.ring.iter().filter(|change| change.id > after).cloned().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CHANGES_LIMIT, Changed, Changes, Since};
+    use crate::OperationId;
+
+    fn ids(since: Since) -> Vec<u64> {
+        let Since::Changes(changes) = since else { panic!("there is a gap") };
+        changes.into_iter().map(|change| change.id).collect()
+    }
+
+    #[test]
+    fn who_knows_a_change_gets_those_behind_it() {
+        let mut changes = Changes::new(10);
+        assert_eq!(ids(changes.since(10)), [] as [u64; 0]);
+        changes.push(Changed::Deployed);
+        changes.push(Changed::Operation(OperationId(1)));
+        assert_eq!(ids(changes.since(10)), [11, 12]);
+        assert_eq!(ids(changes.since(11)), [12]);
+        assert_eq!(ids(changes.since(changes.last())), [] as [u64; 0]);
+    }
+
+    #[test]
+    fn who_is_too_late_or_was_never_here_learns_of_the_gap() {
+        let mut changes = Changes::new(10);
+        for _ in 0..=CHANGES_LIMIT {
+            changes.push(Changed::Services);
+        }
+        assert_eq!(changes.since(10), Since::Gap, "the first change is forgotten");
+        assert_eq!(ids(changes.since(11)).len(), CHANGES_LIMIT);
+        assert_eq!(changes.since(9), Since::Gap);
+        assert_eq!(changes.since(changes.last() + 1), Since::Gap);
+    }
+}
