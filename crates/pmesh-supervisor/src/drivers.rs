@@ -7,9 +7,9 @@ use tokio::{
     sync::mpsc,
     task::{JoinError, JoinSet},
 };
-use tracing::{Instrument, error, info_span};
+use tracing::{Instrument, error};
 
-use crate::driver::Driver;
+use crate::{service_driver::ServiceDriver, spans::service_span};
 
 /// How long a driver whose task ended early rests before it is run again: long enough that one which
 /// cannot run does nothing but say so.
@@ -17,7 +17,7 @@ const REST: Duration = Duration::from_millis(500);
 
 /// Runs the drivers that come in until nobody can send one and all of them are through. One whose task
 /// ends early, by a panic or because somebody aborted it, is run again, with all that it held.
-pub(crate) async fn run_drivers(mut inbox: mpsc::UnboundedReceiver<Driver>) {
+pub(crate) async fn run_drivers(mut inbox: mpsc::UnboundedReceiver<ServiceDriver>) {
     // Bounded by the number of services: each has one driver.
     let (returning, mut returned) = mpsc::unbounded_channel();
     let mut tasks = JoinSet::new();
@@ -30,7 +30,7 @@ pub(crate) async fn run_drivers(mut inbox: mpsc::UnboundedReceiver<Driver>) {
                 None => is_open = false,
             },
             Some(mut driver) = returned.recv() => {
-                Driver::on_ended_early(&mut driver);
+                ServiceDriver::on_ended_early(&mut driver);
                 resting.push(async move {
                     tokio::time::sleep(REST).await;
                     driver
@@ -46,8 +46,11 @@ pub(crate) async fn run_drivers(mut inbox: mpsc::UnboundedReceiver<Driver>) {
 }
 
 /// The task of a driver.
-fn run(driver: Driver, returning: mpsc::UnboundedSender<Driver>) -> impl Future<Output = ()> + Send {
-    let span = info_span!("service", name = %driver.name());
+fn run(
+    driver: ServiceDriver,
+    returning: mpsc::UnboundedSender<ServiceDriver>,
+) -> impl Future<Output = ()> + Send {
+    let span = service_span(driver.name());
     let mut returned = Returned { driver: Some(driver), returning };
     async move {
         if let Some(driver) = &mut returned.driver {
@@ -60,8 +63,8 @@ fn run(driver: Driver, returning: mpsc::UnboundedSender<Driver>) -> impl Future<
 
 /// A driver that comes back if its task is dropped before it is through.
 struct Returned {
-    driver: Option<Driver>,
-    returning: mpsc::UnboundedSender<Driver>,
+    driver: Option<ServiceDriver>,
+    returning: mpsc::UnboundedSender<ServiceDriver>,
 }
 
 impl Drop for Returned {

@@ -8,16 +8,17 @@ use futures_util::{
     stream::FuturesUnordered,
 };
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::{Instrument, info, warn};
 
 use crate::{
-    Build, BuildError, Failure, Plan, Preparation, Prepared, Rebuild, RevisionFacts, Service, ServiceId,
-    ServiceKind, ServiceName, ServiceSpec, Switch, Switched, Wish,
+    Build, BuildError, Plan, Preparation, Prepared, Rebuild, RevisionFacts, Service, ServiceFailure,
+    ServiceId, ServiceKind, ServiceName, ServiceSpec, Switch, Switched, Wish,
     causes::with_causes,
     context::Context,
     link::Link,
     rollout::{ActEnd, Item, Look, Rollout, RolloutAct, Unity},
     service::DRIVER_FAILED,
+    spans::service_span,
 };
 
 /// A service that is to be rolled over to a new spec.
@@ -77,7 +78,7 @@ struct Member {
     end_build: watch::Sender<bool>,
     build: Option<Build>,
     /// Why it has no build.
-    failure: Option<Failure>,
+    failure: Option<ServiceFailure>,
     link: Option<Link>,
     preparation: Option<Preparation>,
     switch: Option<Switch>,
@@ -93,7 +94,7 @@ struct Ended {
 enum Left {
     Nothing,
     Build(Option<Build>),
-    Unbuilt(Failure),
+    Unbuilt(ServiceFailure),
     Link(Link),
     Preparation(Preparation),
     Switch(Switch),
@@ -143,7 +144,8 @@ impl Executor {
 
     /// Begins an act.
     pub fn begin(&mut self, act: RolloutAct) {
-        let future = self.perform(act);
+        let span = service_span(self.name(act.service()));
+        let future = self.perform(act).instrument(span);
         self.under_way.push(Box::pin(async move {
             let (end, left) = future.await;
             Ended { act, end, left }
@@ -203,9 +205,7 @@ impl Executor {
             }
             RolloutAct::AwaitReady(_) => Box::pin(await_ready(service, member.preparation.take())),
             RolloutAct::Switch(_) => Box::pin(switch(service)),
-            RolloutAct::Drain(_) | RolloutAct::Stop(_) => {
-                Box::pin(end_old(act, service, member.switch.take()))
-            }
+            RolloutAct::Drain(_) | RolloutAct::Stop(_) => Box::pin(end_old(act, member.switch.take())),
             RolloutAct::Prune(_) => Box::pin(prune(context, service, spec)),
             RolloutAct::StayUnbuilt(_) => {
                 let (plan, stops, failure) = (plan(None), member.stops.stops, member.failure.take());
@@ -225,7 +225,7 @@ impl Executor {
                 let link = member.link.take();
                 Box::pin(async move {
                     if let Some(link) = link {
-                        link.move_back(service.name()).await;
+                        link.move_back().await;
                     }
                     (DONE, Left::Nothing)
                 })
@@ -293,7 +293,7 @@ async fn build(
         }
         Err(error) => {
             let reason = with_causes(&error);
-            warn!(service = %spec.name, reason, "there is no build");
+            warn!(reason, "there is no build");
             let end = match error {
                 BuildError::Cancelled => ActEnd::CutOff,
                 _ => ActEnd::Failed(reason),
@@ -366,14 +366,14 @@ async fn switch(service: Service) -> (ActEnd, Left) {
 }
 
 /// Waits until the old instances have drained, or have ended.
-async fn end_old(act: RolloutAct, service: Service, switch: Option<Switch>) -> (ActEnd, Left) {
+async fn end_old(act: RolloutAct, switch: Option<Switch>) -> (ActEnd, Left) {
     let Some(mut switch) = switch else { return (ActEnd::CutOff, Left::Nothing) };
     if matches!(act, RolloutAct::Drain(_)) {
         switch.drained().await;
         return (DONE, Left::Switch(switch));
     }
     switch.stopped().await;
-    info!(service = %service.name(), "the new run has taken over");
+    info!("the new run has taken over");
     (DONE, Left::Nothing)
 }
 
@@ -387,6 +387,6 @@ async fn prune(context: Arc<Context>, service: Service, spec: ServiceSpec) -> (A
 /// Starts what was stopped for a run that was abandoned; returns when that is ready or has failed to be.
 pub(crate) async fn revive(service: &Service) {
     if let Prepared::Failed(reason) = service.revive().await {
-        warn!(service = %service.name(), reason, "the old run does not become ready again");
+        warn!(reason, "the old run does not become ready again");
     }
 }

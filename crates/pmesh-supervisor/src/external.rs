@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Instant};
 
 use crate::{
-    AddressView, ExternalAddress, Failure, Liveness, Monitor, Plan, ProbeFailure, machine_step::MachineStep,
-    notice::Notice, saved::saved, service_action::ServiceAction,
+    AddressView, ExternalAddress, Liveness, Monitor, Plan, ProbeFailure, ServiceFailure,
+    machine_step::MachineStep, notice::Notice, saved::saved, service_action::ServiceAction,
 };
 
 /// An address of somebody else's.
@@ -52,9 +52,9 @@ impl External {
     }
 
     /// Why its last probe failed, if it did.
-    pub(crate) fn failure(&self) -> Option<Failure> {
+    pub(crate) fn failure(&self) -> Option<ServiceFailure> {
         let failure = self.failure.as_ref()?;
-        Some(Failure {
+        Some(ServiceFailure {
             what: format!("{}: {failure}", self.address),
             retry_at: self.deadline(),
             last_lines: Vec::new(),

@@ -63,13 +63,11 @@ mod cancel;
 mod causes;
 mod command;
 mod context;
-mod driver;
 mod drivers;
 mod ending;
 mod environment;
 mod executor;
 mod external;
-mod failure;
 mod health;
 mod lack;
 mod leader;
@@ -82,7 +80,8 @@ mod metrics;
 mod name;
 mod nofile;
 mod notice;
-mod os;
+mod os_spawner;
+mod os_tree;
 mod pending;
 mod ports;
 mod probe;
@@ -94,18 +93,20 @@ mod run;
 mod saved;
 mod service;
 mod service_action;
+mod service_driver;
 mod service_event;
+mod service_failure;
 mod service_machine;
 mod session_members;
 mod shutdown;
 mod slot;
+mod spans;
 mod spec;
 mod step;
 mod supervisor;
 mod sys;
 #[cfg(feature = "testing")]
 pub mod testing;
-mod tree;
 mod unbuilt;
 
 pub use balancer::{Balancer, Expected, ListenAddress, NoBalancer, ServiceUpstream};
@@ -114,12 +115,11 @@ pub use cancel::CancelToken;
 pub use ending::Wish;
 pub use environment::{ServiceFacts, command_environment, instance_environment};
 pub use executor::{Executor, RolloutEnd, RolloutPlan, Turn};
-pub use failure::Failure;
 pub use health::{HealthReport, Liveness, Status};
 pub use log::{LogFolder, LogLimits, ServiceLog, Tail};
 pub use metrics::{InstanceFigures, ProcessFigures, Sampler};
 pub use name::{BadServiceName, ServiceId, ServiceName};
-pub use os::OsSpawner;
+pub use os_spawner::OsSpawner;
 pub use ports::{Port, Ports, PortsExhausted};
 pub use probe::{Holder, NetProber, ProbeFailure, Prober, Target};
 pub use process::{Exit, Launch, ProcessTree, Signal, SpawnError, Spawned, Spawner};
@@ -127,6 +127,7 @@ pub use service::{
     AddressView, InstanceView, Plan, Preparation, Prepared, RevisionFacts, Service, ServiceState, Switch,
     Switched,
 };
+pub use service_failure::ServiceFailure;
 pub use spec::{
     AppSpec, BuildCache, Check, Command, ExternalAddress, ExternalSpec, Monitor, NamedCheck, Overlap,
     PortOwner, ServiceKind, ServiceSpec, StartOrder, Stdin,

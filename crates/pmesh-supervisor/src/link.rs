@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use tracing::warn;
 
-use crate::{Build, ServiceKind, ServiceName, ServiceSpec, causes::with_causes};
+use crate::{Build, ServiceKind, ServiceSpec, causes::with_causes};
 
 /// Where the link `.run` of a service led before it was moved.
 #[derive(Clone, Debug)]
@@ -26,20 +26,20 @@ impl Link {
         match moved.await.expect("it does not panic") {
             Ok(link) => Some(link),
             Err(error) => {
-                warn!(service = %spec.name, reason = with_causes(&error), "the link .run stays behind");
+                warn!(reason = with_causes(&error), "the link .run stays behind");
                 None
             }
         }
     }
 
     /// Moves it back.
-    pub(crate) async fn move_back(self, service: &ServiceName) {
+    pub(crate) async fn move_back(self) {
         let moved = tokio::task::spawn_blocking(move || match &self.before {
             Some(build) => build.activate(),
             None => Build::deactivate(&self.folder),
         });
         if let Err(error) = moved.await.expect("it does not panic") {
-            warn!(%service, reason = with_causes(&error), "the link .run does not go back");
+            warn!(reason = with_causes(&error), "the link .run does not go back");
         }
     }
 }

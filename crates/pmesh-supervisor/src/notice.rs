@@ -1,8 +1,8 @@
 //! What the server's log says of a service.
 
-use tracing::{info, info_span, warn};
+use tracing::{info, warn};
 
-use crate::{Exit, ExternalAddress, ProbeFailure, ServiceId};
+use crate::{Exit, ExternalAddress, ProbeFailure, ServiceId, spans::instance_span};
 
 /// Something that people may want to read in the log. The service is told by the span around it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ impl Notice {
 
 impl InstanceNotice {
     fn log(&self, number: u32) {
-        info_span!("instance", number).in_scope(|| match self {
+        instance_span(number).in_scope(|| match self {
             Self::CannotStart { reason } => warn!(reason, "it cannot be started"),
             Self::IsReady { pid } => info!(pid, "it is ready"),
             Self::EndedByItself { exit } => warn!(%exit, "it ended by itself"),

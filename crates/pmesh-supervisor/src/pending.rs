@@ -11,7 +11,7 @@ use std::{
 
 use futures_util::{FutureExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::sync::{oneshot, watch};
-use tracing::{error, trace};
+use tracing::{Instrument, Span, error, trace};
 
 use crate::{
     Exit, Port, Prepared, ProcessTree, ServiceLog, Switched, Tail, Wish,
@@ -49,6 +49,8 @@ pub(crate) struct HeldProcess {
     pub(crate) tree: KillOnDrop,
     /// Held so that nobody else is given it.
     pub(crate) _port: Option<Port>,
+    /// What its lines in the log are in.
+    pub(crate) span: Span,
     pub(crate) tail: Tail,
     pub(crate) output_ended: Option<oneshot::Receiver<()>>,
 }
@@ -86,17 +88,18 @@ impl Pending {
     /// output.
     pub(crate) fn wait_for_tree(&mut self, upstream: u64, exit: Exit) {
         let Some(process) = self.processes.get_mut(&upstream) else { return };
-        let (tree, tail) = (Arc::clone(&process.tree.0), process.tail.clone());
+        let (tree, tail, span) = (Arc::clone(&process.tree.0), process.tail.clone(), process.span.clone());
         let output_ended = process.output_ended.take();
         let else_event = ServiceEvent::TreeEnded { upstream, exit, last_lines: Vec::new() };
-        self.wait_for(else_event, async move {
+        let ended = async move {
             tree.ended().await;
             if let Some(ended) = output_ended {
                 // Time over, or the pump gone: the reason goes without the last lines then.
                 drop(tokio::time::timeout(LAST_LINES, ended).await);
             }
             ServiceEvent::TreeEnded { upstream, exit, last_lines: tail.lines() }
-        });
+        };
+        self.wait_for(else_event, ended.instrument(span));
     }
 
     /// Lets go of what has ended with this event, if it is the end of something.

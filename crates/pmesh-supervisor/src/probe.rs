@@ -21,7 +21,7 @@ pub trait Prober: Send + Sync + 'static {
 /// What is probed.
 #[derive(Clone)]
 pub struct Target {
-    /// Whose address it is, for the log.
+    /// Whose address it is.
     pub service: ServiceName,
     /// Where it should listen.
     pub address: ExternalAddress,
@@ -181,7 +181,6 @@ async fn prove_owner(
     address: SocketAddr,
     tree: &Arc<dyn ProcessTree>,
 ) -> Result<(), ProbeFailure> {
-    let service = &target.service;
     let lookup = |tree: Arc<dyn ProcessTree>| {
         // The pool refuses work only when the runtime ends.
         let found = tokio::task::spawn_blocking(move || owner(address, &tree.pids()));
@@ -197,7 +196,7 @@ async fn prove_owner(
         Ok(Owner::Tree) => Ok(()),
         Ok(Owner::Other(holder)) => Err(ProbeFailure::ForeignPort { port: address.port(), holder }),
         Ok(Owner::Hidden) => {
-            tracing::warn!(%service, %address, "cannot see which process listens; taken for the instance");
+            tracing::warn!(%address, "cannot see which process listens; taken for the instance");
             Ok(())
         }
         Err(error) if is_lack(&error) => {
@@ -205,7 +204,7 @@ async fn prove_owner(
             Err(ProbeFailure::Unmade { address: target.address.clone(), reason })
         }
         Err(error) => {
-            tracing::warn!(%service, %address, %error, "cannot read who listens; taken for the instance");
+            tracing::warn!(%address, %error, "cannot read who listens; taken for the instance");
             Ok(())
         }
     }

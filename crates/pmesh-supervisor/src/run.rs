@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use crate::{
-    AddressView, AppSpec, Failure, ListenAddress, Plan, ServiceUpstream, StartOrder,
+    AddressView, AppSpec, ListenAddress, Plan, ServiceFailure, ServiceUpstream, StartOrder,
     external::External,
     lifecycle::{Event, Phase},
     machine_step::MachineStep,
@@ -105,7 +105,7 @@ impl Run {
             .failing_starts(spec)
             .find(|&(slot, until)| until <= now || slot.failed_starts() >= START_TRIES)?;
         let failure = slot.failure(spec).unwrap_or_else(|| slot.lateness(spec));
-        Some(Failure { retry_at: None, ..failure }.sentence(now))
+        Some(ServiceFailure { retry_at: None, ..failure }.sentence(now))
     }
 
     /// When a start that has failed once has failed for good, if nothing else happens first.
@@ -229,7 +229,7 @@ impl Run {
     }
 
     /// The latest failure that has not healed.
-    pub(crate) fn failure(&self) -> Option<Failure> {
+    pub(crate) fn failure(&self) -> Option<ServiceFailure> {
         if let Some(spec) = self.app() {
             return self.slots.iter().filter(|slot| !slot.is_healthy()).find_map(|slot| slot.failure(spec));
         }

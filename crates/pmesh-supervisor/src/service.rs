@@ -5,7 +5,7 @@ use std::{ffi::OsString, fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::I
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    Build, ExternalAddress, Failure, HealthReport, ProcessTree, ServiceFacts, ServiceId, ServiceKind,
+    Build, ExternalAddress, HealthReport, ProcessTree, ServiceFacts, ServiceFailure, ServiceId, ServiceKind,
     ServiceName, ServiceSpec, saved::saved,
 };
 
@@ -175,7 +175,7 @@ pub(crate) enum Request {
     StayUnbuilt {
         plan: Box<Plan>,
         stops: u64,
-        failure: Failure,
+        failure: ServiceFailure,
         done: oneshot::Sender<()>,
     },
     AwaitReady {
@@ -261,7 +261,7 @@ impl Service {
     /// A run that could not be built is the service from now on, unless the one before it serves or
     /// the service was stopped since it had been `stops` times. It is built and started as soon as that
     /// succeeds.
-    pub(crate) async fn stay_unbuilt(&self, plan: Plan, stops: u64, failure: Failure) {
+    pub(crate) async fn stay_unbuilt(&self, plan: Plan, stops: u64, failure: ServiceFailure) {
         let (done, ended) = oneshot::channel();
         self.ask(Request::StayUnbuilt { plan: Box::new(plan), stops, failure, done }).await;
         drop(ended.await);
@@ -373,7 +373,7 @@ pub struct ServiceState {
     /// Whether all instances of the run that is prepared are ready, or its addresses have been probed.
     pub next_is_ready: bool,
     /// The latest failure that has not healed.
-    pub failure: Option<Failure>,
+    pub failure: Option<ServiceFailure>,
     /// Its instances that live, the old ones of a switch not among them.
     pub instances: Vec<InstanceView>,
     /// Its external addresses.

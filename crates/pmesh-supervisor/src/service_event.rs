@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Build, Exit, Failure, Plan, ProbeFailure, saved::saved};
+use crate::{Build, Exit, Plan, ProbeFailure, ServiceFailure, saved::saved};
 
 /// Stands for a caller who waits for an answer. The driver knows who it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,7 +17,7 @@ pub(crate) enum ServiceEvent {
     /// A new run is to be prepared, unless the service was stopped since it had been `stops` times.
     Prepare { plan: Arc<Plan>, stops: u64, spawned: Ticket, ended: Ticket },
     /// A run that could not be built is to be the service, on the same condition.
-    StayUnbuilt { plan: Arc<Plan>, stops: u64, failure: Failure, done: Ticket },
+    StayUnbuilt { plan: Arc<Plan>, stops: u64, failure: ServiceFailure, done: Ticket },
     /// The prepared run is waited for once more.
     AwaitReady { ended: Ticket },
     /// The prepared run is to be the service.
@@ -69,7 +69,7 @@ pub(crate) enum NoBuild {
     /// It was ended on request.
     Cancelled,
     /// It failed.
-    Failed(Failure),
+    Failed(ServiceFailure),
 }
 
 /// Which event it is, whatever else it carries: its kind and what it is about.

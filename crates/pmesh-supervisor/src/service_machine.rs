@@ -15,7 +15,8 @@ use std::{collections::BTreeSet, sync::Arc, time::Instant};
 pub(crate) use self::shown::Traffic;
 use self::{candidate::Candidate, leaving::Leaving};
 use crate::{
-    Build, Failure, Plan, Prepared, ServiceId, ServiceKind, ServiceName, Signal, Switched, Wish, backoff,
+    Build, Plan, Prepared, ServiceFailure, ServiceId, ServiceKind, ServiceName, Signal, Switched, Wish,
+    backoff,
     ending::OUTPUT_GRACE,
     lifecycle,
     machine_step::{MachineStep, Numbers},
@@ -25,7 +26,7 @@ use crate::{
     service_action::{Answer, ServiceAction},
     service_event::{NoBuild, ServiceEvent, Ticket},
     slot::ProcessEvent,
-    unbuilt::{self, Retry, Unbuilt},
+    unbuilt::{Retry, RetryAction, RetryEvent, Unbuilt},
 };
 
 /// A service, all of it that can be written down.
@@ -176,19 +177,19 @@ impl ServiceMachine {
                 self.held = true;
                 self.hold_waiters.push(done);
                 self.tell_hold(lifecycle::Event::Hold, step);
-                self.tell_unbuilt(unbuilt::Event::Hold, step);
+                self.tell_unbuilt(RetryEvent::Hold, step);
             }
             ServiceEvent::Release => {
                 self.held = false;
                 self.tell_hold(lifecycle::Event::Release, step);
-                self.tell_unbuilt(unbuilt::Event::Release, step);
+                self.tell_unbuilt(RetryEvent::Release, step);
             }
             ServiceEvent::Orphaned => {
                 self.orphaned = true;
                 self.stop(step);
             }
             ServiceEvent::Tick => {
-                self.tell_unbuilt(unbuilt::Event::Tick, step);
+                self.tell_unbuilt(RetryEvent::Tick, step);
                 for run in self.runs_mut() {
                     run.tick(step);
                 }
@@ -399,7 +400,7 @@ impl ServiceMachine {
         self.leaving.push(leaving);
     }
 
-    fn stay_unbuilt(&mut self, plan: Arc<Plan>, failure: Failure, step: &mut MachineStep) {
+    fn stay_unbuilt(&mut self, plan: Arc<Plan>, failure: ServiceFailure, step: &mut MachineStep) {
         self.is_new = false;
         if self.current.as_ref().is_some_and(|current| current.ready() > 0) {
             // It has recovered since it was decided that its failure is none of the rollout's.
@@ -415,7 +416,7 @@ impl ServiceMachine {
         self.wait_for_build(plan, failure, step.now);
     }
 
-    fn wait_for_build(&mut self, plan: Arc<Plan>, failure: Failure, now: Instant) {
+    fn wait_for_build(&mut self, plan: Arc<Plan>, failure: ServiceFailure, now: Instant) {
         let retry = Retry::new(backoff::seed(self.name.as_str()), self.held, now);
         self.unbuilt = Some(Unbuilt { plan, failure, retry, trying: None });
     }
@@ -431,16 +432,16 @@ impl ServiceMachine {
         self.unbuilt.take()
     }
 
-    fn tell_unbuilt(&mut self, event: unbuilt::Event, step: &mut MachineStep) {
+    fn tell_unbuilt(&mut self, event: RetryEvent, step: &mut MachineStep) {
         let Some(unbuilt) = &mut self.unbuilt else { return };
         match unbuilt.retry.on_event(event, step.now) {
-            Some(unbuilt::Action::Build) => {
+            Some(RetryAction::Build) => {
                 let attempt = step.numbers.next();
                 unbuilt.trying = Some(attempt);
                 self.attempts.push((attempt, Wish::GoOn));
                 step.ask(ServiceAction::Build { attempt, plan: Arc::clone(&unbuilt.plan) });
             }
-            Some(unbuilt::Action::End) => {
+            Some(RetryAction::End) => {
                 for (attempt, wish) in &mut self.attempts {
                     if unbuilt.trying == Some(*attempt) {
                         *wish = Wish::End;
@@ -469,7 +470,7 @@ impl ServiceMachine {
                     unbuilt.failure = failure;
                 }
                 self.unbuilt = Some(unbuilt);
-                self.tell_unbuilt(unbuilt::Event::Failed, step);
+                self.tell_unbuilt(RetryEvent::Failed, step);
             }
         }
     }

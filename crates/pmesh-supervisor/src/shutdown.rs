@@ -7,7 +7,7 @@ use tokio::{sync::watch, time::Instant};
 use tracing::warn;
 
 use crate::{
-    AppSpec, Exit, Launch, Plan, ServiceLog, ServiceName, Stdin, Tail, Wish, causes::with_causes, command,
+    AppSpec, Exit, Launch, Plan, ServiceLog, Stdin, Tail, Wish, causes::with_causes, command,
     context::Context, ending, environment::command_environment,
 };
 
@@ -22,7 +22,6 @@ enum Cut {
 /// (SIGTERM, and SIGKILL when the time is up). With the time, or by any wish but the first, all of
 /// them end.
 pub(crate) fn run(
-    name: &ServiceName,
     spec: &AppSpec,
     plan: &Plan,
     log: ServiceLog,
@@ -39,7 +38,7 @@ pub(crate) fn run(
             command::launch(command, spec, |word| plan.resolve(word), env, Stdin::Null)
         })
         .collect();
-    let (name, limit) = (name.clone(), spec.stop_timeout);
+    let limit = spec.stop_timeout;
     Box::pin(async move {
         let deadline = Instant::now() + limit;
         let is_cut = || async {
@@ -55,7 +54,7 @@ pub(crate) fn run(
             let spawned = match context.spawner.spawn(&launch) {
                 Ok(spawned) => spawned,
                 Err(error) => {
-                    warn!(service = %name, reason = with_causes(&error), "a shutdown command cannot be started");
+                    warn!(reason = with_causes(&error), "a shutdown command cannot be started");
                     continue;
                 }
             };
@@ -64,9 +63,9 @@ pub(crate) fn run(
             };
             match ending::run(spawned, &log, Tail::new(), is_cut(), grace).await {
                 Ok(Exit::Code(0)) => {}
-                Ok(exit) => warn!(service = %name, %exit, "a shutdown command failed"),
+                Ok(exit) => warn!(%exit, "a shutdown command failed"),
                 Err(Cut::Late) => {
-                    warn!(service = %name, "the shutdown commands took longer than stop_timeout");
+                    warn!("the shutdown commands took longer than stop_timeout");
                     return;
                 }
                 Err(Cut::Wished) => return,

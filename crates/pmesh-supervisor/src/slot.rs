@@ -7,7 +7,8 @@ use std::{
 };
 
 use crate::{
-    AppSpec, Exit, ExternalAddress, Failure, Liveness, Plan, ProbeFailure, ServiceName, Signal, backoff,
+    AppSpec, Exit, ExternalAddress, Liveness, Plan, ProbeFailure, ServiceFailure, ServiceName, Signal,
+    backoff,
     lifecycle::{Action, Event, Grace, Lifecycle, Phase},
     machine_step::MachineStep,
     notice::{InstanceNotice, Notice},
@@ -200,7 +201,7 @@ impl Slot {
     }
 
     /// What went wrong last, in words.
-    pub(crate) fn failure(&self, spec: &AppSpec) -> Option<Failure> {
+    pub(crate) fn failure(&self, spec: &AppSpec) -> Option<ServiceFailure> {
         let (what, last_lines) = match self.trouble.as_ref()? {
             // Nobody answers yet: that is how every start begins.
             Trouble::Probe(_) if matches!(self.phase(), Phase::Starting { .. }) => return None,
@@ -218,13 +219,13 @@ impl Slot {
             Phase::BackingOff { until } => Some(until),
             _ => None,
         };
-        Some(Failure { what: format!("instance {}: {what}", self.number), retry_at, last_lines })
+        Some(ServiceFailure { what: format!("instance {}: {what}", self.number), retry_at, last_lines })
     }
 
     /// That it takes too long to become ready.
-    pub(crate) fn lateness(&self, spec: &AppSpec) -> Failure {
+    pub(crate) fn lateness(&self, spec: &AppSpec) -> ServiceFailure {
         let what = format!("instance {}: it was not ready within {:?}", self.number, spec.ready_timeout);
-        Failure { what, retry_at: None, last_lines: Vec::new() }
+        ServiceFailure { what, retry_at: None, last_lines: Vec::new() }
     }
 
     pub(crate) fn tell(&mut self, event: Event, plan: &Arc<Plan>, step: &mut MachineStep) {

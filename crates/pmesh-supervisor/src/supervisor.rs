@@ -12,17 +12,18 @@ use std::{
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
-use tracing::warn;
+use tracing::{Instrument, warn};
 
 use crate::{
     Balancer, Builder, CancelToken, Executor, LogFolder, Ports, Prober, RolloutEnd, RolloutPlan, Service,
     ServiceId, ServiceName, Spawner, StepName, StepState,
     context::{Context, Surroundings},
-    driver::{self, Driver},
     drivers::run_drivers,
     executor::revive,
     lack::Lack,
     rollout::{Limits, Next, Rollout},
+    service_driver::{self, ServiceDriver},
+    spans::service_span,
 };
 
 /// What a supervisor is made from.
@@ -44,7 +45,7 @@ pub struct SupervisorSettings {
 pub struct Supervisor {
     context: Arc<Context>,
     services: Arc<Mutex<BTreeMap<ServiceName, Service>>>,
-    drivers: mpsc::UnboundedSender<Driver>,
+    drivers: mpsc::UnboundedSender<ServiceDriver>,
     limits: Limits,
 }
 
@@ -104,10 +105,11 @@ impl Supervisor {
         if let Some(service) = services.get(name) {
             return service.clone();
         }
-        let (service, driver) = driver::service(name.clone(), id, Arc::clone(&self.context));
+        let (service, driver) = service_driver::service(name.clone(), id, Arc::clone(&self.context));
         services.insert(name.clone(), service.clone());
         if self.drivers.send(driver).is_err() {
-            warn!(service = %name, "the supervisor's task has ended; the service will do nothing");
+            let warn = || warn!("the supervisor's task has ended; the service will do nothing");
+            service_span(name).in_scope(warn);
         }
         service
     }
@@ -172,6 +174,7 @@ impl Supervisor {
     /// failed to be.
     pub async fn revive(&self, names: impl IntoIterator<Item = ServiceName>) {
         let services: Vec<Service> = names.into_iter().filter_map(|name| self.service(&name)).collect();
+        let revive = |service| revive(service).instrument(service_span(service.name()));
         join_all(services.iter().map(revive)).await;
     }
 }

@@ -2,14 +2,14 @@
 
 use std::{sync::Arc, time::Instant};
 
-use crate::{Failure, Plan, backoff::Backoff, saved::saved};
+use crate::{Plan, ServiceFailure, backoff::Backoff, saved::saved};
 
 /// What happens to a run without a build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Event {
+pub(crate) enum RetryEvent {
     /// The try has failed, or was ended.
     Failed,
-    /// No try may be under way until [`Release`](Event::Release).
+    /// No try may be under way until [`Release`](RetryEvent::Release).
     Hold,
     /// It may again.
     Release,
@@ -19,7 +19,7 @@ pub(crate) enum Event {
 
 /// What is to be done for a run without a build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
+pub(crate) enum RetryAction {
     /// Try to build.
     Build,
     /// End the try that is under way.
@@ -64,43 +64,43 @@ impl Retry {
         }
     }
 
-    /// When [`Event::Tick`] is due if nothing else happens first. An early tick does nothing.
+    /// When [`RetryEvent::Tick`] is due if nothing else happens first. An early tick does nothing.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.next_try().filter(|_| !self.held)
     }
 
-    pub(crate) fn on_event(&mut self, event: Event, now: Instant) -> Option<Action> {
+    pub(crate) fn on_event(&mut self, event: RetryEvent, now: Instant) -> Option<RetryAction> {
         match (event, self.phase) {
-            (Event::Failed, Phase::Building) => {
+            (RetryEvent::Failed, Phase::Building) => {
                 self.phase = Phase::Waiting { until: now + self.backoff.on_failure(None) };
                 None
             }
             // No failure of its own.
-            (Event::Failed, Phase::Ending) => {
+            (RetryEvent::Failed, Phase::Ending) => {
                 self.phase = Phase::Waiting { until: now };
-                self.on_event(Event::Tick, now)
+                self.on_event(RetryEvent::Tick, now)
             }
-            (Event::Failed, Phase::Waiting { .. }) => None,
+            (RetryEvent::Failed, Phase::Waiting { .. }) => None,
 
-            (Event::Hold, Phase::Building) => {
+            (RetryEvent::Hold, Phase::Building) => {
                 self.held = true;
                 self.phase = Phase::Ending;
-                Some(Action::End)
+                Some(RetryAction::End)
             }
-            (Event::Hold, Phase::Waiting { .. } | Phase::Ending) => {
+            (RetryEvent::Hold, Phase::Waiting { .. } | Phase::Ending) => {
                 self.held = true;
                 None
             }
-            (Event::Release, _) => {
+            (RetryEvent::Release, _) => {
                 self.held = false;
-                self.on_event(Event::Tick, now)
+                self.on_event(RetryEvent::Tick, now)
             }
 
-            (Event::Tick, Phase::Waiting { until }) if until <= now && !self.held => {
+            (RetryEvent::Tick, Phase::Waiting { until }) if until <= now && !self.held => {
                 self.phase = Phase::Building;
-                Some(Action::Build)
+                Some(RetryAction::Build)
             }
-            (Event::Tick, _) => None,
+            (RetryEvent::Tick, _) => None,
         }
     }
 }
@@ -111,7 +111,7 @@ pub(crate) struct Unbuilt {
     /// What it is started from when it has one.
     pub(crate) plan: Arc<Plan>,
     /// Why it has none.
-    pub(crate) failure: Failure,
+    pub(crate) failure: ServiceFailure,
     pub(crate) retry: Retry,
     /// The number of the try that is under way.
     pub(crate) trying: Option<u64>,
@@ -121,9 +121,13 @@ saved!(struct Unbuilt { plan, failure, retry, trying });
 
 impl Unbuilt {
     /// Why it has no build and when the next try is.
-    pub(crate) fn failure(&self) -> Failure {
-        let Failure { what, last_lines, .. } = self.failure.clone();
-        Failure { what: format!("it is not built: {what}"), retry_at: self.retry.next_try(), last_lines }
+    pub(crate) fn failure(&self) -> ServiceFailure {
+        let ServiceFailure { what, last_lines, .. } = self.failure.clone();
+        ServiceFailure {
+            what: format!("it is not built: {what}"),
+            retry_at: self.retry.next_try(),
+            last_lines,
+        }
     }
 }
 
@@ -131,7 +135,7 @@ impl Unbuilt {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{Action, Event, Retry};
+    use super::{Retry, RetryAction, RetryEvent};
     use crate::backoff::{FIRST_BUILD_PAUSE, LONGEST_BUILD_PAUSE};
 
     fn failed_once() -> (Retry, Instant) {
@@ -146,11 +150,11 @@ mod tests {
         for _ in 0..12 {
             let due = retry.deadline().expect("a try is planned");
             assert!(due - now >= plain && due - now <= plain + plain / 10, "{:?}", due - now);
-            assert_eq!(retry.on_event(Event::Tick, now + plain.mul_f64(0.99)), None);
-            assert_eq!(retry.on_event(Event::Tick, due), Some(Action::Build));
+            assert_eq!(retry.on_event(RetryEvent::Tick, now + plain.mul_f64(0.99)), None);
+            assert_eq!(retry.on_event(RetryEvent::Tick, due), Some(RetryAction::Build));
             assert_eq!(retry.deadline(), None);
             now = due + Duration::from_mins(1);
-            assert_eq!(retry.on_event(Event::Failed, now), None);
+            assert_eq!(retry.on_event(RetryEvent::Failed, now), None);
             plain = (2 * plain).min(LONGEST_BUILD_PAUSE);
         }
     }
@@ -159,30 +163,30 @@ mod tests {
     fn a_hold_ends_the_try_and_the_release_begins_another_at_once() {
         let (mut retry, now) = failed_once();
         let due = retry.deadline().expect("a try is planned");
-        assert_eq!(retry.on_event(Event::Tick, due), Some(Action::Build));
-        assert_eq!(retry.on_event(Event::Hold, due), Some(Action::End));
-        assert_eq!(retry.on_event(Event::Failed, due), None);
+        assert_eq!(retry.on_event(RetryEvent::Tick, due), Some(RetryAction::Build));
+        assert_eq!(retry.on_event(RetryEvent::Hold, due), Some(RetryAction::End));
+        assert_eq!(retry.on_event(RetryEvent::Failed, due), None);
         assert_eq!(retry.deadline(), None);
-        assert_eq!(retry.on_event(Event::Release, now + LONGEST_BUILD_PAUSE), Some(Action::Build));
+        assert_eq!(retry.on_event(RetryEvent::Release, now + LONGEST_BUILD_PAUSE), Some(RetryAction::Build));
     }
 
     #[test]
     fn a_release_before_the_try_has_ended_waits_for_its_end() {
         let (mut retry, _) = failed_once();
         let due = retry.deadline().expect("a try is planned");
-        retry.on_event(Event::Tick, due);
-        retry.on_event(Event::Hold, due);
-        assert_eq!(retry.on_event(Event::Release, due), None);
-        assert_eq!(retry.on_event(Event::Failed, due), Some(Action::Build));
+        retry.on_event(RetryEvent::Tick, due);
+        retry.on_event(RetryEvent::Hold, due);
+        assert_eq!(retry.on_event(RetryEvent::Release, due), None);
+        assert_eq!(retry.on_event(RetryEvent::Failed, due), Some(RetryAction::Build));
     }
 
     #[test]
     fn a_try_whose_time_comes_while_it_is_held_waits_for_the_release() {
         let (mut retry, now) = failed_once();
-        assert_eq!(retry.on_event(Event::Hold, now), None);
-        assert_eq!(retry.on_event(Event::Tick, now + LONGEST_BUILD_PAUSE), None);
+        assert_eq!(retry.on_event(RetryEvent::Hold, now), None);
+        assert_eq!(retry.on_event(RetryEvent::Tick, now + LONGEST_BUILD_PAUSE), None);
         assert_eq!(retry.deadline(), None);
-        assert_eq!(retry.on_event(Event::Release, now), None, "it is not due yet");
+        assert_eq!(retry.on_event(RetryEvent::Release, now), None, "it is not due yet");
         assert!(retry.deadline().is_some());
     }
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Exit, Failure, SpawnError, causes::with_causes};
+use crate::{Exit, ServiceFailure, SpawnError, causes::with_causes};
 
 /// Why there is no build. What was there before is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -59,12 +59,12 @@ pub enum BuildError {
 
 impl BuildError {
     /// The same for a service's health: in one line, with the last lines apart.
-    pub(crate) fn into_failure(mut self) -> Failure {
+    pub(crate) fn into_failure(mut self) -> ServiceFailure {
         let last_lines = match &mut self {
             Self::Failed { lines, .. } | Self::Timeout { lines, .. } => std::mem::take(lines),
             Self::Spawn { .. } | Self::Cancelled | Self::Files { .. } => Vec::new(),
         };
-        Failure { what: with_causes(&self), retry_at: None, last_lines }
+        ServiceFailure { what: with_causes(&self), retry_at: None, last_lines }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{ServiceMachine, Standing};
-use crate::{Expected, Failure, InstanceView, ProcessTree, ServiceState, ServiceUpstream, run::Run};
+use crate::{Expected, InstanceView, ProcessTree, ServiceFailure, ServiceState, ServiceUpstream, run::Run};
 
 /// Who takes the traffic of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +71,11 @@ impl ServiceMachine {
             },
             (None, None, Standing::Broken { reason, plan }) => ServiceState {
                 wanted: plan.as_ref().map_or(1, |plan| plan.wanted()),
-                failure: Some(Failure { what: reason.clone(), retry_at: None, last_lines: Vec::new() }),
+                failure: Some(ServiceFailure {
+                    what: reason.clone(),
+                    retry_at: None,
+                    last_lines: Vec::new(),
+                }),
                 ..empty
             },
             (None, None, Standing::Wanted | Standing::Stopped) => empty,

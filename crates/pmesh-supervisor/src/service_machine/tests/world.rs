@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    AppSpec, Command, Exit, ExternalAddress, Failure, Plan, ProbeFailure, RevisionFacts, ServiceId,
+    AppSpec, Command, Exit, ExternalAddress, Plan, ProbeFailure, RevisionFacts, ServiceFailure, ServiceId,
     ServiceKind, ServiceName, ServiceSpec, Signal, Status, Wish,
     machine_step::Numbers,
     saved,
@@ -64,8 +64,8 @@ pub(super) fn app_plan(id: u64, app: AppSpec) -> Arc<Plan> {
     plan(id, ServiceKind::App(Box::new(app)))
 }
 
-pub(super) fn failure() -> Failure {
-    Failure { what: "no build".to_owned(), retry_at: None, last_lines: vec!["a line".to_owned()] }
+pub(super) fn failure() -> ServiceFailure {
+    ServiceFailure { what: "no build".to_owned(), retry_at: None, last_lines: vec!["a line".to_owned()] }
 }
 
 impl World {

@@ -12,8 +12,8 @@ use rustix::{fs::Access, pipe::PipeFlags};
 use tokio::{net::unix::pipe, process::Command};
 
 use crate::{
-    Launch, SpawnError, Spawned, Spawner, Stdin, leader::Leader, process_table::ProcessTables,
-    session_members::SessionMembers, sys, tree::OsTree,
+    Launch, SpawnError, Spawned, Spawner, Stdin, leader::Leader, os_tree::OsTree,
+    process_table::ProcessTables, session_members::SessionMembers, sys,
 };
 
 /// Starts processes of this machine, as children of this process.

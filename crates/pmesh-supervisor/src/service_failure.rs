@@ -6,7 +6,7 @@ use crate::saved::saved;
 
 /// Why something is not healthy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub struct ServiceFailure {
     /// What happened: an exit, a failed check.
     pub what: String,
     /// When the next try is, if one is planned.
@@ -15,9 +15,9 @@ pub struct Failure {
     pub last_lines: Vec<String>,
 }
 
-saved!(struct Failure { what, retry_at, last_lines });
+saved!(struct ServiceFailure { what, retry_at, last_lines });
 
-impl Failure {
+impl ServiceFailure {
     /// All of it in words, for the moment `now`.
     pub fn sentence(&self, now: Instant) -> String {
         let mut text = self.what.clone();

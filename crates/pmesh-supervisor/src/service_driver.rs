@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::error;
 
 use crate::{
-    Failure, ServiceId, ServiceName,
+    ServiceFailure, ServiceId, ServiceName,
     context::Context,
     nofile::NofileWarning,
     pending::{Caller, Pending, now, words_of},
@@ -22,6 +22,7 @@ use crate::{
     service::{Request, Service, ServiceState},
     service_event::{EventKey, ServiceEvent},
     service_machine::{ServiceMachine, Traffic},
+    spans::service_span,
 };
 
 /// Requests that may wait for a driver. It takes them without delay, so that a full inbox makes its
@@ -36,7 +37,7 @@ const AFTER_PANICS: Duration = Duration::from_secs(1);
 /// `machine` is what can be written down, `pending` what cannot. A step of the machine that panics has
 /// not happened: the machine is as before, its event is told once more if it was none of a caller's,
 /// and if that panics too the service is down until it is started or stopped.
-pub(crate) struct Driver {
+pub(crate) struct ServiceDriver {
     machine: ServiceMachine,
     pending: Pending,
     context: Arc<Context>,
@@ -55,11 +56,11 @@ pub(crate) struct Driver {
     faults: crate::testing::Faults,
 }
 
-/// Returns the handle and the driver of a service. The caller [`run`](Driver::run)s it.
-pub(crate) fn service(name: ServiceName, id: ServiceId, context: Arc<Context>) -> (Service, Driver) {
+/// Returns the handle and the driver of a service. The caller [`run`](ServiceDriver::run)s it.
+pub(crate) fn service(name: ServiceName, id: ServiceId, context: Arc<Context>) -> (Service, ServiceDriver) {
     let (requests, inbox) = mpsc::channel(INBOX);
     let (publisher, state) = watch::channel(ServiceState::new(id));
-    let driver = Driver {
+    let driver = ServiceDriver {
         machine: ServiceMachine::new(name.clone(), id, context.new_numbers()),
         pending: Pending::default(),
         context,
@@ -76,7 +77,7 @@ pub(crate) fn service(name: ServiceName, id: ServiceId, context: Arc<Context>) -
     (Service { name, requests, state }, driver)
 }
 
-impl Driver {
+impl ServiceDriver {
     pub(crate) fn name(&self) -> &ServiceName {
         self.machine.name()
     }
@@ -271,7 +272,7 @@ impl Driver {
     /// The task has ended although it should not have. Until the driver is [`run`](Self::run) again
     /// nobody knows how its service is, and nothing is started or switched.
     pub(crate) fn on_ended_early(&mut self) {
-        error!(service = %self.name(), "the driver of a service ended early; it is started again");
+        service_span(self.name()).in_scope(|| error!("the driver ended early; it is started again"));
         self.read_back();
         self.pending.fail_starts();
         self.publisher.send_modify(|state| {
@@ -279,7 +280,7 @@ impl Driver {
             (state.ready, state.healthy, state.next_is_ready) = (0, 0, false);
             state.instances.clear();
             state.addresses.clear();
-            state.failure = Some(Failure {
+            state.failure = Some(ServiceFailure {
                 what: "pmesh has failed in looking after it, and tries again within a second".to_owned(),
                 retry_at: None,
                 last_lines: Vec::new(),

@@ -7,12 +7,12 @@ use std::{
 };
 
 use tokio::sync::{oneshot, watch};
-use tracing::{error, info, info_span, warn};
+use tracing::{Instrument, Span, error, info, warn};
 
-use super::Driver;
+use super::ServiceDriver;
 use crate::{
-    AppSpec, BuildError, Exit, ExternalAddress, Failure, Plan, Port, ProbeFailure, Rebuild, ServiceKind,
-    ServiceLog, SpawnError, Tail, Target, Wish,
+    AppSpec, BuildError, Exit, ExternalAddress, Plan, Port, ProbeFailure, Rebuild, ServiceFailure,
+    ServiceKind, ServiceLog, SpawnError, Tail, Target, Wish,
     causes::with_causes,
     command,
     context::Context,
@@ -24,9 +24,10 @@ use crate::{
     service_action::ServiceAction,
     service_event::{NoBuild, ServiceEvent},
     shutdown,
+    spans::instance_span,
 };
 
-impl Driver {
+impl ServiceDriver {
     /// Does what the machine has asked for. What panics has been in vain, and the rest is done.
     pub(super) fn act(&mut self) {
         while let Some(action) = self.pending.actions.pop_front() {
@@ -57,7 +58,7 @@ impl Driver {
             }
             ServiceAction::Signal { upstream, signal } => {
                 if let Some(process) = self.pending.processes.get(&upstream) {
-                    process.tree.0.signal(signal);
+                    process.span.in_scope(|| process.tree.0.signal(signal));
                 }
             }
             ServiceAction::Drain { upstream } => {
@@ -131,22 +132,30 @@ impl Driver {
         let spawned = self.context.spawner.spawn(&launch).map_err(|error| NoSpawn::of(&error))?;
         let tree = KillOnDrop(spawned.tree.into());
         let leader = tree.0.leader();
-        info_span!("instance", number).in_scope(|| info!(pid = leader, "it starts"));
+        let span = instance_span(number);
+        span.in_scope(|| info!(pid = leader, "it starts"));
         let tail = Tail::new();
         let (ended, output_ended) = oneshot::channel();
-        let process = HeldProcess { tree, _port: port, tail: tail.clone(), output_ended: Some(output_ended) };
+        let process = HeldProcess {
+            tree,
+            _port: port,
+            span: span.clone(),
+            tail: tail.clone(),
+            output_ended: Some(output_ended),
+        };
         self.pending.processes.insert(upstream, process);
         let exit = spawned.exit;
-        self.pending.wait_for(ServiceEvent::Exited { upstream, exit: Exit::Unknown }, async move {
-            ServiceEvent::Exited { upstream, exit: exit.await }
-        });
+        let exited = async move { ServiceEvent::Exited { upstream, exit: exit.await } };
+        let unknown = ServiceEvent::Exited { upstream, exit: Exit::Unknown };
+        self.pending.wait_for(unknown, exited.instrument(span.clone()));
         let pump = self.log(spec).pump(spawned.output, tail);
-        self.pending.wait_for(ServiceEvent::OutputEnded { upstream }, async move {
+        let output_ends = async move {
             pump.await;
             // Nobody waits for it before the leader has ended.
             drop(ended);
             ServiceEvent::OutputEnded { upstream }
-        });
+        };
+        self.pending.wait_for(ServiceEvent::OutputEnded { upstream }, output_ends.instrument(span));
         Ok(ServiceEvent::Spawned { upstream, leader, port: port_number })
     }
 
@@ -161,13 +170,15 @@ impl Driver {
         let probe = self.context.prober.probe(&target, monitor);
         let vain = ServiceEvent::Probed { upstream, result: Err(unmade(&target.address)) };
         let context = Arc::clone(&self.context);
-        self.pending.wait_for(vain, async move {
+        let probed = async move {
             let result = probe.await;
             if let Err(ProbeFailure::Unmade { address, reason }) = &result {
                 context.lack.say(&format!("{address} cannot be probed"), reason);
             }
             ServiceEvent::Probed { upstream, result }
-        });
+        };
+        let span = self.pending.processes.get(&upstream).map_or_else(Span::current, |held| held.span.clone());
+        self.pending.wait_for(vain, probed.instrument(span));
     }
 
     fn end_remnant(&mut self, upstream: u64, plan: Option<&Plan>) {
@@ -189,7 +200,7 @@ impl Driver {
         let ServiceKind::App(spec) = &plan.spec.kind else { return };
         let log = self.log(spec);
         let (wishes, wished) = watch::channel(Wish::GoOn);
-        let commands = shutdown::run(self.machine.name(), spec, plan, log, Arc::clone(&self.context), wished);
+        let commands = shutdown::run(spec, plan, log, Arc::clone(&self.context), wished);
         self.pending.shutdowns.insert(run, wishes);
         self.pending.wait_for(ServiceEvent::ShutdownCommandsEnded { run }, async move {
             commands.await;
@@ -274,7 +285,7 @@ fn unmade(address: &ExternalAddress) -> ProbeFailure {
 
 /// The result of a build that panicked.
 fn unbuilt() -> NoBuild {
-    NoBuild::Failed(Failure {
+    NoBuild::Failed(ServiceFailure {
         what: "the build panicked; the server's log says where".to_owned(),
         retry_at: None,
         last_lines: Vec::new(),
