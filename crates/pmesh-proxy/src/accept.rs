@@ -10,11 +10,12 @@ use tokio::{
 };
 
 use crate::{
+    at_work::PhaseCell,
     budget::{Descriptors, is_for_want_of_our_own},
     caller::ThreadContext,
     connection,
     limits::Stage,
-    occupancy::{Occupancy, Occupied},
+    occupancy::{Occupancy, Occupied, Place},
     seldom::Seldom,
 };
 
@@ -40,7 +41,7 @@ pub(crate) struct Lane {
 pub(crate) struct Handed {
     stream: std::net::TcpStream,
     peer: SocketAddr,
-    occupied: Occupied,
+    place: Place,
 }
 
 impl Spread {
@@ -72,9 +73,9 @@ impl Spread {
 
 /// Serves the connections that other threads have accepted.
 pub(crate) async fn take_in(mut inbox: mpsc::UnboundedReceiver<Handed>, context: Arc<ThreadContext>) {
-    while let Some(Handed { stream, peer, occupied }) = inbox.recv().await {
+    while let Some(Handed { stream, peer, place }) = inbox.recv().await {
         match TcpStream::from_std(stream) {
-            Ok(stream) => serve(&context, stream, peer, occupied),
+            Ok(stream) => serve(&context, stream, peer, place),
             Err(error) => tracing::warn!(%error, "a connection cannot be taken in"),
         }
     }
@@ -116,12 +117,15 @@ async fn next(listener: &TcpListener, own: usize, context: &Arc<ThreadContext>, 
     // connection is closed for a client that is not there.
     let descriptor = context.relief.for_client().await;
     let (chosen, occupied) = spread.choose(own, descriptor);
+    // From here, not from when its thread comes to it: else, in a burst, those that say nothing yet could not be
+    // found where somebody has to go.
+    let place = Place::shown(occupied, PhaseCell::new(&context.limits));
     if chosen == own {
-        return serve(context, stream, peer, occupied);
+        return serve(context, stream, peer, place);
     }
     match stream.into_std() {
         Ok(stream) => {
-            if spread.lanes[chosen].inbox.send(Handed { stream, peer, occupied }).is_err() {
+            if spread.lanes[chosen].inbox.send(Handed { stream, peer, place }).is_err() {
                 tracing::debug!("a front thread has ended; a connection to it is closed");
             }
         }
@@ -129,6 +133,6 @@ async fn next(listener: &TcpListener, own: usize, context: &Arc<ThreadContext>, 
     }
 }
 
-fn serve(context: &Arc<ThreadContext>, stream: TcpStream, peer: SocketAddr, occupied: Occupied) {
-    tokio::spawn(connection::serve(context.clone(), stream, peer, occupied));
+fn serve(context: &Arc<ThreadContext>, stream: TcpStream, peer: SocketAddr, place: Place) {
+    tokio::spawn(connection::serve(context.clone(), stream, peer, place));
 }

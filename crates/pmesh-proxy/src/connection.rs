@@ -20,12 +20,12 @@ use tokio::{
 };
 
 use crate::{
-    at_work::{AtWork, Dismissal, PhaseCell, Verdict},
+    at_work::{AtWork, Dismissal, Verdict},
     caller::{Caller, ConnectionInfo, ThreadContext},
     client_body::ClientBody,
     client_io::ClientIo,
     limits::Stage,
-    occupancy::Occupied,
+    occupancy::Place,
     serve,
 };
 
@@ -35,12 +35,7 @@ const MAX_BUFFER: usize = 64 << 10;
 const MAX_HEAD: usize = 32 << 10;
 
 /// Serves a connection to its end.
-pub(crate) async fn serve(
-    thread: Arc<ThreadContext>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    occupied: Occupied,
-) {
+pub(crate) async fn serve(thread: Arc<ThreadContext>, stream: TcpStream, peer: SocketAddr, place: Place) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::trace!(%error, "a client left before it was served");
         return;
@@ -52,10 +47,10 @@ pub(crate) async fn serve(
     } else {
         PeerOwner::NotAsked
     };
-    let caller = Arc::new(Caller::new(thread.clone(), ConnectionInfo { peer, local, owner }, occupied));
+    let connection = ConnectionInfo { peer, local, owner };
+    let caller = Arc::new(Caller::new(thread.clone(), connection, place.occupied.clone()));
     let limits = thread.limits.clone();
-    let phases = PhaseCell::new(&limits);
-    let _seen = caller.occupied.show(&phases);
+    let phases = place.phases.clone();
     let (io, end) = ClientIo::new(stream, phases.clone());
     let service = service_fn(|request: Request<Incoming>| {
         let at_work = AtWork::begin(&phases);

@@ -75,16 +75,32 @@ impl Drop for OccupiedOnce {
 
 impl Occupied {
     /// Shows what the connection is doing to whoever looks for one to close, as long as the answer lives.
-    pub(crate) fn show(&self, phase: &Arc<PhaseCell>) -> Shown {
+    fn show(&self, phase: &Arc<PhaseCell>) -> Shown {
         let key = Arc::as_ptr(phase).addr();
         self.shared.of.shown.lock().insert(key, phase.clone());
         Shown { of: self.shared.of.clone(), key }
     }
 }
 
+/// The place that a connection takes on its thread, and what it is doing there, shown to whoever looks for one to
+/// close.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) occupied: Occupied,
+    pub(crate) phases: Arc<PhaseCell>,
+    _shown: Shown,
+}
+
+impl Place {
+    pub(crate) fn shown(occupied: Occupied, phases: Arc<PhaseCell>) -> Self {
+        let shown = occupied.show(&phases);
+        Self { occupied, phases, _shown: shown }
+    }
+}
+
 /// A connection that is shown.
 #[derive(Debug)]
-pub(crate) struct Shown {
+struct Shown {
     of: Arc<Occupancy>,
     key: usize,
 }
