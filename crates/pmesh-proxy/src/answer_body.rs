@@ -1,15 +1,17 @@
 //! The bodies of answers.
 
 use std::{
-    fmt, io,
+    fmt,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
+use tokio::time::Instant;
 
 use crate::{
+    exchange::BodyError,
     file_body::FileBody,
     local_body::{BoxError, LocalBody},
     pool::Lease,
@@ -84,7 +86,7 @@ impl Body for AnswerBody {
 pub(crate) struct UpstreamBody {
     /// The connection it comes from; given back when the answer has ended, dropped when it is cut.
     lease: Option<Lease>,
-    failure: Option<io::Error>,
+    failure: Option<BodyError>,
 }
 
 impl UpstreamBody {
@@ -119,6 +121,9 @@ impl Body for UpstreamBody {
         match piece {
             Some(Err(error)) => {
                 // An error ends the client's connection at once: what came before it is written first.
+                if let (BodyError::Upstream(why), Some(lease)) = (&error, &self.lease) {
+                    lease.in_flight.live().count_bad_answer(*why, Instant::now());
+                }
                 self.lease = None;
                 self.failure = Some(error);
                 cx.waker().wake_by_ref();

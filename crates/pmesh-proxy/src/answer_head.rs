@@ -8,12 +8,11 @@ use http::{
     header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE},
 };
 
-use crate::header;
+use crate::{
+    bad_answer::{BadAnswer, MAX_FIELDS, MAX_HEAD},
+    header,
+};
 
-/// The most fields that an answer may have.
-const MAX_FIELDS: usize = 100;
-/// The most that the head of an answer may have, in bytes.
-pub(crate) const MAX_HEAD: usize = 64 << 10;
 /// Fields that the front adds to an answer.
 const ADDED_FIELDS: usize = 2;
 
@@ -42,10 +41,6 @@ pub(crate) enum BodyEnd {
     Close,
 }
 
-/// This is no head of an answer, or one that can be read in two ways.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct NoAnswer;
-
 /// A field of a head: where its name and its value begin and end.
 #[derive(Clone, Copy, Default)]
 struct Field {
@@ -59,7 +54,7 @@ pub(crate) fn take(
     buffer: &mut BytesMut,
     to_head: bool,
     mut on_interim: impl FnMut(StatusCode),
-) -> Result<Option<AnswerHead>, NoAnswer> {
+) -> Result<Option<AnswerHead>, BadAnswer> {
     loop {
         match take_one(buffer, to_head)? {
             Some(head)
@@ -72,23 +67,25 @@ pub(crate) fn take(
     }
 }
 
-fn take_one(buffer: &mut BytesMut, to_head: bool) -> Result<Option<AnswerHead>, NoAnswer> {
+fn take_one(buffer: &mut BytesMut, to_head: bool) -> Result<Option<AnswerHead>, BadAnswer> {
     let mut fields = [Field::default(); MAX_FIELDS];
     let mut space = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut parsed = httparse::Response::new(&mut []);
     let read = httparse::ParserConfig::default()
         .parse_response_with_uninit_headers(&mut parsed, buffer, &mut space)
-        .map_err(|_| NoAnswer)?;
+        .map_err(|error| BadAnswer::of_head(error, buffer))?;
     let httparse::Status::Complete(length) = read else {
-        return if buffer.len() > MAX_HEAD { Err(NoAnswer) } else { Ok(None) };
+        return if buffer.len() > MAX_HEAD { Err(BadAnswer::HeadTooLong) } else { Ok(None) };
     };
     let is_http_11 = parsed.version == Some(1);
-    let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(NoAnswer)?;
+    let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(BadAnswer::StatusLine)?;
     let base = buffer.as_ptr().addr();
     let within = |part: &[u8]| {
         let begin = part.as_ptr().addr() - base;
         let end = begin + part.len();
-        Ok((u16::try_from(begin).map_err(|_| NoAnswer)?, u16::try_from(end).map_err(|_| NoAnswer)?))
+        u16::try_from(begin)
+            .and_then(|begin| Ok((begin, u16::try_from(end)?)))
+            .map_err(|_| BadAnswer::HeadTooLong)
     };
     let count = parsed.headers.len();
     for (field, header) in fields.iter_mut().zip(parsed.headers.iter()) {
@@ -102,8 +99,9 @@ fn take_one(buffer: &mut BytesMut, to_head: bool) -> Result<Option<AnswerHead>, 
     let (mut protocol, mut length_value) = (None, None);
     for field in fields.into_iter().take(count) {
         let range = |(begin, end): (u16, u16)| usize::from(begin)..usize::from(end);
-        let name = HeaderName::from_bytes(&head[range(field.name)]).map_err(|_| NoAnswer)?;
-        let value = HeaderValue::from_maybe_shared(head.slice(range(field.value))).map_err(|_| NoAnswer)?;
+        let name = HeaderName::from_bytes(&head[range(field.name)]).map_err(|_| BadAnswer::FieldName)?;
+        let value = HeaderValue::from_maybe_shared(head.slice(range(field.value)))
+            .map_err(|_| BadAnswer::FieldValue)?;
         if name == CONTENT_LENGTH {
             let length = reading.add_length(&value)?;
             length_value = Some(if value.as_bytes().contains(&b',') { length.into() } else { value });
@@ -151,22 +149,22 @@ struct Reading {
 
 impl Reading {
     /// One number, however often it is said (RFC 9110, section 8.6).
-    fn add_length(&mut self, value: &HeaderValue) -> Result<u64, NoAnswer> {
-        for text in value.to_str().map_err(|_| NoAnswer)?.split(',').map(str::trim) {
+    fn add_length(&mut self, value: &HeaderValue) -> Result<u64, BadAnswer> {
+        for text in value.to_str().map_err(|_| BadAnswer::Length)?.split(',').map(str::trim) {
             let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-            let length = text.parse().ok().filter(|_| is_number).ok_or(NoAnswer)?;
+            let length = text.parse().ok().filter(|_| is_number).ok_or(BadAnswer::Length)?;
             if self.length.is_some_and(|known| known != length) {
-                return Err(NoAnswer);
+                return Err(BadAnswer::Length);
             }
             self.length = Some(length);
         }
-        self.length.ok_or(NoAnswer)
+        self.length.ok_or(BadAnswer::Length)
     }
 
     /// `chunked` alone: nothing else was asked for (the front sends no `TE`).
-    fn add_coding(&mut self, value: &HeaderValue) -> Result<(), NoAnswer> {
+    fn add_coding(&mut self, value: &HeaderValue) -> Result<(), BadAnswer> {
         if self.is_chunked || !value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") {
-            return Err(NoAnswer);
+            return Err(BadAnswer::Coding);
         }
         self.is_chunked = true;
         Ok(())
@@ -179,10 +177,9 @@ impl Reading {
         }
     }
 
-    fn body_end(&self, is_http_11: bool) -> Result<BodyEnd, NoAnswer> {
+    fn body_end(&self, is_http_11: bool) -> Result<BodyEnd, BadAnswer> {
         match (self.is_chunked, self.length) {
-            // Whoever speaks 1.0 knows no codings (RFC 9112, section 6.1).
-            (true, _) if !is_http_11 => Err(NoAnswer),
+            (true, _) if !is_http_11 => Err(BadAnswer::OldCoding),
             (true, _) => Ok(BodyEnd::Chunked),
             (false, Some(0)) => Ok(BodyEnd::Empty),
             (false, Some(length)) => Ok(BodyEnd::Length(length)),
@@ -202,12 +199,12 @@ impl Reading {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Option<AnswerHead>, NoAnswer> {
+    fn read(text: &str) -> Result<Option<AnswerHead>, BadAnswer> {
         take(&mut BytesMut::from(text), false, |_| {})
     }
 
     /// Where the body ends and whether the connection is kept.
-    fn end(text: &str) -> Result<(BodyEnd, bool), NoAnswer> {
+    fn end(text: &str) -> Result<(BodyEnd, bool), BadAnswer> {
         read(text).map(|head| head.map(|head| (head.body, head.is_kept)).expect("a whole head"))
     }
 
@@ -255,15 +252,18 @@ mod tests {
             ("1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n", Ok((BodyEnd::Length(5), false))),
             ("1.0 200 OK\r\nContent-Length: 5\r\n", Ok((BodyEnd::Length(5), false))),
             ("1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 5\r\n", Ok((BodyEnd::Length(5), true))),
-            ("1.0 200 OK\r\nTransfer-Encoding: chunked\r\n", Err(NoAnswer)),
-            ("1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n", Err(NoAnswer)),
-            ("1.1 200 OK\r\nContent-Length: +5\r\n", Err(NoAnswer)),
-            ("1.1 200 OK\r\nContent-Length:\r\n", Err(NoAnswer)),
-            ("1.1 200 OK\r\nContent-Length: 18446744073709551616\r\n", Err(NoAnswer)),
-            ("1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n", Err(NoAnswer)),
-            ("1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", Err(NoAnswer)),
-            ("1.1 200 OK\r\nContent-Length : 5\r\n", Err(NoAnswer)),
-            ("1.1 2000 OK\r\n", Err(NoAnswer)),
+            ("1.0 200 OK\r\nTransfer-Encoding: chunked\r\n", Err(BadAnswer::OldCoding)),
+            ("1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n", Err(BadAnswer::Length)),
+            ("1.1 200 OK\r\nContent-Length: +5\r\n", Err(BadAnswer::Length)),
+            ("1.1 200 OK\r\nContent-Length:\r\n", Err(BadAnswer::Length)),
+            ("1.1 200 OK\r\nContent-Length: 18446744073709551616\r\n", Err(BadAnswer::Length)),
+            ("1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n", Err(BadAnswer::Coding)),
+            (
+                "1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+                Err(BadAnswer::Coding),
+            ),
+            ("1.1 200 OK\r\nContent-Length : 5\r\n", Err(BadAnswer::SpaceBeforeColon)),
+            ("1.1 2000 OK\r\n", Err(BadAnswer::StatusLine)),
         ] {
             assert_eq!(end(&format!("HTTP/{fields}\r\n")), expected, "{fields:?}");
         }
@@ -286,8 +286,32 @@ mod tests {
 
     #[test]
     fn a_head_has_an_end() {
-        assert_eq!(read(&format!("HTTP/1.1 200 OK\r\nX: {}", "y".repeat(MAX_HEAD))).err(), Some(NoAnswer));
+        assert_eq!(
+            read(&format!("HTTP/1.1 200 OK\r\nX: {}", "y".repeat(MAX_HEAD))).err(),
+            Some(BadAnswer::HeadTooLong)
+        );
         let fields = "X: y\r\n".repeat(MAX_FIELDS + 1);
-        assert_eq!(read(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n")).err(), Some(NoAnswer));
+        assert_eq!(read(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n")).err(), Some(BadAnswer::TooManyFields));
+    }
+
+    #[test]
+    fn a_head_that_is_refused_says_why() {
+        for (head, why) in [
+            ("SSH-2.0-OpenSSH_9.2p1\r\n", BadAnswer::StatusLine),
+            ("HTTP/2.0 200 OK\r\n\r\n", BadAnswer::StatusLine),
+            ("HTTP/1.1 20 OK\r\n\r\n", BadAnswer::StatusLine),
+            ("HTTP/1.1 200 OK\r\nA: b\r\nC : d\r\n\r\n", BadAnswer::SpaceBeforeColon),
+            ("HTTP/1.1 200 OK\r\nA\t: b\r\n\r\n", BadAnswer::SpaceBeforeColon),
+            ("HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n", BadAnswer::FoldedField),
+            ("HTTP/1.1 200 OK\r\n A: b\r\n\r\n", BadAnswer::FoldedField),
+            ("HTTP/1.1 200 OK\r\nA b: c\r\n\r\n", BadAnswer::FieldName),
+            ("HTTP/1.1 200 OK\r\n: c\r\n\r\n", BadAnswer::FieldName),
+            ("HTTP/1.1 200 OK\r\nA\r\n\r\n", BadAnswer::FieldName),
+            ("HTTP/1.1 200 OK\r\nA: b\0\r\n\r\n", BadAnswer::FieldValue),
+            ("HTTP/1.1 200 OK\r\nA: b\rc\r\n\r\n", BadAnswer::FieldValue),
+            ("HTTP/1.1 200 OK\rA: b\r\n\r\n", BadAnswer::StatusLine),
+        ] {
+            assert_eq!(read(head).err(), Some(why), "{head:?}");
+        }
     }
 }

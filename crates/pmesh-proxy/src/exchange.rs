@@ -19,8 +19,9 @@ use tokio::{
 };
 
 use crate::{
-    answer_head::{self, AnswerHead, BodyEnd, NoAnswer},
-    chunked::{self, Chunked, Taken},
+    answer_head::{self, AnswerHead, BodyEnd},
+    bad_answer::BadAnswer,
+    chunked::{self, Chunked, NotChunked, Taken},
     patience::{Limits, Patience, Turn},
     request_body::{Broken, RequestBody},
     upstream::OpenConnection,
@@ -103,8 +104,9 @@ pub(crate) enum Failure {
     Unsent(Box<Upload>),
     /// The same, because no descriptor of our own was left to connect with.
     NoDescriptor(Box<Upload>),
-    /// It has left, and no answer came.
+    /// It has left, and no answer came that can be passed on.
     Sent {
+        why: BadAnswer,
         is_stale: bool,
         has_begun: bool,
         /// What was not read of its body.
@@ -117,6 +119,30 @@ pub(crate) enum Failure {
         left: Option<RequestBody>,
     },
     /// The client sent nothing of its body for too long.
+    ClientRests,
+}
+
+impl Failure {
+    /// What was wrong with what came.
+    pub(crate) fn bad_answer(&self) -> Option<BadAnswer> {
+        match self {
+            Self::Sent { why, .. } => Some(*why),
+            Self::Unsent(_)
+            | Self::NoDescriptor(_)
+            | Self::Client
+            | Self::TooSlow { .. }
+            | Self::ClientRests => None,
+        }
+    }
+}
+
+/// Why a body ends before its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    #[error("{0}")]
+    Upstream(BadAnswer),
+    /// Of the request, which was not whole yet.
+    #[error("the client sent nothing of its request for too long")]
     ClientRests,
 }
 
@@ -287,7 +313,7 @@ impl Connection {
             if let Err(failure) = self.send_more(cx) {
                 return Poll::Ready(Err(failure));
             }
-            if let Some(head) = self.read_head(cx, to_head).map_err(|NoAnswer| self.sent())? {
+            if let Some(head) = self.read_head(cx, to_head).map_err(|why| self.sent(why))? {
                 return Poll::Ready(Ok(self.begun(head)));
             }
             let turn = self.upload.turn();
@@ -324,14 +350,14 @@ impl Connection {
     }
 
     /// Reads the head of the answer as far as it has come.
-    fn read_head(&mut self, cx: &mut Context<'_>, to_head: bool) -> Result<Option<AnswerHead>, NoAnswer> {
+    fn read_head(&mut self, cx: &mut Context<'_>, to_head: bool) -> Result<Option<AnswerHead>, BadAnswer> {
         loop {
             match ready_or_pending(self.poll_read(cx)) {
-                Some(Ok(0)) => return Err(NoAnswer),
+                Some(Ok(0)) => return Err(self.cut()),
                 Some(Ok(_)) => {}
                 Some(Err(error)) => {
                     tracing::debug!(%error, "an upstream broke off");
-                    return Err(NoAnswer);
+                    return Err(self.cut());
                 }
                 None => return Ok(None),
             }
@@ -370,9 +396,13 @@ impl Connection {
         Failure::Unsent(Box::new(upload))
     }
 
-    fn sent(&mut self) -> Failure {
+    fn cut(&self) -> BadAnswer {
+        if self.download.has_begun { BadAnswer::HeadCut } else { BadAnswer::Nothing }
+    }
+
+    fn sent(&mut self, why: BadAnswer) -> Failure {
         let left = self.upload.body.take().or_else(|| self.abandoned.take());
-        Failure::Sent { is_stale: self.is_reused, has_begun: self.download.has_begun, left }
+        Failure::Sent { why, is_stale: self.is_reused, has_begun: self.download.has_begun, left }
     }
 
     /// Nobody takes the rest of the request; the connection is of no use behind the answer.
@@ -396,7 +426,7 @@ impl Connection {
     }
 
     /// The next piece of the answer's body; sends what is left of the request meanwhile.
-    pub(crate) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+    pub(crate) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         if !self.upload.is_over()
             && let Poll::Ready(Err(_)) = self.upload.poll(&mut self.stream, cx)
         {
@@ -408,11 +438,11 @@ impl Connection {
                 Ok(Taken::Data(data)) => return Poll::Ready(Some(Ok(data))),
                 Ok(Taken::End) => return Poll::Ready(None),
                 Ok(Taken::NeedsMore) => {}
-                Err(error) => return Poll::Ready(Some(Err(error))),
+                Err(NotChunked) => return Poll::Ready(Some(Err(BodyError::Upstream(BadAnswer::Chunk)))),
             }
             match ready!(self.poll_more(cx)) {
                 Ok(0) if matches!(self.download.rest, Rest::Close) => self.download.rest = Rest::Nothing,
-                Ok(0) => return Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into()))),
+                Ok(0) => return Poll::Ready(Some(Err(BodyError::Upstream(BadAnswer::BodyCut)))),
                 Ok(_) => {}
                 Err(error) => return Poll::Ready(Some(Err(error))),
             }
@@ -420,21 +450,24 @@ impl Connection {
     }
 
     /// Reads more of the answer. A client that rests meanwhile with a request that is not whole ends it.
-    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, BodyError>> {
         match self.poll_read(cx) {
             Poll::Ready(read) => {
                 self.patience.restart();
-                Poll::Ready(read)
+                Poll::Ready(read.map_err(|error| {
+                    tracing::debug!(%error, "an upstream broke off");
+                    BodyError::Upstream(BadAnswer::BodyCut)
+                }))
             }
             Poll::Pending if self.upload.turn() == Turn::Client => {
                 ready!(self.poll_patience(cx));
-                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+                Poll::Ready(Err(BodyError::ClientRests))
             }
             Poll::Pending => Poll::Pending,
         }
     }
 
-    fn take_piece(&mut self) -> io::Result<Taken> {
+    fn take_piece(&mut self) -> Result<Taken, NotChunked> {
         match &mut self.download.rest {
             Rest::Nothing => Ok(Taken::End),
             Rest::Chunked(chunked) => {
@@ -442,7 +475,7 @@ impl Connection {
                 if chunked.is_over() {
                     self.download.rest = Rest::Nothing;
                 }
-                taken.map_err(|_| io::ErrorKind::InvalidData.into())
+                taken
             }
             Rest::Length(_) | Rest::Close if self.buffer.is_empty() => Ok(Taken::NeedsMore),
             Rest::Close => Ok(Taken::Data(self.buffer.split().freeze())),

@@ -13,6 +13,7 @@ use crate::{
     answer::Reason,
     answer_body::{AnswerBody, UpstreamBody},
     answer_head::AnswerHead,
+    bad_answer::BadAnswer,
     destination::{NoUpstream, Picked, UpstreamsNow},
     dial::{self, DialError},
     exchange::{Failure, Upload},
@@ -133,9 +134,12 @@ pub(crate) async fn forward(
             }
             Err(failure) => failure,
         };
+        let bad_answer = failure.bad_answer();
         let failed = tries.on_failure(failure, || Upload::new(head.clone(), None, false, false));
-        if failed.is_error {
-            live.count_error();
+        match bad_answer {
+            Some(why) if failed.is_error => live.count_bad_answer(why, Instant::now()),
+            None if failed.is_error => live.count_error(),
+            Some(_) | None => {}
         }
         upload = failed.next?;
         if failed.is_upstreams_fault && !tries.turn_to_others(to, live).await {
@@ -211,7 +215,10 @@ fn answer_of(
 ) -> Result<Response<AnswerBody>, Refused> {
     if answer.status == StatusCode::SWITCHING_PROTOCOLS {
         // Where nobody asked for it, what follows is no HTTP, and the connection closes here.
-        let upgrade = upgrade.ok_or(Refused { reason: Reason::BadUpstream, left: None })?;
+        let Some(upgrade) = upgrade else {
+            lease.in_flight.live().count_bad_answer(BadAnswer::UnaskedSwitch, Instant::now());
+            return Err(Refused { reason: Reason::BadUpstream, left: None });
+        };
         return Ok(switched(answer, lease, upgrade));
     }
     let body = if lease.connection.is_answered() {

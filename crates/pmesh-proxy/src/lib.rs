@@ -37,7 +37,7 @@
 //! # Limits
 //!
 //! HTTP/1.1 (and 1.0) without TLS. Of a request, the target may have 16 KiB (414), the head 32 KiB and
-//! 100 fields (431). Times and pools: [`FrontLimits`]; tries, timeouts and the queue of a destination:
+//! 100 fields (431); of an answer of an upstream, the head may have 64 KiB and 100 fields (502). Times and pools: [`FrontLimits`]; tries, timeouts and the queue of a destination:
 //! [`LoadBalancing`]. Per connection, 64 KiB are buffered each way; bodies are never collected. What is
 //! under way is bounded by the descriptors of the process ([`DescriptorBudget`]): where they run short, what has
 //! been idle for longest is closed, and then accepting pauses.
@@ -47,6 +47,7 @@ mod answer;
 mod answer_body;
 mod answer_head;
 mod at_work;
+mod bad_answer;
 mod beneath;
 mod budget;
 mod caller;

@@ -106,7 +106,7 @@ impl<'a> Tries<'a> {
                 is_upstreams_fault: true,
                 is_error: true,
             },
-            Failure::Sent { is_stale, has_begun, left } => {
+            Failure::Sent { why: _, is_stale, has_begun, left } => {
                 // An app may close an idle connection whenever it likes; a new one it will not.
                 let is_upstreams_fault = !is_stale || has_begun;
                 self.executions += 1;

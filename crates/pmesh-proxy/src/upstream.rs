@@ -1,14 +1,22 @@
 //! The live state of an upstream: its counters, what is in flight, and how that ends.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
 };
 
-use tokio::sync::Notify;
+use parking_lot::Mutex;
+use tokio::{sync::Notify, time::Instant};
 
-use crate::budget::Descriptors;
-use crate::spec::{DestinationKey, Upstream, UpstreamAddress};
+use crate::{
+    bad_answer::BadAnswer,
+    budget::Descriptors,
+    seldom::Seldom,
+    spec::{DestinationKey, Upstream, UpstreamAddress},
+};
 
 /// What the front knows about an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +29,7 @@ pub struct UpstreamStatistics {
     pub in_flight: usize,
     /// Requests that were handed to it, each try counted.
     pub request_count: u64,
-    /// Tries without an answer: not connected, broken off or too slow.
+    /// Tries without a whole answer: not connected, broken off, too slow, or refused for what was sent.
     pub error_count: u64,
     /// Answers with a status of 500 or above.
     pub server_error_count: u64,
@@ -44,6 +52,8 @@ pub(crate) struct Live {
     error_count: AtomicU64,
     server_error_count: AtomicU64,
     client_error_count: AtomicU64,
+    /// What was said of its answers.
+    said: Mutex<BTreeMap<BadAnswer, Seldom>>,
 }
 
 impl Live {
@@ -59,6 +69,7 @@ impl Live {
             error_count: AtomicU64::new(0),
             server_error_count: AtomicU64::new(0),
             client_error_count: AtomicU64::new(0),
+            said: Mutex::default(),
         })
     }
 
@@ -109,6 +120,14 @@ impl Live {
 
     pub(crate) fn count_error(&self) {
         self.error_count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts an answer that cannot be passed on, and says why: each reason once a minute.
+    pub(crate) fn count_bad_answer(&self, why: BadAnswer, now: Instant) {
+        self.count_error();
+        let Some(not_said) = self.said.lock().entry(why).or_default().is_due(now) else { return };
+        let (service, address) = (&self.key, &self.upstream.address);
+        tracing::warn!(%service, %address, reason = %why, not_said, "an answer cannot be passed on");
     }
 
     pub(crate) fn statistics(&self) -> UpstreamStatistics {

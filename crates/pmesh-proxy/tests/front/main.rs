@@ -3,6 +3,7 @@
 mod rig;
 mod scarcity;
 
+mod bad_answers;
 mod balancing;
 mod draining;
 mod exchanges;

@@ -1,0 +1,125 @@
+//! Answers of an app that cannot be passed on: the client gets 502, the log says why, and they are counted.
+
+use std::{
+    fmt::Write as _,
+    sync::{Mutex, OnceLock},
+};
+
+use tracing::{
+    Event, Level, Metadata, Subscriber,
+    field::{Field, Visit},
+    span::{Attributes, Id, Record},
+};
+
+use crate::rig::{Rig, Upstreamer, key};
+
+/// Warnings of all fronts of this process, a line each.
+static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+struct Warnings;
+
+struct Line(String);
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        write!(self.0, "{field}={value:?} ").unwrap();
+    }
+}
+
+impl Subscriber for Warnings {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= Level::WARN
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut line = Line(String::new());
+        event.record(&mut line);
+        LINES.lock().unwrap().push(line.0);
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+/// Has warnings collected from here on.
+fn collect() {
+    static DONE: OnceLock<()> = OnceLock::new();
+    DONE.get_or_init(|| tracing::subscriber::set_global_default(Warnings).unwrap());
+}
+
+/// What was said about an address.
+fn lines_about(address: &str) -> Vec<String> {
+    LINES.lock().unwrap().iter().filter(|line| line.contains(address)).cloned().collect()
+}
+
+/// Answers one request with this, and closes.
+async fn answered(rig: &Rig, upstreamer: &Upstreamer, text: &str) -> crate::rig::Client {
+    let mut client = rig.connect().await;
+    client.send("GET / HTTP/1.1\r\nHost: site.test\r\nConnection: close\r\n\r\n").await;
+    let mut app = upstreamer.accept().await;
+    app.head().await;
+    app.send(text).await;
+    client
+}
+
+#[tokio::test]
+async fn a_head_that_is_refused_is_502_counted_and_one_line_says_why() {
+    collect();
+    let upstreamer = Upstreamer::new().await;
+    let rig = Rig::of(vec![upstreamer.upstream.clone()]);
+    let address = upstreamer.upstream.address.to_string();
+    let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(101));
+    let long = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "y".repeat(64 << 10));
+    let twice =
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    let mut errors = 0;
+    for (text, why) in [
+        (twice, "Transfer-Encoding is something else than chunked, once"),
+        ("HTTP/1.1 200 OK\r\nContent-Length : 0\r\n\r\n", "a space stands before the colon of a field"),
+        ("HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n", "a field goes on in another line"),
+        (&many, "the head has more than 100 fields"),
+        (&long, "the head has more than 64 KiB"),
+        ("HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", "101 to a request"),
+        ("HTTP/1.1 200 OK\r\nA:", "the connection ended within the head"),
+    ] {
+        assert_eq!(answered(&rig, &upstreamer, text).await.answer().await.status, 502, "{why}");
+        errors += 1;
+        let lines = lines_about(&address);
+        assert_eq!(lines.len(), errors, "{lines:?}");
+        let line = lines.last().unwrap();
+        for part in ["service=web ", &format!("address={address} "), why] {
+            assert!(line.contains(part), "{part:?} is not in {line}");
+        }
+        let statistics = &rig.tables.statistics(&key())[0];
+        assert_eq!(statistics.error_count, errors as u64, "{why}");
+    }
+    answered(&rig, &upstreamer, twice).await.answer().await;
+    assert_eq!(lines_about(&address).len(), errors, "the same is said once a minute");
+    assert_eq!(rig.tables.statistics(&key())[0].error_count, errors as u64 + 1, "and counted each time");
+}
+
+#[tokio::test]
+async fn a_body_that_is_cut_or_no_body_is_counted_and_told_too() {
+    collect();
+    let upstreamer = Upstreamer::new().await;
+    let rig = Rig::of(vec![upstreamer.upstream.clone()]);
+    let address = upstreamer.upstream.address.to_string();
+    for (count, text, why) in [
+        (1, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", "the connection ended within the body"),
+        (2, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nx", "a chunk of the body"),
+    ] {
+        let all = answered(&rig, &upstreamer, text).await.until_end().await;
+        assert!(all.starts_with("HTTP/1.1 200 OK\r\n") && !all.contains("0\r\n\r\n"), "{all}");
+        assert!(lines_about(&address).last().is_some_and(|line| line.contains(why)), "{why}");
+        assert_eq!(rig.tables.statistics(&key())[0].error_count, count, "{why}");
+    }
+}
