@@ -361,8 +361,9 @@ impl Rollout {
                 match end {
                     ActEnd::Done(_) => self.begin(index, StepName::Drain, RolloutAct::Drain(index)),
                     ActEnd::Failed(reason) => {
+                        // Whoever looks after it has failed, and it is as before: what was prepared ends.
                         self.members[index].failure = Some(reason);
-                        self.leave(index, true);
+                        self.go_back(index, true);
                     }
                     ActEnd::CutOff => self.leave(index, true),
                 }

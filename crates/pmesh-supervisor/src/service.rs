@@ -344,8 +344,8 @@ impl Service {
     }
 
     async fn ask(&self, request: Request) {
-        // The driver ends only after the last handle; an error means that its task was aborted, and
-        // then whoever waits for an answer gets the end of its channel.
+        // The driver ends after the last handle, or with the supervisor's own task: that is the error, and
+        // whoever waits for an answer gets the end of its channel.
         drop(self.requests.send(request).await);
     }
 }

@@ -117,6 +117,8 @@ async fn a_start_whose_step_panics_fails_and_says_so_and_the_next_one_succeeds()
             .order(|seen| matches!(seen, Seen::Failed(.., reason) if reason.contains("pmesh has failed")));
         assert_eq!(said.len(), 1, "{event}: {:#?}", world.journal());
         assert_eq!((world.serving("web"), world.health("web").status), (vec![0], Status::Ok), "{event}");
+        assert_eq!(world.spawner.running(), [0], "{event}: what was prepared has ended");
+        assert!(reason(&end, "web").contains("pmesh has failed in looking after it"), "{event}: {end:?}");
         assert!(world.roll_out(Unity::Each, &[("web", &web)]).await.failed.is_empty());
         assert_eq!(world.spawner.running().len(), 1, "{event}");
         world.end().await;
