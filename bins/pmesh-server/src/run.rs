@@ -16,7 +16,9 @@ use http_body_util::BodyExt;
 use pmesh_api::{Api, ApiSettings, KernelCallers, Token};
 use pmesh_manifest::{Manifest, Unsupported};
 use pmesh_node::{Node, NodeParts, Rebuild, Request, StateError, StateFolder, in_one_line};
-use pmesh_proxy::{ConnectionInfo, DescriptorBudget, Front, FrontLimits, LocalBody, LocalHandler, Tables};
+use pmesh_proxy::{
+    ConnectionInfo, DescriptorBudget, Front, FrontLimits, LocalBody, LocalHandler, RequestBody, Tables,
+};
 use pmesh_sessions::{PeerSource, Peers, SessionLimits, Sessions, TrustedProxies};
 use pmesh_supervisor::{LogFolder, LogLimits, SupervisorSettings};
 use pmesh_vcs::{
@@ -430,7 +432,7 @@ impl fmt::Debug for Pm3Host {
 impl LocalHandler for Pm3Host {
     fn handle(
         &self,
-        request: http::Request<hyper::body::Incoming>,
+        request: http::Request<RequestBody>,
         connection: ConnectionInfo,
     ) -> futures_util::future::BoxFuture<'static, http::Response<LocalBody>> {
         let api = self.0.clone();

@@ -4,7 +4,6 @@ use std::{net::SocketAddr, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
-use hyper::body::Incoming;
 use pmesh_sessions::{PeerOwner, Peers};
 use tokio::{runtime::Handle, sync::watch};
 
@@ -17,6 +16,7 @@ use crate::{
     occupancy::Occupied,
     pool::Pool,
     relief::Relief,
+    request_body::RequestBody,
     request_id::RequestIds,
     tables::Tables,
 };
@@ -40,7 +40,7 @@ pub trait LocalHandler: Send + Sync + 'static {
     /// thread, and is dropped when the client goes away; a panic is answered 500.
     fn handle(
         &self,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         connection: ConnectionInfo,
     ) -> BoxFuture<'static, Response<LocalBody>>;
 }

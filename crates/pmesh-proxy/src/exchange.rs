@@ -23,7 +23,7 @@ use crate::{
     bad_answer::BadAnswer,
     chunked::{self, Chunked, NotChunked, Taken},
     patience::{Limits, Patience, Turn},
-    request_body::{Broken, RequestBody},
+    request_body::{BrokenBody, RequestBody},
     upstream::OpenConnection,
 };
 
@@ -198,7 +198,7 @@ impl Upload {
         loop {
             // The first piece of the body leaves together with the head.
             let waits_for_client = self.pieces[1..].iter().all(Bytes::is_empty)
-                && !self.take_piece(cx).map_err(|Broken| UploadError::Client)?;
+                && !self.take_piece(cx).map_err(|BrokenBody| UploadError::Client)?;
             if self.is_written() {
                 return if waits_for_client && self.body.is_some() {
                     Poll::Pending
@@ -211,11 +211,11 @@ impl Upload {
     }
 
     /// Takes the next piece of the body from the client, if one is there.
-    fn take_piece(&mut self, cx: &mut Context<'_>) -> Result<bool, Broken> {
+    fn take_piece(&mut self, cx: &mut Context<'_>) -> Result<bool, BrokenBody> {
         let Some(body) = self.body.as_mut().filter(|_| !self.asks_first) else { return Ok(false) };
         match body.poll_piece(cx) {
             Poll::Pending => Ok(false),
-            Poll::Ready(Some(Err(Broken))) => Err(Broken),
+            Poll::Ready(Some(Err(BrokenBody))) => Err(BrokenBody),
             Poll::Ready(Some(Ok(data))) if self.is_chunked => {
                 let [_, begin, content, end] = &mut self.pieces;
                 *begin = chunked::chunk_begin(data.len());

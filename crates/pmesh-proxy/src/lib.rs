@@ -99,6 +99,7 @@ pub use caller::{ConnectionInfo, LocalHandler};
 pub use front::Front;
 pub use limits::FrontLimits;
 pub use local_body::{BoxError, LocalBody};
+pub use request_body::{BrokenBody, RequestBody};
 pub use spec::{
     Destination, DestinationKey, FilesSpec, Handler, LoadBalancing, NotFound, Pattern, PatternError, Queue,
     Retry, Route, Routing, Site, SiteHost, Strategy, Upstream, UpstreamAddress, UpstreamSet, WhenEmpty,

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{
     held::HeldBytes,
-    request_body::{Broken, RequestBody},
+    request_body::{BrokenBody, RequestBody},
 };
 
 /// After its first byte a body is waited for no longer than this, so that streams of small pieces go on.
@@ -52,7 +52,7 @@ pub(crate) async fn read_ahead(
         match timeout_at(deadline, poll_fn(|cx| body.poll_ahead(cx, held))).await {
             Ok(Ok(Some(bytes))) if held.now() <= bounds.all => ahead.on_piece(bytes, Instant::now),
             Ok(Ok(_)) => return Ok(()),
-            Ok(Err(Broken)) => return Err(NotRead::Broken),
+            Ok(Err(BrokenBody)) => return Err(NotRead::Broken),
             Err(_) => return ahead.on_deadline(),
         }
     }

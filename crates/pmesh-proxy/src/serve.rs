@@ -7,7 +7,10 @@ use http::{
     header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING},
     request::Parts,
 };
-use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper::{
+    body::{Body as _, Incoming},
+    upgrade::OnUpgrade,
+};
 use pmesh_sessions::{ClientKey, Verdict};
 use tokio::{runtime::Handle, task::JoinSet};
 
@@ -74,7 +77,7 @@ pub(crate) async fn respond(
         Verdict::Allow => route(&caller, &mut head, &mut body, &at_work, client, &id, asked).await,
     };
     let left = match body {
-        Body::Unread(incoming) => RequestBody::new(incoming, at_work),
+        Body::Unread(incoming) => Some(RequestBody::sent(incoming, at_work)),
         Body::Left(left) => left,
     };
     let may_not_come = head.headers.contains_key(EXPECT);
@@ -150,7 +153,7 @@ async fn route(
         let Some(body) = body.take() else { return asked.answer(Reason::Broken) };
         // As on the API's own port: whoever hangs up there waits for nothing.
         at_work.phases().on(Event::HandedOver);
-        let request = as_routed(head, body);
+        let request = as_routed(head, RequestBody::sent(body, at_work.clone()));
         return handed_over(handler, control, request, caller.connection, asked).await;
     }
     if head.method == Method::OPTIONS && head.uri.path() == "*" {
@@ -173,7 +176,8 @@ async fn route(
                 if !site.leads_there_alone(&seen, &path, upstreams) {
                     return asked.answer(TWO_READINGS);
                 }
-                let sent = body.take().and_then(|incoming| RequestBody::new(incoming, at_work.clone()));
+                let sent = body.take().filter(|incoming| !incoming.is_end_stream());
+                let sent = sent.map(|incoming| RequestBody::sent(incoming, at_work.clone()));
                 // hyper gives it to what may be upgraded at all: HTTP/1.0 may not.
                 let tunnel = head.extensions.remove::<OnUpgrade>();
                 let outgoing = outgoing(head, tunnel, sent, caller, at_work, client, id);
@@ -271,7 +275,7 @@ fn target(uri: &Uri) -> Cow<'_, str> {
 }
 
 /// The request as its handler gets it; the head is used up.
-fn as_routed(head: &mut Parts, body: Incoming) -> Request<Incoming> {
+fn as_routed(head: &mut Parts, body: RequestBody) -> Request<RequestBody> {
     let mut request = Request::from_parts(std::mem::replace(head, Request::new(()).into_parts().0), body);
     // Whoever judges by `Host` judges by what was routed (RFC 9112, section 3.2.2).
     let named = request.uri().authority().map(|named| HeaderValue::from_str(named.as_str()));
@@ -284,7 +288,7 @@ fn as_routed(head: &mut Parts, body: Incoming) -> Request<Incoming> {
 async fn handed_over(
     handler: &Arc<dyn LocalHandler>,
     control: &Handle,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
     connection: ConnectionInfo,
     asked: Asked,
 ) -> Response<AnswerBody> {

@@ -5,8 +5,7 @@ use std::{sync::Arc, thread};
 use futures_util::{FutureExt, future::BoxFuture};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use pmesh_proxy::{BoxError, ConnectionInfo, Front, Handler, LocalBody, LocalHandler, Routing};
+use pmesh_proxy::{BoxError, ConnectionInfo, Front, Handler, LocalBody, LocalHandler, RequestBody, Routing};
 
 use crate::rig::{Client, one_thread, route, site, tables};
 
@@ -15,7 +14,7 @@ struct Echo;
 impl LocalHandler for Echo {
     fn handle(
         &self,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         connection: ConnectionInfo,
     ) -> BoxFuture<'static, Response<LocalBody>> {
         async move {
@@ -42,7 +41,7 @@ impl Drop for Dropped {
 }
 
 impl LocalHandler for Endless {
-    fn handle(&self, _: Request<Incoming>, _: ConnectionInfo) -> BoxFuture<'static, Response<LocalBody>> {
+    fn handle(&self, _: Request<RequestBody>, _: ConnectionInfo) -> BoxFuture<'static, Response<LocalBody>> {
         let dropped = Dropped(self.0.clone());
         async move {
             dropped.0.send("asked").unwrap();
@@ -92,6 +91,17 @@ async fn the_host_pm3_is_answered_by_its_handler_outside_the_front_threads_and_c
         std::time::SystemTime::now(),
     );
     assert_eq!((seen.num_clients, seen.clients[0].num_reqs), (1, 5));
+}
+
+#[tokio::test]
+async fn a_handler_can_be_asked_without_a_front() {
+    let request = Request::post("/a").body(RequestBody::new(Full::from("hi"))).unwrap();
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+    let owner = pmesh_sessions::PeerOwner::NotAsked;
+    let connection = ConnectionInfo { peer: address, local: address, owner };
+    let answer = Echo.handle(request, connection).await;
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(body, "/a false 127.0.0.1 b\"hi\"");
 }
 
 #[tokio::test]
