@@ -102,6 +102,8 @@ codes! {
     422:
         /// The manifest has mistakes.
         ManifestInvalid "manifest_invalid",
+        /// Submodules or LFS, which would not be checked out.
+        RepositoryUnsupported "repository_unsupported",
         /// More than a server should read: entries, levels, bytes, or time while it still moves.
         RepositoryTooLarge "repository_too_large",
     500:
@@ -194,6 +196,7 @@ impl From<&VcsError> for ApiError {
             VcsError::FetchTimeout { .. } => Code::FetchTimeout,
             VcsError::Timeout { .. } => Code::RepositoryTimeout,
             VcsError::RepositoryTooLarge { .. } => Code::RepositoryTooLarge,
+            VcsError::Unsupported { .. } => Code::RepositoryUnsupported,
             VcsError::Cancelled => Code::Cancelled,
             VcsError::UnknownCommit(_)
             | VcsError::TooLarge { .. }
@@ -292,6 +295,7 @@ mod tests {
                 VcsError::Timeout { root: "/a".into(), after: Duration::from_secs(10) },
                 Code::RepositoryTimeout,
             ),
+            (VcsError::Unsupported { what: "w".into() }, Code::RepositoryUnsupported),
             (VcsError::RepositoryTooLarge { root: "/a".into(), what: "w".into() }, Code::RepositoryTooLarge),
             (VcsError::Cancelled, Code::Cancelled),
             (VcsError::OwnersDiffer { owners: "o".into(), remedy: "r".into() }, Code::RepositoryOwner),

@@ -34,6 +34,7 @@ mod driver;
 mod history;
 mod ids;
 mod interpreter;
+mod maintenance;
 mod node;
 mod operation;
 mod publisher;

@@ -29,6 +29,7 @@ use crate::{
     bridge::{Bridge, key_of},
     driver::Driver,
     ids::Ids,
+    maintenance::Maintenance,
     publisher::Publisher,
     shared::Shared,
 };
@@ -131,6 +132,7 @@ impl Node {
             unfinished: Mutex::default(),
             ids: Mutex::new(ids),
             vcs_turn: Arc::default(),
+            maintenance: Maintenance::default(),
             readers_fetch: tokio::sync::Mutex::default(),
             sampler: Sampler::new(),
             ending: CancelToken::new(),

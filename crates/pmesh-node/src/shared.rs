@@ -12,7 +12,10 @@ use pmesh_supervisor::{CancelToken, Sampler, Supervisor};
 use pmesh_vcs::{Vcs, VcsError};
 use tokio::sync::{Notify, OwnedMutexGuard};
 
-use crate::{OperationId, bridge::Bridge, ids::Ids, publisher::Publisher, unfinished::Unfinished};
+use crate::{
+    OperationId, bridge::Bridge, ids::Ids, maintenance::Maintenance, publisher::Publisher,
+    unfinished::Unfinished,
+};
 
 /// How long a fetch may take.
 pub const FETCH_LIMIT: Duration = Duration::from_mins(1);
@@ -34,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) ids: Mutex<Ids>,
     /// One fetch or move of the work tree at a time.
     pub(crate) vcs_turn: Arc<tokio::sync::Mutex<()>>,
+    pub(crate) maintenance: Maintenance,
     /// One reader at a time waits for that turn: an update that has to go back waits for one fetch, and
     /// not for everybody's.
     pub(crate) readers_fetch: tokio::sync::Mutex<()>,
@@ -70,6 +74,7 @@ impl Shared {
 
     /// Waits until no other call fetches or moves the work tree. Cancel-safe.
     pub(crate) async fn vcs_turn(&self) -> VcsTurn {
+        self.maintenance.make_room();
         Arc::clone(&self.vcs_turn).lock_owned().await
     }
 
@@ -86,6 +91,13 @@ impl Shared {
             result
         })
         .await
+    }
+
+    /// Has the repository tidied up, if nobody else needs it.
+    pub(crate) fn tidy_up(&self) {
+        if let (Some(vcs), Ok(turn)) = (&self.vcs, Arc::clone(&self.vcs_turn).try_lock_owned()) {
+            self.maintenance.begin(Arc::clone(vcs), turn);
+        }
     }
 
     /// Runs something of the repository on a thread that may block.

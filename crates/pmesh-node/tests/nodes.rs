@@ -449,3 +449,21 @@ async fn requests_in_flight_at_the_end_have_the_longest_drain_timeout_or_its_def
         assert_eq!(node.drain_limit(), limit);
     }
 }
+
+#[tokio::test]
+async fn the_repository_is_tidied_up_after_an_update_and_makes_room_for_the_next_one_and_for_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = TestNode::start(folder.path(), MANIFEST).await;
+    node.vcs.hang_maintenance();
+    run(&node, Request::Restart(Scope::All, Rebuild::Changed)).await;
+    assert!(!node.vcs.calls().contains(&Call::Maintain));
+    for name in ["b2", "c3"] {
+        node.vcs.push(name);
+        assert_eq!(run(&node, UPDATE).await.state, OperationState::Done);
+    }
+    let end = node.shut_down();
+    node.close();
+    node.operation_ended(end).await.unwrap();
+    let begun = node.vcs.calls().iter().filter(|call| **call == Call::Maintain).count();
+    assert!(begun > 0);
+}

@@ -168,6 +168,12 @@ pub enum VcsError {
         /// What is too much, and its limit.
         what: String,
     },
+    /// The commit has something that a check-out would not bring.
+    #[error("{what}")]
+    Unsupported {
+        /// What that is, where, and what to do instead.
+        what: String,
+    },
     /// The repository has not answered: a disk that hangs, or something that blocks where git has a file.
     #[error(
         "the repository at {} has not answered within {} s; look for a disk that hangs, a filter that does not end, or a \

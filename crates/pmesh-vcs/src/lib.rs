@@ -25,7 +25,7 @@
 //!
 //! # Limits
 //!
-//! One remote and one branch at a time. Submodules are left as they are. Local work is never overwritten,
+//! One remote and one branch at a time. A commit that moves a submodule is not checked out. Local work is never overwritten,
 //! but not saved either: a work tree that is not clean is not moved.
 
 mod cancel;

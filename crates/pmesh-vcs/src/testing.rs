@@ -54,6 +54,7 @@ pub enum Call {
     File(CommitId, PathBuf),
     CheckOut(CommitId),
     GoBack(CommitId),
+    Maintain,
 }
 
 #[derive(Debug)]
@@ -73,6 +74,7 @@ struct State {
     lock: Option<HeldLock>,
     health: Health,
     check_out_failure: Option<String>,
+    maintenance_hangs: bool,
     calls: VecDeque<Call>,
     fetches: usize,
 }
@@ -173,6 +175,7 @@ impl FakeVcs {
             lock: None,
             health: Health::Sound,
             check_out_failure: None,
+            maintenance_hangs: false,
             calls: VecDeque::new(),
             fetches: 0,
         };
@@ -391,6 +394,11 @@ impl FakeVcs {
     /// From now on check-outs, also those that go back, fail with this message (a full disk, say) and change nothing; with `None` they succeed again.
     pub fn fail_check_outs(&self, message: Option<&str>) {
         self.edit(|state| state.check_out_failure = message.map(str::to_owned));
+    }
+
+    /// From now on maintenance ends only when it is cancelled.
+    pub fn hang_maintenance(&self) {
+        self.edit(|state| state.maintenance_hangs = true);
     }
 
     /// The calls since the repository was made, oldest first; the last 10 000 of them.
@@ -706,6 +714,19 @@ impl Vcs for FakeVcs {
         let in_the_way = self.in_the_way(&state, &old, &new);
         state.untracked.retain(|path| !in_the_way.contains(path));
         self.move_to(&mut state, to, &old, &new)
+    }
+
+    fn maintain(&self, cancel: &Cancel) -> Result<(), VcsError> {
+        let shared = Arc::clone(&self.0);
+        let _registered = cancel.on_cancel(move || {
+            drop(shared.state.lock());
+            shared.changed.notify_all();
+        });
+        let mut state = self.0.state.lock();
+        state.record(Call::Maintain);
+        state.check_health(&self.0.root)?;
+        self.0.changed.wait_while(&mut state, |state| state.maintenance_hangs && !cancel.is_cancelled());
+        if cancel.is_cancelled() { Err(VcsError::Cancelled) } else { Ok(()) }
     }
 }
 

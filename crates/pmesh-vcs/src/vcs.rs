@@ -105,7 +105,7 @@ pub trait Vcs: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`VcsError::Dirty`], [`VcsError::InProgress`], [`VcsError::Locked`], [`VcsError::Detached`],
-    /// [`VcsError::Unborn`] and [`VcsError::UnknownCommit`]: nothing was changed. After
+    /// [`VcsError::Unborn`], [`VcsError::Unsupported`] and [`VcsError::UnknownCommit`]: nothing was changed. After
     /// [`VcsError::Git`] (a full disk, say) head and files are as before, too;
     /// [`VcsError::HalfMoved`] if the files could not be put back.
     fn check_out(&self, commit: &CommitId) -> Result<(), VcsError>;
@@ -122,6 +122,14 @@ pub trait Vcs: Send + Sync + 'static {
     /// [`VcsError::HeadMoved`] if the head is not at `from`; else those of [`check_out`](Vcs::check_out), of
     /// which [`VcsError::Dirty`] means that somebody writes faster than it can put right.
     fn go_back(&self, from: &CommitId, to: &CommitId) -> Result<(), VcsError>;
+
+    /// Tidies up what fetches leave behind, if it is worth while. Ends within 10 minutes, or soon after `cancel` is set, and
+    /// the repository is as good as before.
+    ///
+    /// # Errors
+    ///
+    /// [`VcsError::Cancelled`], [`VcsError::Timeout`], [`VcsError::Program`] and [`VcsError::Git`].
+    fn maintain(&self, cancel: &Cancel) -> Result<(), VcsError>;
 }
 
 /// The largest file that [`Vcs::file`] reads, in bytes: 4 MiB.

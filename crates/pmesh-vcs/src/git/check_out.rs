@@ -19,12 +19,13 @@ use gix::objs::tree::EntryKind;
 
 use super::{
     child::Running,
-    commit,
+    commit, hidden,
     opened::Opened,
     program::{Extra, Program, message},
     repo::GitRepo,
     state, tree,
     tree_diff::Change,
+    unsupported,
 };
 use crate::{Cancel, CommitId, HeldLock, VcsError, WorkTree};
 
@@ -33,18 +34,29 @@ use crate::{Cancel, CommitId, HeldLock, VcsError, WorkTree};
 const LOCK_LIMIT: Duration = Duration::from_secs(30);
 
 /// The most bytes of paths that a call of git is given: less than a pipe holds (64 KiB, pipe(7)).
-const INPUT_LIMIT: usize = 32 << 10;
+pub(super) const INPUT_LIMIT: usize = 32 << 10;
 
 pub(super) fn check_out(repo: &GitRepo, to: &CommitId) -> Result<(), VcsError> {
+    move_to(repo, to, |git, changes| unsupported::refuse(repo, git, to, changes))
+}
+
+/// Moves branch and work tree, unless `refused` has something against these changes.
+pub(super) fn move_to(
+    repo: &GitRepo,
+    to: &CommitId,
+    refused: impl FnOnce(&Program<'_>, &Arc<Vec<Change>>) -> Result<(), VcsError>,
+) -> Result<(), VcsError> {
     let wanted = to.clone();
-    let (from, changes) = repo.read(&Cancel::new(), move |opened| {
+    let (from, changes) = repo.read_bringing(&Cancel::new(), move |opened| {
         let from = head_that_may_move(opened)?;
         let changes = tree::changes(opened, &from, &wanted)?;
         Ok((from, Arc::new(changes)))
     })?;
 
     let git = repo.program_that_brings(&Cancel::new())?;
+    refused(&git, &changes)?;
     refuse(state::changed(&git)?)?;
+    refuse(hidden::edited(repo, &git, &changes)?)?;
     refuse(what_is_in_the_way(repo, &changes)?)?;
     if from == *to {
         return Ok(());
@@ -61,7 +73,7 @@ pub(super) fn check_out(repo: &GitRepo, to: &CommitId) -> Result<(), VcsError> {
         if let Some(lock) = held_lock(repo)? {
             return Err(state::locked(lock));
         }
-        refuse(repo.read(&Cancel::new(), move |opened| hidden_changes(opened, &changes))?)?;
+        refuse(hidden::there(repo, &changes)?)?;
         return Err(VcsError::Git { command: "read-tree", message: message(&trial.stderr, &git.secrets) });
     }
     // What fails from here on (a full disk, a filter) may have written some of the files.
@@ -366,22 +378,4 @@ fn strangers(root: &Path, folder: &Path, old: &HashSet<&Path>, found: &mut Vec<P
             }
         }
     }
-}
-
-/// Files that are to change and that git was told not to look at (`git update-index --assume-unchanged` or
-/// `--skip-worktree`), but that are there.
-fn hidden_changes(opened: &Opened, changes: &[Change]) -> Result<Vec<PathBuf>, VcsError> {
-    use gix::index::entry::Flags;
-    let index = opened.repo.index_or_empty().map_err(|error| opened.damaged(error))?;
-    let is_hidden = |path: &Path| {
-        index
-            .entry_by_path(path.as_os_str().as_bytes().into())
-            .is_some_and(|entry| entry.flags.intersects(Flags::ASSUME_VALID | Flags::SKIP_WORKTREE))
-    };
-    Ok(changes
-        .iter()
-        .filter(|change| change.old.is_some() && is_hidden(&change.path))
-        .filter(|change| state::exists(&opened.root.join(&change.path)))
-        .map(|change| change.path.clone())
-        .collect())
 }

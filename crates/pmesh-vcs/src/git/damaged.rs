@@ -86,4 +86,8 @@ impl Vcs for DamagedRepo {
     fn go_back(&self, from: &CommitId, to: &CommitId) -> Result<(), VcsError> {
         self.repaired()?.go_back(from, to)
     }
+
+    fn maintain(&self, cancel: &Cancel) -> Result<(), VcsError> {
+        self.repaired()?.maintain(cancel)
+    }
 }

@@ -37,7 +37,8 @@ pub(super) fn go_back(repo: &GitRepo, from: &CommitId, to: &CommitId) -> Result<
         before = changed;
     }
     let (here, there) = (from.clone(), to.clone());
-    let changes = Arc::new(repo.read(&Cancel::new(), move |opened| tree::changes(opened, &here, &there))?);
+    let changes = repo.read_bringing(&Cancel::new(), move |opened| tree::changes(opened, &here, &there))?;
+    let changes = Arc::new(changes);
     let mut before = Vec::new();
     for _ in 0..ROUNDS {
         let in_the_way = check_out::what_is_in_the_way(repo, &changes)?;
@@ -48,7 +49,8 @@ pub(super) fn go_back(repo: &GitRepo, from: &CommitId, to: &CommitId) -> Result<
         repo.with_files(move |root| to_go.iter().try_for_each(|path| remove(&root.join(path))))?;
         before = in_the_way;
     }
-    check_out::check_out(repo, to)
+    // What it brings was here before.
+    check_out::move_to(repo, to, |_, _| Ok(()))
 }
 
 /// Writes these files as they are in `commit`, which is the head.

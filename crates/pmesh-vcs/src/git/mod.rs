@@ -24,9 +24,11 @@ mod discover;
 mod executable;
 mod fetch;
 mod go_back;
+mod hidden;
 mod history;
 mod http_remote;
 mod ids;
+mod maintenance;
 mod network;
 mod opened;
 mod owner;
@@ -40,6 +42,7 @@ mod state;
 mod threads;
 mod tree;
 mod tree_diff;
+mod unsupported;
 mod upstream;
 mod walk;
 
@@ -105,7 +108,7 @@ impl Vcs for GitRepo {
         cancel: &Cancel,
     ) -> Result<Vec<PathBuf>, VcsError> {
         let (from, to) = (from.clone(), to.clone());
-        self.read(cancel, move |opened| {
+        self.read_bringing(cancel, move |opened| {
             let changes = tree::changes(opened, &from, &to)?;
             let mut paths: Vec<_> = changes.into_iter().map(|change| change.path).collect();
             paths.sort();
@@ -115,7 +118,8 @@ impl Vcs for GitRepo {
     }
 
     fn file(&self, commit: &CommitId, path: &Path, cancel: &Cancel) -> Result<Option<Vec<u8>>, VcsError> {
-        tree::file(self, commit, path, cancel)
+        let (commit, path) = (commit.clone(), path.to_owned());
+        self.read_bringing(cancel, move |opened| tree::file(opened, &commit, &path))
     }
 
     fn check_out(&self, commit: &CommitId) -> Result<(), VcsError> {
@@ -124,5 +128,9 @@ impl Vcs for GitRepo {
 
     fn go_back(&self, from: &CommitId, to: &CommitId) -> Result<(), VcsError> {
         go_back::go_back(self, from, to)
+    }
+
+    fn maintain(&self, cancel: &Cancel) -> Result<(), VcsError> {
+        maintenance::maintain(self, cancel)
     }
 }

@@ -1,6 +1,7 @@
 //! A repository that is open, on a thread that may read it.
 
 use std::{
+    cell::Cell,
     io,
     path::{Path, PathBuf},
 };
@@ -54,6 +55,8 @@ pub(super) struct Opened {
     pub(super) root: PathBuf,
     /// Whether anybody still waits.
     pub(super) stop: Stop,
+    /// An object that was asked for, and that a partial clone has left on its remote.
+    on_remote: Cell<Option<ObjectId>>,
 }
 
 impl Opened {
@@ -72,7 +75,7 @@ impl Opened {
             .config_overrides([format!("gitoxide.objects.allocLimit={ALLOCATION_LIMIT}")])
             .open(dot_git)
             .map_err(|error| damaged(root, error))?;
-        Ok(Self { repo: repo.into(), root: root.to_owned(), stop: stop.clone() })
+        Ok(Self { repo: repo.into(), root: root.to_owned(), stop: stop.clone(), on_remote: Cell::new(None) })
     }
 
     /// Whether objects may be missing because a remote has them (git-config(1), "remote.<name>.promisor").
@@ -99,9 +102,24 @@ impl Opened {
         VcsError::RepositoryTooLarge { root: self.root.clone(), what }
     }
 
+    /// What an object is and how large, without a byte of it being unpacked. One that is on the remote is noted.
+    pub(super) fn header(&self, id: ObjectId) -> Result<gix::odb::find::Header, VcsError> {
+        self.repo.find_header(id).map_err(|error| {
+            if !self.repo.has_object(id) && self.is_partial() {
+                self.on_remote.set(Some(id));
+            }
+            self.damaged(error)
+        })
+    }
+
+    /// The object that is not here and on the remote, for whose want a question could not be answered.
+    pub(super) fn wanted_of_remote(&self) -> Option<ObjectId> {
+        self.on_remote.take()
+    }
+
     /// The size of an object, if it is at most `limit`. It is known before a byte of the object is unpacked.
     pub(super) fn size(&self, id: ObjectId, limit: u64) -> Result<u64, VcsError> {
-        let header = self.repo.find_header(id).map_err(|error| self.damaged(error))?;
+        let header = self.header(id)?;
         if header.size() > limit {
             let size = header.size();
             return Err(self.too_large(format!("object {id} has {size} bytes; at most {limit} are read")));

@@ -33,6 +33,12 @@ const OUTPUT_LIMIT: usize = 4 << 20;
 /// The longest message that an error carries, in bytes.
 const MESSAGE_LIMIT: usize = 2048;
 
+/// What keeps a call from tidying up.
+const NO_GC: &str = "gc.auto=0";
+
+/// What tidying up gets instead: it stays in this call, whose end is its own, and leaves the other processors alone.
+const ONLY_HERE: [&str; 3] = ["gc.autoDetach=false", "maintenance.autoDetach=false", "pack.threads=1"];
+
 /// What every call gets: nothing of the repository's own that runs programs behind our back, nothing that starts
 /// work in the background, and nothing that lets a remote choose what this machine asks.
 const SETTINGS: [&str; 8] = [
@@ -40,7 +46,7 @@ const SETTINGS: [&str; 8] = [
     "core.fsmonitor=false",
     "submodule.recurse=false",
     "fetch.recurseSubmodules=false",
-    "gc.auto=0",
+    NO_GC,
     "maintenance.auto=false",
     // Also of alternates that a remote names (`objects/info/http-alternates`): git asks them only if it follows all.
     "http.followRedirects=false",
@@ -261,7 +267,9 @@ impl Program<'_> {
 
         // The child has the descriptor until it becomes another program (`proc_pid_fd(5)`).
         process.current_dir(format!("/proc/self/fd/{}", look.work_tree.as_raw_fd()));
-        for setting in SETTINGS {
+        let tidies_up = command == "maintenance";
+        let only_here = ONLY_HERE.iter().filter(|_| tidies_up);
+        for setting in SETTINGS.iter().filter(|&&setting| !tidies_up || setting != NO_GC).chain(only_here) {
             process.arg("-c").arg(setting);
         }
         if extra.settings.is_some() {

@@ -1,22 +1,32 @@
 //! A git work tree: where it is, and who may read it.
 
 use std::{
+    ffi::OsStr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use gix::ObjectId;
+
 use super::{
+    child::Ended,
     http_remote::{self, HttpRemote},
     network,
     opened::Opened,
-    program::{Extra, Program},
+    program::{Extra, Program, message},
     readers::Readers,
 };
 use crate::{Cancel, VcsError};
 
 /// How long a read may take.
 pub(super) const READ_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a remote may take to send one object that a partial clone has left there.
+const BRING_LIMIT: Duration = Duration::from_mins(1);
+
+/// How long objects are brought from a remote for one question.
+const BRINGING_LIMIT: Duration = Duration::from_mins(2);
 
 /// How long a look at the files of the work tree may take that is part of moving it.
 const MOVE_LIMIT: Duration = Duration::from_mins(10);
@@ -59,6 +69,49 @@ impl GitRepo {
         self.readers.run(&self.root, READ_LIMIT, cancel, move |rights, stop| {
             question(&Opened::at(&root, rights, stop)?)
         })
+    }
+
+    /// As [`read`](Self::read), for what may need objects that a partial clone has left on its remote: they are
+    /// brought one after the other, and the question is asked again.
+    pub(super) fn read_bringing<T: Send + 'static>(
+        &self,
+        cancel: &Cancel,
+        question: impl Fn(&Opened) -> Result<T, VcsError> + Clone + Send + 'static,
+    ) -> Result<T, VcsError> {
+        let until = Instant::now() + BRINGING_LIMIT;
+        loop {
+            let question = question.clone();
+            let found = self.read(cancel, move |opened| match question(opened) {
+                Ok(answer) => Ok(Ok(answer)),
+                Err(error) => opened.wanted_of_remote().map(Err).ok_or(error),
+            })?;
+            match found {
+                Ok(answer) => return Ok(answer),
+                Err(_) if Instant::now() > until => {
+                    return Err(VcsError::Timeout { root: self.root.clone(), after: BRINGING_LIMIT });
+                }
+                Err(on_remote) => self.bring(on_remote, cancel)?,
+            }
+        }
+    }
+
+    /// Brings an object that is on the remote: git brings what it is asked for, and of a tree all that is below it but the
+    /// files (`gitformat-promisor(5)`, "partial clone").
+    fn bring(&self, id: ObjectId, cancel: &Cancel) -> Result<(), VcsError> {
+        const COMMAND: &str = "cat-file";
+        let git = self.program_that_brings(cancel)?;
+        let id = id.to_string();
+        match git.run_limited(COMMAND, &["-e", &id].map(OsStr::new), &git.promisors, BRING_LIMIT, cancel)? {
+            Ended::Exited(output) if output.status.success() => Ok(()),
+            Ended::Exited(output) => {
+                Err(VcsError::Git { command: COMMAND, message: message(&output.stderr, &git.secrets) })
+            }
+            Ended::Cancelled => Err(VcsError::Cancelled),
+            Ended::TimedOut => Err(VcsError::Git {
+                command: COMMAND,
+                message: format!("the remote did not send it within {} s", BRING_LIMIT.as_secs()),
+            }),
+        }
     }
 
     /// Does something with the files of the work tree, which is given, and with the owner's rights: a folder that

@@ -39,11 +39,6 @@ fn after_a_move_in_either_direction_the_tree_is_that_of_a_fresh_clone() {
             "echo '*' > .gitignore; echo 1 > f; git add -f .",
         ),
         ("a read-only file", "echo 1 > f; chmod 444 f", "echo 2 > f"),
-        (
-            "a submodule comes and goes",
-            ":",
-            "git -c protocol.file.allow=always submodule --quiet add file://$PWD/../remote.git sub",
-        ),
     ] {
         let site = Site::new();
         site.push(before);

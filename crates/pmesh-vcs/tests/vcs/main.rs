@@ -6,6 +6,7 @@ mod check_out;
 mod discover;
 mod fetch;
 mod go_back;
+mod habits;
 mod heads;
 mod history;
 mod owners;

@@ -151,6 +151,7 @@ fn git_gets_the_owners_groups_and_nothing_of_the_servers_environment() {
             "HTTPS_PROXY",
             "NO_PROXY",
             "ALL_PROXY",
+            "SSH_ASKPASS_REQUIRE",
         ];
         for line in &lines[2..] {
             let name = line.split('=').next().unwrap();

@@ -1,0 +1,54 @@
+//! Tidying up the repository in the background, as long as nobody else needs it.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use pmesh_vcs::{Cancel, Vcs, VcsError};
+use tokio::{sync::OwnedMutexGuard, task::JoinHandle};
+use tracing::{debug, warn};
+
+/// What is under way, at most one.
+#[derive(Debug, Default)]
+pub(crate) struct Maintenance(Mutex<Option<Running>>);
+
+#[derive(Debug)]
+struct Running {
+    cancel: Cancel,
+    task: JoinHandle<()>,
+}
+
+impl Maintenance {
+    /// Begins with the right to move the work tree, which is given back at the end.
+    pub(crate) fn begin(&self, vcs: Arc<dyn Vcs>, turn: OwnedMutexGuard<()>) {
+        let cancel = Cancel::new();
+        let ended = cancel.clone();
+        let task = tokio::task::spawn_blocking(move || {
+            match vcs.maintain(&ended) {
+                Ok(()) => debug!("the repository is tidied up"),
+                Err(VcsError::Cancelled) => debug!("tidying up the repository is left for later"),
+                Err(error) => {
+                    warn!(error = crate::in_one_line(&error), "the repository could not be tidied up");
+                }
+            }
+            drop(turn);
+        });
+        *self.0.lock() = Some(Running { cancel, task });
+    }
+
+    /// Has it end soon, for somebody who needs the repository.
+    pub(crate) fn make_room(&self) {
+        if let Some(running) = &*self.0.lock() {
+            running.cancel.cancel();
+        }
+    }
+
+    /// Ends it and waits for that: a few seconds at most.
+    pub(crate) async fn end(&self) {
+        let running = self.0.lock().take();
+        let Some(Running { cancel, task }) = running else { return };
+        cancel.cancel();
+        if let Err(error) = task.await {
+            warn!(%error, "tidying up the repository ended early");
+        }
+    }
+}
