@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 
-use super::world::{SEC, World, app, app_plan, failure, plan, refused};
+use super::world::{SEC, World, app, app_plan, failure, plan, refused, unmade};
 use crate::{
     AppSpec, Command, ExternalAddress, ExternalSpec, Overlap, Plan, ServiceKind, StartOrder, Status,
     service_event::{NoBuild, ServiceEvent},
@@ -25,10 +25,12 @@ pub(super) enum Deed {
     Release,
     Spawned(usize),
     SpawnFailed(usize),
+    SpawnPutOff(usize),
     Exit(usize),
     TreeEnd(usize),
     ProbePasses(usize),
     ProbeFails(usize),
+    ProbeUnmade(usize),
     Drained(usize),
     CommandsEnd(usize),
     Built(usize, u8),
@@ -53,10 +55,12 @@ pub(super) fn deed() -> impl Strategy<Value = Deed> {
         1 => Just(Deed::Release),
         6 => which.clone().prop_map(Deed::Spawned),
         1 => which.clone().prop_map(Deed::SpawnFailed),
+        1 => which.clone().prop_map(Deed::SpawnPutOff),
         2 => which.clone().prop_map(Deed::Exit),
         2 => which.clone().prop_map(Deed::TreeEnd),
         6 => which.clone().prop_map(Deed::ProbePasses),
         2 => which.clone().prop_map(Deed::ProbeFails),
+        1 => which.clone().prop_map(Deed::ProbeUnmade),
         2 => which.clone().prop_map(Deed::Drained),
         1 => which.clone().prop_map(Deed::CommandsEnd),
         1 => (which.clone(), any::<u8>()).prop_map(|(which, how)| Deed::Built(which, how)),
@@ -154,6 +158,12 @@ impl World {
                     self.tell(ServiceEvent::SpawnFailed { upstream, reason: "no memory".to_owned() });
                 }
             }
+            Deed::SpawnPutOff(which) => {
+                if let Some(upstream) = nth(&self.spawning, which) {
+                    self.spawning.remove(&upstream);
+                    self.tell(ServiceEvent::SpawnPutOff { upstream, reason: "no descriptors".to_owned() });
+                }
+            }
             Deed::Exit(which) => _ = nth(living, which).map(|upstream| self.exit(upstream)),
             Deed::TreeEnd(which) => _ = nth(living, which).map(|upstream| self.end_tree(upstream)),
             Deed::ProbePasses(which) => {
@@ -161,6 +171,9 @@ impl World {
             }
             Deed::ProbeFails(which) => {
                 _ = nth(&self.probes, which).map(|upstream| self.probed(upstream, Err(refused())));
+            }
+            Deed::ProbeUnmade(which) => {
+                _ = nth(&self.probes, which).map(|upstream| self.probed(upstream, Err(unmade())));
             }
             Deed::Drained(which) => {
                 if let Some(upstream) = nth(&self.drains, which) {

@@ -288,6 +288,12 @@ pub(super) fn serving(app: AppSpec) -> World {
     world
 }
 
+/// What a probe ends with for want of the server's own descriptors.
+pub(super) fn unmade() -> ProbeFailure {
+    let address = ExternalAddress { host: "127.0.0.1".to_owned(), port: 7 };
+    ProbeFailure::Unmade { address, reason: "no descriptors".to_owned() }
+}
+
 pub(super) fn refused() -> ProbeFailure {
     ProbeFailure::Connect {
         check: "tcp".to_owned(),
