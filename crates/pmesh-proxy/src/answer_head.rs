@@ -8,6 +8,8 @@ use http::{
     header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE},
 };
 
+use hyper::ext::ReasonPhrase;
+
 use crate::{
     bad_answer::{BadAnswer, MAX_FIELDS, MAX_HEAD},
     header,
@@ -20,11 +22,13 @@ const ADDED_FIELDS: usize = 2;
 #[derive(Debug)]
 pub(crate) struct AnswerHead {
     pub(crate) status: StatusCode,
+    /// The words behind the status, where they are others than usual.
+    pub(crate) reason: Option<ReasonPhrase>,
     pub(crate) headers: HeaderMap,
     pub(crate) body: BodyEnd,
     /// Whether the connection may be used again behind the body.
     pub(crate) is_kept: bool,
-    /// What the upstream switches to, of 101.
+    /// What the upstream switches to, of 101, or would have the client switch to, of 426.
     pub(crate) protocol: Option<HeaderValue>,
 }
 
@@ -79,6 +83,7 @@ fn take_one(buffer: &mut BytesMut, to_head: bool) -> Result<Option<AnswerHead>, 
     };
     let is_http_11 = parsed.version == Some(1);
     let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(BadAnswer::StatusLine)?;
+    let reason = unusual_reason(status, parsed.reason.unwrap_or_default(), buffer);
     let base = buffer.as_ptr().addr();
     let within = |part: &[u8]| {
         let begin = part.as_ptr().addr() - base;
@@ -135,7 +140,25 @@ fn take_one(buffer: &mut BytesMut, to_head: bool) -> Result<Option<AnswerHead>, 
     // Whoever announces content with 204 may send it as well, to be read as the next answer.
     let lies = status == StatusCode::NO_CONTENT && (reading.is_chunked || reading.length.unwrap_or(0) > 0);
     let is_kept = reading.is_kept(is_http_11) && body != BodyEnd::Close && !lies;
-    Ok(Some(AnswerHead { status, headers, body, is_kept, protocol }))
+    Ok(Some(AnswerHead { status, reason, headers, body, is_kept, protocol }))
+}
+
+/// The reason phrase, if it is another one than hyper writes by itself. `parsed` is empty where it has other
+/// letters than those of ASCII, which it may have (RFC 9112, section 4).
+fn unusual_reason(status: StatusCode, parsed: &str, head: &[u8]) -> Option<ReasonPhrase> {
+    /// What stands before it: `HTTP/1.1 200`.
+    const BEFORE: usize = 12;
+    match (status.canonical_reason(), parsed) {
+        (Some(usual), parsed) if usual == parsed => None,
+        (usual, "") => {
+            let line = head.get(BEFORE..).unwrap_or_default().split(|byte| matches!(byte, b'\r' | b'\n'));
+            let raw = line.into_iter().next().unwrap_or_default().trim_ascii();
+            // Who says nothing of a usual status means what is usual.
+            let is_said = usual.is_none() || !raw.is_empty();
+            is_said.then(|| ReasonPhrase::try_from(raw).ok()).flatten()
+        }
+        (_, parsed) => ReasonPhrase::try_from(parsed.as_bytes()).ok(),
+    }
 }
 
 /// What fields say about the body and the connection.

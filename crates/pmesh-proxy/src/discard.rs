@@ -1,18 +1,30 @@
 //! The rest of a request that was answered without it.
 
-use std::{future::poll_fn, time::Duration};
+use std::{
+    future::poll_fn,
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use http::{HeaderMap, HeaderValue, header::CONNECTION};
-use tokio::{sync::watch, time::timeout};
+use http::HeaderMap;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
 
-use crate::{limits::Stage, request_body::RequestBody};
+use crate::{header, limits::Stage, request_body::RequestBody};
 
 /// What is read of a body, in bytes, so that the connection can go on.
 const WORTH_A_CONNECTION: u64 = 1 << 20;
-/// How long a client may take to send that.
+/// How long a client is read from, so that it finds the answer.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long a client that sends more, or does not say how much, is read from, so that it finds the answer.
+/// How long it may send nothing meanwhile, if it sends more than that, or does not say how much.
 const LINGER: Duration = Duration::from_secs(5);
+
+/// Whether the rest of a body is too much to be read for the sake of the connection, or may be.
+pub(crate) fn is_too_much(body: &RequestBody) -> bool {
+    body.exact_size().is_none_or(|size| size > WORTH_A_CONNECTION)
+}
 
 /// Reads and forgets what is left of a request's body, and says in the answer's fields whether the
 /// connection closes behind it.
@@ -27,15 +39,14 @@ pub(crate) fn discard(
     stage: &watch::Receiver<Stage>,
 ) {
     let Some(body) = body.filter(|body| !body.is_over()) else { return };
-    let keeps = !may_not_come && body.exact_size().is_some_and(|size| size <= WORTH_A_CONNECTION);
-    if !keeps {
-        answer.insert(CONNECTION, HeaderValue::from_static("close"));
+    if may_not_come || is_too_much(&body) {
+        header::close_behind(answer);
         return discard_late(body);
     }
     let mut stage = stage.clone();
     tokio::spawn(async move {
         tokio::select! {
-            () = read_away(body, PATIENCE) => {}
+            () = read_away(body, PATIENCE, PATIENCE) => {}
             // The server's end waits for nobody who sends what nobody reads.
             _ = stage.wait_for(|stage| matches!(stage, Stage::Draining { .. })) => {}
         }
@@ -44,12 +55,55 @@ pub(crate) fn discard(
 
 /// The same, where the head of the answer is with the client already.
 pub(crate) fn discard_late(body: RequestBody) {
-    tokio::spawn(read_away(body, LINGER));
+    tokio::spawn(read_away(body, LINGER, PATIENCE));
 }
 
-async fn read_away(mut body: RequestBody, patience: Duration) {
-    let to_the_end = async { while let Some(Ok(_)) = poll_fn(|cx| body.poll_piece(cx)).await {} };
-    if timeout(patience, to_the_end).await.is_err() {
+async fn read_away(mut body: RequestBody, rest: Duration, all: Duration) {
+    let came = |cx: &mut Context<'_>| body.poll_piece(cx).map(|piece| matches!(piece, Some(Ok(_))));
+    if !is_ended(came, rest, all).await {
         tracing::debug!("a client went on sending what nobody reads; its connection closes");
+    }
+}
+
+/// Whether what comes in pieces ends, before it rests for too long or takes too long in all.
+async fn is_ended(
+    mut came: impl FnMut(&mut Context<'_>) -> Poll<bool>,
+    rest: Duration,
+    all: Duration,
+) -> bool {
+    let end = Instant::now() + all;
+    loop {
+        match timeout_at(end.min(Instant::now() + rest), poll_fn(&mut came)).await {
+            Ok(true) => {}
+            Ok(false) => return true,
+            Err(_) => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::ready;
+
+    use tokio::time::interval_at;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_goes_on_sending_is_read_from_for_longer_than_one_that_rests() {
+        for (pause, pieces, takes, expected) in
+            [(1, 3, 4, true), (4, 5, 24, true), (4, 90, 30, false), (6, 1, 5, false)]
+        {
+            let (start, mut left) = (Instant::now(), pieces);
+            let pause = Duration::from_secs(pause);
+            let mut times = interval_at(start + pause, pause);
+            let came = |cx: &mut Context<'_>| {
+                ready!(times.poll_tick(cx));
+                left -= 1;
+                Poll::Ready(left >= 0)
+            };
+            assert_eq!(is_ended(came, LINGER, PATIENCE).await, expected, "{pieces} pieces, {pause:?} apart");
+            assert_eq!(start.elapsed().as_secs(), takes, "{pieces} pieces, {pause:?} apart");
+        }
     }
 }

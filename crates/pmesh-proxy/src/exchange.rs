@@ -22,6 +22,7 @@ use crate::{
     answer_head::{self, AnswerHead, BodyEnd},
     bad_answer::BadAnswer,
     chunked::{self, Chunked, NotChunked, Taken},
+    discard,
     patience::{Limits, Patience, Turn},
     request_body::{BrokenBody, RequestBody},
     upstream::OpenConnection,
@@ -377,8 +378,10 @@ impl Connection {
 
     fn begun(&mut self, head: AnswerHead) -> AnswerHead {
         self.is_reused = true;
-        if self.upload.asks_first {
-            // The answer is a no. What would come now, the upstream would take for the next request.
+        // The answer is a no. What would come now, the upstream would take for the next request; or it would be
+        // sent in vain (RFC 9110, section 10.1.1; RFC 9112, section 9.6).
+        let is_error = head.status.is_client_error() || head.status.is_server_error();
+        if self.upload.asks_first || (is_error && !head.is_kept && !self.upload.is_over()) {
             self.give_up_upload();
         }
         self.download.is_kept &= head.is_kept;
@@ -412,6 +415,13 @@ impl Connection {
         self.download.is_kept = false;
     }
 
+    /// Whether so much of the request is still to come that its client does better to stop, or more than the
+    /// upstream may take.
+    pub(crate) fn is_answered_early(&self) -> bool {
+        let left = self.upload.body.as_ref();
+        left.is_some_and(|body| !self.download.is_kept || discard::is_too_much(body))
+    }
+
     /// What is left of a request's body that the upstream did not take.
     pub(crate) fn take_abandoned(&mut self) -> Option<RequestBody> {
         self.abandoned.take()
@@ -430,8 +440,12 @@ impl Connection {
         if !self.upload.is_over()
             && let Poll::Ready(Err(_)) = self.upload.poll(&mut self.stream, cx)
         {
-            // The answer has begun; what becomes of it does not hang on the rest of the request.
+            // The answer has begun; what becomes of it does not hang on the rest of the request, which a client may
+            // send to its end before it reads.
             self.give_up_upload();
+            if let Some(left) = self.take_abandoned() {
+                discard::discard_late(left);
+            }
         }
         loop {
             match self.take_piece() {

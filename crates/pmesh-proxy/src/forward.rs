@@ -4,9 +4,10 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Method, Response, StatusCode,
+    HeaderMap, HeaderValue, Method, Response, StatusCode,
     header::{CONNECTION, UPGRADE},
 };
+use hyper::ext::ReasonPhrase;
 use tokio::time::Instant;
 
 use crate::{
@@ -17,7 +18,7 @@ use crate::{
     destination::{NoUpstream, Picked, UpstreamsNow},
     dial::{self, DialError},
     exchange::{Failure, Upload},
-    login_scheme,
+    header, login_scheme,
     logins::{Kept, Logins},
     patience::Limits,
     phase::Event,
@@ -221,6 +222,8 @@ fn answer_of(
         };
         return Ok(switched(answer, lease, upgrade));
     }
+    let AnswerHead { status, reason, headers, protocol, .. } = answer;
+    let is_early = lease.connection.is_answered_early();
     let body = if lease.connection.is_answered() {
         lease.give_back();
         AnswerBody::Empty
@@ -230,19 +233,40 @@ fn answer_of(
     } else {
         AnswerBody::Upstream(UpstreamBody::new(lease))
     };
-    let mut response = Response::new(body);
-    *response.status_mut() = answer.status;
-    *response.headers_mut() = answer.headers;
+    let mut response = begun(body, status, reason, headers);
+    let fields = response.headers_mut();
+    // RFC 9110, section 15.5.22: without it the client cannot know to what.
+    if let Some(protocol) = protocol.filter(|_| status == StatusCode::UPGRADE_REQUIRED) {
+        fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        fields.insert(UPGRADE, protocol);
+    }
+    if is_early {
+        header::close_behind(fields);
+    }
     Ok(response)
+}
+
+fn begun(
+    body: AnswerBody,
+    status: StatusCode,
+    reason: Option<ReasonPhrase>,
+    headers: HeaderMap,
+) -> Response<AnswerBody> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    if let Some(reason) = reason {
+        response.extensions_mut().insert(reason);
+    }
+    response
 }
 
 /// The upstream has agreed to the upgrade: from here on, bytes.
 fn switched(answer: AnswerHead, lease: Lease, upgrade: WantedUpgrade) -> Response<AnswerBody> {
-    let mut response = Response::new(AnswerBody::Empty);
-    *response.status_mut() = answer.status;
-    *response.headers_mut() = answer.headers;
+    let AnswerHead { status, reason, headers, protocol, .. } = answer;
+    let mut response = begun(AnswerBody::Empty, status, reason, headers);
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    response.headers_mut().insert(UPGRADE, answer.protocol.unwrap_or(upgrade.protocol));
+    response.headers_mut().insert(UPGRADE, protocol.unwrap_or(upgrade.protocol));
     let Lease { connection, in_flight, pool: _, owner: _ } = lease;
     let (stream, sent, open) = connection.into_tunnel();
     let upstream = UpstreamEnd { stream, sent, open };

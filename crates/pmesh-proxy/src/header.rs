@@ -170,6 +170,18 @@ fn push(head: &mut Vec<u8>, name: &str, value: &[u8]) {
     head.extend_from_slice(b"\r\n");
 }
 
+/// Says in the fields of an answer that its connection closes behind it.
+pub(crate) fn close_behind(answer: &mut HeaderMap) {
+    // An upgrade that is offered stays one of this connection.
+    let options = if answer.contains_key(UPGRADE) { "close, upgrade" } else { "close" };
+    answer.insert(CONNECTION, HeaderValue::from_static(options));
+}
+
+/// Whether the fields of an answer say so.
+pub(crate) fn says_close(answer: &HeaderMap) -> bool {
+    answer.get_all(CONNECTION).iter().flat_map(options_of).any(|option| option.eq_ignore_ascii_case("close"))
+}
+
 /// Whether a field is for one connection alone, as is `Connection` itself (RFC 9110, section 7.6.1).
 pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
     const ONE_HOP: [HeaderName; 8] = [

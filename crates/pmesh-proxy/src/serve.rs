@@ -4,7 +4,7 @@ use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Instant};
 
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-    header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING},
+    header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING},
     request::Parts,
 };
 use hyper::{
@@ -64,6 +64,7 @@ pub(crate) async fn respond(
 ) -> Response<AnswerBody> {
     let (mut head, body) = request.into_parts();
     let mut body = Body::Unread(body);
+    let version = head.version;
     let tables = &caller.thread.tables;
     let chain = head.headers.get_all(X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
     let client = tables.trusted().client_of(caller.peer.ip, chain);
@@ -83,8 +84,15 @@ pub(crate) async fn respond(
     let may_not_come = head.headers.contains_key(EXPECT);
     discard(left, may_not_come, answer.headers_mut(), &caller.thread.stage);
     answer.headers_mut().insert(X_REQUEST_ID, id);
-    if caller.logins.is_closing() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    // Whoever speaks 1.0 knows no chunks: what has no length ends with its connection.
+    let ends_with_connection = version == Version::HTTP_10 && answer.body().size_hint().exact().is_none();
+    let is_closing = caller.logins.is_closing() && answer.status() != StatusCode::SWITCHING_PROTOCOLS;
+    if ends_with_connection || is_closing {
+        header::close_behind(answer.headers_mut());
+    }
+    if version == Version::HTTP_10 && header::says_close(answer.headers()) {
+        // To an answer of 1.1 hyper adds that the connection is kept.
+        *answer.version_mut() = Version::HTTP_10;
     }
     answer
 }

@@ -3,6 +3,7 @@
 mod rig;
 mod scarcity;
 
+mod answers;
 mod bad_answers;
 mod balancing;
 mod draining;
