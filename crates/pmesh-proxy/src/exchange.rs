@@ -4,16 +4,16 @@
 //! sends the rest of the request, and dropping it closes the connection.
 
 use std::{
-    io::{self, IoSlice},
+    io,
     pin::{Pin, pin},
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWrite as _},
+    io::AsyncReadExt as _,
     net::TcpStream,
     time::{Instant, Sleep, sleep_until},
 };
@@ -21,10 +21,11 @@ use tokio::{
 use crate::{
     answer_head::{self, AnswerHead, BodyEnd},
     bad_answer::BadAnswer,
-    chunked::{self, Chunked, NotChunked, Taken},
+    chunked::{Chunked, NotChunked, Taken},
     discard,
     patience::{Limits, Patience, Turn},
-    request_body::{BrokenBody, RequestBody},
+    request_body::RequestBody,
+    upload::{Upload, UploadError},
     upstream::OpenConnection,
 };
 
@@ -52,20 +53,6 @@ pub(crate) struct Connection {
     download: Download,
     patience: Patience,
     open: OpenConnection,
-}
-
-/// A request on its way to an upstream.
-#[derive(Debug)]
-pub(crate) struct Upload {
-    /// What is to be written next, the head first; the empty ones are written.
-    pieces: [Bytes; 4],
-    /// What has yet to come from the client.
-    body: Option<RequestBody>,
-    is_chunked: bool,
-    /// Whether the upstream is asked before it gets the body.
-    asks_first: bool,
-    /// How often the system took some of it.
-    writes: u64,
 }
 
 /// An answer on its way from an upstream.
@@ -147,116 +134,6 @@ pub(crate) enum BodyError {
     ClientRests,
 }
 
-/// What stopped an upload.
-enum UploadError {
-    Client,
-    Upstream(io::Error),
-}
-
-impl Upload {
-    /// A request with this head and body; in chunks where its length is not in the head. `asks_first`: the head
-    /// says that the body follows where it is wanted (`Expect: 100-continue`).
-    pub(crate) fn new(head: Bytes, body: Option<RequestBody>, is_chunked: bool, asks_first: bool) -> Self {
-        let asks_first = asks_first && body.is_some();
-        Self {
-            pieces: [head, Bytes::new(), Bytes::new(), Bytes::new()],
-            body,
-            is_chunked,
-            asks_first,
-            writes: 0,
-        }
-    }
-
-    /// Nothing.
-    fn none() -> Self {
-        Self::new(Bytes::new(), None, false, false)
-    }
-
-    /// What is left of its body.
-    pub(crate) fn into_body(self) -> Option<RequestBody> {
-        self.body
-    }
-
-    fn is_over(&self) -> bool {
-        self.body.is_none() && self.is_written()
-    }
-
-    fn is_written(&self) -> bool {
-        self.pieces.iter().all(Bytes::is_empty)
-    }
-
-    fn turn(&self) -> Turn {
-        match &self.body {
-            Some(_) if !self.is_written() => Turn::Upstream,
-            Some(_) if self.asks_first => Turn::Expected,
-            Some(_) => Turn::Client,
-            None => Turn::Upstream,
-        }
-    }
-
-    /// Sends what there is; ready when all of it is with the system.
-    fn poll(&mut self, stream: &mut TcpStream, cx: &mut Context<'_>) -> Poll<Result<(), UploadError>> {
-        loop {
-            // The first piece of the body leaves together with the head.
-            let waits_for_client = self.pieces[1..].iter().all(Bytes::is_empty)
-                && !self.take_piece(cx).map_err(|BrokenBody| UploadError::Client)?;
-            if self.is_written() {
-                return if waits_for_client && self.body.is_some() {
-                    Poll::Pending
-                } else {
-                    Poll::Ready(Ok(()))
-                };
-            }
-            ready!(self.poll_write(stream, cx)).map_err(UploadError::Upstream)?;
-        }
-    }
-
-    /// Takes the next piece of the body from the client, if one is there.
-    fn take_piece(&mut self, cx: &mut Context<'_>) -> Result<bool, BrokenBody> {
-        let Some(body) = self.body.as_mut().filter(|_| !self.asks_first) else { return Ok(false) };
-        match body.poll_piece(cx) {
-            Poll::Pending => Ok(false),
-            Poll::Ready(Some(Err(BrokenBody))) => Err(BrokenBody),
-            Poll::Ready(Some(Ok(data))) if self.is_chunked => {
-                let [_, begin, content, end] = &mut self.pieces;
-                *begin = chunked::chunk_begin(data.len());
-                (*content, *end) = (data, chunked::CHUNK_END);
-                Ok(true)
-            }
-            Poll::Ready(Some(Ok(data))) => {
-                self.pieces[1] = data;
-                if body.is_over() {
-                    self.body = None;
-                }
-                Ok(true)
-            }
-            // It is whole: hyper makes an error of one that is too short.
-            Poll::Ready(None) => {
-                self.body = None;
-                if self.is_chunked {
-                    self.pieces[1] = chunked::LAST_CHUNK;
-                }
-                Ok(self.is_chunked)
-            }
-        }
-    }
-
-    fn poll_write(&mut self, stream: &mut TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let slices = self.pieces.each_ref().map(|piece| IoSlice::new(piece));
-        let mut written = ready!(Pin::new(stream).poll_write_vectored(cx, &slices))?;
-        if written == 0 {
-            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-        }
-        self.writes += 1;
-        for piece in &mut self.pieces {
-            let of_this = written.min(piece.len());
-            piece.advance(of_this);
-            written -= of_this;
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
 impl Connection {
     pub(crate) fn new(stream: TcpStream, open: OpenConnection) -> Self {
         Self {
@@ -323,12 +200,12 @@ impl Connection {
             }
             match turn {
                 Turn::Upstream => {
-                    let left = self.upload.body.take().or_else(|| self.abandoned.take());
+                    let left = self.upload.take_body().or_else(|| self.abandoned.take());
                     return Poll::Ready(Err(Failure::TooSlow { left }));
                 }
                 Turn::Client => return Poll::Ready(Err(Failure::ClientRests)),
                 // It wants the body, or says nothing about it and gets it unasked.
-                Turn::Expected => self.upload.asks_first = false,
+                Turn::Expected => self.upload.ask_no_longer(),
             }
         }
     }
@@ -338,7 +215,7 @@ impl Connection {
         match self.upload.poll(&mut self.stream, cx) {
             Poll::Ready(Err(UploadError::Client)) => return Err(Failure::Client),
             Poll::Ready(Err(UploadError::Upstream(error))) => {
-                if self.upload.writes == 0 {
+                if self.upload.writes() == 0 {
                     return Err(self.unsent());
                 }
                 tracing::debug!(%error, "an upstream took no more of a request");
@@ -372,7 +249,7 @@ impl Connection {
 
     /// Ready when whoever's turn it is has let its time pass.
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let deadline = self.patience.deadline(self.upload.turn(), self.upload.writes, Instant::now);
+        let deadline = self.patience.deadline(self.upload.turn(), self.upload.writes(), Instant::now);
         self.poll_alarm(cx, deadline)
     }
 
@@ -381,7 +258,7 @@ impl Connection {
         // The answer is a no. What would come now, the upstream would take for the next request; or it would be
         // sent in vain (RFC 9110, section 10.1.1; RFC 9112, section 9.6).
         let is_error = head.status.is_client_error() || head.status.is_server_error();
-        if self.upload.asks_first || (is_error && !head.is_kept && !self.upload.is_over()) {
+        if self.upload.asks_first() || (is_error && !head.is_kept && !self.upload.is_over()) {
             self.give_up_upload();
         }
         self.download.is_kept &= head.is_kept;
@@ -404,13 +281,13 @@ impl Connection {
     }
 
     fn sent(&mut self, why: BadAnswer) -> Failure {
-        let left = self.upload.body.take().or_else(|| self.abandoned.take());
+        let left = self.upload.take_body().or_else(|| self.abandoned.take());
         Failure::Sent { why, is_stale: self.is_reused, has_begun: self.download.has_begun, left }
     }
 
     /// Nobody takes the rest of the request; the connection is of no use behind the answer.
     fn give_up_upload(&mut self) {
-        self.abandoned = self.upload.body.take();
+        self.abandoned = self.upload.take_body();
         self.upload = Upload::none();
         self.download.is_kept = false;
     }
@@ -418,7 +295,7 @@ impl Connection {
     /// Whether so much of the request is still to come that its client does better to stop, or more than the
     /// upstream may take.
     pub(crate) fn is_answered_early(&self) -> bool {
-        let left = self.upload.body.as_ref();
+        let left = self.upload.body();
         left.is_some_and(|body| !self.download.is_kept || discard::is_too_much(body))
     }
 
@@ -544,7 +421,7 @@ impl Connection {
     pub(crate) fn next(&mut self) -> Next {
         // Whoever answers without being asked answers the next request: nothing may stand in the buffer.
         if !self.download.is_kept || !self.is_answered() || !self.buffer.is_empty() {
-            if self.upload.body.is_some() {
+            if self.upload.body().is_some() {
                 self.give_up_upload();
             }
             return Next::Nothing;

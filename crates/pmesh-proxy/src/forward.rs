@@ -17,7 +17,7 @@ use crate::{
     bad_answer::BadAnswer,
     destination::{NoUpstream, Picked, UpstreamsNow},
     dial::{self, DialError},
-    exchange::{Failure, Upload},
+    exchange::Failure,
     header, login_scheme,
     logins::{Kept, Logins},
     patience::Limits,
@@ -30,6 +30,7 @@ use crate::{
     spec::WhenEmpty,
     tries::Tries,
     tunnel::{self, ClientSide, UpstreamEnd},
+    upload::Upload,
     upstream::InFlight,
 };
 

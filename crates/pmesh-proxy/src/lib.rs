@@ -92,6 +92,7 @@ mod spec;
 mod tables;
 mod tries;
 mod tunnel;
+mod upload;
 mod upstream;
 
 pub use budget::{DescriptorBudget, Descriptors};

@@ -5,12 +5,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
-    answer::Reason,
-    destination::UpstreamsNow,
-    exchange::{Failure, Upload},
-    refused::Refused,
-    spec::Retry,
-    upstream::Live,
+    answer::Reason, destination::UpstreamsNow, exchange::Failure, refused::Refused, spec::Retry,
+    upload::Upload, upstream::Live,
 };
 
 /// How often an upstream may have executed a request before it is given up.
