@@ -174,3 +174,34 @@ fn every_request_through_the_front_counts_for_its_client() {
     let session = &server.get("/session")["sessions"]["127.0.0.1"];
     assert_eq!(session["blocked_until"], "0001-01-01T00:00:00Z");
 }
+
+#[test]
+fn files_whose_folder_is_absent_are_down_and_say_so_until_it_is_there() {
+    let project = Project::new(&web_manifest(1, "  pictures: !FS files/pictures\n"));
+    let server = Server::start(&project.work, &project.folder.path().join("state"));
+    let folder = project.work.join("files/pictures");
+    let health = server.get("/service/health/pictures");
+    let told = format!("its folder {} is not there; make it, or name another with `path`", folder.display());
+    assert_eq!(health, json!({"status": "Down", "healthy": 0, "total": 0, "err": told}));
+    assert_eq!(server.get("/service/metrics/pictures")["err"], told);
+    assert_eq!(server.get("/service/health")["pictures"]["status"], "Down");
+    fs::create_dir_all(&folder).unwrap();
+    assert_eq!(server.get("/service/health/pictures")["status"], "OK");
+    server.post("/service/stop/pictures");
+    fs::remove_dir(&folder).unwrap();
+    assert_eq!(server.get("/service/health/pictures")["status"], "Stopped");
+}
+
+#[test]
+fn an_app_whose_folder_or_program_is_absent_says_which() {
+    let more = "  away: !App\n    run: x\n    background: true\n  \
+                other: !App\n    root: .\n    run: no-such-program\n    background: true\n";
+    let project = Project::new(&web_manifest(1, more));
+    let server = Server::start(&project.work, &project.folder.path().join("state"));
+    let reason = |name: &str| server.get(&format!("/service/health/{name}"))["err"].to_string();
+    wait_for("both are down", || {
+        reason("away").contains("no such folder") && reason("other").contains("o such")
+    });
+    assert!(reason("away").contains(&project.work.join("away").display().to_string()), "{}", reason("away"));
+    assert!(reason("other").contains("no-such-program"), "{}", reason("other"));
+}

@@ -9,14 +9,18 @@ use crate::{
     terminal::{complain, harmless, print, say},
 };
 
-/// Reads the manifest that `arguments` name and prints what would run, or each mistake at its place.
+/// Reads the manifest that `arguments` name and prints what would run, with what is probably not meant and what
+/// this machine lacks of it as warnings, or each mistake at its place.
 pub(crate) fn check(arguments: &CheckArguments) -> ExitCode {
     let path = arguments.path.as_deref().unwrap_or(Path::new("."));
     let unsupported = if arguments.ignore_unsupported { Unsupported::Warn } else { Unsupported::Refuse };
     match read(path, unsupported) {
         Ok(manifest) => {
-            for warning in &manifest.warnings {
-                say(&harmless(&format!("{warning}\n")));
+            for warning in manifest.warnings.iter().chain(&manifest.absent()) {
+                say(&harmless(&format!(
+                    "warning: {warning}
+"
+                )));
             }
             print(&harmless(&manifest.summary().to_string()))
         }

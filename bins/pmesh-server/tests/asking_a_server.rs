@@ -305,3 +305,25 @@ fn check_prints_what_would_run_or_each_mistake_at_its_place() {
     assert_eq!((code(&nothing), out(&nothing)), (1, String::new()));
     assert!(err(&nothing).contains("nowhere"), "{}", err(&nothing));
 }
+
+#[test]
+fn check_warns_of_what_is_probably_not_meant_and_of_what_this_machine_lacks() {
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = "services:\n  web: !App\n    root: .\n    run: no-such-program *\n  pictures: !FS\n";
+    std::fs::write(folder.path().join("pm3.yml"), manifest).unwrap();
+    let good = checked(folder.path(), &[]);
+    assert_eq!(code(&good), 0, "{}", err(&good));
+    assert!(out(&good).contains("no-such-program"), "{}", out(&good));
+    let shown = err(&good);
+    let lines: Vec<&str> = shown.lines().collect();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert!(
+        lines[0].starts_with("warning: pm3.yml:4:10: services.web.run: no shell is involved"),
+        "{lines:?}"
+    );
+    assert!(
+        lines[1].starts_with("warning: pm3.yml:4:10: services.web.run: there is no program"),
+        "{lines:?}"
+    );
+    assert!(lines[2].starts_with("warning: pm3.yml:5:3: services.pictures: there is no folder"), "{lines:?}");
+}

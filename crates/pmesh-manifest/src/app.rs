@@ -1,16 +1,16 @@
 //! `!App`: processes that are kept running, and the keys of its wrappers.
 
-use std::collections::BTreeMap;
-
 use pmesh_proxy::LoadBalancing;
-use pmesh_supervisor::{AppSpec, BuildCache, Overlap, ServiceName, StartOrder, Stdin};
+use pmesh_supervisor::{AppSpec, BuildCache, Overlap, Ports, ServiceName, StartOrder, Stdin};
 
 use crate::{
     after::After,
     balancing::balancing,
     command::{command, commands, environment, is_variable},
+    elsewhere,
     mistake::quoted,
     monitor::{Watched, monitor},
+    needs::Needed,
     not_served::Feature,
     place::Place,
     report::Report,
@@ -71,8 +71,9 @@ pub(crate) fn app(
     let mut spread = LoadBalancing::default();
     spec.env.clone_from(&around.env);
 
-    if let Some(folder) = table.take("root").and_then(|value| value.path_under(report, &around.service_root))
-    {
+    let root = table.take("root");
+    let root_place = root.as_ref().map_or(table.place, |root| root.place);
+    if let Some(folder) = root.and_then(|value| value.path_under(report, &around.service_root)) {
         spec.folder = folder;
     }
     let run = table.take("run");
@@ -81,30 +82,22 @@ pub(crate) fn app(
         let message = "neither `run` nor `build`: there is nothing to do for it; expected `run: COMMAND`";
         report.mistake_at(table.place, &value.path, message.to_owned());
     }
-    spec.run = run.and_then(|value| command(&value, report));
-    spec.build = build.map_or_else(Vec::new, |value| commands(&value, report));
-    if let Some(value) = table.take("release") {
+    spec.run = run.as_ref().and_then(|value| command(value, report));
+    spec.build = build.as_ref().map_or_else(Vec::new, |value| commands(value, report));
+    if let Some(value) = table.take_later("release") {
         commands(&value, report);
         written(&value, Feature::Release, report);
     }
-    if let Some(value) = table.take("shutdown") {
-        spec.shutdown = commands(&value, report);
-    }
-    if let Some(value) = table.take("after") {
+    let shutdown = table.take("shutdown");
+    spec.shutdown = shutdown.as_ref().map_or_else(Vec::new, |value| commands(value, report));
+    if let Some(value) = table.take_later("after") {
         after.read(&value, name, around, report);
         written(&value, Feature::After, report);
     }
     instances(&mut table, &mut spec, report);
-    variables(&mut table, &mut spec, report);
-    if let Some(value) = table.take("user") {
-        let wanted = "the name of a user";
-        if value.text(report, wanted) == Some("") {
-            value.expected(report, wanted);
-        }
-        value.not_served(report, Feature::User);
-    }
-    if let Some(limit) = table.take("nofile").and_then(|value| value.number(report, 1, u64::from(u32::MAX))) {
-        spec.nofile = limit;
+    let env = table.take("env");
+    if let Some(value) = &env {
+        spec.env.extend(environment(value, report));
     }
     if let Some(flag) = table.take("background").and_then(|value| value.flag(report)) {
         spec.background = flag;
@@ -116,17 +109,31 @@ pub(crate) fn app(
         spread = balancing(&value, report);
     }
     timing(&mut table, &mut spec, report);
+    variables(&mut table, &mut spec, report);
+    process(&mut table, &mut spec, report);
     scaling(&mut table, report);
-    if let Some(value) = table.take("watch") {
-        value.one_or_many_texts(report, "a glob, or a list of them");
-        written(&value, Feature::Watch, report);
+    let log_place = log(&mut table, &mut spec, report);
+    wrapped(&mut table, more.unwrap_or_default(), report);
+    table.end_with(elsewhere::APP, report);
+    own_address(&spec, run.as_ref(), env.as_ref(), report);
+    if more.is_some() {
+        // It is left out, and needs nothing.
+        return App { spec, balancing: spread, log_place };
     }
-    let mut log_place = None;
-    if let Some(value) = table.take("log") {
-        log_place = Some(value.place);
-        if let Some(file) = log_file(&value, report) {
-            spec.log = file;
+    report.needs(root_place, &value.path, Needed::Folder(spec.folder.clone()));
+    let written = [(&run, spec.run.as_slice()), (&build, &spec.build), (&shutdown, &spec.shutdown)];
+    for (value, commands) in written {
+        for (value, command) in value.iter().flat_map(Value::one_or_many).zip(commands) {
+            report.needs(value.place, &value.path, Needed::program(command, &spec));
         }
+    }
+    App { spec, balancing: spread, log_place }
+}
+
+/// What its processes are started with.
+fn process(table: &mut Table, spec: &mut AppSpec, report: &mut Report<'_>) {
+    if let Some(limit) = table.take("nofile").and_then(|value| value.number(report, 1, u64::from(u32::MAX))) {
+        spec.nofile = limit;
     }
     if table.take("no_build_control").and_then(|value| value.flag(report)) == Some(true) {
         spec.build_cache = BuildCache::Never;
@@ -134,8 +141,32 @@ pub(crate) fn app(
     if table.take("stdin").and_then(|value| value.flag(report)) == Some(true) {
         spec.stdin = Stdin::Inherit;
     }
-    for (key, kind) in more.unwrap_or_default() {
-        if let Some(value) = table.take(key) {
+    if let Some(value) = table.take_later("user") {
+        let wanted = "the name of a user";
+        if value.text(report, wanted) == Some("") {
+            value.expected(report, wanted);
+        }
+        value.not_served(report, Feature::User);
+    }
+    if let Some(value) = table.take_later("watch") {
+        value.one_or_many_texts(report, "a glob, or a list of them");
+        written(&value, Feature::Watch, report);
+    }
+}
+
+/// The name of the log file, and where it is written if it is.
+fn log(table: &mut Table, spec: &mut AppSpec, report: &mut Report<'_>) -> Option<Place> {
+    let value = table.take("log")?;
+    if let Some(file) = log_file(&value, report) {
+        spec.log = file;
+    }
+    Some(value.place)
+}
+
+/// The keys that a wrapper has beside those of an `!App`.
+fn wrapped(table: &mut Table, more: WrapperKeys, report: &mut Report<'_>) {
+    for (key, kind) in more {
+        if let Some(value) = table.take_later(key) {
             match kind {
                 WrapperKey::Text => {
                     value.text(report, "a text");
@@ -146,8 +177,42 @@ pub(crate) fn app(
             }
         }
     }
-    table.end(report);
-    App { spec, balancing: spread, log_place }
+}
+
+/// Warns of a `PORT`, `HOST` or `LISTEN` of somebody's own: what instances find there is the server's.
+fn own_address(spec: &AppSpec, run: Option<&Value>, env: Option<&Value>, report: &mut Report<'_>) {
+    if spec.background || spec.run.is_none() {
+        return;
+    }
+    for (variable, key) in address_variables(spec) {
+        let message = no_effect(variable, key);
+        if let Some(value) = env.and_then(|env| env.peek(variable)) {
+            report.warning(value.place, &value.path, message.clone());
+        }
+        if let Some(run) = run
+            && spec.run.as_ref().is_some_and(|command| command.env.contains_key(variable))
+        {
+            let value = run.peek("env").and_then(|env| env.peek(variable)).unwrap_or_else(|| run.clone());
+            report.warning(value.place, &value.path, message);
+        }
+    }
+}
+
+/// The variables that say where an instance listens, with the key that gives each another name.
+pub(crate) fn address_variables(spec: &AppSpec) -> [(&str, &'static str); 3] {
+    [
+        (&spec.port_variable, "env_port"),
+        (&spec.host_variable, "env_host"),
+        (&spec.listen_variable, "env_listen"),
+    ]
+}
+
+/// What is said where such a variable is set to something else.
+pub(crate) fn no_effect(variable: &str, key: &str) -> String {
+    format!(
+        "`{variable}` has no effect here: each instance is told in it where to listen, on a port of its own; \
+         `{key}: NAME` tells it that in another variable"
+    )
 }
 
 /// Whether an `!App` has something to run: `run` is written, be it with a mistake.
@@ -162,8 +227,8 @@ fn written(value: &Value, feature: Feature, report: &mut Report<'_>) {
     }
 }
 
-/// How many ports there are for instances, and so how many instances a service can have.
-const MOST_INSTANCES: u32 = 10_000;
+/// How many ports there are for instances, and so how many instances a service can have, and all services together.
+pub(crate) const MOST_INSTANCES: u32 = (*Ports::RANGE.end() - *Ports::RANGE.start()) as u32 + 1;
 
 fn count(value: &Value, report: &mut Report<'_>) -> Option<u32> {
     let wanted = "the number of instances";
@@ -192,7 +257,7 @@ fn instances(table: &mut Table, spec: &mut AppSpec, report: &mut Report<'_>) {
         most = count(&value, report);
         spec.instances = most.unwrap_or(spec.instances);
     }
-    if let Some(value) = table.take("cluster_min") {
+    if let Some(value) = table.take_later("cluster_min") {
         if let (Some(least), Some(most)) = (count(&value, report), most)
             && least > most
         {
@@ -203,10 +268,6 @@ fn instances(table: &mut Table, spec: &mut AppSpec, report: &mut Report<'_>) {
 }
 
 fn variables(table: &mut Table, spec: &mut AppSpec, report: &mut Report<'_>) {
-    if let Some(value) = table.take("env") {
-        let own: BTreeMap<String, String> = environment(&value, report);
-        spec.env.extend(own);
-    }
     let mut name = |key, variable: &mut String| {
         let value = table.take(key)?;
         match value.text(report, "the name of a variable") {
@@ -237,7 +298,7 @@ fn variables(table: &mut Table, spec: &mut AppSpec, report: &mut Report<'_>) {
             value.mistake(report, format!("{} is the variable of {taken_by} already", quoted(variable)));
         }
     }
-    if let Some(value) = table.take("env_file") {
+    if let Some(value) = table.take_later("env_file") {
         value.one_or_many_texts(report, "a file, or a list of them");
         written(&value, Feature::EnvFile, report);
     }
@@ -261,7 +322,7 @@ fn timing(table: &mut Table, spec: &mut AppSpec, report: &mut Report<'_>) {
             *time = written;
         }
     }
-    if let Some(value) = table.take("unhealthy_timeout") {
+    if let Some(value) = table.take_later("unhealthy_timeout") {
         value.span(report, Zero::Refused);
         value.not_served(report, Feature::UnhealthyTimeout);
     }
@@ -274,27 +335,27 @@ fn timing(table: &mut Table, spec: &mut AppSpec, report: &mut Report<'_>) {
 }
 
 fn scaling(table: &mut Table, report: &mut Report<'_>) {
-    if let Some(value) = table.take("max_memory") {
+    if let Some(value) = table.take_later("max_memory") {
         value.size(report);
         value.not_served(report, Feature::MaxMemory);
     }
-    if let Some(value) = table.take("auto_scale")
+    if let Some(value) = table.take_later("auto_scale")
         && value.flag(report) != Some(false)
     {
         value.not_served(report, Feature::AutoScale);
     }
-    if let Some(value) = table.take("auto_scale_streak") {
+    if let Some(value) = table.take_later("auto_scale_streak") {
         value.number(report, 1, 100_000);
         value.not_served(report, Feature::AutoScaleStreak);
     }
-    if let Some(value) = table.take("auto_scale_defer") {
+    if let Some(value) = table.take_later("auto_scale_defer") {
         value.duration(report, Zero::Allowed);
         value.not_served(report, Feature::AutoScaleDefer);
     }
     for (key, feature) in
         [("upscale_percent", Feature::UpscalePercent), ("downscale_percent", Feature::DownscalePercent)]
     {
-        if let Some(value) = table.take(key) {
+        if let Some(value) = table.take_later(key) {
             let wanted = "a share such as `0.8` or `80`";
             if let Some(text) = value.text(report, wanted)
                 && !text.parse().is_ok_and(|share: f64| (0.0..=100.0).contains(&share))

@@ -3,6 +3,7 @@
 use pmesh_proxy::{LoadBalancing, Retry, Strategy};
 
 use crate::{
+    elsewhere,
     not_served::Feature,
     report::Report,
     value::{Table, Value, Zero},
@@ -18,16 +19,12 @@ pub(crate) fn balancing(value: &Value, report: &mut Report<'_>) -> LoadBalancing
             ("random", Err(Feature::StrategyRandom)),
             ("hash", Err(Feature::StrategyHash)),
         ];
-        match value.word(report, &words) {
-            Some(Ok(strategy)) => balancing.strategy = strategy,
-            Some(Err(feature)) => value.not_served(report, feature),
-            None => {}
+        if let Some(strategy) = value.word(report, &words) {
+            balancing.strategy = strategy;
         }
     }
-    if let Some(value) = table.take("state")
-        && value.word(report, &[("none", false), ("sticky", true)]) == Some(true)
-    {
-        value.not_served(report, Feature::Sticky);
+    if let Some(value) = table.take("state") {
+        value.word(report, &[("none", Ok(())), ("sticky", Err(Feature::Sticky))]);
     }
     if let Some(value) = table.take("retry") {
         let mut inner = Table::of(&value, report, "a map of attempts, backoff, timeout");
@@ -64,17 +61,15 @@ pub(crate) fn balancing(value: &Value, report: &mut Report<'_>) -> LoadBalancing
         }
         inner.end(report);
     }
-    if let Some(value) = table.take("proto")
-        && value.word(report, &[("h1", false), ("h2", true)]) == Some(true)
-    {
-        value.not_served(report, Feature::ProtocolH2);
+    if let Some(value) = table.take("proto") {
+        value.word(report, &[("h1", Ok(())), ("h2", Err(Feature::ProtocolH2))]);
     }
     for key in ERROR_HANDLERS {
-        if let Some(value) = table.take(key) {
+        if let Some(value) = table.take_later(key) {
             error_handler(&value, report);
         }
     }
-    table.end(report);
+    table.end_with(elsewhere::BALANCING, report);
     balancing
 }
 

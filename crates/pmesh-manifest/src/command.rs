@@ -3,6 +3,7 @@
 use pmesh_supervisor::Command;
 
 use crate::{
+    elsewhere,
     mistake::quoted,
     report::Report,
     value::{Table, Value},
@@ -20,6 +21,15 @@ pub(crate) enum CommandError {
     ManyLines,
     #[error("has {} in it, which only a shell understands, and none is involved; write `sh -c '…'`", quoted(.0))]
     Shell(String),
+    #[error("has {} in it, which is two words to a shell, and none is involved; write `sh -c '…'`, or put the word in quotes", quoted(.0))]
+    ShellInside(String),
+    #[error(
+        "begins with `cd`, which only a shell understands, and none is involved; write `sh -c 'cd … && …'`, or \
+         begin with the folder: `@folder program`"
+    )]
+    ChangeFolder,
+    #[error("begins with `{0}`, which only a shell understands, and none is involved; write `sh -c '…'`")]
+    BuiltIn(String),
     #[error("has a word that begins with `#`, which a shell takes for a comment; put it in quotes")]
     Comment,
     #[error("names no folder behind `@`")]
@@ -41,19 +51,26 @@ pub(crate) fn is_variable(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-/// A command from one line: `[@folder] [KEY=value …] program [argument …]`.
-pub(crate) fn split(line: &str) -> Result<Command, CommandError> {
+/// A command from one line, `[@folder] [KEY=value …] program [argument …]`, and its first word that a shell
+/// would have made something else of, if there is one. Words are looked at before their quotes are taken off.
+pub(crate) fn split(line: &str) -> Result<(Command, Option<&str>), CommandError> {
     let mut command = Command::default();
+    let raw_words = raw_words(line)?;
+    let program = raw_words.iter().find(|raw| !raw.starts_with('@') && !is_assignment(raw));
+    match program {
+        Some(&"cd" | &"pushd") => return Err(CommandError::ChangeFolder),
+        Some(&raw) if BUILT_IN.contains(&raw) => return Err(CommandError::BuiltIn(raw.to_owned())),
+        Some(_) | None => {}
+    }
     let mut words = Vec::new();
-    for raw in raw_words(line)? {
-        if let Some(syntax) = shell_syntax(raw) {
-            return Err(CommandError::Shell(syntax.to_owned()));
-        }
+    for &raw in &raw_words {
+        shell_syntax(raw)?;
         if raw.starts_with('#') {
             return Err(CommandError::Comment);
         }
         words.push((raw, unquoted(raw)?));
     }
+    let unexpanded = raw_words.iter().copied().find(|raw| is_unexpanded(raw));
     let mut words = words.into_iter().peekable();
     if let Some((_, word)) = words.next_if(|(raw, _)| raw.starts_with('@')) {
         let folder = &word[1..];
@@ -62,9 +79,7 @@ pub(crate) fn split(line: &str) -> Result<Command, CommandError> {
         }
         command.folder = Some(folder.into());
     }
-    while let Some((_, word)) =
-        words.next_if(|(raw, _)| raw.split_once('=').is_some_and(|(name, _)| is_variable(name)))
-    {
+    while let Some((_, word)) = words.next_if(|(raw, _)| is_assignment(raw)) {
         if let Some((name, value)) = word.split_once('=') {
             command.env.insert(name.to_owned(), value.to_owned());
         }
@@ -74,28 +89,66 @@ pub(crate) fn split(line: &str) -> Result<Command, CommandError> {
         return Err(CommandError::NoProgram);
     }
     command.arguments = words.map(|(_, word)| word).collect();
-    Ok(command)
+    Ok((command, unexpanded))
 }
 
-/// What in a word is surely meant for a shell: operators that stand alone, redirections, and
-/// `$NAME`, `${…}`, `$(…)` and backquotes outside of quotes. What may be an argument passes.
-fn shell_syntax(raw: &str) -> Option<&str> {
+/// What a shell does itself, so that no program of this name does it (POSIX.1, 2.14). Those that are programs as
+/// well (`test`, `echo`, `true`) are not here.
+const BUILT_IN: &[&str] = &[
+    "export", "source", ".", "exec", "eval", "alias", "unset", "ulimit", "set", "trap", "if", "for", "while",
+];
+
+/// Whether a word before the program is one of its variables.
+fn is_assignment(raw: &str) -> bool {
+    raw.split_once('=').is_some_and(|(name, _)| is_variable(name))
+}
+
+/// Whether a shell would have put names of files or a home folder in the place of a word: `*`, `?` or `[a-z]`
+/// outside of quotes, or `~` at its beginning.
+fn is_unexpanded(raw: &str) -> bool {
+    let value = if is_assignment(raw) { raw.split_once('=').map_or(raw, |(_, value)| value) } else { raw };
+    // A URL has its `?`.
+    let is_url = raw.contains("://");
+    let bare: Vec<char> = bare_characters(raw).map(|(_, c)| c).collect();
+    let range = || {
+        let from = bare.iter().position(|&c| c == '[')?;
+        let to = bare.iter().rposition(|&c| c == ']')?;
+        bare.get(from + 1..to).filter(|inner| inner.contains(&'-'))
+    };
+    value.starts_with('~') || bare.iter().any(|&c| c == '*' || (c == '?' && !is_url)) || range().is_some()
+}
+
+/// Finds what in a word is meant for a shell: `&&`, `||`, `|`, `;`, redirections, and `$NAME`, `${…}`, `$(…)`
+/// and backquotes outside of quotes. What may be an argument passes: `x>=1.0`, `a=b&c`, the `;` in a URL.
+fn shell_syntax(raw: &str) -> Result<(), CommandError> {
     const OPERATORS: &[&str] =
         &["&&", "||", "|", ";", "&", ">", ">>", "<", "<<", "<<<", "2>", "2>>", "&>", "2>&1", "1>&2", ">&2"];
-    const REDIRECTIONS: &[&str] = &[">/", ">>/", "2>/", "2>>/", "&>/", "</"];
-    if OPERATORS.contains(&raw)
-        || REDIRECTIONS.iter().any(|begin| raw.starts_with(begin))
-        || raw.starts_with('`')
-        || (raw.len() > 1 && raw.ends_with(';') && !raw.ends_with("\\;") && !raw.contains(['\'', '"']))
-    {
-        return Some(raw);
+    if OPERATORS.contains(&raw) || raw.starts_with(['`', '>', '|', ';']) || raw.starts_with("</") {
+        return Err(CommandError::Shell(raw.to_owned()));
+    }
+    let is_url = raw.contains("://");
+    for (index, c) in bare_characters(raw) {
+        let (before, behind) = (&raw[..index], &raw[index + c.len_utf8()..]);
+        let is_syntax = match c {
+            '|' => true,
+            '&' => behind.starts_with('&'),
+            ';' => !is_url,
+            '>' => !behind.starts_with('=') && !before.ends_with(['=', '-']),
+            _ => false,
+        };
+        if is_syntax {
+            return Err(CommandError::ShellInside(raw.to_owned()));
+        }
     }
     let is_expanded = |index: usize| {
         let rest = &raw[index + 1..];
         let end = rest.find(|c: char| !c.is_ascii_uppercase() && !c.is_ascii_digit() && c != '_');
         rest.starts_with(['{', '(']) || is_variable(&rest[..end.unwrap_or(rest.len())])
     };
-    bare_characters(raw).any(|(index, c)| c == '$' && is_expanded(index)).then_some(raw)
+    if bare_characters(raw).any(|(index, c)| c == '$' && is_expanded(index)) {
+        return Err(CommandError::Shell(raw.to_owned()));
+    }
+    Ok(())
 }
 
 const WANTED: &str = "a command: one line, or a map of cwd, exec, args, env";
@@ -106,7 +159,17 @@ pub(crate) fn command(value: &Value, report: &mut Report<'_>) -> Option<Command>
         return from_map(value, report);
     }
     match split(value.raw_text(report, WANTED)?) {
-        Ok(command) => Some(command),
+        Ok((command, unexpanded)) => {
+            if let Some(word) = unexpanded {
+                let message = format!(
+                    "no shell is involved, so the program gets {} as it stands; put it in quotes if that is \
+                     meant, or write `sh -c '…'`",
+                    quoted(word)
+                );
+                report.warning(value.place, &value.path, message);
+            }
+            Some(command)
+        }
         Err(error) => {
             value.mistake(report, format!("this command {error}"));
             None
@@ -153,7 +216,7 @@ fn from_map(value: &Value, report: &mut Report<'_>) -> Option<Command> {
     if let Some(env) = table.take("env") {
         command.env = environment(&env, report);
     }
-    table.end(report);
+    table.end_with(elsewhere::COMMAND, report);
     (!command.program.is_empty()).then_some(command)
 }
 

@@ -4,7 +4,8 @@ use http::StatusCode;
 use pmesh_proxy::Handler;
 
 use crate::{
-    mistake::quoted,
+    elsewhere::{self, Ours},
+    mistake::{Known, quoted},
     report::Report,
     scalar::{self, Span},
     value::Value,
@@ -94,7 +95,6 @@ impl Directive {
         DIRECTIVES.iter().find(|directive| directive.word == word)
     }
 
-    #[cfg(test)]
     pub(crate) fn is_served(&self) -> bool {
         matches!(self.kind, DirectiveKind::Return | DirectiveKind::Status | DirectiveKind::Redirect)
     }
@@ -241,7 +241,18 @@ pub(crate) fn unknown<'a>(
     value: &Value,
     report: &mut Report<'_>,
 ) {
-    let words = services.chain(DIRECTIVES.iter().map(|directive| directive.word));
     let message = format!("{} is neither a service nor a directive", quoted(word));
-    report.mistake_near(value.place, &value.path, message, word, words);
+    if let Some(Ours::Told(told)) = elsewhere::find(elsewhere::HANDLER, word) {
+        value.mistake(report, format!("{message}; {told}"));
+        return;
+    }
+    if report.is_full() {
+        return;
+    }
+    let directives =
+        DIRECTIVES.iter().map(|directive| Known { word: directive.word, served: directive.is_served() });
+    let known: Vec<Known<'_>> = services.map(Known::served).chain(directives).collect();
+    report.mistake_with(value.place, &value.path, message, |near_misses| {
+        near_misses.did_you_mean_one_of(word, &known)
+    });
 }

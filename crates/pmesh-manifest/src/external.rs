@@ -5,7 +5,7 @@ use pmesh_supervisor::{ExternalAddress, ExternalSpec};
 
 use crate::{
     balancing::balancing,
-    host,
+    elsewhere, host,
     mistake::quoted,
     monitor::{Watched, monitor},
     not_served::Feature,
@@ -35,7 +35,7 @@ pub(crate) fn external(value: &Value, report: &mut Report<'_>) -> (ExternalSpec,
     if let Some(value) = table.take("lb") {
         spread = balancing(&value, report);
     }
-    table.end(report);
+    table.end_with(elsewhere::PROXY, report);
     (spec, spread)
 }
 

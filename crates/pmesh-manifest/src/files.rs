@@ -5,6 +5,7 @@ use std::path::Path;
 use pmesh_proxy::{FilesSpec, NotFound};
 
 use crate::{
+    elsewhere,
     not_served::Feature,
     report::Report,
     value::{Table, Value},
@@ -43,22 +44,22 @@ pub(crate) fn files(value: &Value, folder: &Path, service_root: &Path, report: &
     {
         value.not_served(report, Feature::FromMemory);
     }
-    if let Some(value) = table.take("immutable")
+    if let Some(value) = table.take_later("immutable")
         && value.flag(report) != Some(false)
     {
         value.not_served(report, Feature::Immutable);
     }
     for (key, feature) in [("no_immutable_match", Feature::NoImmutableMatch), ("match", Feature::Match)] {
-        if let Some(value) = table.take(key) {
+        if let Some(value) = table.take_later(key) {
             value.regular_expression(report);
             value.not_served(report, feature);
         }
     }
-    if let Some(value) = table.take("memory") {
+    if let Some(value) = table.take_later("memory") {
         value.size(report);
         value.not_served(report, Feature::Memory);
     }
-    table.end(report);
+    table.end_with(elsewhere::FILES, report);
     spec
 }
 

@@ -7,6 +7,8 @@ pub(crate) enum HostError {
     Port,
     #[error("has a `*`; the subdomains of a name belong to it anyway")]
     Wildcard,
+    #[error("is no host name; every host that no other key names is `_`")]
+    Any,
     #[error("has letters beyond ASCII; write it as DNS does (`xn--…`)")]
     NotAscii,
     #[error("has a path; paths belong to the patterns of the router")]
@@ -28,6 +30,9 @@ pub(crate) fn parse(text: &str) -> Result<String, HostError> {
     }
     if text.contains('/') {
         return Err(HostError::Path);
+    }
+    if text == "*" {
+        return Err(HostError::Any);
     }
     if text.contains('*') {
         return Err(HostError::Wildcard);
@@ -72,6 +77,7 @@ mod tests {
             ("a:80", HostError::Port),
             ("[::1]:80", HostError::Port),
             ("*.a", HostError::Wildcard),
+            ("*", HostError::Any),
             ("bücher.de", HostError::NotAscii),
             ("a/b", HostError::Path),
             ("a..b", HostError::Name),

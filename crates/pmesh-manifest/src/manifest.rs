@@ -6,10 +6,14 @@ use std::{
 };
 
 use pmesh_proxy::Site;
+use pmesh_supervisor::{AppSpec, ServiceKind};
 
 use crate::{
     Mistake, Mistakes, RepoSpec, Service, Unsupported,
+    app::{address_variables, no_effect},
     command::environment,
+    elsewhere,
+    needs::Needs,
     not_served::Feature,
     place::{MAX_BYTES, Place},
     repo::repo,
@@ -33,8 +37,10 @@ pub struct Manifest {
     pub sites: Vec<Site>,
     /// How the work tree follows its remote.
     pub repo: RepoSpec,
-    /// What was left out, with [`Unsupported::Warn`].
+    /// What is served as it stands and surely not meant so, and what was left out with [`Unsupported::Warn`].
     pub warnings: Vec<Mistake>,
+    /// What has to be on the disk: [`absent`](Self::absent) looks.
+    pub(crate) needs: Needs,
 }
 
 /// A manifest's text and where it is from.
@@ -64,29 +70,31 @@ pub fn parse(source: &Source<'_>, unsupported: Unsupported) -> Result<Manifest, 
             let column = lines(good).last().unwrap_or_default().chars().count() + 1;
             let message = "this is not UTF-8, the one encoding a manifest can have".to_owned();
             report.mistake_at(Place { line, column }, "", message);
-            return report.finish(None).map(|(manifest, _)| manifest);
+            return report.finish(None).map(|(manifest, ..)| manifest);
         }
     };
     let mut report = Report::new(source.file, text, unsupported);
     let manifest =
         tree::parse(text, &mut report).map(|root| decode(&Value::root(root), source.folder, &mut report));
-    let (mut manifest, warnings) = report.finish(manifest)?;
-    manifest.warnings = warnings;
+    let (mut manifest, warnings, needs) = report.finish(manifest)?;
+    (manifest.warnings, manifest.needs) = (warnings, Needs(needs));
     Ok(manifest)
 }
 
-fn decode(value: &Value, folder: &Path, report: &mut Report<'_>) -> Manifest {
+/// What a document declares; `folder` is what its relative paths are relative to.
+pub(crate) fn decode(value: &Value, folder: &Path, report: &mut Report<'_>) -> Manifest {
     let mut table = Table::of(value, report, "a map of root, service_root, env, services, server, repo");
     let root = table.take("root").and_then(|value| value.path_under(report, folder));
     let root = root.unwrap_or_else(|| crate::path::resolve(folder, "."));
     let service_root = table.take("service_root").and_then(|value| value.path_under(report, folder));
     let service_root = service_root.unwrap_or_else(|| root.clone());
-    let env = table.take("env").map_or_else(BTreeMap::new, |value| environment(&value, report));
-    if let Some(value) = table.take("custom_errors") {
+    let env_written = table.take("env");
+    let env = env_written.as_ref().map_or_else(BTreeMap::new, |value| environment(value, report));
+    if let Some(value) = table.take_later("custom_errors") {
         value.text(report, "a folder");
         value.not_served(report, Feature::CustomErrors);
     }
-    if let Some(value) = table.take("hosts") {
+    if let Some(value) = table.take_later("hosts") {
         check_hosts(&value, report);
     }
     let repo = table.take("repo").map_or_else(RepoSpec::default, |value| repo(&value, report));
@@ -95,7 +103,7 @@ fn decode(value: &Value, folder: &Path, report: &mut Report<'_>) -> Manifest {
     let server = table.take("server");
     for (key, feature) in [("runners", Feature::Runners), ("jet", Feature::Jet), ("ipinfo", Feature::IpInfo)]
     {
-        if let Some(value) = table.take(key)
+        if let Some(value) = table.take_later(key)
             && !value.is_empty()
         {
             value.not_served(report, feature);
@@ -105,12 +113,36 @@ fn decode(value: &Value, folder: &Path, report: &mut Report<'_>) -> Manifest {
         Services { names: Names { incomplete: table.has_more(), ..Names::default() }, ..Services::default() };
     let Services { services, names } =
         written.as_ref().map_or(nothing, |value| services(value, around, report));
+    if let Some(value) = &env_written {
+        check_address(value, &services, report);
+    }
     if let Some(value) = &written {
         check_error_handlers(value, &names, report);
     }
     let sites = server.map_or_else(Vec::new, |value| sites(&value, &names, report));
-    table.end(report);
-    Manifest { root, services, sites, repo, warnings: Vec::new() }
+    table.end_with(elsewhere::TOP, report);
+    Manifest { root, services, sites, repo, warnings: Vec::new(), needs: Needs::default() }
+}
+
+/// Warns of a variable of the environment in which every service finds something else.
+fn check_address(env: &Value, services: &[Service], report: &mut Report<'_>) {
+    let apps = || {
+        services.iter().filter_map(|service| match &service.spec.kind {
+            ServiceKind::App(app) if app.run.is_some() => Some(&**app),
+            ServiceKind::App(_) | ServiceKind::External(_) | ServiceKind::Files => None,
+        })
+    };
+    let Some(first) = apps().next() else { return };
+    for (variable, key) in address_variables(first) {
+        let is_told = |app: &AppSpec| {
+            !app.background && address_variables(app).iter().any(|(other, _)| *other == variable)
+        };
+        if let Some(value) = env.peek(variable)
+            && apps().all(is_told)
+        {
+            report.warning(value.place, &value.path, no_effect(variable, key));
+        }
+    }
 }
 
 /// Finds the mistakes in `hosts`: names, or maps of names to addresses.

@@ -111,6 +111,38 @@ pub(crate) fn one_of<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
     }
 }
 
+/// A word that may stand somewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Known<'a> {
+    pub(crate) word: &'a str,
+    /// Whether this server does something about it.
+    pub(crate) served: bool,
+}
+
+impl<'a> Known<'a> {
+    pub(crate) const fn served(word: &'a str) -> Self {
+        Self { word, served: true }
+    }
+}
+
+/// What messages say behind a word that has a meaning and no effect yet.
+pub(crate) const NOT_YET: &str = ", which this server does not serve yet";
+
+/// `expected one of a, b or c`: those of the words that are served, and no more than a person reads.
+pub(crate) fn expected_one_of(known: &[Known<'_>]) -> String {
+    const MOST: usize = 8;
+    let served: Vec<&str> = known.iter().filter(|known| known.served).map(|known| known.word).collect();
+    match served[..] {
+        [] => "expected nothing".to_owned(),
+        [only] => format!("expected {only}"),
+        _ if served.len() <= MOST => format!("expected one of {}", served.join(", ")),
+        _ => {
+            let more = served.len() - MOST;
+            format!("expected one of {} and {more} more", served[..MOST].join(", "))
+        }
+    }
+}
+
 /// Finds near misses. Bounded for a whole manifest: beyond [`MOST_WORK`](Self::MOST_WORK) there are none.
 #[derive(Debug, Default)]
 pub(crate) struct NearMisses {
@@ -128,10 +160,25 @@ impl NearMisses {
         text: &str,
         candidates: impl IntoIterator<Item = &'a str>,
     ) -> String {
+        let near = self.nearest(text, candidates);
+        near.map_or_else(String::new, |near| format!("; did you mean \"{near}\"?"))
+    }
+
+    /// The same for words of which some are not served yet: then it says so.
+    pub(crate) fn did_you_mean_one_of(&mut self, text: &str, known: &[Known<'_>]) -> String {
+        let Some(near) = self.nearest(text, known.iter().map(|known| known.word)) else {
+            return String::new();
+        };
+        let served = known.iter().any(|known| known.word == near && known.served);
+        format!("; did you mean \"{near}\"{}?", if served { "" } else { NOT_YET })
+    }
+
+    /// The candidate nearest to `text`, if any is near.
+    fn nearest<'a>(&mut self, text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
         // Longer words are no slips of the finger, and the distance is quadratic in their length.
         const LONGEST: usize = 80;
         if text.len() > LONGEST {
-            return String::new();
+            return None;
         }
         let lower = text.to_lowercase();
         candidates
@@ -143,7 +190,7 @@ impl NearMisses {
             })
             .filter_map(|candidate| Some((nearness(&lower, &candidate.to_lowercase())?, candidate)))
             .max_by(|(a, _), (b, _)| a.total_cmp(b))
-            .map_or_else(String::new, |(_, near)| format!("; did you mean \"{near}\"?"))
+            .map(|(_, near)| near)
     }
 }
 

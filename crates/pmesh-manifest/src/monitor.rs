@@ -3,7 +3,8 @@
 use pmesh_supervisor::{Check, Monitor, NamedCheck, PortOwner};
 
 use crate::{
-    mistake::quoted,
+    elsewhere,
+    mistake::{Known, quoted},
     not_served::Feature,
     report::Report,
     value::{Table, Value, Zero},
@@ -39,11 +40,12 @@ pub(crate) fn monitor(value: &Value, watched: Watched, report: &mut Report<'_>) 
     }
     if watched == Watched::Instances
         && let Some(value) = table.take("port_owner")
-        && let Some(owner) = value.word(report, &[("instance", PortOwner::Instance), ("any", PortOwner::Any)])
+        && let Some(owner) =
+            value.word(report, &[("instance", Ok(PortOwner::Instance)), ("any", Ok(PortOwner::Any))])
     {
         monitor.port_owner = owner;
     }
-    table.end(report);
+    table.end_with(elsewhere::MONITOR, report);
     monitor
 }
 
@@ -58,7 +60,9 @@ fn pace(value: &Value, interval: &mut std::time::Duration, threshold: &mut u32, 
     table.end(report);
 }
 
-const WANTED: &str = "a map of names to checks: !Tcp, !Http {…} or `GET /path 200`";
+const WANTED: &str = "a map of names to checks such as `tcp: !Tcp`";
+
+const CHECKS: [Known<'_>; 2] = [Known::served("!Tcp"), Known { word: "!Http", served: false }];
 
 fn checks(value: &Value, report: &mut Report<'_>) -> Vec<NamedCheck> {
     let mut checks = Vec::new();
@@ -86,12 +90,12 @@ fn check(value: &Value, report: &mut Report<'_>) -> Option<Check> {
         Some("Http") => http(&value.without_tag(), report),
         Some(tag) => {
             let tag = format!("!{tag}");
-            let message = format!("unknown check {}; expected !Tcp or !Http", quoted(&tag));
-            report.mistake_near(value.place, &value.path, message, &tag, ["!Tcp", "!Http"]);
+            let message = format!("unknown check {}", quoted(&tag));
+            report.unknown(value.place, &value.path, message, &tag, &CHECKS);
             return None;
         }
         None => {
-            let text = value.text(report, "!Tcp, !Http {…} or `GET /path 200`")?;
+            let text = value.text(report, "the check !Tcp")?;
             let words: Vec<&str> = text.split_ascii_whitespace().collect();
             let good = match words[..] {
                 [method, path] => is_method(method) && path.starts_with('/'),
@@ -101,7 +105,7 @@ fn check(value: &Value, report: &mut Report<'_>) -> Option<Check> {
                 _ => false,
             };
             if !good {
-                value.expected(report, "!Tcp, !Http {…} or `GET /path 200`");
+                value.expected(report, "the check !Tcp");
                 return None;
             }
         }

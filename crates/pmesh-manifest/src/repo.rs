@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::{
+    elsewhere,
     not_served::Feature,
     report::Report,
     scalar::Span,
@@ -28,10 +29,8 @@ pub(crate) fn repo(value: &Value, report: &mut Report<'_>) -> RepoSpec {
     if let Some(update) = table.take("update").and_then(|value| value.flag(report)) {
         spec.update = update;
     }
-    if let Some(value) = table.take("rollout")
-        && value.word(report, &[("all", false), ("changed", true)]) == Some(true)
-    {
-        value.not_served(report, Feature::RolloutChanged);
+    if let Some(value) = table.take("rollout") {
+        value.word(report, &[("all", Ok(())), ("changed", Err(Feature::RolloutChanged))]);
     }
     if let Some(value) = table.take("bake")
         && value.duration(report, Zero::Allowed).is_some_and(|time| time > Duration::ZERO)
@@ -43,7 +42,7 @@ pub(crate) fn repo(value: &Value, report: &mut Report<'_>) -> RepoSpec {
     {
         value.not_served(report, Feature::Poll);
     }
-    if let Some(value) = table.take("hooks") {
+    if let Some(value) = table.take_later("hooks") {
         for (_, hook) in value.entries(report, "a map of names to hooks").unwrap_or_default() {
             check_hook(&hook, report);
         }
@@ -51,14 +50,14 @@ pub(crate) fn repo(value: &Value, report: &mut Report<'_>) -> RepoSpec {
             value.not_served(report, Feature::Hooks);
         }
     }
-    table.end(report);
+    table.end_with(elsewhere::REPO, report);
     spec
 }
 
 fn check_hook(value: &Value, report: &mut Report<'_>) {
     let mut table = Table::of(value, report, "a map of kind, secret_file, branch");
     if let Some(kind) = table.take("kind") {
-        kind.word(report, &[("github", ()), ("gitlab", ()), ("gitea", ()), ("hmac", ())]);
+        kind.word(report, &[("github", Ok(())), ("gitlab", Ok(())), ("gitea", Ok(())), ("hmac", Ok(()))]);
     }
     if let Some(file) = table.take("secret_file") {
         file.text(report, "a path");

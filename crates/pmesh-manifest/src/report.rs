@@ -3,7 +3,8 @@
 use std::{collections::HashSet, path::Path};
 
 use crate::{
-    mistake::{Mistake, Mistakes, NearMisses},
+    mistake::{Known, Mistake, Mistakes, NearMisses, expected_one_of},
+    needs::{Need, Needed},
     not_served::Feature,
     place::Place,
     scalar::Expressions,
@@ -27,9 +28,14 @@ pub(crate) struct Report<'a> {
     warnings: Vec<Mistake>,
     /// A mistake in an anchored value is one, however often it is used.
     seen: HashSet<(Place, String)>,
+    /// What has to be on the disk. Bounded by the values of the manifest.
+    needs: Vec<Need>,
     near_misses: NearMisses,
     /// What the manifest's regular expressions may still take.
     pub(crate) expressions: Expressions,
+    /// The keys of every map that was read, with its path: a test compares them with the document.
+    #[cfg(test)]
+    pub(crate) tables: Vec<(String, Vec<&'static str>)>,
 }
 
 impl<'a> Report<'a> {
@@ -41,8 +47,11 @@ impl<'a> Report<'a> {
             mistakes: Vec::new(),
             warnings: Vec::new(),
             seen: HashSet::new(),
+            needs: Vec::new(),
             near_misses: NearMisses::default(),
             expressions: Expressions::default(),
+            #[cfg(test)]
+            tables: Vec::new(),
         }
     }
 
@@ -78,6 +87,33 @@ impl<'a> Report<'a> {
         }
     }
 
+    /// A word that is none of those that can stand here: `what` it is, then the nearest, then what is expected.
+    pub(crate) fn unknown(
+        &mut self,
+        place: Place,
+        path: &str,
+        what: String,
+        text: &str,
+        known: &[Known<'_>],
+    ) {
+        self.mistake_with(place, path, what, |near_misses| {
+            let expected = expected_one_of(known);
+            match near_misses.did_you_mean_one_of(text, known) {
+                near if near.is_empty() => format!("; {expected}"),
+                near => format!("{near} {expected}"),
+            }
+        });
+    }
+
+    /// Something that is served as it stands, and surely not meant so.
+    pub(crate) fn warning(&mut self, place: Place, path: &str, message: String) {
+        if self.warnings.len() < Mistakes::LIMIT
+            && let Some(warning) = self.first(place, path, message)
+        {
+            self.warnings.push(warning);
+        }
+    }
+
     /// Whether no more mistakes are kept.
     pub(crate) fn is_full(&self) -> bool {
         self.mistakes.len() >= Mistakes::LIMIT
@@ -93,38 +129,41 @@ impl<'a> Report<'a> {
         let message = format!("{name} is part of the format, but this server does not serve it yet");
         match self.unsupported {
             Unsupported::Refuse => self.mistake_at(place, path, message),
-            Unsupported::Warn if self.warnings.len() < Mistakes::LIMIT => {
-                if let Some(warning) = self.first(place, path, format!("{message}; it is left out")) {
-                    self.warnings.push(warning);
-                }
-            }
-            Unsupported::Warn => {}
+            Unsupported::Warn => self.warning(place, path, format!("{message}; it is left out")),
         }
     }
 
     /// Says that something else was left out because of what is not served.
     pub(crate) fn left_out(&mut self, place: Place, path: &str, message: String) {
-        if self.unsupported == Unsupported::Warn
-            && self.warnings.len() < Mistakes::LIMIT
-            && let Some(warning) = self.first(place, path, message)
-        {
-            self.warnings.push(warning);
+        if self.unsupported == Unsupported::Warn {
+            self.warning(place, path, message);
         }
+    }
+
+    /// Notes something that has to be on the disk.
+    pub(crate) fn needs(&mut self, place: Place, path: &str, what: Needed) {
+        let place = self.mistake(place, path, String::new());
+        self.needs.push(Need { place, what });
     }
 
     fn first(&mut self, place: Place, path: &str, message: String) -> Option<Mistake> {
         let message = one_line(message);
-        self.seen.insert((place, message.clone())).then(|| Mistake {
+        self.seen.insert((place, message.clone())).then(|| self.mistake(place, path, message))
+    }
+
+    fn mistake(&self, place: Place, path: &str, message: String) -> Mistake {
+        Mistake {
             file: self.file.to_owned(),
             line: place.line,
             column: place.column,
             path: one_line(path.to_owned()),
             message,
-        })
+        }
     }
 
-    /// `value` with the warnings if there is no mistake.
-    pub(crate) fn finish<T>(mut self, value: Option<T>) -> Result<(T, Vec<Mistake>), Mistakes> {
+    /// `value` with the warnings and the needs if there is no mistake.
+    pub(crate) fn finish<T>(mut self, value: Option<T>) -> Result<(T, Vec<Mistake>, Vec<Need>), Mistakes> {
+        self.needs.sort_by_key(|need| (need.place.line, need.place.column));
         if !(self.mistakes.is_empty() && self.warnings.is_empty()) {
             let lines: Vec<&str> = lines(self.text).collect();
             for mistakes in [&mut self.mistakes, &mut self.warnings] {
@@ -136,7 +175,7 @@ impl<'a> Report<'a> {
             }
         }
         match value {
-            Some(value) if self.mistakes.is_empty() => Ok((value, self.warnings)),
+            Some(value) if self.mistakes.is_empty() => Ok((value, self.warnings, self.needs)),
             _ => {
                 if self.mistakes.len() == Mistakes::LIMIT
                     && let Some(last) = self.mistakes.last_mut()

@@ -8,8 +8,8 @@ use pmesh_proxy::{DestinationKey, Handler, Pattern, Route, Site, SiteHost};
 use crate::{
     balancing::error_handlers,
     directive::{self, Directive, Outcome},
-    host,
-    mistake::quoted,
+    elsewhere, host,
+    mistake::{Known, quoted},
     not_served::Feature,
     report::Report,
     scalar::ScalarError,
@@ -40,7 +40,7 @@ pub(crate) fn sites(value: &Value, names: &Names, report: &mut Report<'_>) -> Ve
         {
             value.not_served(report, Feature::Upgrade);
         }
-        if let Some(value) = table.take("certs") {
+        if let Some(value) = table.take_later("certs") {
             value.not_served(report, Feature::Certs);
         }
         let reader = Router { names, host: first_name(&key) };
@@ -53,7 +53,7 @@ pub(crate) fn sites(value: &Value, names: &Names, report: &mut Report<'_>) -> Ve
             }
             None => Vec::new(),
         };
-        table.end(report);
+        table.end_with(elsewhere::SITE, report);
         sites.push(Site { hosts, routes });
     }
     sites
@@ -151,6 +151,17 @@ impl Router<'_> {
                 }
             }
         }
+        for part in parts(&key.text).filter(|part| !part.starts_with('~')) {
+            if let Some(ours) = without_star(part) {
+                let message = format!(
+                    "pattern {} has a `*`, which stands for nothing but itself; did you mean {}?",
+                    quoted(part),
+                    quoted(&ours)
+                );
+                report.mistake_at(key.place, &item.path, message);
+                return None;
+            }
+        }
         match Pattern::parse(&key.text) {
             Ok(pattern) => {
                 self.check_hosts(&pattern, key, item, report);
@@ -209,8 +220,11 @@ impl Router<'_> {
             } else {
                 let tag = format!("!{tag}");
                 let tags: Vec<String> = MUXES.iter().map(|(mux, _)| format!("!{mux}")).collect();
+                let known: Vec<Known<'_>> = tags.iter().map(|word| Known { word, served: false }).collect();
                 let message = format!("unknown router {}", quoted(&tag));
-                report.mistake_near(value.place, &value.path, message, &tag, tags.iter().map(String::as_str));
+                report.mistake_with(value.place, &value.path, message, |near_misses| {
+                    near_misses.did_you_mean_one_of(&tag, &known)
+                });
             }
             return None;
         }
@@ -250,6 +264,26 @@ impl Router<'_> {
                 Some(Handler::Status(StatusCode::FORBIDDEN))
             }
         }
+    }
+}
+
+/// What somebody means by a pattern with a `*` at its beginning or end, as other servers have it.
+fn without_star(part: &str) -> Option<String> {
+    if !part.is_empty() && part.chars().all(|c| matches!(c, '*' | '/' | '.')) && part.contains('*') {
+        return Some("_".to_owned());
+    }
+    // The subdomains of a site's name are seen as that name.
+    let rest = part.strip_prefix("*.").filter(|rest| rest.contains('/')).unwrap_or(part);
+    if let Some(begin) = rest.strip_suffix("/**").or_else(|| rest.strip_suffix("/*")) {
+        return Some(format!("{begin}/"));
+    }
+    if let Some(begin) = rest.strip_suffix('*') {
+        return Some(format!("{}+", begin.trim_end_matches('*')));
+    }
+    let end = rest.trim_start_matches('*');
+    match end.len() {
+        length if length < rest.len() => Some(format!("+{end}")),
+        _ => (rest.len() < part.len()).then(|| rest.to_owned()),
     }
 }
 

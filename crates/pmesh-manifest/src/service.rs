@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 
 use pmesh_proxy::{FilesSpec, LoadBalancing};
-use pmesh_supervisor::{ServiceKind, ServiceName, ServiceSpec};
+use pmesh_supervisor::{AppSpec, Ports, ServiceKind, ServiceName, ServiceSpec};
 
 use crate::{
     after::After,
-    app::{self, App, WRAPPERS, app},
+    app::{self, App, MOST_INSTANCES, WRAPPERS, app},
     command::{MAX_ALL_ENV_BYTES, environment_bytes},
+    elsewhere::{self, Ours},
     external::external,
     files::files,
-    mistake::quoted,
+    mistake::{Known, expected_one_of, quoted},
+    needs::Needed,
     place::Place,
     report::Report,
     surroundings::Surroundings,
@@ -124,8 +126,32 @@ pub(crate) fn services(whole: &Value, mut around: Surroundings, report: &mut Rep
         whole.mistake(report, message);
     }
     check_rotated(&logs, report);
+    check_ports(whole, &found.services, report);
     after.check(report);
     found
+}
+
+/// Each instance that is not in the background has a port of its own, and so has each new one beside it.
+fn check_ports(whole: &Value, services: &[Service], report: &mut Report<'_>) {
+    let apps = || {
+        services.iter().filter_map(|service| match &service.spec.kind {
+            ServiceKind::App(app) if app.run.is_some() && !app.background => Some(&**app),
+            ServiceKind::App(_) | ServiceKind::External(_) | ServiceKind::Files => None,
+        })
+    };
+    let count = |app: &AppSpec| u64::from(app.instances);
+    let all: u64 = apps().map(count).sum();
+    let beside: u64 = apps().filter(|app| app.overlaps()).map(count).sum();
+    let ports = format!("{MOST_INSTANCES} ports ({}–{}) for them", Ports::RANGE.start(), Ports::RANGE.end());
+    if all > u64::from(MOST_INSTANCES) {
+        whole.mistake(report, format!("{all} instances in all, and there are {ports}"));
+    } else if all + beside > u64::from(MOST_INSTANCES) {
+        let message = format!(
+            "{all} instances in all, of which {beside} overlap with new ones in a rollout, and there are {ports}; \
+             such a rollout will fail"
+        );
+        report.warning(whole.place, &whole.path, message);
+    }
 }
 
 /// A log that has the name of one that another service's is rotated to would be overwritten by it.
@@ -176,6 +202,8 @@ fn read(
         Some("FS") => {
             let folder = around.service_root.join(name.as_str());
             let spec = files(&inner, &folder, &around.service_root, report);
+            let written = if inner.is_null() { place } else { inner.place };
+            report.needs(written, &value.path, Needed::Files(spec.folder.clone()));
             (ServiceKind::Files, Serves::Files(spec), None)
         }
         Some("Proxy") => {
@@ -189,16 +217,7 @@ fn read(
         }
         Some(tag) => {
             let Some((_, feature, keys)) = WRAPPERS.iter().find(|(wrapper, ..)| *wrapper == tag) else {
-                let tag = format!("!{tag}");
-                let message = format!("unknown type {}; {}", quoted(&tag), one_of_the_types());
-                let types = types();
-                report.mistake_near(
-                    value.place,
-                    &value.path,
-                    message,
-                    &tag,
-                    types.iter().map(String::as_str),
-                );
+                unknown_type(tag, value, report);
                 return Err(Standing::Serves);
             };
             app(&inner, name, around, after, Some(keys), report);
@@ -206,8 +225,8 @@ fn read(
             return Err(Standing::NotServed);
         }
         None => {
-            let message = format!("its type is missing; {}", one_of_the_types());
-            report.mistake_at(place, &value.path, message);
+            let expected = expected_one_of(&SERVED_TYPES);
+            report.mistake_at(place, &value.path, format!("its type is missing; {expected}"));
             return Err(Standing::Serves);
         }
     };
@@ -215,11 +234,16 @@ fn read(
 }
 
 /// The types that a service can be of, as they are written.
-fn types() -> Vec<String> {
-    let served = ["App", "FS", "Proxy"].into_iter();
-    served.chain(WRAPPERS.iter().map(|(tag, ..)| *tag)).map(|tag| format!("!{tag}")).collect()
-}
+const SERVED_TYPES: [Known<'_>; 3] = [Known::served("!App"), Known::served("!FS"), Known::served("!Proxy")];
 
-fn one_of_the_types() -> String {
-    format!("expected one of {}", types().join(", "))
+fn unknown_type(tag: &str, value: &Value, report: &mut Report<'_>) {
+    let what = format!("unknown type {}", quoted(&format!("!{tag}")));
+    if let Some(Ours::Told(told)) = elsewhere::find(elsewhere::TYPES, tag) {
+        value.mistake(report, format!("{what}; {told}"));
+        return;
+    }
+    let wrappers: Vec<String> = WRAPPERS.iter().map(|(tag, ..)| format!("!{tag}")).collect();
+    let later = wrappers.iter().map(|word| Known { word, served: false });
+    let known: Vec<Known<'_>> = SERVED_TYPES.into_iter().chain(later).collect();
+    report.unknown(value.place, &value.path, what, &format!("!{tag}"), &known);
 }

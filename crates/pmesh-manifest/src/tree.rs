@@ -293,7 +293,9 @@ fn remedy(kind: &ErrorKind) -> &'static str {
     match kind {
         ErrorKind::UnexpectedCharacter { .. } => "; put the text in quotes",
         ErrorKind::MappingValueNotAllowed => "; a text with `: ` in it needs quotes around all of it",
-        ErrorKind::UnknownAnchor => "; a text that begins with `*` needs quotes",
+        ErrorKind::UnknownAnchor => {
+            "; a text that begins with `*` needs quotes, and every host or request is `_`"
+        }
         ErrorKind::TabNotAllowed
         | ErrorKind::TabInBlockIndentation
         | ErrorKind::TabInIndentation

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use granit_parser::ScalarStyle;
 
 use crate::{
-    mistake::{one_of, quoted},
+    elsewhere::{self, Elsewhere, Ours},
+    mistake::{Known, NOT_YET, one_of, quoted},
     not_served::Feature,
     place::Place,
     report::Report,
@@ -238,16 +239,27 @@ impl Value {
         }
     }
 
-    /// One of `words`.
-    pub(crate) fn word<T: Copy>(&self, report: &mut Report<'_>, words: &[(&str, T)]) -> Option<T> {
-        let names = || words.iter().map(|(word, _)| *word);
-        let text = self.text(report, &one_of(names()))?;
-        let found = words.iter().find(|(word, _)| *word == text);
-        if found.is_none() {
-            let message = format!("expected {}, found {}", one_of(names()), quoted(text));
-            report.mistake_near(self.place, &self.path, message, text, names());
+    /// One of `words`. What is not served yet is told, and is none.
+    pub(crate) fn word<T: Copy>(
+        &self,
+        report: &mut Report<'_>,
+        words: &[(&str, Result<T, Feature>)],
+    ) -> Option<T> {
+        let known: Vec<Known<'_>> =
+            words.iter().map(|(word, value)| Known { word, served: value.is_ok() }).collect();
+        let wanted = one_of(known.iter().filter(|known| known.served).map(|known| known.word));
+        let text = self.text(report, &wanted)?;
+        match words.iter().find(|(word, _)| *word == text) {
+            Some((_, Ok(value))) => return Some(*value),
+            Some((_, Err(feature))) => self.not_served(report, *feature),
+            None => {
+                let message = format!("expected {wanted}, found {}", quoted(text));
+                report.mistake_with(self.place, &self.path, message, |near_misses| {
+                    near_misses.did_you_mean_one_of(text, &known)
+                });
+            }
         }
-        found.map(|(_, value)| *value)
+        None
     }
 
     /// The items of a list; nothing is an empty one.
@@ -365,7 +377,7 @@ pub(crate) struct Table {
     path: String,
     pub(crate) place: Place,
     entries: Vec<(Key, Value)>,
-    known: Vec<&'static str>,
+    known: Vec<Known<'static>>,
 }
 
 impl Table {
@@ -377,7 +389,17 @@ impl Table {
 
     /// What is written for `key`.
     pub(crate) fn take(&mut self, key: &'static str) -> Option<Value> {
-        self.known.push(key);
+        self.take_known(Known { word: key, served: true })
+    }
+
+    /// The same for a key of which nothing is served yet: nobody is told to write it.
+    pub(crate) fn take_later(&mut self, key: &'static str) -> Option<Value> {
+        self.take_known(Known { word: key, served: false })
+    }
+
+    fn take_known(&mut self, known: Known<'static>) -> Option<Value> {
+        self.known.push(known);
+        let key = known.word;
         let index = self.entries.iter().position(|(written, _)| &*written.text == key)?;
         Some(self.entries.remove(index).1)
     }
@@ -389,16 +411,32 @@ impl Table {
 
     /// The keys that were not taken are mistakes.
     pub(crate) fn end(self, report: &mut Report<'_>) {
+        self.end_with(&[], report);
+    }
+
+    /// The same, where some may be what other programs call keys of ours.
+    pub(crate) fn end_with(self, elsewhere: Elsewhere, report: &mut Report<'_>) {
+        #[cfg(test)]
+        report.tables.push((self.path.clone(), self.known.iter().map(|known| known.word).collect()));
         for (key, _) in &self.entries {
             if report.is_full() {
                 break;
             }
-            let expected = match self.known[..] {
-                [] => "no key".to_owned(),
-                _ => format!("one of {}", self.known.join(", ")),
-            };
-            let message = format!("unknown key {}; expected {expected}", quoted(&key.text));
-            report.mistake_near(key.place, &self.path, message, &key.text, self.known.iter().copied());
+            let what = format!("unknown key {}", quoted(&key.text));
+            match elsewhere::find(elsewhere, &key.text) {
+                Some(Ours::Key(ours)) => {
+                    let served = self.known.iter().any(|known| known.word == ours && known.served);
+                    let later = if served { "" } else { NOT_YET };
+                    report.mistake_at(key.place, &self.path, format!("{what}; here it is `{ours}`{later}"));
+                }
+                Some(Ours::Told(told)) => {
+                    report.mistake_at(key.place, &self.path, format!("{what}; {told}"));
+                }
+                None if self.known.is_empty() => {
+                    report.mistake_at(key.place, &self.path, format!("{what}; expected no key"));
+                }
+                None => report.unknown(key.place, &self.path, what, &key.text, &self.known),
+            }
         }
     }
 }

@@ -31,6 +31,7 @@ mod bridge;
 mod changes;
 mod course;
 mod driver;
+mod file_folders;
 mod history;
 mod ids;
 mod interpreter;

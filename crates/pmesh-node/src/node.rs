@@ -28,6 +28,7 @@ use crate::{
     Since, SubmitError, View,
     bridge::{Bridge, key_of},
     driver::Driver,
+    file_folders::{FileFolders, with_fault},
     ids::Ids,
     maintenance::Maintenance,
     publisher::Publisher,
@@ -135,6 +136,7 @@ impl Node {
             maintenance: Maintenance::default(),
             readers_fetch: tokio::sync::Mutex::default(),
             sampler: Sampler::new(),
+            file_folders: FileFolders::default(),
             ending: CancelToken::new(),
             closed: CancelToken::new(),
             hurrying: CancelToken::new(),
@@ -188,17 +190,27 @@ impl Node {
         running.map(|service| (service.name.clone(), service.state.id)).collect()
     }
 
-    /// The health of every service, in the manifest's order.
-    pub fn health(&self) -> Vec<(ServiceName, HealthReport)> {
-        let now = tokio::time::Instant::now().into_std();
-        let view = self.view();
-        view.services.iter().map(|service| (service.name.clone(), service.state.health(now))).collect()
+    /// The health of every service, in the manifest's order. Waits for the disks of file services for a second
+    /// at most. Cancel-safe.
+    pub async fn health(&self) -> Vec<(ServiceName, HealthReport)> {
+        self.healths(&self.view().services).await
     }
 
-    /// The health of one service; none if there is no such service.
-    pub fn health_of(&self, name: &ServiceName) -> Option<HealthReport> {
+    /// The health of one service; none if there is no such service. Waits and is cancelled as
+    /// [`health`](Self::health).
+    pub async fn health_of(&self, name: &ServiceName) -> Option<HealthReport> {
+        let service = Arc::clone(self.view().service(name)?);
+        self.healths(&[service]).await.pop().map(|(_, health)| health)
+    }
+
+    async fn healths(&self, services: &[Arc<ServiceView>]) -> Vec<(ServiceName, HealthReport)> {
+        let faults = self.0.file_folders.faults(&self.0.in_force(), services).await;
         let now = tokio::time::Instant::now().into_std();
-        Some(self.view().service(name)?.state.health(now))
+        let report = |service: &Arc<ServiceView>| {
+            let report = with_fault(service.state.health(now), faults.get(&service.name));
+            (service.name.clone(), report)
+        };
+        services.iter().map(report).collect()
     }
 
     /// The metrics of every service, in the manifest's order. The first call takes 100 ms.
@@ -215,9 +227,9 @@ impl Node {
     async fn measured(&self, services: Vec<Arc<ServiceView>>) -> Vec<(ServiceName, Metrics)> {
         let instances = services.iter().flat_map(|service| &service.state.instances);
         let trees = instances.map(|instance| instance.tree.pids()).collect();
-        let mut figures = self.0.sampler.measure(trees).await.into_iter();
-        let now = tokio::time::Instant::now().into_std();
-        let metrics = |service: Arc<ServiceView>| {
+        let (figures, healths) = tokio::join!(self.0.sampler.measure(trees), self.healths(&services));
+        let mut figures = figures.into_iter();
+        let metrics = |(service, (name, health)): (Arc<ServiceView>, _)| {
             let upstreams = self.0.bridge.tables().statistics(&key_of(&service.name));
             let metrics = Metrics {
                 id: service.state.id,
@@ -230,11 +242,11 @@ impl Node {
                     })
                     .collect(),
                 instances: figures.by_ref().take(service.state.instances.len()).collect(),
-                health: service.state.health(now),
+                health,
             };
-            (service.name.clone(), metrics)
+            (name, metrics)
         };
-        services.into_iter().map(metrics).collect()
+        services.into_iter().zip(healths).map(metrics).collect()
     }
 
     /// The repository as it is on disk now. Never goes to the network.

@@ -13,8 +13,8 @@ use pmesh_vcs::{Vcs, VcsError};
 use tokio::sync::{Notify, OwnedMutexGuard};
 
 use crate::{
-    OperationId, bridge::Bridge, ids::Ids, maintenance::Maintenance, publisher::Publisher,
-    unfinished::Unfinished,
+    OperationId, bridge::Bridge, file_folders::FileFolders, ids::Ids, maintenance::Maintenance,
+    publisher::Publisher, unfinished::Unfinished,
 };
 
 /// How long a fetch may take.
@@ -42,6 +42,7 @@ pub(crate) struct Shared {
     /// not for everybody's.
     pub(crate) readers_fetch: tokio::sync::Mutex<()>,
     pub(crate) sampler: Sampler,
+    pub(crate) file_folders: FileFolders,
     /// Cancelled when the server is asked to end.
     pub(crate) ending: CancelToken,
     /// Cancelled when no request comes any more.

@@ -31,19 +31,20 @@ struct State {
     held: HashSet<u16>,
 }
 
-const RANGE: RangeInclusive<u16> = 20_000..=29_999;
-
 /// Every port of the range is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no port from {} to {} is free; run fewer instances", RANGE.start(), RANGE.end())]
+#[error("no port from {} to {} is free; run fewer instances", Ports::RANGE.start(), Ports::RANGE.end())]
 pub struct PortsExhausted;
 
 impl Ports {
+    /// The numbers that are handed out.
+    pub const RANGE: RangeInclusive<u16> = 20_000..=29_999;
+
     /// An allocator that begins anywhere in the range.
     pub fn new() -> Self {
         let [.., high, low] = RandomState::new().hash_one(std::process::id()).to_be_bytes();
-        let span = RANGE.end() - RANGE.start() + 1;
-        let next = RANGE.start() + u16::from_be_bytes([high, low]) % span;
+        let span = Self::RANGE.end() - Self::RANGE.start() + 1;
+        let next = Self::RANGE.start() + u16::from_be_bytes([high, low]) % span;
         Self { state: Arc::new(Mutex::new(State { next, held: HashSet::new() })) }
     }
 
@@ -54,9 +55,9 @@ impl Ports {
     /// [`PortsExhausted`] after a whole round.
     pub fn allocate(&self) -> Result<Port, PortsExhausted> {
         let mut state = self.state.lock();
-        for _ in RANGE {
+        for _ in Self::RANGE {
             let number = state.next;
-            state.next = if number == *RANGE.end() { *RANGE.start() } else { number + 1 };
+            state.next = if number == *Self::RANGE.end() { *Self::RANGE.start() } else { number + 1 };
             if !state.held.contains(&number) && is_free(number) {
                 state.held.insert(number);
                 return Ok(Port { number, state: Arc::clone(&self.state) });
@@ -144,11 +145,11 @@ mod tests {
     fn every_port_is_outside_the_ephemeral_range() {
         let ports = Ports::new();
         for _ in 0..50 {
-            assert!(RANGE.contains(&ports.allocate().unwrap().number()));
+            assert!(Ports::RANGE.contains(&ports.allocate().unwrap().number()));
         }
-        ports.state.lock().next = *RANGE.end();
+        ports.state.lock().next = *Ports::RANGE.end();
         let around = [ports.allocate().unwrap(), ports.allocate().unwrap()];
-        assert!(around.iter().all(|port| RANGE.contains(&port.number())));
+        assert!(around.iter().all(|port| Ports::RANGE.contains(&port.number())));
     }
 
     #[test]
@@ -166,7 +167,7 @@ mod tests {
     #[test]
     fn the_range_ends_with_an_error_that_says_so() {
         let ports = Ports::new();
-        ports.state.lock().held = RANGE.collect();
+        ports.state.lock().held = Ports::RANGE.collect();
         let error = ports.allocate().unwrap_err();
         assert_eq!(error.to_string(), "no port from 20000 to 29999 is free; run fewer instances");
     }

@@ -41,14 +41,14 @@ pub(crate) async fn stop_one(sources: Sources, call: Call) -> Result<Reply, ApiE
 
 /// The health of every service.
 pub(crate) async fn health_of_all(sources: Sources, call: Call) -> Result<Reply, ApiError> {
-    let health = sources.node.health().into_iter().map(|(name, health)| (name, health.into()));
+    let health = sources.node.health().await.into_iter().map(|(name, health)| (name, health.into()));
     Ok(call.reply(&health.collect::<Named<wire::Health>>()))
 }
 
 /// The health of one service.
 pub(crate) async fn health_of_one(sources: Sources, call: Call) -> Result<Reply, ApiError> {
     let name = named(&sources, &call)?;
-    let health = sources.node.health_of(&name).ok_or_else(|| unknown(&sources, name.as_str()))?;
+    let health = sources.node.health_of(&name).await.ok_or_else(|| unknown(&sources, name.as_str()))?;
     Ok(call.reply(&wire::Health::from(health)))
 }
 
@@ -69,13 +69,13 @@ pub(crate) async fn metrics_of_one(sources: Sources, call: Call) -> Result<Reply
 fn named(sources: &Sources, call: &Call) -> Result<ServiceName, ApiError> {
     let text = call.open.as_deref().unwrap_or_default();
     match text.parse::<ServiceName>() {
-        Ok(name) if sources.node.health_of(&name).is_some() => Ok(name),
+        Ok(name) if sources.node.view().service(&name).is_some() => Ok(name),
         Ok(_) | Err(_) => Err(unknown(sources, text)),
     }
 }
 
 fn unknown(sources: &Sources, text: &str) -> ApiError {
-    let services = sources.node.health();
-    let near = did_you_mean(text, services.iter().map(|(name, _)| name.as_str()));
+    let view = sources.node.view();
+    let near = did_you_mean(text, view.services.iter().map(|service| service.name.as_str()));
     ApiError::new(Code::ServiceNotFound, format!("no service {} in the manifest{near}", quoted(text)))
 }
