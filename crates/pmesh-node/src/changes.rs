@@ -15,13 +15,13 @@ pub struct Change {
     /// Its id: greater than that of every change before it, also of an earlier server of this machine.
     pub id: u64,
     /// What is not as it was.
-    pub what: Changed,
+    pub kind: ChangeKind,
 }
 
 /// What is not as it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Changed {
+pub enum ChangeKind {
     /// Which services there are, their order or their kinds.
     Services,
     /// A service: its state, or that of an instance.
@@ -36,7 +36,7 @@ pub enum Changed {
 
 /// What has changed since a moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Since {
+pub enum ChangesSince {
     /// These, oldest first.
     Changes(Vec<Change>),
     /// More than is remembered: look at the view as a whole.
@@ -61,32 +61,32 @@ impl Changes {
         self.last
     }
 
-    pub(crate) fn push(&mut self, what: Changed) {
+    pub(crate) fn push(&mut self, kind: ChangeKind) {
         if self.ring.len() >= CHANGES_LIMIT {
             self.ring.pop_front();
         }
         self.last += 1;
-        self.ring.push_back(Change { id: self.last, what });
+        self.ring.push_back(Change { id: self.last, kind });
     }
 
     /// What has changed since the change `after`. One that was never made here is as far away as one that is
     /// forgotten.
-    pub(crate) fn since(&self, after: u64) -> Since {
+    pub(crate) fn since(&self, after: u64) -> ChangesSince {
         let oldest = self.ring.front().map_or(self.last + 1, |change| change.id);
         if after > self.last || after + 1 < oldest {
-            return Since::Gap;
+            return ChangesSince::Gap;
         }
-        Since::Changes(self.ring.iter().filter(|change| change.id > after).cloned().collect())
+        ChangesSince::Changes(self.ring.iter().filter(|change| change.id > after).cloned().collect())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{CHANGES_LIMIT, Changed, Changes, Since};
+    use super::{CHANGES_LIMIT, ChangeKind, Changes, ChangesSince};
     use crate::OperationId;
 
-    fn ids(since: Since) -> Vec<u64> {
-        let Since::Changes(changes) = since else { panic!("there is a gap") };
+    fn ids(since: ChangesSince) -> Vec<u64> {
+        let ChangesSince::Changes(changes) = since else { panic!("there is a gap") };
         changes.into_iter().map(|change| change.id).collect()
     }
 
@@ -94,8 +94,8 @@ mod tests {
     fn who_knows_a_change_gets_those_behind_it() {
         let mut changes = Changes::new(10);
         assert_eq!(ids(changes.since(10)), [] as [u64; 0]);
-        changes.push(Changed::Deployed);
-        changes.push(Changed::Operation(OperationId(1)));
+        changes.push(ChangeKind::Deployed);
+        changes.push(ChangeKind::Operation(OperationId(1)));
         assert_eq!(ids(changes.since(10)), [11, 12]);
         assert_eq!(ids(changes.since(11)), [12]);
         assert_eq!(ids(changes.since(changes.last())), [] as [u64; 0]);
@@ -105,11 +105,11 @@ mod tests {
     fn who_is_too_late_or_was_never_here_learns_of_the_gap() {
         let mut changes = Changes::new(10);
         for _ in 0..=CHANGES_LIMIT {
-            changes.push(Changed::Services);
+            changes.push(ChangeKind::Services);
         }
-        assert_eq!(changes.since(10), Since::Gap, "the first change is forgotten");
+        assert_eq!(changes.since(10), ChangesSince::Gap, "the first change is forgotten");
         assert_eq!(ids(changes.since(11)).len(), CHANGES_LIMIT);
-        assert_eq!(changes.since(9), Since::Gap);
-        assert_eq!(changes.since(changes.last() + 1), Since::Gap);
+        assert_eq!(changes.since(9), ChangesSince::Gap);
+        assert_eq!(changes.since(changes.last() + 1), ChangesSince::Gap);
     }
 }

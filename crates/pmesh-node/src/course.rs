@@ -13,7 +13,7 @@ use std::{
 use pmesh_manifest::Manifest;
 use pmesh_supervisor::{
     ServiceName, StepName, StepState,
-    rollout::{self, ActEnd, Rollout, RolloutAct, Unity},
+    rollout::{ActEnd, Instruction, Rollout, RolloutAct, Unity},
 };
 use pmesh_vcs::{CommitId, Moved, Relation, Revision, VcsError};
 
@@ -114,7 +114,7 @@ pub(crate) struct Survey {
 
 /// What the remote has, and how the work tree stands to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Found {
+pub(crate) struct Comparison {
     pub(crate) head: Revision,
     pub(crate) remote: Revision,
     pub(crate) relation: Relation,
@@ -124,9 +124,9 @@ pub(crate) struct Found {
 
 /// What has come of an act.
 #[derive(Debug)]
-pub(crate) enum End {
+pub(crate) enum ActResult {
     Done,
-    Fetched(Found),
+    Fetched(Comparison),
     Checked(Arc<Manifest>),
     Surveyed {
         /// What is checked out; none where that is not known.
@@ -140,17 +140,9 @@ pub(crate) enum End {
     Failed(Failure),
 }
 
-/// What comes next in a course.
-#[derive(Debug, PartialEq)]
-pub(crate) enum Next {
-    /// Carry this out, beside what is under way. Its end is told to [`Course::on_end`], that of an
-    /// [`Act::Service`] to [`Course::on_service_end`].
-    Do(Act),
-    /// A step begins or has ended.
-    Tell(Option<ServiceName>, StepName, StepState),
-    /// Nothing, before an act that is under way has ended.
-    Wait,
-}
+/// What comes next in a course. The end of an act is told to [`Course::on_end`], that of an [`Act::Service`] to
+/// [`Course::on_service_end`].
+pub(crate) type Next = Instruction<Act, Option<ServiceName>>;
 
 /// An operation under way.
 #[derive(Debug)]
@@ -167,7 +159,7 @@ pub(crate) struct Course {
     decided: VecDeque<Next>,
     /// The services, from the survey on.
     services: Option<Services>,
-    fetched: Option<Found>,
+    fetched: Option<Comparison>,
     /// Whether the operation is to go back.
     is_cancelled: bool,
     verdict: Option<Verdict>,
@@ -280,7 +272,7 @@ impl Course {
                 return Some(next);
             }
             if self.under_way.is_some() {
-                return Some(Next::Wait);
+                return Some(Instruction::Wait);
             }
             if self.rolling().is_some() {
                 match self.advance_services() {
@@ -305,10 +297,10 @@ impl Course {
 
     fn begin(&mut self, act: Act) {
         if let Some(step) = act.step() {
-            self.decided.push_back(Next::Tell(None, step, StepState::Running));
+            self.decided.push_back(Instruction::Tell(None, step, StepState::Running));
         }
         self.under_way = Some(act.clone());
-        self.decided.push_back(Next::Do(act));
+        self.decided.push_back(Instruction::Do(act));
     }
 
     /// What comes next of the services; none when their rollout has ended.
@@ -316,23 +308,23 @@ impl Course {
         let replaces_the_manifest = matches!(self.aim, Aim::Reload(_) | Aim::Update(_));
         let services = self.services.as_mut()?;
         if let Some(act) = services.waiting.take() {
-            return Some(Next::Do(Act::Service(act)));
+            return Some(Instruction::Do(Act::Service(act)));
         }
         Some(match services.rollout.advance()? {
-            rollout::Next::Do(act @ (RolloutAct::Switch(_) | RolloutAct::StayUnbuilt(_)))
+            Instruction::Do(act @ (RolloutAct::Switch(_) | RolloutAct::StayUnbuilt(_)))
                 if replaces_the_manifest && !services.is_in_force =>
             {
                 services.is_in_force = true;
                 services.waiting = Some(act);
                 let act = Act::PutInForce(Arc::clone(&services.manifest));
                 self.under_way = Some(act.clone());
-                Next::Do(act)
+                Instruction::Do(act)
             }
-            rollout::Next::Do(act) => Next::Do(Act::Service(act)),
-            rollout::Next::Tell(index, step, state) => {
-                Next::Tell(Some(services.names[index].clone()), step, state)
+            Instruction::Do(act) => Instruction::Do(Act::Service(act)),
+            Instruction::Tell(index, step, state) => {
+                Instruction::Tell(Some(services.names[index].clone()), step, state)
             }
-            rollout::Next::Wait => Next::Wait,
+            Instruction::Wait => Instruction::Wait,
         })
     }
 
@@ -344,29 +336,29 @@ impl Course {
     }
 
     /// Takes how the act of the node's ended that was under way.
-    pub(crate) fn on_end(&mut self, end: End) {
+    pub(crate) fn on_end(&mut self, end: ActResult) {
         let Some(act) = self.under_way.take() else { return };
         if let Some(step) = act.step() {
             let state = match &end {
-                End::Failed(failure) => StepState::Failed(in_one_line(failure)),
+                ActResult::Failed(failure) => StepState::Failed(in_one_line(failure)),
                 _ => StepState::Done(None),
             };
-            self.decided.push_back(Next::Tell(None, step, state));
+            self.decided.push_back(Instruction::Tell(None, step, state));
         }
         match (act, end) {
-            (Act::GoBack { .. }, End::Failed(failure)) => {
+            (Act::GoBack { .. }, ActResult::Failed(failure)) => {
                 self.stuck = Some(in_one_line(&failure));
                 self.todo.push_front(self.remember(false));
             }
-            (_, End::Failed(failure)) => self.fail(failure),
+            (_, ActResult::Failed(failure)) => self.fail(failure),
             (Act::Hold, _) => self.undo.push(Act::Release),
             (Act::CheckOut(tried), _) => {
                 let to = self.fetched.as_ref().and_then(|fetched| fetched.head.commit.clone());
                 self.undo.extend(to.map(|to| Act::GoBack { tried, to }));
             }
-            (_, End::Fetched(fetched)) => self.on_fetched(fetched),
-            (_, End::Checked(manifest)) => self.replace(manifest),
-            (Act::Survey(survey), End::Surveyed { head, rollout, services: names }) => {
+            (_, ActResult::Fetched(fetched)) => self.on_fetched(fetched),
+            (_, ActResult::Checked(manifest)) => self.replace(manifest),
+            (Act::Survey(survey), ActResult::Surveyed { head, rollout, services: names }) => {
                 let manifest = survey.manifest;
                 self.services = Some(Services {
                     rollout,
@@ -381,12 +373,12 @@ impl Course {
                     self.cancel();
                 }
             }
-            (_, End::Stopped(count)) => {
+            (_, ActResult::Stopped(count)) => {
                 self.verdict = Some(Verdict::Good(Outcome::Stopped { count }));
                 // Files are served by the front itself: it learns here that it must not.
                 self.todo.push_back(Act::Route(Arc::clone(&self.situation.manifest)));
             }
-            (_, End::Done | End::Surveyed { .. }) => {}
+            (_, ActResult::Done | ActResult::Surveyed { .. }) => {}
         }
     }
 
@@ -398,14 +390,14 @@ impl Course {
 
     /// What is to be checked out in the end, and how many commits only this machine has, which stay.
     fn to(&self) -> Option<(Revision, Option<usize>)> {
-        let Found { head, remote, relation, .. } = self.fetched.clone()?;
+        let Comparison { head, remote, relation, .. } = self.fetched.clone()?;
         Some(match relation {
             Relation::Ahead { by } => (Revision { branch: remote.branch, ..head }, Some(by)),
             _ => (remote, None),
         })
     }
 
-    fn on_fetched(&mut self, fetched: Found) {
+    fn on_fetched(&mut self, fetched: Comparison) {
         let failure = match fetched.relation {
             Relation::Diverged { ahead, behind } => Some(VcsError::Diverged { ahead, behind }),
             Relation::Unrelated => Some(VcsError::Unrelated { branch: fetched.head.branch.clone() }),
@@ -521,7 +513,7 @@ impl Course {
     fn updated(&self, failed: BTreeMap<ServiceName, String>) -> Outcome {
         let (found, (to, ahead)) =
             self.fetched.clone().zip(self.to()).expect("nothing is rolled out before the fetch");
-        let Found { head: from, moved_to, .. } = found;
+        let Comparison { head: from, moved_to, .. } = found;
         Outcome::Updated(Update { from, to, ahead, failed, moved_to })
     }
 

@@ -7,18 +7,18 @@ use pmesh_manifest::Manifest;
 use pmesh_supervisor::{
     CancelToken, Executor, RevisionFacts, RolloutPlan, Service, ServiceId, ServiceName, StepName, StepState,
     Turn,
-    rollout::{ActEnd, RolloutAct},
+    rollout::{ActEnd, Instruction, RolloutAct},
 };
 use pmesh_vcs::{Revision, VcsError};
 use tracing::{error, info, warn};
 
 use crate::{
     Failure, OperationId, Outcome, Scope,
-    course::{Act, Aim, Course, End, Next, Situation, Survey},
+    course::{Act, ActResult, Aim, Course, Situation, Survey},
+    fetch,
     history::StepKey,
-    in_one_line,
+    in_one_line, manifest_source,
     shared::{Shared, VcsTurn},
-    update,
 };
 
 /// One operation under way.
@@ -32,7 +32,7 @@ pub(crate) struct Interpreter {
     /// The services that are rolled over, once it is known which.
     executor: Option<Executor>,
     /// The act of the node's that is under way.
-    act: OptionFuture<BoxFuture<'static, Outcomes>>,
+    act: OptionFuture<BoxFuture<'static, Finished>>,
     /// The right to move the work tree, between its act and the move.
     turn: Option<VcsTurn>,
     /// The steps that have begun and not ended.
@@ -40,8 +40,8 @@ pub(crate) struct Interpreter {
 }
 
 /// What an act brings.
-enum Outcomes {
-    End(End),
+enum Finished {
+    End(ActResult),
     Turn(VcsTurn),
     Survey(Survey, Option<Revision>),
 }
@@ -75,14 +75,14 @@ impl Interpreter {
     async fn carry_out(mut self, course: &mut Course) {
         while let Some(next) = course.advance() {
             match next {
-                Next::Do(Act::Service(act)) => {
+                Instruction::Do(Act::Service(act)) => {
                     if let Some(executor) = &mut self.executor {
                         executor.begin(act);
                     }
                 }
-                Next::Do(act) => self.act = Some(self.perform(act)).into(),
-                Next::Tell(service, step, state) => self.record(service, step, state),
-                Next::Wait => self.wait(course).await,
+                Instruction::Do(act) => self.act = Some(self.perform(act)).into(),
+                Instruction::Tell(service, step, state) => self.record(service, step, state),
+                Instruction::Wait => self.wait(course).await,
             }
         }
     }
@@ -118,19 +118,19 @@ impl Interpreter {
         }
     }
 
-    fn take(&mut self, outcomes: Outcomes) -> End {
+    fn take(&mut self, outcomes: Finished) -> ActResult {
         match outcomes {
-            Outcomes::End(end) => end,
-            Outcomes::Turn(turn) => {
+            Finished::End(end) => end,
+            Finished::Turn(turn) => {
                 self.turn = Some(turn);
-                End::Done
+                ActResult::Done
             }
-            Outcomes::Survey(survey, head) => self.survey(&survey, head),
+            Finished::Survey(survey, head) => self.survey(&survey, head),
         }
     }
 
     /// Nothing is awaited from here to the rollout, which watches for stops itself.
-    fn survey(&mut self, survey: &Survey, head: Option<Revision>) -> End {
+    fn survey(&mut self, survey: &Survey, head: Option<Revision>) -> ActResult {
         let is_wanted = |name: &ServiceName| match &survey.scope {
             Scope::All => true,
             Scope::One(one) => one == name,
@@ -154,7 +154,7 @@ impl Interpreter {
         self.executor = Some(executor);
         // Services that are new are known from now on.
         self.shared.publish_services();
-        End::Surveyed { head, rollout, services }
+        ActResult::Surveyed { head, rollout, services }
     }
 
     /// Whether a stop that was asked for after the operation has ended the service's part of it.
@@ -173,21 +173,25 @@ impl Interpreter {
         }
     }
 
-    fn perform(&mut self, act: Act) -> BoxFuture<'static, Outcomes> {
+    fn perform(&mut self, act: Act) -> BoxFuture<'static, Finished> {
         let (shared, cancel) = (Arc::clone(&self.shared), self.cancel.clone());
-        let at_once = |end| -> BoxFuture<'static, Outcomes> { Box::pin(ready(Outcomes::End(end))) };
+        let at_once = |end| -> BoxFuture<'static, Finished> { Box::pin(ready(Finished::End(end))) };
         match act {
-            Act::Fetch => ending(async move { Ok(End::Fetched(update::fetch(&shared, &cancel).await?)) }),
+            Act::Fetch => {
+                ending(async move { Ok(ActResult::Fetched(fetch::fetch(&shared, &cancel).await?)) })
+            }
             Act::CheckCommit(commit) => ending(async move {
-                Ok(End::Checked(Arc::new(update::manifest_of(&shared, &cancel, &commit).await?)))
+                Ok(ActResult::Checked(Arc::new(manifest_source::in_commit(&shared, &cancel, &commit).await?)))
             }),
             Act::CheckFile => {
-                ending(async move { Ok(End::Checked(Arc::new(update::read_manifest(&shared).await?))) })
+                ending(
+                    async move { Ok(ActResult::Checked(Arc::new(manifest_source::on_disk(&shared).await?))) },
+                )
             }
             Act::TakeTurn => Box::pin(async move {
-                match update::vcs_turn(&shared, &cancel).await {
-                    Ok(turn) => Outcomes::Turn(turn),
-                    Err(failure) => Outcomes::End(End::Failed(failure)),
+                match fetch::vcs_turn(&shared, &cancel).await {
+                    Ok(turn) => Finished::Turn(turn),
+                    Err(failure) => Finished::End(ActResult::Failed(failure)),
                 }
             }),
             Act::Hold => on_all(shared, async |service| service.hold().await),
@@ -201,7 +205,7 @@ impl Interpreter {
                         None => shared.vcs_turn().await,
                     };
                     shared.with_vcs_in(turn, move |vcs| vcs.check_out(&commit)).await?;
-                    Ok(End::Done)
+                    Ok(ActResult::Done)
                 })
             }
             Act::GoBack { tried, to } => ending(async move {
@@ -212,33 +216,33 @@ impl Interpreter {
                 if let Err(failure) = &back {
                     error!(reason = in_one_line(failure), "the work tree could not go back");
                 }
-                Ok(back.map(|()| End::Done)?)
+                Ok(back.map(|()| ActResult::Done)?)
             }),
-            Act::Survey(survey) => Box::pin(async move { Outcomes::Survey(survey, head(&shared).await) }),
+            Act::Survey(survey) => Box::pin(async move { Finished::Survey(survey, head(&shared).await) }),
             Act::PutInForce(manifest) => {
                 *shared.manifest.lock() = Arc::clone(&manifest);
                 shared.bridge.route(&manifest);
                 shared.publish_services();
-                at_once(End::Done)
+                at_once(ActResult::Done)
             }
             Act::Route(manifest) => {
                 shared.bridge.route(&manifest);
-                at_once(End::Done)
+                at_once(ActResult::Done)
             }
             Act::Deployed(revision) => {
                 shared.publisher.deployed(revision);
-                at_once(End::Done)
+                at_once(ActResult::Done)
             }
             Act::Remember { commit, is_complete } => {
                 shared.unfinished.lock().record(commit.as_ref(), is_complete);
-                at_once(End::Done)
+                at_once(ActResult::Done)
             }
             Act::Forget(manifest) => {
                 let gone = gone(self.names(), &manifest);
                 ending(async move {
                     shared.supervisor.remove(&gone).await;
                     shared.publish_services();
-                    Ok(End::Done)
+                    Ok(ActResult::Done)
                 })
             }
             Act::Revive => {
@@ -250,12 +254,12 @@ impl Interpreter {
                         () = cancel.cancelled() => {}
                         () = shared.supervisor.revive(names) => {}
                     }
-                    Ok(End::Done)
+                    Ok(ActResult::Done)
                 })
             }
-            Act::Stop(scope) => ending(async move { Ok(End::Stopped(stop(&shared, &scope).await)) }),
+            Act::Stop(scope) => ending(async move { Ok(ActResult::Stopped(stop(&shared, &scope).await)) }),
             // The executor's.
-            Act::Service(_) => at_once(End::Done),
+            Act::Service(_) => at_once(ActResult::Done),
         }
     }
 }
@@ -266,18 +270,20 @@ async fn ended(executor: &mut Option<Executor>) -> Option<(RolloutAct, ActEnd)> 
 }
 
 /// An act that brings nothing but its end.
-fn ending(act: impl Future<Output = Result<End, Failure>> + Send + 'static) -> BoxFuture<'static, Outcomes> {
-    Box::pin(async { Outcomes::End(act.await.unwrap_or_else(End::Failed)) })
+fn ending(
+    act: impl Future<Output = Result<ActResult, Failure>> + Send + 'static,
+) -> BoxFuture<'static, Finished> {
+    Box::pin(async { Finished::End(act.await.unwrap_or_else(ActResult::Failed)) })
 }
 
 /// The same act for every service.
-fn on_all<F>(shared: Arc<Shared>, act: impl Fn(Service) -> F + Send + 'static) -> BoxFuture<'static, Outcomes>
+fn on_all<F>(shared: Arc<Shared>, act: impl Fn(Service) -> F + Send + 'static) -> BoxFuture<'static, Finished>
 where
     F: Future<Output = ()> + Send,
 {
     ending(async move {
         join_all(shared.supervisor.services().into_iter().map(act)).await;
-        Ok(End::Done)
+        Ok(ActResult::Done)
     })
 }
 

@@ -30,13 +30,15 @@
 mod bridge;
 mod changes;
 mod course;
-mod driver;
+mod fetch;
 mod file_folders;
 mod history;
 mod ids;
 mod interpreter;
 mod maintenance;
+mod manifest_source;
 mod node;
+mod node_driver;
 mod operation;
 mod publisher;
 mod queue;
@@ -45,10 +47,9 @@ mod state;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod unfinished;
-mod update;
 mod view;
 
-pub use changes::{CHANGES_LIMIT, Change, Changed, Since};
+pub use changes::{CHANGES_LIMIT, Change, ChangeKind, ChangesSince};
 pub use history::HISTORY_LIMIT;
 pub use node::{Node, NodeParts};
 pub use operation::{

@@ -24,13 +24,13 @@ use tokio::sync::Notify;
 use tracing::error;
 
 use crate::{
-    FETCH_LIMIT, Metrics, Operation, OperationId, OperationKind, Repository, Request, Scope, ServiceView,
-    Since, SubmitError, View,
+    ChangesSince, FETCH_LIMIT, Metrics, Operation, OperationId, OperationKind, Repository, Request, Scope,
+    ServiceView, SubmitError, View,
     bridge::{Bridge, key_of},
-    driver::Driver,
     file_folders::{FileFolders, with_fault},
     ids::Ids,
     maintenance::Maintenance,
+    node_driver::NodeDriver,
     publisher::Publisher,
     shared::Shared,
 };
@@ -144,7 +144,7 @@ impl Node {
         });
         shared.publish_services();
         shared.publisher.record(start, OperationKind::Start);
-        let driver = Driver::new(Arc::clone(&shared), start, shutdown);
+        let driver = NodeDriver::new(Arc::clone(&shared), start, shutdown);
         let node = Self(Arc::clone(&shared));
         let task = async move {
             let driven = async {
@@ -178,8 +178,8 @@ impl Node {
     }
 
     /// What has changed since the change `after` (of a [`View`], or of the last answer), as soon as something
-    /// has; [`Since::Gap`] where that is more than the last [`CHANGES_LIMIT`](crate::CHANGES_LIMIT). Cancel-safe.
-    pub async fn changes_after(&self, after: u64) -> Since {
+    /// has; [`ChangesSince::Gap`] where that is more than the last [`CHANGES_LIMIT`](crate::CHANGES_LIMIT). Cancel-safe.
+    pub async fn changes_after(&self, after: u64) -> ChangesSince {
         self.0.publisher.changes_after(after).await
     }
 

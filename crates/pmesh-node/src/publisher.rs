@@ -11,11 +11,11 @@ use pmesh_vcs::Revision;
 use tokio::sync::watch;
 
 use crate::{
-    Failure, Operation, OperationId, OperationKind, Outcome, Request, ServiceType, ServiceView, Since,
+    ChangesSince, Failure, Operation, OperationId, OperationKind, Outcome, Request, ServiceType, ServiceView,
     SubmitError, View,
-    changes::{Changed, Changes},
+    changes::{ChangeKind, Changes},
     history::{History, StepKey},
-    queue::{Queue, Queued},
+    queue::{Admission, Queue},
 };
 
 /// The state that the node publishes. Short locks only; reads take a view that never changes.
@@ -34,7 +34,7 @@ struct Inner {
     history: History,
     /// Who waits for the end of an operation that has not ended.
     ends: BTreeMap<OperationId, watch::Sender<Option<Arc<Operation>>>>,
-    services: Vec<Followed>,
+    services: Vec<PublishedService>,
     deployed: Option<Arc<Revision>>,
     /// Whether the services in the view are not as they are.
     are_services_stale: bool,
@@ -42,7 +42,7 @@ struct Inner {
 }
 
 /// A service, in the order of the view.
-struct Followed {
+struct PublishedService {
     name: ServiceName,
     kind: ServiceType,
     states: watch::Receiver<ServiceState>,
@@ -81,12 +81,12 @@ impl Publisher {
     }
 
     /// What has changed since the change `after`, as soon as something has. Cancel-safe.
-    pub(crate) async fn changes_after(&self, after: u64) -> Since {
+    pub(crate) async fn changes_after(&self, after: u64) -> ChangesSince {
         let mut last = self.last.subscribe();
         loop {
             last.mark_unchanged();
             match self.inner.lock().changes.since(after) {
-                Since::Changes(changes) if changes.is_empty() => {}
+                ChangesSince::Changes(changes) if changes.is_empty() => {}
                 since => return since,
             }
             // The sender is ours.
@@ -123,23 +123,28 @@ impl Publisher {
                 Some(ServiceKind::App(_)) | None => ServiceType::App,
             }
         };
-        let mut followed: Vec<Followed> = services
+        let mut followed: Vec<PublishedService> = services
             .iter()
             .map(|service| {
                 let name = service.name();
-                Followed { name: name.clone(), kind: kind(name), states: service.states(), view: None }
+                PublishedService {
+                    name: name.clone(),
+                    kind: kind(name),
+                    states: service.states(),
+                    view: None,
+                }
             })
             .collect();
         followed.sort_by_key(|service| place(&service.name));
         let is_new = self.publish(|inner| {
-            let is_same = |(one, other): (&Followed, &Followed)| {
+            let is_same = |(one, other): (&PublishedService, &PublishedService)| {
                 one.name == other.name && one.kind == other.kind && one.states.same_channel(&other.states)
             };
             if inner.services.len() == followed.len() && inner.services.iter().zip(&followed).all(is_same) {
                 return false;
             }
             inner.services = followed;
-            inner.push(Changed::Services);
+            inner.push(ChangeKind::Services);
             true
         });
         if is_new {
@@ -171,7 +176,7 @@ impl Publisher {
     pub(crate) fn deployed(&self, revision: Revision) {
         self.publish(|inner| {
             inner.deployed = Some(Arc::new(revision));
-            inner.push(Changed::Deployed);
+            inner.push(ChangeKind::Deployed);
         });
     }
 
@@ -187,8 +192,8 @@ impl Publisher {
     ) -> Result<OperationId, SubmitError> {
         let kind = request.kind();
         self.publish(|inner| match inner.queue.submit(request, new_id)? {
-            Queued::Joined(id) => Ok(id),
-            Queued::Anew(id) => {
+            Admission::Joined(id) => Ok(id),
+            Admission::Anew(id) => {
                 inner.record(id, kind);
                 Ok(id)
             }
@@ -217,7 +222,7 @@ impl Publisher {
     pub(crate) fn begin(&self, id: OperationId) {
         self.publish(|inner| {
             inner.history.begin(id, SystemTime::now());
-            inner.push(Changed::Operation(id));
+            inner.push(ChangeKind::Operation(id));
         });
     }
 
@@ -225,7 +230,7 @@ impl Publisher {
         let (waiting, ended) = self.publish(|inner| {
             inner.queue.on_end(id);
             let ended = inner.history.end(id, outcome, SystemTime::now());
-            inner.push(Changed::Operation(id));
+            inner.push(ChangeKind::Operation(id));
             (inner.ends.remove(&id), ended)
         });
         if let Some(waiting) = waiting {
@@ -241,7 +246,7 @@ impl Publisher {
     ) -> Option<StepKey> {
         self.publish(|inner| {
             let key = inner.history.begin_step(id, name, service, SystemTime::now())?;
-            inner.push(Changed::Step(id, key));
+            inner.push(ChangeKind::Step(id, key));
             Some(key)
         })
     }
@@ -249,7 +254,7 @@ impl Publisher {
     pub(crate) fn end_step(&self, id: OperationId, key: StepKey, state: StepState) {
         self.publish(|inner| {
             inner.history.end_step(id, key, state, SystemTime::now());
-            inner.push(Changed::Step(id, key));
+            inner.push(ChangeKind::Step(id, key));
         });
     }
 
@@ -276,16 +281,16 @@ impl Inner {
     fn record(&mut self, id: OperationId, kind: OperationKind) {
         self.history.record(id, kind);
         self.ends.insert(id, watch::Sender::new(None));
-        self.push(Changed::Operation(id));
+        self.push(ChangeKind::Operation(id));
     }
 
-    fn push(&mut self, what: Changed) {
-        match what {
-            Changed::Services | Changed::Service(_) => self.are_services_stale = true,
-            Changed::Operation(_) | Changed::Step(..) => self.are_operations_stale = true,
-            Changed::Deployed => {}
+    fn push(&mut self, kind: ChangeKind) {
+        match kind {
+            ChangeKind::Services | ChangeKind::Service(_) => self.are_services_stale = true,
+            ChangeKind::Operation(_) | ChangeKind::Step(..) => self.are_operations_stale = true,
+            ChangeKind::Deployed => {}
         }
-        self.changes.push(what);
+        self.changes.push(kind);
     }
 
     /// Takes what services have published since the last time.
@@ -299,7 +304,7 @@ impl Inner {
             })
             .collect();
         for name in changed {
-            self.push(Changed::Service(name));
+            self.push(ChangeKind::Service(name));
         }
     }
 
@@ -311,7 +316,7 @@ impl Inner {
         }
         let mut view = View { change, deployed: self.deployed.clone(), ..View::clone(&self.view) };
         if std::mem::take(&mut self.are_services_stale) {
-            view.services = self.services.iter_mut().map(Followed::view).collect();
+            view.services = self.services.iter_mut().map(PublishedService::view).collect();
         }
         if std::mem::take(&mut self.are_operations_stale) {
             view.operations = self.history.shown().cloned().collect();
@@ -320,7 +325,7 @@ impl Inner {
     }
 }
 
-impl Followed {
+impl PublishedService {
     fn view(&mut self) -> Arc<ServiceView> {
         let Self { name, kind, states, view } = self;
         let made = view.get_or_insert_with(|| {

@@ -34,7 +34,7 @@ pub(crate) struct Queue {
 
 /// Which operation a request has become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Queued {
+pub(crate) enum Admission {
     /// One of its own.
     Anew(OperationId),
     /// An equal one that waits already, or a stop that runs already.
@@ -52,7 +52,7 @@ impl Queue {
         &mut self,
         request: Request,
         new_id: impl FnOnce() -> OperationId,
-    ) -> Result<Queued, SubmitError> {
+    ) -> Result<Admission, SubmitError> {
         if self.is_closed {
             return Err(SubmitError::ShuttingDown);
         }
@@ -60,14 +60,14 @@ impl Queue {
         let before = self.stops.iter().chain(&self.waiting).rev();
         let mut behind = before.take_while(|(_, queued)| !queued.is_ordered_with(&request));
         if let Some((id, _)) = behind.find(|(_, queued)| *queued == request) {
-            return Ok(Queued::Joined(*id));
+            return Ok(Admission::Joined(*id));
         }
         if self.waiting.len() + self.stops.len() >= QUEUE_LIMIT {
             return Err(SubmitError::Busy);
         }
         let id = new_id();
         self.waiting.push_back((id, request));
-        Ok(Queued::Anew(id))
+        Ok(Admission::Anew(id))
     }
 
     /// Nothing is taken into the queue any more; what waits there can still be taken out.
@@ -123,7 +123,7 @@ impl Request {
 
 #[cfg(test)]
 mod tests {
-    use super::{QUEUE_LIMIT, Queue, Queued, SubmitError};
+    use super::{Admission, QUEUE_LIMIT, Queue, SubmitError};
     use crate::{OperationId, Rebuild, Request, Scope};
 
     fn restart(name: &str) -> Request {
@@ -134,7 +134,7 @@ mod tests {
         Request::Stop(Scope::One(name.parse().unwrap()))
     }
 
-    fn submit(queue: &mut Queue, request: Request, id: u64) -> Queued {
+    fn submit(queue: &mut Queue, request: Request, id: u64) -> Admission {
         queue.submit(request, || OperationId(id)).unwrap()
     }
 
@@ -142,11 +142,11 @@ mod tests {
     fn equal_requests_that_wait_share_one_operation() {
         let mut queue = Queue::default();
         let (one, other) = (OperationId(1), OperationId(3));
-        assert_eq!(submit(&mut queue, restart("a"), 1), Queued::Anew(one));
-        assert_eq!(submit(&mut queue, restart("a"), 2), Queued::Joined(one));
-        assert_eq!(submit(&mut queue, restart("b"), 3), Queued::Anew(other));
+        assert_eq!(submit(&mut queue, restart("a"), 1), Admission::Anew(one));
+        assert_eq!(submit(&mut queue, restart("a"), 2), Admission::Joined(one));
+        assert_eq!(submit(&mut queue, restart("b"), 3), Admission::Anew(other));
         queue.take(|_| true).unwrap();
-        assert_eq!(submit(&mut queue, restart("a"), 4), Queued::Anew(OperationId(4)), "its turn has come");
+        assert_eq!(submit(&mut queue, restart("a"), 4), Admission::Anew(OperationId(4)), "its turn has come");
     }
 
     #[test]
@@ -174,7 +174,7 @@ mod tests {
             for (request, id) in queued.iter().zip(0..) {
                 submit(&mut queue, request.clone(), id);
             }
-            let joined = submit(&mut queue, asked.clone(), 99) != Queued::Anew(OperationId(99));
+            let joined = submit(&mut queue, asked.clone(), 99) != Admission::Anew(OperationId(99));
             assert_eq!(joined, joins, "{asked:?} behind {queued:?}");
             let taken = queue.take(|request| *request == asked);
             assert_eq!(taken.is_some(), is_taken, "{asked:?} out of {queued:?}");
@@ -201,9 +201,9 @@ mod tests {
         }
         let more = |queue: &mut Queue, request| queue.submit(request, || OperationId(99));
         assert_eq!(more(&mut queue, stop("another")), Err(SubmitError::Busy));
-        assert_eq!(more(&mut queue, stop(&name(7))), Ok(Queued::Joined(OperationId(7))));
+        assert_eq!(more(&mut queue, stop(&name(7))), Ok(Admission::Joined(OperationId(7))));
         queue.on_end(OperationId(7));
-        assert_eq!(more(&mut queue, stop(&name(7))), Ok(Queued::Anew(OperationId(99))));
+        assert_eq!(more(&mut queue, stop(&name(7))), Ok(Admission::Anew(OperationId(99))));
     }
 
     #[test]
@@ -212,7 +212,7 @@ mod tests {
         submit(&mut queue, stop("a"), 1);
         queue.take(|_| true).unwrap();
         submit(&mut queue, restart("a"), 2);
-        assert_eq!(submit(&mut queue, stop("a"), 3), Queued::Anew(OperationId(3)));
+        assert_eq!(submit(&mut queue, stop("a"), 3), Admission::Anew(OperationId(3)));
     }
 
     #[test]

@@ -14,8 +14,8 @@ use std::{
 };
 
 use pmesh_node::{
-    Change, Changed, Operation, OperationState, Outcome, QUEUE_LIMIT, Rebuild, Request, Scope, Since,
-    SubmitError, testing::TestNode,
+    Change, ChangeKind, ChangesSince, Operation, OperationState, Outcome, QUEUE_LIMIT, Rebuild, Request,
+    Scope, SubmitError, testing::TestNode,
 };
 use pmesh_proxy::{Front, FrontLimits};
 use pmesh_supervisor::{Exit, ServiceName};
@@ -44,8 +44,8 @@ async fn run(node: &TestNode, request: Request) -> Operation {
 
 async fn changes(node: &TestNode, after: u64) -> Vec<Change> {
     match node.changes_after(after).await {
-        Since::Changes(changes) => changes,
-        Since::Gap => panic!("there is no gap"),
+        ChangesSince::Changes(changes) => changes,
+        ChangesSince::Gap => panic!("there is no gap"),
     }
 }
 
@@ -62,10 +62,10 @@ async fn a_view_never_changes_and_the_changes_lead_from_one_to_the_next() {
     let changes = changes(&node, before.change).await;
     let ids: Vec<u64> = changes.iter().map(|change| change.id).collect();
     assert_eq!(ids, (before.change + 1..=after.change).collect::<Vec<_>>());
-    let place = |what: &Changed| changes.iter().rposition(|change| change.what == *what);
-    let (service, end) = (Changed::Service(name("job")), Changed::Operation(restart.id));
+    let place = |what: &ChangeKind| changes.iter().rposition(|change| change.kind == *what);
+    let (service, end) = (ChangeKind::Service(name("job")), ChangeKind::Operation(restart.id));
     assert_eq!(place(&end), Some(changes.len() - 1), "the end of the operation is the last");
-    assert!(place(&service).is_some() && place(&Changed::Step(restart.id, 0)).is_some(), "{changes:?}");
+    assert!(place(&service).is_some() && place(&ChangeKind::Step(restart.id, 0)).is_some(), "{changes:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -75,7 +75,7 @@ async fn who_follows_hears_of_a_crash_that_no_operation_made() {
     let before = node.view();
     node.spawner.crash(0, Exit::Code(1));
     let changes = changes(&node, before.change).await;
-    assert_eq!(changes[0].what, Changed::Service(name("job")));
+    assert_eq!(changes[0].kind, ChangeKind::Service(name("job")));
     let view = node.view();
     let state = &view.service(&name("job")).unwrap().state;
     assert_eq!((state.healthy, state.wanted), (0, 1));
@@ -86,8 +86,8 @@ async fn who_comes_too_late_is_told_of_the_gap() {
     let folder = tempfile::tempdir().unwrap();
     let node = TestNode::start(folder.path(), JOB).await;
     let view = node.view();
-    assert_eq!(node.changes_after(view.change + 1).await, Since::Gap);
-    assert_eq!(node.changes_after(0).await, Since::Gap);
+    assert_eq!(node.changes_after(view.change + 1).await, ChangesSince::Gap);
+    assert_eq!(node.changes_after(0).await, ChangesSince::Gap);
 }
 
 #[tokio::test(start_paused = true)]
@@ -106,7 +106,7 @@ async fn the_services_of_a_view_are_in_the_order_of_the_manifest_in_force() {
     let before = node.view().change;
     run(&node, Request::Reload(Rebuild::Changed)).await;
     assert_eq!(names(), ["site Files"]);
-    assert!(changes(&node, before).await.iter().any(|change| change.what == Changed::Services));
+    assert!(changes(&node, before).await.iter().any(|change| change.kind == ChangeKind::Services));
 }
 
 #[tokio::test(start_paused = true)]

@@ -87,11 +87,11 @@ struct Member {
 struct Ended {
     act: RolloutAct,
     end: ActEnd,
-    left: Left,
+    left: Remains,
 }
 
 /// What an act leaves for those behind it.
-enum Left {
+enum Remains {
     Nothing,
     Build(Option<Build>),
     Unbuilt(ServiceFailure),
@@ -157,12 +157,12 @@ impl Executor {
         let Ended { act, end, left } = self.under_way.next().await?;
         let member = &mut self.members[act.service()];
         match left {
-            Left::Nothing => {}
-            Left::Build(build) => member.build = build,
-            Left::Unbuilt(failure) => member.failure = Some(failure),
-            Left::Link(link) => member.link = Some(link),
-            Left::Preparation(preparation) => member.preparation = Some(preparation),
-            Left::Switch(switch) => member.switch = Some(switch),
+            Remains::Nothing => {}
+            Remains::Build(build) => member.build = build,
+            Remains::Unbuilt(failure) => member.failure = Some(failure),
+            Remains::Link(link) => member.link = Some(link),
+            Remains::Preparation(preparation) => member.preparation = Some(preparation),
+            Remains::Switch(switch) => member.switch = Some(switch),
         }
         Some((act, end))
     }
@@ -177,7 +177,7 @@ impl Executor {
         }
     }
 
-    fn perform(&mut self, act: RolloutAct) -> BoxFuture<'static, (ActEnd, Left)> {
+    fn perform(&mut self, act: RolloutAct) -> BoxFuture<'static, (ActEnd, Remains)> {
         let context = Arc::clone(&self.context);
         let (rebuild, revision) = (self.rebuild, self.revision.clone());
         let member = &mut self.members[act.service()];
@@ -192,7 +192,7 @@ impl Executor {
             }
             RolloutAct::EndBuild(_) => {
                 member.end_build.send_replace(true);
-                Box::pin(ready((DONE, Left::Nothing)))
+                Box::pin(ready((DONE, Remains::Nothing)))
             }
             RolloutAct::Link(_) => Box::pin(link(member.build.clone(), spec)),
             RolloutAct::Start(_) => {
@@ -200,7 +200,7 @@ impl Executor {
                 Box::pin(async move {
                     let mut preparation = service.prepare_unless_stopped(plan, stops).await;
                     preparation.spawned().await;
-                    (DONE, Left::Preparation(preparation))
+                    (DONE, Remains::Preparation(preparation))
                 })
             }
             RolloutAct::AwaitReady(_) => Box::pin(await_ready(service, member.preparation.take())),
@@ -214,12 +214,12 @@ impl Executor {
                     if let Some(failure) = failure {
                         service.stay_unbuilt(plan, stops, failure).await;
                     }
-                    (DONE, Left::Nothing)
+                    (DONE, Remains::Nothing)
                 })
             }
             RolloutAct::GoBack(_) => Box::pin(async move {
                 service.abandon().await;
-                (DONE, Left::Nothing)
+                (DONE, Remains::Nothing)
             }),
             RolloutAct::Unlink(_) => {
                 let link = member.link.take();
@@ -227,12 +227,12 @@ impl Executor {
                     if let Some(link) = link {
                         link.move_back().await;
                     }
-                    (DONE, Left::Nothing)
+                    (DONE, Remains::Nothing)
                 })
             }
             RolloutAct::Revive(_) => Box::pin(async move {
                 revive(&service).await;
-                (DONE, Left::Nothing)
+                (DONE, Remains::Nothing)
             }),
         }
     }
@@ -280,7 +280,7 @@ async fn build(
     spec: ServiceSpec,
     (revision, rebuild): (RevisionFacts, Rebuild),
     (service, stops, give_up): (Service, Stops, watch::Receiver<bool>),
-) -> (ActEnd, Left) {
+) -> (ActEnd, Remains) {
     let (wishes, wished) = watch::channel(Wish::GoOn);
     let built = tokio::select! {
         built = context.build(&spec, &revision, rebuild, wished) => built,
@@ -289,7 +289,7 @@ async fn build(
     match built {
         Ok(build) => {
             let detail = build.as_ref().map(|build| build.id().to_string());
-            (ActEnd::Done(detail), Left::Build(build))
+            (ActEnd::Done(detail), Remains::Build(build))
         }
         Err(error) => {
             let reason = with_causes(&error);
@@ -298,7 +298,7 @@ async fn build(
                 BuildError::Cancelled => ActEnd::CutOff,
                 _ => ActEnd::Failed(reason),
             };
-            (end, Left::Unbuilt(error.into_failure()))
+            (end, Remains::Unbuilt(error.into_failure()))
         }
     }
 }
@@ -330,16 +330,16 @@ async fn wish(
     }
 }
 
-async fn link(build: Option<Build>, spec: ServiceSpec) -> (ActEnd, Left) {
-    let Some(build) = build else { return (ActEnd::CutOff, Left::Nothing) };
+async fn link(build: Option<Build>, spec: ServiceSpec) -> (ActEnd, Remains) {
+    let Some(build) = build else { return (ActEnd::CutOff, Remains::Nothing) };
     match Link::move_to(&build, &spec).await {
-        Some(link) => (DONE, Left::Link(link)),
+        Some(link) => (DONE, Remains::Link(link)),
         // The log says why, and the service runs all the same.
-        None => (ActEnd::CutOff, Left::Nothing),
+        None => (ActEnd::CutOff, Remains::Nothing),
     }
 }
 
-async fn await_ready(service: Service, preparation: Option<Preparation>) -> (ActEnd, Left) {
+async fn await_ready(service: Service, preparation: Option<Preparation>) -> (ActEnd, Remains) {
     let prepared = match preparation {
         Some(preparation) => preparation.ended().await,
         None => service.ready_again().await,
@@ -349,39 +349,39 @@ async fn await_ready(service: Service, preparation: Option<Preparation>) -> (Act
         Prepared::Failed(reason) => ActEnd::Failed(reason),
         Prepared::Left => ActEnd::CutOff,
     };
-    (end, Left::Nothing)
+    (end, Remains::Nothing)
 }
 
-async fn switch(service: Service) -> (ActEnd, Left) {
+async fn switch(service: Service) -> (ActEnd, Remains) {
     let mut switch = service.commit().await;
     let detail = match switch.switched().await {
         Switched::Ready => None,
         Switched::Partly { ready, wanted } => {
             Some(format!("{ready} of {wanted} instances are ready; the others are started again"))
         }
-        Switched::Left => return (ActEnd::CutOff, Left::Nothing),
-        Switched::DriverFailed => return (ActEnd::Failed(DRIVER_FAILED.to_owned()), Left::Nothing),
+        Switched::Left => return (ActEnd::CutOff, Remains::Nothing),
+        Switched::DriverFailed => return (ActEnd::Failed(DRIVER_FAILED.to_owned()), Remains::Nothing),
     };
-    (ActEnd::Done(detail), Left::Switch(switch))
+    (ActEnd::Done(detail), Remains::Switch(switch))
 }
 
 /// Waits until the old instances have drained, or have ended.
-async fn end_old(act: RolloutAct, switch: Option<Switch>) -> (ActEnd, Left) {
-    let Some(mut switch) = switch else { return (ActEnd::CutOff, Left::Nothing) };
+async fn end_old(act: RolloutAct, switch: Option<Switch>) -> (ActEnd, Remains) {
+    let Some(mut switch) = switch else { return (ActEnd::CutOff, Remains::Nothing) };
     if matches!(act, RolloutAct::Drain(_)) {
         switch.drained().await;
-        return (DONE, Left::Switch(switch));
+        return (DONE, Remains::Switch(switch));
     }
     switch.stopped().await;
     info!("the new run has taken over");
-    (DONE, Left::Nothing)
+    (DONE, Remains::Nothing)
 }
 
-async fn prune(context: Arc<Context>, service: Service, spec: ServiceSpec) -> (ActEnd, Left) {
+async fn prune(context: Arc<Context>, service: Service, spec: ServiceSpec) -> (ActEnd, Remains) {
     if let ServiceKind::App(app) = &spec.kind {
         context.builder.prune(service.name(), &app.folder, &service.state().builds).await;
     }
-    (DONE, Left::Nothing)
+    (DONE, Remains::Nothing)
 }
 
 /// Starts what was stopped for a run that was abandoned; returns when that is ready or has failed to be.

@@ -141,13 +141,13 @@ pub enum ActEnd {
     CutOff,
 }
 
-/// What comes next in a rollout.
+/// What whoever carries out the acts `A` is to do next, in a rollout or around one; steps are of an `S`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// Carry this out, beside what is under way. Its end is told to [`Rollout::on_end`], once.
-    Do(RolloutAct),
-    /// A step of this service begins or has ended, for who follows the rollout.
-    Tell(usize, StepName, StepState),
+pub enum Instruction<A, S> {
+    /// Carry this out, beside what is under way, and tell how it ended, once.
+    Do(A),
+    /// A step of this one begins or has ended, for who follows.
+    Tell(S, StepName, StepState),
     /// Nothing, before an act that is under way has ended.
     Wait,
 }
@@ -247,7 +247,7 @@ pub struct Rollout {
     /// Whether all of it goes back.
     given_up: bool,
     /// What is decided and was not asked for yet.
-    decided: VecDeque<Next>,
+    decided: VecDeque<Instruction<RolloutAct, usize>>,
     /// How many acts have not ended.
     under_way: usize,
 }
@@ -302,14 +302,14 @@ impl Rollout {
     }
 
     /// What comes next; none when all has ended.
-    pub fn advance(&mut self) -> Option<Next> {
+    pub fn advance(&mut self) -> Option<Instruction<RolloutAct, usize>> {
         let mut stages = Vec::new();
         // One that has left without an act may have been the last that others waited for.
         while self.decided.is_empty() && stages != self.stages() {
             stages = self.stages();
             self.decide();
         }
-        self.decided.pop_front().or((self.under_way > 0).then_some(Next::Wait))
+        self.decided.pop_front().or((self.under_way > 0).then_some(Instruction::Wait))
     }
 
     fn stages(&self) -> Vec<Stage> {
@@ -318,11 +318,11 @@ impl Rollout {
 
     fn act(&mut self, act: RolloutAct) {
         self.under_way += 1;
-        self.decided.push_back(Next::Do(act));
+        self.decided.push_back(Instruction::Do(act));
     }
 
     fn tell(&mut self, index: usize, step: StepName, state: StepState) {
-        self.decided.push_back(Next::Tell(index, step, state));
+        self.decided.push_back(Instruction::Tell(index, step, state));
     }
 
     fn begin(&mut self, index: usize, step: StepName, act: RolloutAct) {

@@ -164,7 +164,7 @@ impl Switch {
 
 /// What is asked of a driver.
 #[derive(Debug)]
-pub(crate) enum Request {
+pub(crate) enum ServiceRequest {
     Prepare {
         plan: Box<Plan>,
         /// How often the service had been stopped when it was decided to prepare this.
@@ -213,7 +213,7 @@ pub(crate) enum Request {
 #[derive(Clone, Debug)]
 pub struct Service {
     pub(crate) name: ServiceName,
-    pub(crate) requests: mpsc::Sender<Request>,
+    pub(crate) requests: mpsc::Sender<ServiceRequest>,
     pub(crate) state: watch::Receiver<ServiceState>,
 }
 
@@ -254,7 +254,7 @@ impl Service {
     pub(crate) async fn prepare_unless_stopped(&self, plan: Plan, stops: u64) -> Preparation {
         let (spawned, spawned_rx) = oneshot::channel();
         let (ended, ended_rx) = oneshot::channel();
-        self.ask(Request::Prepare { plan: Box::new(plan), stops, spawned, ended }).await;
+        self.ask(ServiceRequest::Prepare { plan: Box::new(plan), stops, spawned, ended }).await;
         Preparation { spawned: spawned_rx, ended: ended_rx }
     }
 
@@ -263,7 +263,7 @@ impl Service {
     /// succeeds.
     pub(crate) async fn stay_unbuilt(&self, plan: Plan, stops: u64, failure: ServiceFailure) {
         let (done, ended) = oneshot::channel();
-        self.ask(Request::StayUnbuilt { plan: Box::new(plan), stops, failure, done }).await;
+        self.ask(ServiceRequest::StayUnbuilt { plan: Box::new(plan), stops, failure, done }).await;
         drop(ended.await);
     }
 
@@ -271,7 +271,7 @@ impl Service {
     /// longer.
     pub(crate) async fn ready_again(&self) -> Prepared {
         let (ended, end) = oneshot::channel();
-        self.ask(Request::AwaitReady { ended }).await;
+        self.ask(ServiceRequest::AwaitReady { ended }).await;
         end.await.unwrap_or_else(|_| Prepared::failed())
     }
 
@@ -283,7 +283,7 @@ impl Service {
         let (switched, switched_rx) = oneshot::channel();
         let (drained, drained_rx) = oneshot::channel();
         let (stopped, stopped_rx) = oneshot::channel();
-        self.ask(Request::Commit { switched, drained, stopped }).await;
+        self.ask(ServiceRequest::Commit { switched, drained, stopped }).await;
         Switch { switched: switched_rx, drained: drained_rx, stopped: stopped_rx }
     }
 
@@ -291,7 +291,7 @@ impl Service {
     /// was stopped for it is started by [`revive`](Self::revive).
     pub async fn abandon(&self) {
         let (done, ended) = oneshot::channel();
-        self.ask(Request::Abandon { done }).await;
+        self.ask(ServiceRequest::Abandon { done }).await;
         drop(ended.await);
     }
 
@@ -299,7 +299,7 @@ impl Service {
     /// it is ready or has failed to be. At once if none was stopped.
     pub async fn revive(&self) -> Prepared {
         let (ended, end) = oneshot::channel();
-        self.ask(Request::Revive { ended }).await;
+        self.ask(ServiceRequest::Revive { ended }).await;
         end.await.unwrap_or_else(|_| Prepared::failed())
     }
 
@@ -310,7 +310,7 @@ impl Service {
     /// Cancel-safe: dropped before the request is queued, nothing happens; after, the stop goes on.
     pub async fn stop(&self) -> bool {
         let (done, ended) = oneshot::channel();
-        self.ask(Request::Stop { done }).await;
+        self.ask(ServiceRequest::Stop { done }).await;
         ended.await.unwrap_or(false)
     }
 
@@ -318,7 +318,7 @@ impl Service {
     /// of its shutdown commands. Returns when that is asked for; [`stop`](Self::stop) behind it returns
     /// when the service has none left.
     pub async fn kill(&self) {
-        self.ask(Request::Kill).await;
+        self.ask(ServiceRequest::Kill).await;
     }
 
     /// No instance is started and no build tried again before [`release`](Self::release), except by a
@@ -326,24 +326,24 @@ impl Service {
     /// revision's. Returns when that is so, and a try to build that was under way has ended.
     pub async fn hold(&self) {
         let (done, held) = oneshot::channel();
-        self.ask(Request::Hold { done }).await;
+        self.ask(ServiceRequest::Hold { done }).await;
         drop(held.await);
     }
 
     /// Ends [`hold`](Self::hold).
     pub async fn release(&self) {
-        self.ask(Request::Release).await;
+        self.ask(ServiceRequest::Release).await;
     }
 
     /// Puts a fault into whoever looks after the service; returns when it is there.
     #[cfg(feature = "testing")]
     pub async fn fail(&self, fault: crate::testing::Fault) {
         let (done, is_done) = oneshot::channel();
-        self.ask(Request::Fail { fault, done }).await;
+        self.ask(ServiceRequest::Fail { fault, done }).await;
         drop(is_done.await);
     }
 
-    async fn ask(&self, request: Request) {
+    async fn ask(&self, request: ServiceRequest) {
         // The driver ends after the last handle, or with the supervisor's own task: that is the error, and
         // whoever waits for an answer gets the end of its channel.
         drop(self.requests.send(request).await);

@@ -19,7 +19,7 @@ use crate::{
     nofile::NofileWarning,
     pending::{Caller, Pending, now, words_of},
     saved,
-    service::{Request, Service, ServiceState},
+    service::{Service, ServiceRequest, ServiceState},
     service_event::{EventKey, ServiceEvent},
     service_machine::{ServiceMachine, Traffic},
     spans::service_span,
@@ -41,7 +41,7 @@ pub(crate) struct ServiceDriver {
     machine: ServiceMachine,
     pending: Pending,
     context: Arc<Context>,
-    inbox: mpsc::Receiver<Request>,
+    inbox: mpsc::Receiver<ServiceRequest>,
     publisher: watch::Sender<ServiceState>,
     /// What the balancer was told last.
     told: Option<Traffic>,
@@ -106,44 +106,46 @@ impl ServiceDriver {
     }
 
     /// What a request is to the machine.
-    fn event_of(&mut self, request: Option<Request>) -> Option<ServiceEvent> {
+    fn event_of(&mut self, request: Option<ServiceRequest>) -> Option<ServiceEvent> {
         let pending = &mut self.pending;
         Some(match request {
             None => ServiceEvent::Orphaned,
-            Some(Request::Prepare { plan, stops, spawned, ended }) => ServiceEvent::Prepare {
+            Some(ServiceRequest::Prepare { plan, stops, spawned, ended }) => ServiceEvent::Prepare {
                 plan: plan.into(),
                 stops,
                 spawned: pending.ticket(Caller::Done(spawned)),
                 ended: pending.ticket(Caller::Prepared(ended)),
             },
-            Some(Request::StayUnbuilt { plan, stops, failure, done }) => ServiceEvent::StayUnbuilt {
+            Some(ServiceRequest::StayUnbuilt { plan, stops, failure, done }) => ServiceEvent::StayUnbuilt {
                 plan: plan.into(),
                 stops,
                 failure,
                 done: pending.ticket(Caller::Done(done)),
             },
-            Some(Request::AwaitReady { ended }) => {
+            Some(ServiceRequest::AwaitReady { ended }) => {
                 ServiceEvent::AwaitReady { ended: pending.ticket(Caller::Prepared(ended)) }
             }
-            Some(Request::Commit { switched, drained, stopped }) => ServiceEvent::Commit {
+            Some(ServiceRequest::Commit { switched, drained, stopped }) => ServiceEvent::Commit {
                 switched: pending.ticket(Caller::Switched(switched)),
                 drained: pending.ticket(Caller::Done(drained)),
                 stopped: pending.ticket(Caller::Done(stopped)),
             },
-            Some(Request::Abandon { done }) => {
+            Some(ServiceRequest::Abandon { done }) => {
                 ServiceEvent::Abandon { done: pending.ticket(Caller::Done(done)) }
             }
-            Some(Request::Revive { ended }) => {
+            Some(ServiceRequest::Revive { ended }) => {
                 ServiceEvent::Revive { ended: pending.ticket(Caller::Prepared(ended)) }
             }
-            Some(Request::Stop { done }) => {
+            Some(ServiceRequest::Stop { done }) => {
                 ServiceEvent::Stop { done: pending.ticket(Caller::Stopped(done)) }
             }
-            Some(Request::Kill) => ServiceEvent::Kill,
-            Some(Request::Hold { done }) => ServiceEvent::Hold { done: pending.ticket(Caller::Done(done)) },
-            Some(Request::Release) => ServiceEvent::Release,
+            Some(ServiceRequest::Kill) => ServiceEvent::Kill,
+            Some(ServiceRequest::Hold { done }) => {
+                ServiceEvent::Hold { done: pending.ticket(Caller::Done(done)) }
+            }
+            Some(ServiceRequest::Release) => ServiceEvent::Release,
             #[cfg(feature = "testing")]
-            Some(Request::Fail { fault, done }) => {
+            Some(ServiceRequest::Fail { fault, done }) => {
                 self.faults.add(fault);
                 drop(done);
                 return None;

@@ -21,7 +21,7 @@ use crate::{
     drivers::run_drivers,
     executor::revive,
     lack::Lack,
-    rollout::{Limits, Next, Rollout},
+    rollout::{Instruction, Limits, Rollout},
     service_driver::{self, ServiceDriver},
     spans::service_span,
 };
@@ -153,9 +153,9 @@ impl Supervisor {
         let mut is_cancelled = false;
         while let Some(next) = rollout.advance() {
             match next {
-                Next::Do(act) => executor.begin(act),
-                Next::Tell(index, step, state) => report(executor.name(index), step, state),
-                Next::Wait => tokio::select! {
+                Instruction::Do(act) => executor.begin(act),
+                Instruction::Tell(index, step, state) => report(executor.name(index), step, state),
+                Instruction::Wait => tokio::select! {
                     Some((act, end)) = executor.ended() => {
                         executor.show(&mut rollout);
                         rollout.on_end(act, end);

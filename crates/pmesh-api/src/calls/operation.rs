@@ -29,7 +29,8 @@ pub(crate) async fn list(sources: Sources, call: Call) -> Result<Reply, ApiError
         Some(Wait::For(limit)) => timeout(limit, all_ended).await.unwrap_or_default(),
     }
     drop(away);
-    let operations: Vec<_> = sources.node.operations().iter().map(|operation| present(operation)).collect();
+    let operations: Vec<_> =
+        sources.node.view().operations.iter().map(|operation| present(operation)).collect();
     Ok(call.reply(&operations))
 }
 

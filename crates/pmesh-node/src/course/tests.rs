@@ -6,14 +6,14 @@ use pmesh_manifest::{Manifest, Source, Unsupported};
 use pmesh_supervisor::{
     ServiceName, StepName,
     rollout::{
-        ActEnd, Item, Limits, Rollout,
+        ActEnd, Instruction, Item, Limits, Rollout,
         RolloutAct::{self, AwaitReady, Build, Link, Start, StayUnbuilt, Switch},
     },
 };
 use pmesh_vcs::{BranchName, Relation, Revision, VcsError, testing::FakeVcs};
 use proptest::prelude::*;
 
-use super::{Act, Aim, Course, End, Found, Next, Situation};
+use super::{Act, ActResult, Aim, Comparison, Course, Situation};
 use crate::{Failure, Outcome, Rebuild, Scope, in_one_line, unfinished::Unfinished};
 
 const WEB: Item = Item { builds: true, overlaps: true, background: false, vital: true };
@@ -32,8 +32,8 @@ fn revision(commit: &str) -> Revision {
     Revision { branch: BranchName::new("main"), commit: Some(FakeVcs::commit_id(commit)), author, message }
 }
 
-fn behind() -> Found {
-    Found {
+fn behind() -> Comparison {
+    Comparison {
         head: revision("a1"),
         remote: revision("b2"),
         relation: Relation::Behind { by: 1 },
@@ -45,7 +45,7 @@ fn behind() -> Found {
 struct Run {
     course: Course,
     items: Vec<Item>,
-    fetched: Found,
+    fetched: Comparison,
     under_way: VecDeque<Act>,
     acts: Vec<Act>,
     /// Those that ended well.
@@ -77,12 +77,14 @@ impl Run {
     fn ask(&mut self) -> bool {
         loop {
             match self.course.advance() {
-                Some(Next::Do(act)) => {
+                Some(Instruction::Do(act)) => {
                     self.under_way.push_back(act.clone());
                     self.acts.push(act);
                 }
-                Some(Next::Tell(service, step, state)) => self.told.push((service, step, state.as_str())),
-                Some(Next::Wait) => return true,
+                Some(Instruction::Tell(service, step, state)) => {
+                    self.told.push((service, step, state.as_str()));
+                }
+                Some(Instruction::Wait) => return true,
                 None => return false,
             }
         }
@@ -99,20 +101,20 @@ impl Run {
                 self.course.on_service_end(act, ActEnd::Failed("broken".to_owned()));
             }
             Act::Service(act) => self.course.on_service_end(act, ActEnd::Done(None)),
-            _ if fails => self.course.on_end(End::Failed(failure())),
-            Act::Fetch => self.course.on_end(End::Fetched(self.fetched.clone())),
+            _ if fails => self.course.on_end(ActResult::Failed(failure())),
+            Act::Fetch => self.course.on_end(ActResult::Fetched(self.fetched.clone())),
             Act::CheckCommit(_) | Act::CheckFile => {
-                self.course.on_end(End::Checked(manifest(self.items.len())));
+                self.course.on_end(ActResult::Checked(manifest(self.items.len())));
             }
             Act::Survey(survey) => {
                 let rollout = Rollout::new(&self.items, survey.unity, Limits { starts: 9, builds: 9 });
                 let services = survey.manifest.services.iter();
                 let services = services.map(|service| service.spec.name.clone()).collect();
                 let head = Some(revision("a1"));
-                self.course.on_end(End::Surveyed { head, rollout, services });
+                self.course.on_end(ActResult::Surveyed { head, rollout, services });
             }
-            Act::Stop(_) => self.course.on_end(End::Stopped(1)),
-            _ => self.course.on_end(End::Done),
+            Act::Stop(_) => self.course.on_end(ActResult::Stopped(1)),
+            _ => self.course.on_end(ActResult::Done),
         }
     }
 
@@ -262,7 +264,7 @@ fn an_update_with_nothing_new_touches_nothing_unless_the_last_rollout_failed_or_
         (Aim::Update(Rebuild::Everything), Unfinished::default(), Some("survey")),
     ] {
         let mut run = Run::in_situation(aim, &[WEB], unfinished);
-        run.fetched = Found { head: revision("b2"), relation: Relation::Same, ..behind() };
+        run.fetched = Comparison { head: revision("b2"), relation: Relation::Same, ..behind() };
         run.go(|_| false);
         assert_eq!(run.words().get(1).map(String::as_str), second);
         assert!(!run.words().iter().any(|act| act == "hold" || act == "check out"));

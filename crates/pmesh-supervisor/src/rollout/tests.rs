@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use super::{
-    ActEnd, Item, Limits, Look, Next, Rollout,
+    ActEnd, Instruction, Item, Limits, Look, Rollout,
     RolloutAct::{
         self, AwaitReady, Build, Drain, EndBuild, GoBack, Link, Prune, Revive, Start, StayUnbuilt, Stop,
         Switch, Unlink,
@@ -46,12 +46,12 @@ impl Run {
     fn ask(&mut self) -> bool {
         loop {
             match self.rollout.advance() {
-                Some(Next::Do(act)) => {
+                Some(Instruction::Do(act)) => {
                     self.under_way.push_back(act);
                     self.acts.push(act);
                 }
-                Some(Next::Tell(index, step, state)) => self.told.push((index, step, state)),
-                Some(Next::Wait) => return true,
+                Some(Instruction::Tell(index, step, state)) => self.told.push((index, step, state)),
+                Some(Instruction::Wait) => return true,
                 None => return false,
             }
         }

@@ -1,87 +1,19 @@
-//! What an update needs of the repository and of the disk: the fetch, and the manifest that is to be followed.
+//! The manifest that an operation is to follow: from a commit, or from the disk.
 
 use std::{ffi::OsStr, path::Path};
 
 use pmesh_manifest::{FILE_NAMES, Manifest, Mistakes, ReadError, Source};
 use pmesh_supervisor::CancelToken;
-use pmesh_vcs::{Cancel, CommitId, Relation, Vcs, VcsError};
+use pmesh_vcs::{Cancel, CommitId, Vcs, VcsError};
 
-use crate::{
-    Failure,
-    course::Found,
-    shared::{FETCH_LIMIT, Shared, VcsTurn},
-};
-
-/// Waits until nobody else fetches – as long as the operation is wanted.
-///
-/// # Errors
-///
-/// [`Failure::ShuttingDown`] when it is not any more.
-pub(crate) async fn vcs_turn(shared: &Shared, cancel: &CancelToken) -> Result<VcsTurn, Failure> {
-    tokio::select! {
-        turn = shared.vcs_turn() => Ok(turn),
-        () = cancel.cancelled() => Err(Failure::ShuttingDown),
-    }
-}
-
-/// Asks the remote, and refuses a work tree that cannot be moved to what it has.
-///
-/// # Errors
-///
-/// Those of [`Vcs`]; [`Failure::ShuttingDown`] when it was cancelled.
-pub(crate) async fn fetch(shared: &Shared, cancelled: &CancelToken) -> Result<Found, Failure> {
-    let cancel = Cancel::new();
-    let turn = vcs_turn(shared, cancelled).await?;
-    let call = {
-        let cancel = cancel.clone();
-        shared.with_vcs_in(turn, move |vcs| {
-            let tree = vcs.work_tree()?;
-            if let Some(operation) = tree.in_progress {
-                return Err(VcsError::InProgress { operation });
-            }
-            if let Some(lock) = tree.lock {
-                return Err(VcsError::Locked { path: lock.path, age: lock.age });
-            }
-            let head = vcs.head()?;
-            let moved_to = vcs.fetch(FETCH_LIMIT, &cancel)?.moved_to;
-            let remote = vcs.remote_head()?;
-            let remote = remote.ok_or_else(|| VcsError::NoRemote { branch: head.branch.clone() })?;
-            let (Some(here), Some(there)) = (&head.commit, &remote.commit) else {
-                return Err(VcsError::Unborn { branch: head.branch });
-            };
-            let relation = vcs.relation(here, there, &cancel)?;
-            if matches!(relation, Relation::Behind { .. }) && !tree.changed.is_empty() {
-                return Err(VcsError::Dirty { paths: tree.changed });
-            }
-            Ok(Found { head, remote, relation, moved_to })
-        })
-    };
-    match while_wanted(cancelled, &cancel, call).await {
-        Err(VcsError::Cancelled) => Err(Failure::ShuttingDown),
-        result => Ok(result?),
-    }
-}
-
-/// Waits for a call that `cancel` ends, and sets that when the operation is wanted no more.
-async fn while_wanted<T>(
-    cancelled: &CancelToken,
-    cancel: &Cancel,
-    call: impl Future<Output = Result<T, VcsError>>,
-) -> Result<T, VcsError> {
-    let mut call = std::pin::pin!(call);
-    tokio::select! {
-        result = &mut call => return result,
-        () = cancelled.cancelled() => cancel.cancel(),
-    }
-    call.await
-}
+use crate::{Failure, fetch::while_wanted, shared::Shared};
 
 /// Reads and validates the manifest of a commit, out of the object database.
 ///
 /// # Errors
 ///
 /// [`Failure`]: there is none, it has mistakes, or the repository is out of reach.
-pub(crate) async fn manifest_of(
+pub(crate) async fn in_commit(
     shared: &Shared,
     cancelled: &CancelToken,
     commit: &CommitId,
@@ -143,7 +75,7 @@ fn adds_a_second(
 /// # Errors
 ///
 /// [`Failure`]: it has mistakes, or cannot be read.
-pub(crate) async fn read_manifest(shared: &Shared) -> Result<Manifest, Failure> {
+pub(crate) async fn on_disk(shared: &Shared) -> Result<Manifest, Failure> {
     let (file, unsupported) = (shared.file.clone(), shared.unsupported);
     let shown = shared.shown_file().to_owned();
     let read = tokio::task::spawn_blocking(move || pmesh_manifest::read_as(&file, &shown, unsupported));

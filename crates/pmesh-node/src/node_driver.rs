@@ -12,13 +12,13 @@ use crate::{
 };
 
 /// Owns the changes of a node.
-pub(crate) struct Driver {
+pub(crate) struct NodeDriver {
     shared: Arc<Shared>,
     start: OperationId,
     shutdown: OperationId,
 }
 
-impl Driver {
+impl NodeDriver {
     pub(crate) fn new(shared: Arc<Shared>, start: OperationId, shutdown: OperationId) -> Self {
         Self { shared, start, shutdown }
     }
