@@ -14,6 +14,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::{
     limits::FrontLimits,
+    next_head::BodyLength,
     phase::{AtRest, Event, Outlook, Phases},
 };
 
@@ -67,6 +68,11 @@ impl PhaseCell {
     /// Something happened.
     pub(crate) fn on(&self, event: Event) {
         self.now.lock().phases.on(event, Instant::now);
+    }
+
+    /// Bytes came in.
+    pub(crate) fn on_bytes(&self, bytes: &[u8]) {
+        self.now.lock().phases.on_bytes(bytes, Instant::now);
     }
 
     /// Ready when the connection is to end; what happens must wake the task that asks.
@@ -137,10 +143,10 @@ impl PhaseCell {
 pub(crate) struct AtWork(Arc<PhaseCell>);
 
 impl AtWork {
-    /// A request's head is whole.
-    pub(crate) fn begin(phase: &Arc<PhaseCell>) -> Self {
+    /// A request's head is whole, and this is its body.
+    pub(crate) fn begin(phase: &Arc<PhaseCell>, body: BodyLength) -> Self {
         let mut now = phase.now.lock();
-        now.phases.on(Event::Asked, Instant::now);
+        now.phases.on_head(body, Instant::now);
         now.at_work += 1;
         Self(phase.clone())
     }

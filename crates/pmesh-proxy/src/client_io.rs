@@ -91,11 +91,11 @@ impl AsyncRead for ClientIo {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = ready!(Pin::new(&mut self.reading).poll_read(cx, buffer));
-        self.phases.on(match &read {
-            Ok(()) if buffer.filled().len() > before => Event::Read,
-            Ok(()) => Event::ReadEnd,
-            Err(_) => Event::Reset,
-        });
+        match (&read, buffer.filled().get(before..)) {
+            (Err(_), _) => self.phases.on(Event::Reset),
+            (Ok(()), None | Some([])) => self.phases.on(Event::ReadEnd),
+            (Ok(()), Some(bytes)) => self.phases.on_bytes(bytes),
+        }
         Poll::Ready(read)
     }
 }

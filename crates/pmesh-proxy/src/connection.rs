@@ -11,7 +11,11 @@ use std::{
 
 use futures_util::FutureExt as _;
 use http::Request;
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{
+    body::{Body as _, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::TokioIo;
 use pmesh_sessions::{ClientKey, PeerOwner};
 use tokio::{
@@ -25,6 +29,7 @@ use crate::{
     client_body::ClientBody,
     client_io::ClientIo,
     limits::Stage,
+    next_head::BodyLength,
     occupancy::Place,
     serve,
 };
@@ -53,7 +58,7 @@ pub(crate) async fn serve(thread: Arc<ThreadContext>, stream: TcpStream, peer: S
     let phases = place.phases.clone();
     let (io, end) = ClientIo::new(stream, phases.clone());
     let service = service_fn(|request: Request<Incoming>| {
-        let at_work = AtWork::begin(&phases);
+        let at_work = AtWork::begin(&phases, body_length(request.body()));
         let answer = serve::respond(caller.clone(), request, at_work.clone());
         async move {
             let answer = answer.await.map(|body| ClientBody::behind_head(body, at_work));
@@ -100,6 +105,10 @@ pub(crate) async fn serve(thread: Arc<ThreadContext>, stream: TcpStream, peer: S
         }
     };
     tell(&thread, peer, served);
+}
+
+fn body_length(body: &Incoming) -> BodyLength {
+    body.size_hint().exact().map_or(BodyLength::Chunks, BodyLength::Exact)
 }
 
 /// Says how a connection has ended.

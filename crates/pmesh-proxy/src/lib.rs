@@ -72,6 +72,7 @@ mod limits;
 mod local_body;
 mod login_scheme;
 mod logins;
+mod next_head;
 mod occupancy;
 mod path;
 mod patience;

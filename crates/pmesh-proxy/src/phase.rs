@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::limits::FrontLimits;
+use crate::{
+    limits::FrontLimits,
+    next_head::{BodyLength, NextHead},
+};
 
 /// What happened on a client's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +72,7 @@ pub(crate) struct Phases {
     is_finished: bool,
     /// Since when bytes wait that the client does not take.
     unread_since: Option<Instant>,
+    next_head: NextHead,
     header_timeout: Duration,
     idle_timeout: Duration,
     write_stall: Duration,
@@ -98,10 +102,27 @@ impl Phases {
             phase: Phase::Head { until: now + limits.header_timeout, has_begun: false },
             is_finished: false,
             unread_since: None,
+            next_head: NextHead::new(),
             header_timeout: limits.header_timeout,
             idle_timeout: limits.idle_timeout,
             write_stall: limits.write_stall,
         }
+    }
+
+    /// Takes bytes that came in.
+    pub(crate) fn on_bytes(&mut self, bytes: &[u8], now: impl FnOnce() -> Instant) {
+        match self.phase {
+            Phase::Idle { .. } | Phase::Head { .. } => self.next_head.on_head_bytes(bytes),
+            Phase::Asked | Phase::Answering => self.next_head.on_later_bytes(bytes),
+            Phase::Tunnel | Phase::Gone => {}
+        }
+        self.on(Event::Read, now);
+    }
+
+    /// A request's head is whole, and this is its body.
+    pub(crate) fn on_head(&mut self, body: BodyLength, now: impl FnOnce() -> Instant) {
+        self.next_head.on_head(body);
+        self.on(Event::Asked, now);
     }
 
     /// Takes an event. `now` is asked only where the time matters, which is once a request at most.
@@ -131,14 +152,25 @@ impl Phases {
             (Event::Answered, Phase::Tunnel) => {}
             (Event::Answered, _) => self.phase = Phase::Answering,
             (Event::Switched, _) => self.phase = Phase::Tunnel,
-            (Event::Done, _) => self.phase = Phase::Idle { until: now() + self.idle_timeout },
+            (Event::Done, Phase::Tunnel) => self.phase = Phase::Idle { until: now() + self.idle_timeout },
+            (Event::Done, _) => {
+                self.phase = if self.next_head.on_done() {
+                    Phase::Head { until: now() + self.header_timeout, has_begun: true }
+                } else {
+                    Phase::Idle { until: now() + self.idle_timeout }
+                }
+            }
 
             // The end of an answer may still be on its way to a slow client.
             (Event::Written, Phase::Idle { .. }) => {
                 self.unread_since = None;
                 self.phase = Phase::Idle { until: now() + self.idle_timeout };
             }
-            (Event::Written, Phase::Head { .. } | Phase::Asked | Phase::Answering | Phase::Tunnel) => {
+            (Event::Written, Phase::Head { has_begun, .. }) => {
+                self.unread_since = None;
+                self.phase = Phase::Head { until: now() + self.header_timeout, has_begun };
+            }
+            (Event::Written, Phase::Asked | Phase::Answering | Phase::Tunnel) => {
                 self.unread_since = None;
             }
             (
@@ -258,6 +290,24 @@ mod tests {
         assert_eq!(phases.outlook(), Outlook::Until(start + 3 * SECOND + limits.idle_timeout));
         phases.on(Event::Read, || start + 4 * SECOND);
         assert_eq!(phases.outlook(), Outlook::Until(start + 4 * SECOND + limits.header_timeout));
+    }
+
+    #[test]
+    fn the_begin_of_a_head_that_came_with_the_request_before_it_has_the_time_of_a_head() {
+        let limits = FrontLimits::default();
+        let request = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab";
+        for (behind, timeout) in [("", limits.idle_timeout), ("GET /next", limits.header_timeout)] {
+            let (mut phases, start) = connection();
+            phases.on_bytes(format!("{request}{behind}").as_bytes(), || start);
+            phases.on_head(BodyLength::Exact(2), || start);
+            for event in [Event::Answered, Event::Done] {
+                phases.on(event, || start + SECOND);
+            }
+            assert_eq!(phases.outlook(), Outlook::Until(start + SECOND + timeout), "{behind:?}");
+            phases.on(Event::Written, || start + 2 * SECOND);
+            assert_eq!(phases.outlook(), Outlook::Until(start + 2 * SECOND + timeout), "{behind:?}");
+            assert_eq!(phases.at_rest().unwrap().has_begun, !behind.is_empty());
+        }
     }
 
     #[test]

@@ -72,6 +72,18 @@ async fn a_client_that_says_nothing_or_half_a_head_is_let_go() {
 }
 
 #[tokio::test]
+async fn the_begin_of_a_head_that_came_with_a_request_has_the_time_of_a_head() {
+    let limits = FrontLimits { header_timeout: Duration::from_millis(30), ..one_thread() };
+    let rig = Rig::with(hello(), limits);
+    for request in [GET, "POST / HTTP/1.1\r\nHost: site.test\r\nContent-Length: 2\r\n\r\nab"] {
+        let mut client = rig.connect().await;
+        client.send(&format!("{request}GET / HT")).await;
+        assert_eq!(client.answer().await.body, "hello");
+        assert_eq!(client.until_end().await, "");
+    }
+}
+
+#[tokio::test]
 async fn the_body_of_a_request_that_was_answered_has_no_limit_of_a_head() {
     let limits = FrontLimits { header_timeout: Duration::from_millis(30), ..one_thread() };
     let rig = Rig::with(hello(), limits);
