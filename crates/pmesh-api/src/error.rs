@@ -191,7 +191,9 @@ impl From<&VcsError> for ApiError {
             VcsError::Locked { .. } | VcsError::HeadMoved { .. } => Code::RepositoryLocked,
             VcsError::OwnersDiffer { .. } | VcsError::NotTheOwner { .. } => Code::RepositoryOwner,
             VcsError::Dirty { .. } => Code::WorkTreeDirty,
-            VcsError::Diverged { .. } | VcsError::Unrelated { .. } => Code::HistoryDiverged,
+            VcsError::Diverged { .. } | VcsError::Rewound { .. } | VcsError::Unrelated { .. } => {
+                Code::HistoryDiverged
+            }
             VcsError::Fetch { .. } => Code::FetchFailed,
             VcsError::FetchTimeout { .. } => Code::FetchTimeout,
             VcsError::Timeout { .. } => Code::RepositoryTimeout,

@@ -118,8 +118,46 @@ pub(crate) struct Comparison {
     pub(crate) head: Revision,
     pub(crate) remote: Revision,
     pub(crate) relation: Relation,
+    /// How many commits of the head were never fetched.
+    pub(crate) local: usize,
     /// Where the remote has sent the fetch.
     pub(crate) moved_to: Option<Moved>,
+}
+
+/// Where an update is to take the work tree, by what was fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// It is there.
+    Stay,
+    /// It has so many commits more than the remote, all of them local work: it is left there.
+    StayAhead(usize),
+    /// To the remote head, with nothing lost.
+    ToRemote,
+    /// Local work would be lost.
+    Nowhere,
+}
+
+impl Comparison {
+    /// The remote is the truth for a server, and what was ever fetched from it is no local work: a remote that was rewound or
+    /// pushed to by force is followed.
+    pub(crate) fn way(&self) -> Way {
+        match self.relation {
+            Relation::Same => Way::Stay,
+            Relation::Ahead { by } if by == self.local => Way::StayAhead(by),
+            Relation::Behind { .. } => Way::ToRemote,
+            _ if self.local == 0 => Way::ToRemote,
+            Relation::Ahead { .. } | Relation::Diverged { .. } | Relation::Unrelated => Way::Nowhere,
+        }
+    }
+
+    /// Why an update can go nowhere.
+    fn refusal(&self) -> VcsError {
+        match self.relation {
+            Relation::Diverged { ahead, behind } => VcsError::Diverged { ahead, behind },
+            Relation::Unrelated => VcsError::Unrelated { branch: self.head.branch.clone() },
+            _ => VcsError::Rewound { local: self.local },
+        }
+    }
 }
 
 /// What has come of an act.
@@ -390,21 +428,17 @@ impl Course {
 
     /// What is to be checked out in the end, and how many commits only this machine has, which stay.
     fn to(&self) -> Option<(Revision, Option<usize>)> {
-        let Comparison { head, remote, relation, .. } = self.fetched.clone()?;
-        Some(match relation {
-            Relation::Ahead { by } => (Revision { branch: remote.branch, ..head }, Some(by)),
-            _ => (remote, None),
+        let found = self.fetched.as_ref()?;
+        let (head, remote) = (found.head.clone(), found.remote.clone());
+        Some(match found.way() {
+            Way::StayAhead(by) => (Revision { branch: remote.branch, ..head }, Some(by)),
+            Way::Stay | Way::ToRemote | Way::Nowhere => (remote, None),
         })
     }
 
     fn on_fetched(&mut self, fetched: Comparison) {
-        let failure = match fetched.relation {
-            Relation::Diverged { ahead, behind } => Some(VcsError::Diverged { ahead, behind }),
-            Relation::Unrelated => Some(VcsError::Unrelated { branch: fetched.head.branch.clone() }),
-            Relation::Same | Relation::Ahead { .. } | Relation::Behind { .. } => None,
-        };
-        if let Some(failure) = failure {
-            return self.fail(failure.into());
+        if fetched.way() == Way::Nowhere {
+            return self.fail(fetched.refusal().into());
         }
         self.fetched = Some(fetched);
         let commit = self.to().and_then(|(to, _)| to.commit);
@@ -423,7 +457,7 @@ impl Course {
     /// The commit to move the work tree to; none where it stays.
     fn target(&self) -> Option<CommitId> {
         let fetched = self.fetched.as_ref()?;
-        matches!(fetched.relation, Relation::Behind { .. }).then(|| fetched.remote.commit.clone())?
+        (fetched.way() == Way::ToRemote).then(|| fetched.remote.commit.clone())?
     }
 
     /// Rolls all services over to a manifest, and the work tree to the commit that it is of.

@@ -1,12 +1,15 @@
 //! The fetch of an update: it waits for its turn, refuses a work tree that cannot be moved, and ends when the
 //! operation is wanted no more.
 
+use std::sync::Arc;
+
 use pmesh_supervisor::CancelToken;
-use pmesh_vcs::{Cancel, Relation, VcsError};
+use pmesh_vcs::{Cancel, Fetched, Relation, Vcs, VcsError};
 
 use crate::{
     Failure,
-    course::Comparison,
+    course::{Comparison, Way},
+    fetched::FetchedCommits,
     shared::{FETCH_LIMIT, Shared, VcsTurn},
 };
 
@@ -26,12 +29,12 @@ pub(crate) async fn vcs_turn(shared: &Shared, cancel: &CancelToken) -> Result<Vc
 ///
 /// # Errors
 ///
-/// Those of [`pmesh_vcs::Vcs`]; [`Failure::ShuttingDown`] when it was cancelled.
+/// Those of [`Vcs`]; [`Failure::ShuttingDown`] when it was cancelled.
 pub(crate) async fn fetch(shared: &Shared, cancelled: &CancelToken) -> Result<Comparison, Failure> {
     let cancel = Cancel::new();
     let turn = vcs_turn(shared, cancelled).await?;
     let call = {
-        let cancel = cancel.clone();
+        let (cancel, fetched) = (cancel.clone(), Arc::clone(&shared.fetched));
         shared.with_vcs_in(turn, move |vcs| {
             let tree = vcs.work_tree()?;
             if let Some(operation) = tree.in_progress {
@@ -41,23 +44,50 @@ pub(crate) async fn fetch(shared: &Shared, cancelled: &CancelToken) -> Result<Co
                 return Err(VcsError::Locked { path: lock.path, age: lock.age });
             }
             let head = vcs.head()?;
-            let moved_to = vcs.fetch(FETCH_LIMIT, &cancel)?.moved_to;
+            let moved_to = fetch_and_remember(vcs, &fetched, &cancel)?.moved_to;
             let remote = vcs.remote_head()?;
             let remote = remote.ok_or_else(|| VcsError::NoRemote { branch: head.branch.clone() })?;
             let (Some(here), Some(there)) = (&head.commit, &remote.commit) else {
                 return Err(VcsError::Unborn { branch: head.branch });
             };
             let relation = vcs.relation(here, there, &cancel)?;
-            if matches!(relation, Relation::Behind { .. }) && !tree.changed.is_empty() {
+            let local = match relation {
+                Relation::Same | Relation::Behind { .. } => 0,
+                _ => vcs.local_commits(here, there, &fetched.all(), &cancel)?,
+            };
+            let found = Comparison { head, remote, relation, local, moved_to };
+            if found.way() == Way::ToRemote && !tree.changed.is_empty() {
                 return Err(VcsError::Dirty { paths: tree.changed });
             }
-            Ok(Comparison { head, remote, relation, moved_to })
+            Ok(found)
         })
     };
     match while_wanted(cancelled, &cancel, call).await {
         Err(VcsError::Cancelled) => Err(Failure::ShuttingDown),
         result => Ok(result?),
     }
+}
+
+/// Asks the remote, and remembers what it had and has.
+///
+/// # Errors
+///
+/// Those of [`Vcs::fetch`].
+pub(crate) fn fetch_and_remember(
+    vcs: &dyn Vcs,
+    record: &FetchedCommits,
+    cancel: &Cancel,
+) -> Result<Fetched, VcsError> {
+    let remember = || -> Result<(), VcsError> {
+        if let Some(commit) = vcs.remote_head()?.and_then(|remote| remote.commit) {
+            record.add(&commit);
+        }
+        Ok(())
+    };
+    remember()?;
+    let fetched = vcs.fetch(FETCH_LIMIT, cancel)?;
+    remember()?;
+    Ok(fetched)
 }
 
 /// Waits for a call that `cancel` ends, and sets that when the operation is wanted no more.

@@ -31,6 +31,7 @@ mod bridge;
 mod changes;
 mod course;
 mod fetch;
+mod fetched;
 mod file_folders;
 mod history;
 mod ids;

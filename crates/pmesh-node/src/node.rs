@@ -24,9 +24,11 @@ use tokio::sync::Notify;
 use tracing::error;
 
 use crate::{
-    ChangesSince, FETCH_LIMIT, Metrics, Operation, OperationId, OperationKind, Repository, Request, Scope,
-    ServiceView, SubmitError, View,
+    ChangesSince, Metrics, Operation, OperationId, OperationKind, Repository, Request, Scope, ServiceView,
+    SubmitError, View,
     bridge::{Bridge, key_of},
+    fetch,
+    fetched::FetchedCommits,
     file_folders::{FileFolders, with_fault},
     ids::Ids,
     maintenance::Maintenance,
@@ -109,6 +111,7 @@ impl Node {
         // Before the front accepts: requests that come before their service is ready wait for it.
         bridge.route(&parts.manifest);
         let balancer: Arc<Bridge> = Arc::clone(&bridge);
+        let fetched = FetchedCommits::open(parts.supervisor.state.as_deref());
         let (supervisor, supervising) =
             Supervisor::new(parts.supervisor, parts.spawner, parts.prober, balancer);
         let mut ids = Ids::new(std::process::id());
@@ -133,6 +136,7 @@ impl Node {
             unfinished: Mutex::default(),
             ids: Mutex::new(ids),
             vcs_turn: Arc::default(),
+            fetched: Arc::new(fetched),
             maintenance: Maintenance::default(),
             readers_fetch: tokio::sync::Mutex::default(),
             sampler: Sampler::new(),
@@ -279,8 +283,8 @@ impl Node {
         let _one_reader = self.0.readers_fetch.lock().await;
         let turn = self.0.vcs_turn().await;
         let call = {
-            let cancel = cancel.0.clone();
-            self.0.with_vcs_in(turn, move |vcs| vcs.fetch(FETCH_LIMIT, &cancel))
+            let (cancel, record) = (cancel.0.clone(), Arc::clone(&self.0.fetched));
+            self.0.with_vcs_in(turn, move |vcs| fetch::fetch_and_remember(vcs, &record, &cancel))
         };
         let mut call = pin!(call);
         tokio::select! {

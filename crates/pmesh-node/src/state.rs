@@ -275,12 +275,13 @@ fn find_planted(folder: BorrowedFd<'_>, path: &Path) -> Result<(), StateError> {
     Ok(())
 }
 
-/// Whether the server itself has files of this name: the socket, `x.log` and `x.log.1`.
+/// Whether the server itself has files of this name: the socket, what was fetched, `x.log` and `x.log.1`.
 fn is_servers(name: &OsStr) -> bool {
     let name = name.as_bytes();
     let digits = name.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
     let without = if digits > 0 { name[..name.len() - digits].strip_suffix(b".") } else { Some(name) };
-    name == b"api.sock" || without.is_some_and(|name| name.ends_with(b".log"))
+    matches!(name, b"api.sock" | b"fetched" | b"fetched.new")
+        || without.is_some_and(|name| name.ends_with(b".log"))
 }
 
 /// Checks that only root decides what is at `path`: each parent that is there, as it is written and
@@ -430,6 +431,8 @@ mod tests {
             ("lock", "victim"),
             ("logs", "elsewhere"),
             ("api.sock", "victim"),
+            ("fetched", "victim"),
+            ("fetched.new", "victim"),
             ("logs/web.log", "victim"),
             ("logs/web.log.3", "victim"),
             ("logs/new.log", "nothing"),

@@ -11,7 +11,7 @@ use pmesh_node::{Failure, Operation, OperationState, Outcome, Rebuild, Request, 
 use pmesh_proxy::{Front, FrontLimits};
 use pmesh_supervisor::{AppSpec, Exit};
 use pmesh_vcs::{
-    Vcs, VcsError,
+    CommitId, Vcs, VcsError,
     testing::{Call, FakeVcs},
 };
 
@@ -358,6 +358,7 @@ async fn whoever_named_one_of_two_manifests_or_another_file_goes_on_updating() {
 async fn of_a_history_without_a_commit_in_common_nothing_is_counted() {
     let folder = tempfile::tempdir().unwrap();
     let node = TestNode::start(folder.path(), MANIFEST).await;
+    node.vcs.commit_here("c3");
     node.vcs.push_another_history("b2");
     let update = run(&node, UPDATE).await;
     assert!(matches!(failure(&update), Failure::Vcs(VcsError::Unrelated { .. })), "{update:?}");
@@ -466,4 +467,60 @@ async fn the_repository_is_tidied_up_after_an_update_and_makes_room_for_the_next
     node.operation_ended(end).await.unwrap();
     let begun = node.vcs.calls().iter().filter(|call| **call == Call::Maintain).count();
     assert!(begun > 0);
+}
+
+/// What an update came to: from, to, and how many commits are local.
+fn updated(operation: &Operation) -> (CommitId, CommitId, Option<usize>) {
+    let Some(Ok(Outcome::Updated(update))) = &operation.outcome else { panic!("{operation:?}") };
+    (update.from.commit.clone().unwrap(), update.to.commit.clone().unwrap(), update.ahead)
+}
+
+#[tokio::test]
+async fn a_remote_that_was_rewound_is_followed_because_what_was_fetched_is_no_local_work() {
+    let (good, bad) = (FakeVcs::commit_id(TestNode::COMMIT), FakeVcs::commit_id("b2"));
+    for (situation, change) in [
+        ("rewound", (|vcs| vcs.rewind()) as fn(&FakeVcs)),
+        ("git has forgotten it", |vcs| {
+            vcs.forget_fetches();
+            vcs.rewind();
+        }),
+        ("an older fork", |vcs| {
+            vcs.set_remote_url("https://example.org/fork.git");
+            vcs.rewind();
+        }),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let node = TestNode::start(folder.path(), MANIFEST).await;
+        node.vcs.push("b2");
+        assert_eq!(updated(&run(&node, UPDATE).await), (good.clone(), bad.clone(), None));
+        change(&node.vcs);
+        assert_eq!(updated(&run(&node, UPDATE).await), (bad.clone(), good.clone(), None), "{situation}");
+        assert_eq!(node.vcs.head().unwrap().commit.as_ref(), Some(&good), "{situation}");
+    }
+}
+
+#[tokio::test]
+async fn a_push_by_force_is_followed_where_only_fetched_commits_go() {
+    for push in [FakeVcs::push_by_force, FakeVcs::push_another_history] {
+        let folder = tempfile::tempdir().unwrap();
+        let node = TestNode::start(folder.path(), MANIFEST).await;
+        node.vcs.push("b2");
+        run(&node, UPDATE).await;
+        push(&node.vcs, "c3");
+        let (from, to, ahead) = updated(&run(&node, UPDATE).await);
+        assert_eq!((from, to, ahead), (FakeVcs::commit_id("b2"), FakeVcs::commit_id("c3"), None));
+    }
+}
+
+#[tokio::test]
+async fn local_work_on_top_of_a_rewound_commit_is_diverged_history() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = TestNode::start(folder.path(), MANIFEST).await;
+    node.vcs.push("b2");
+    run(&node, UPDATE).await;
+    node.vcs.commit_here("c3");
+    node.vcs.rewind();
+    let update = run(&node, UPDATE).await;
+    assert!(matches!(failure(&update), Failure::Vcs(VcsError::Rewound { local: 1 })), "{update:?}");
+    assert_eq!(node.vcs.head().unwrap().commit, Some(FakeVcs::commit_id("c3")));
 }

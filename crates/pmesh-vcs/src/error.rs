@@ -135,6 +135,15 @@ pub enum VcsError {
         /// Commits that only the remote has.
         behind: usize,
     },
+    /// The remote was rewound, and the branch has commits on top of what was there: as [`Diverged`](Self::Diverged).
+    #[error(
+        "the remote was rewound, and the branch has {local} commits of its own on top of what was there; `git rebase` or \
+         `git reset` it by hand"
+    )]
+    Rewound {
+        /// Commits that only this machine has ever had.
+        local: usize,
+    },
     /// The head and the remote head have no commit in common.
     #[error(
         "branch {branch} and the remote branch have no commit in common; `git reset` it by hand, or set another \

@@ -50,6 +50,7 @@ pub enum Call {
     WorkTree,
     Fetch,
     Relation,
+    LocalCommits,
     ChangedPaths,
     File(CommitId, PathBuf),
     CheckOut(CommitId),
@@ -94,6 +95,8 @@ struct Remote {
     tip: Option<CommitId>,
     /// What the last fetch saw.
     fetched: Option<CommitId>,
+    /// What fetches have seen, as far as the repository remembers it.
+    log: BTreeSet<CommitId>,
 }
 
 #[derive(Debug)]
@@ -165,6 +168,7 @@ impl FakeVcs {
             remote: Some(Remote {
                 url: "https://example.org/app.git".to_owned(),
                 tip: Some(head.clone()),
+                log: BTreeSet::from([head.clone()]),
                 fetched: Some(head),
             }),
             network: Network::Online,
@@ -235,6 +239,26 @@ impl FakeVcs {
             let id = state.add(commit, replaced.parent, |files| *files = replaced.files);
             if let Some(remote) = &mut state.remote {
                 remote.tip = Some(id);
+            }
+        });
+    }
+
+    /// Someone takes the last commit of the remote back.
+    pub fn rewind(&self) {
+        self.edit(|state| {
+            let Some(tip) = state.remote.as_ref().and_then(|remote| remote.tip.clone()) else { return };
+            let parent = state.commits[&tip].parent.clone();
+            if let (Some(remote), Some(parent)) = (&mut state.remote, parent) {
+                remote.tip = Some(parent);
+            }
+        });
+    }
+
+    /// The repository forgets what the remote has had.
+    pub fn forget_fetches(&self) {
+        self.edit(|state| {
+            if let Some(remote) = &mut state.remote {
+                remote.log.clear();
             }
         });
     }
@@ -635,7 +659,8 @@ impl Vcs for FakeVcs {
             let branch = BranchName::new(&state.branch);
             return Err(VcsError::NoRemoteBranch { remote: "origin".to_owned(), branch });
         };
-        remote.fetched = Some(tip.clone());
+        remote.log.extend(remote.fetched.replace(tip.clone()));
+        remote.log.insert(tip.clone());
         state.here.insert(tip.clone());
         let history = state.history(&tip)?;
         state.here.extend(history);
@@ -652,6 +677,23 @@ impl Vcs for FakeVcs {
                 _ if here.is_disjoint(&there) => Relation::Unrelated,
                 (ahead, behind) => Relation::Diverged { ahead, behind },
             })
+        })
+    }
+
+    fn local_commits(
+        &self,
+        head: &CommitId,
+        remote: &CommitId,
+        fetched: &[CommitId],
+        cancel: &Cancel,
+    ) -> Result<usize, VcsError> {
+        self.read_unless(cancel, Call::LocalCommits, |state| {
+            let mut known = state.history(remote)?;
+            let log = state.remote.iter().flat_map(|remote| &remote.log);
+            for tip in log.chain(fetched).filter(|tip| state.here.contains(tip)) {
+                known.extend(state.history(tip)?);
+            }
+            Ok(state.history(head)?.difference(&known).count())
         })
     }
 

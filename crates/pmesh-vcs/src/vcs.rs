@@ -73,6 +73,22 @@ pub trait Vcs: Send + Sync + 'static {
     /// [`VcsError::UnknownCommit`] if one of them is not here.
     fn relation(&self, head: &CommitId, remote: &CommitId, cancel: &Cancel) -> Result<Relation, VcsError>;
 
+    /// How many commits of `head` are local work: neither `remote` has them, nor were they ever fetched. Fetched is what one of
+    /// `fetched` has in its history, and what the followed remote branch has had, as far as the repository remembers that
+    /// (for git the reflog of the tracking branch). Those of `fetched` that are here no more are left out. The count does not depend on
+    /// dates.
+    ///
+    /// # Errors
+    ///
+    /// [`VcsError::UnknownCommit`] if `head` or `remote` is not here.
+    fn local_commits(
+        &self,
+        head: &CommitId,
+        remote: &CommitId,
+        fetched: &[CommitId],
+        cancel: &Cancel,
+    ) -> Result<usize, VcsError>;
+
     /// The files that differ between two commits, in order, relative to [`root`](Vcs::root); of a renamed file
     /// both names. As many as the commits have files at most.
     ///

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use pmesh_api::testing::TestAnswer;
 use pmesh_node::testing::TestNode;
-use pmesh_vcs::{HeldLock, InProgress, testing::FakeVcs};
+use pmesh_vcs::{Cancel, HeldLock, InProgress, Vcs, testing::FakeVcs};
 use serde_json::json;
 
 use crate::{MANIFEST, node, serving_manifest, test_api};
@@ -33,7 +33,7 @@ fn lock() -> HeldLock {
 
 #[tokio::test(start_paused = true)]
 async fn an_update_that_the_repository_refuses_is_a_conflict() {
-    let conflicts: [(&str, Breakage); 10] = [
+    let conflicts: [(&str, Breakage); 11] = [
         ("no_remote", |vcs| vcs.remove_remote()),
         ("no_remote_branch", |vcs| vcs.delete_remote_branch()),
         ("detached_head", |vcs| vcs.detach()),
@@ -49,7 +49,17 @@ async fn an_update_that_the_repository_refuses_is_a_conflict() {
             vcs.commit_here("c3");
             vcs.push("b2");
         }),
-        ("history_diverged", |vcs| vcs.push_by_force("d4")),
+        ("history_diverged", |vcs| {
+            vcs.commit_here("c3");
+            vcs.push_another_history("d4");
+        }),
+        ("history_diverged", |vcs| {
+            vcs.push("b2");
+            vcs.fetch(Duration::from_secs(1), &Cancel::new()).unwrap();
+            vcs.check_out(&FakeVcs::commit_id("b2")).unwrap();
+            vcs.commit_here("c3");
+            vcs.rewind();
+        }),
     ];
     for (code, break_it) in conflicts {
         let answer = update_after(|node| break_it(&node.vcs)).await;

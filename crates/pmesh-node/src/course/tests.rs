@@ -37,6 +37,7 @@ fn behind() -> Comparison {
         head: revision("a1"),
         remote: revision("b2"),
         relation: Relation::Behind { by: 1 },
+        local: 0,
         moved_to: None,
     }
 }
@@ -274,12 +275,29 @@ fn an_update_with_nothing_new_touches_nothing_unless_the_last_rollout_failed_or_
 
 #[test]
 fn history_that_is_not_followed_is_refused_before_anything_is_touched() {
-    for relation in [Relation::Diverged { ahead: 1, behind: 2 }, Relation::Unrelated] {
+    for (relation, local) in [
+        (Relation::Diverged { ahead: 2, behind: 2 }, 1),
+        (Relation::Unrelated, 2),
+        // Two were fetched once.
+        (Relation::Ahead { by: 3 }, 1),
+    ] {
         let mut run = Run::of(UPDATE, &[WEB]);
-        run.fetched.relation = relation;
+        run.fetched = Comparison { relation, local, ..behind() };
         run.go(|_| false);
         assert_eq!(run.words(), ["fetch"]);
         assert!(matches!(run.course.end(), Err(Failure::Vcs(_))));
+    }
+}
+
+#[test]
+fn history_in_which_nothing_is_local_is_followed_wherever_the_remote_goes() {
+    for relation in
+        [Relation::Diverged { ahead: 2, behind: 2 }, Relation::Unrelated, Relation::Ahead { by: 3 }]
+    {
+        let mut run = Run::of(UPDATE, &[WEB]);
+        run.fetched = Comparison { relation, ..behind() };
+        run.go(|_| false);
+        assert!(run.words().iter().any(|act| act == "check out"), "{relation:?}");
     }
 }
 

@@ -66,6 +66,16 @@ impl Vcs for DamagedRepo {
         self.repaired()?.relation(head, remote, cancel)
     }
 
+    fn local_commits(
+        &self,
+        head: &CommitId,
+        remote: &CommitId,
+        fetched: &[CommitId],
+        cancel: &Cancel,
+    ) -> Result<usize, VcsError> {
+        self.repaired()?.local_commits(head, remote, fetched, cancel)
+    }
+
     fn changed_paths(
         &self,
         from: &CommitId,

@@ -21,7 +21,7 @@ pub(super) fn relation(opened: &Opened, head: &CommitId, remote: &CommitId) -> R
     // clocks that went wrong they may count an ancestor as a commit of one side only.
     let only = |of, without| -> Result<usize, VcsError> {
         let mut count = 0;
-        each(opened, &walk, of, Some(without), |_| count += 1)?;
+        each(opened, &walk, [of], &[without], |_| count += 1)?;
         Ok(count)
     };
     Ok(match (only(head, remote)?, only(remote, head)?) {
@@ -40,7 +40,7 @@ fn related_exactly(
 ) -> Result<Relation, VcsError> {
     let history = |of: ObjectId| -> Result<HashSet<ObjectId>, VcsError> {
         let mut found = HashSet::new();
-        each(opened, walk, of, None, |commit| {
+        each(opened, walk, [of], &[], |commit| {
             found.insert(commit);
         })?;
         Ok(found)
@@ -54,13 +54,47 @@ fn related_exactly(
     })
 }
 
+/// How many commits of `head` neither `remote` nor any of `fetched` has in its history.
+pub(super) fn local_commits(
+    opened: &Opened,
+    head: &CommitId,
+    remote: &CommitId,
+    fetched: &[CommitId],
+) -> Result<usize, VcsError> {
+    let (head, mut known) = (find(opened, head)?, vec![find(opened, remote)?]);
+    for commit in fetched {
+        match find(opened, commit) {
+            Ok(id) => known.push(id),
+            // What git has thrown away is in no history that is here.
+            Err(VcsError::UnknownCommit(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    known.sort();
+    known.dedup();
+    let walk = Walk::new(opened);
+    let mut count = 0;
+    each(opened, &walk, [head], &known, |_| count += 1)?;
+    if count == 0 {
+        return Ok(0);
+    }
+    // The quick walk may have counted what is known.
+    let mut all_known = HashSet::new();
+    each(opened, &walk, known, &[], |commit| {
+        all_known.insert(commit);
+    })?;
+    let mut count = 0;
+    each(opened, &walk, [head], &[], |commit| count += usize::from(!all_known.contains(&commit)))?;
+    Ok(count)
+}
+
 /// Goes through the history of `of`, which ends where a shallow clone ends, but for what the quick walk finds in that
 /// of `without`.
 fn each(
     opened: &Opened,
     walk: &Walk<'_>,
-    of: ObjectId,
-    without: Option<ObjectId>,
+    of: impl IntoIterator<Item = ObjectId>,
+    without: &[ObjectId],
     mut visit: impl FnMut(ObjectId),
 ) -> Result<(), VcsError> {
     let repo = &opened.repo;
@@ -80,9 +114,9 @@ fn each(
         }
         true
     };
-    let commits = Simple::filtered([of], walk, is_here)
+    let commits = Simple::filtered(of, walk, is_here)
         .parents(Parents::All)
-        .hide(without)
+        .hide(without.iter().copied())
         .map_err(damaged)?
         .commit_graph(graph);
     for commit in commits {

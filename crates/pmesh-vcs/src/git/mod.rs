@@ -37,6 +37,7 @@ mod pool;
 mod program;
 mod readers;
 mod redirect;
+mod reflog;
 mod repo;
 mod state;
 mod threads;
@@ -99,6 +100,21 @@ impl Vcs for GitRepo {
     fn relation(&self, head: &CommitId, remote: &CommitId, cancel: &Cancel) -> Result<Relation, VcsError> {
         let (head, remote) = (head.clone(), remote.clone());
         self.read(cancel, move |opened| history::relation(opened, &head, &remote))
+    }
+
+    fn local_commits(
+        &self,
+        head: &CommitId,
+        remote: &CommitId,
+        fetched: &[CommitId],
+        cancel: &Cancel,
+    ) -> Result<usize, VcsError> {
+        let (head, remote, fetched) = (head.clone(), remote.clone(), fetched.to_vec());
+        self.read(cancel, move |opened| {
+            let mut known = reflog::of_upstream(opened)?;
+            known.extend(fetched);
+            history::local_commits(opened, &head, &remote, &known)
+        })
     }
 
     fn changed_paths(

@@ -72,6 +72,67 @@ fn a_shallow_clone_is_behind_by_what_was_pushed_since() {
 }
 
 #[test]
+fn local_work_is_what_was_never_fetched() {
+    let cancel = Cancel::new();
+    for (situation, script, expected) in [
+        ("rewound", "git push -qf origin HEAD~2:main", 0),
+        (
+            "rewound, before the first fetch since the clone",
+            "rm -rf ../server; git clone -q ../remote.git ../server; git push -qf origin HEAD~2:main",
+            0,
+        ),
+        ("replaced", "git reset -q --hard HEAD~1; git commit -q --allow-empty -m new; git push -qf", 0),
+        (
+            "another history",
+            "git checkout -q --orphan x; git commit -q --allow-empty -m y; git push -qf origin x:main",
+            0,
+        ),
+        (
+            "two on top",
+            "git -C ../server commit -q --allow-empty -m a; git -C ../server commit -q --allow-empty -m b; git push -qf origin HEAD~2:main",
+            2,
+        ),
+        (
+            "two beside",
+            "cd ../server; git reset -q --hard HEAD~1; git commit -q --allow-empty -m a; git commit -q --allow-empty -m b",
+            2,
+        ),
+        (
+            "dated before its parent",
+            "cd ../server; GIT_COMMITTER_DATE='1600000000 +0000' git commit -q --allow-empty -m a",
+            1,
+        ),
+        (
+            "an older fork",
+            "git clone -q --bare . ../fork.git; git -C ../fork.git update-ref refs/heads/main HEAD~2; \
+             git -C ../server remote set-url origin \"file://$PWD/../fork.git\"",
+            0,
+        ),
+    ] {
+        let site = Site::new();
+        site.push(":");
+        site.push(":");
+        site.run("git -C server pull -q");
+        site.run(&format!("cd pusher; {script}"));
+        site.server().fetch(std::time::Duration::from_mins(1), &cancel).expect(situation);
+        let (head, remote) = (site.commit("server", "HEAD"), site.commit("server", "origin/main"));
+        let local = site.server().local_commits(&head, &remote, &[], &cancel).unwrap();
+        assert_eq!(local, expected, "{situation}");
+    }
+}
+
+#[test]
+fn what_somebody_else_remembers_of_fetches_counts_as_fetched() {
+    let site = Site::new();
+    let bad = site.push(":");
+    site.run("cd server; git config core.logAllRefUpdates false; git pull -q; cd ../pusher; git push -qf origin HEAD~1:main; cd ../server; git fetch -q; rm -rf .git/logs");
+    let (repo, remote, cancel) = (site.server(), site.commit("server", "origin/main"), Cancel::new());
+    assert_eq!(repo.local_commits(&bad, &remote, &[], &cancel).unwrap(), 1);
+    let gone = CommitId::new(&"1".repeat(40)).unwrap();
+    assert_eq!(repo.local_commits(&bad, &remote, &[gone, bad.clone()], &cancel).unwrap(), 0);
+}
+
+#[test]
 fn a_commit_that_is_not_here_is_unknown() {
     let site = Site::new();
     let pushed = site.push("echo two > b.txt");
