@@ -79,6 +79,8 @@ pub(crate) enum Act {
     Deployed(Revision),
     /// Remember whether every service runs from this commit.
     Remember { commit: Option<CommitId>, is_complete: bool },
+    /// Begin to tidy up the repository, behind whom nobody waits.
+    TidyUp,
     /// Stop services.
     Stop(Scope),
     /// End every run that is prepared.
@@ -98,7 +100,7 @@ impl Act {
             Self::Service(_) => None,
             Self::TakeTurn | Self::Hold | Self::Survey(_) | Self::PutInForce(_) | Self::Forget(_) => None,
             Self::Release | Self::Revive | Self::Route(_) | Self::Remember { .. } | Self::Abandon => None,
-            Self::Deployed(_) => None,
+            Self::Deployed(_) | Self::TidyUp => None,
         }
     }
 }
@@ -450,7 +452,10 @@ impl Course {
             None if self.aim == Aim::Update(Rebuild::Everything) => {
                 self.replace(Arc::clone(&self.situation.manifest));
             }
-            None => self.verdict = Some(Verdict::Good(self.updated(BTreeMap::new()))),
+            None => {
+                self.todo.push_back(Act::TidyUp);
+                self.verdict = Some(Verdict::Good(self.updated(BTreeMap::new())));
+            }
         }
     }
 
@@ -524,6 +529,9 @@ impl Course {
         self.todo.extend(self.undo.drain(..).rev().filter(|act| *act == Act::Release));
         self.todo.extend(head.map(Act::Deployed));
         self.todo.push_back(self.remember(is_complete));
+        if let Aim::Update(_) = self.aim {
+            self.todo.push_back(Act::TidyUp);
+        }
     }
 
     /// Files, holds, old runs and the list of services become what they were, in this order.

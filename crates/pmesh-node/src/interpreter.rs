@@ -233,6 +233,10 @@ impl Interpreter {
                 shared.publisher.deployed(revision);
                 at_once(ActResult::Done)
             }
+            Act::TidyUp => {
+                shared.tidy_up();
+                at_once(ActResult::Done)
+            }
             Act::Remember { commit, is_complete } => {
                 shared.unfinished.lock().record(commit.as_ref(), is_complete);
                 at_once(ActResult::Done)

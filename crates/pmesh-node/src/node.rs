@@ -156,6 +156,7 @@ impl Node {
                 // would run on without anybody.
                 let Err(panic) = AssertUnwindSafe(driver.run()).catch_unwind().await else { return };
                 error!("the driver of the node panicked; every service is stopped");
+                shared.publisher.close();
                 shared.ending.cancel();
                 shared.supervisor.stop(&shared.supervisor.services()).await;
                 std::panic::resume_unwind(panic);

@@ -78,16 +78,12 @@ impl NodeDriver {
         let shared = Arc::clone(&self.shared);
         shared.publisher.begin(id);
         let interpreter = Interpreter::new(Arc::clone(&shared), id, shared.ending.clone());
-        let is_update = matches!(aim, Aim::Update(_));
         let outcome = or_panic(interpreter.run(aim)).await;
         if outcome.is_err() {
             let interpreter = Interpreter::new(Arc::clone(&shared), id, shared.ending.clone());
             if let Err(failure) = or_panic(interpreter.mend()).await {
                 error!(%failure, "what a defect has cut off in the middle could not be mended");
             }
-        }
-        if is_update && matches!(outcome, Ok(Ok(_))) {
-            shared.tidy_up();
         }
         finish(&shared, id, outcome.unwrap_or_else(Err));
     }

@@ -152,6 +152,7 @@ fn word(act: &Act) -> String {
         Act::Stop(_) => "stop",
         Act::Abandon => "abandon",
         Act::Deployed(_) => "deployed",
+        Act::TidyUp => "tidy up",
     };
     word.to_owned()
 }
@@ -187,6 +188,7 @@ fn the_acts_of_an_update_are_these() {
             "release",
             "deployed",
             "remember true",
+            "tidy up",
         ]
     );
     assert!(matches!(update.course.end(), Ok(Outcome::Updated(update)) if update.to == revision("b2")));
@@ -260,14 +262,14 @@ fn an_update_with_nothing_new_touches_nothing_unless_the_last_rollout_failed_or_
     let mut failed = Unfinished::default();
     failed.record(revision("b2").commit.as_ref(), false);
     for (aim, unfinished, second) in [
-        (UPDATE, Unfinished::default(), None),
-        (UPDATE, failed, Some("check the file")),
-        (Aim::Update(Rebuild::Everything), Unfinished::default(), Some("survey")),
+        (UPDATE, Unfinished::default(), "tidy up"),
+        (UPDATE, failed, "check the file"),
+        (Aim::Update(Rebuild::Everything), Unfinished::default(), "survey"),
     ] {
         let mut run = Run::in_situation(aim, &[WEB], unfinished);
         run.fetched = Comparison { head: revision("b2"), relation: Relation::Same, ..behind() };
         run.go(|_| false);
-        assert_eq!(run.words().get(1).map(String::as_str), second);
+        assert_eq!(run.words()[1], second);
         assert!(!run.words().iter().any(|act| act == "hold" || act == "check out"));
         assert!(matches!(run.course.end(), Ok(Outcome::Updated(_))));
     }
