@@ -58,6 +58,9 @@ pub(crate) enum Reason {
 }
 
 impl Reason {
+    /// The client broke off, or what it sent is no body.
+    pub(crate) const BROKEN_BODY: Self = Self::Malformed("the body of the request is broken or incomplete");
+
     fn status(self) -> StatusCode {
         match self {
             Self::Malformed(_) => StatusCode::BAD_REQUEST,

@@ -11,10 +11,10 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
 use crate::{
-    exchange::BodyError,
     file_body::FileBody,
     local_body::{BoxError, LocalBody},
     pool::Lease,
+    upstream_connection::BodyError,
 };
 
 /// What goes to the client. Nothing is collected: each frame is asked for when there is room for it.

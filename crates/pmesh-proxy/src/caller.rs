@@ -8,7 +8,7 @@ use pmesh_sessions::{PeerOwner, Peers};
 use tokio::{runtime::Handle, sync::watch};
 
 use crate::{
-    forward::Connections,
+    connections::Connections,
     header::Peer,
     limits::{FrontLimits, Stage},
     local_body::LocalBody,

@@ -59,10 +59,10 @@ pub(crate) async fn serve(thread: Arc<ThreadContext>, stream: TcpStream, peer: S
     let (io, end) = ClientIo::new(stream, phases.clone());
     let service = service_fn(|request: Request<Incoming>| {
         let at_work = AtWork::begin(&phases, body_length(request.body()));
-        let answer = serve::respond(caller.clone(), request, at_work.clone());
+        let caller = caller.clone();
         async move {
-            let answer = answer.await.map(|body| ClientBody::behind_head(body, at_work));
-            Ok::<_, Infallible>(answer)
+            let answer = serve::respond(&caller, request, &at_work).await;
+            Ok::<_, Infallible>(answer.map(|body| ClientBody::behind_head(body, at_work)))
         }
     });
     let connection = http1::Builder::new()

@@ -9,10 +9,10 @@ use tokio::{
 
 use crate::{
     budget::is_for_want_of_our_own,
-    exchange::Connection,
     relief::Relief,
     spec::{Upstream, UpstreamAddress},
     upstream::InFlight,
+    upstream_connection::UpstreamConnection,
 };
 
 /// Why there is no connection.
@@ -31,14 +31,14 @@ pub(crate) async fn connect(
     in_flight: &InFlight,
     relief: &Relief,
     limit: Duration,
-) -> Result<Box<Connection>, DialError> {
+) -> Result<Box<UpstreamConnection>, DialError> {
     let begun = Instant::now();
     loop {
         let descriptor = relief.for_work(1, limit).await.ok_or(DialError::NoDescriptor)?;
         let open = in_flight.connecting(descriptor);
         let made = timeout(limit, tcp(&in_flight.live().upstream)).await;
         match made.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-            Ok(stream) => return Ok(Box::new(Connection::new(stream, open))),
+            Ok(stream) => return Ok(Box::new(UpstreamConnection::new(stream, open))),
             Err(error) if !is_for_want_of_our_own(&error) => return Err(DialError::Upstream(error)),
             Err(_) if begun.elapsed() >= limit => return Err(DialError::NoDescriptor),
             Err(_) => {

@@ -83,9 +83,11 @@ async fn is_ended(
 
 #[cfg(test)]
 mod tests {
-    use std::task::ready;
+    use std::{convert::Infallible, pin::Pin, task::ready};
 
-    use tokio::time::interval_at;
+    use bytes::Bytes;
+    use hyper::body::{Body, Frame, SizeHint};
+    use tokio::{sync::oneshot, time::interval_at};
 
     use super::*;
 
@@ -105,5 +107,47 @@ mod tests {
             assert_eq!(is_ended(came, LINGER, PATIENCE).await, expected, "{pieces} pieces, {pause:?} apart");
             assert_eq!(start.elapsed().as_secs(), takes, "{pieces} pieces, {pause:?} apart");
         }
+    }
+
+    /// A body of a few bytes that never come; dropped, it says so.
+    struct Awaited {
+        _dropped: oneshot::Sender<Infallible>,
+    }
+
+    impl Body for Awaited {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Pending
+        }
+
+        fn size_hint(&self) -> SizeHint {
+            SizeHint::with_exact(9)
+        }
+    }
+
+    /// How long a body is read that does not come, on a front that ends or does not.
+    async fn reading(ends: bool) -> Duration {
+        let (stage, now) = watch::channel(Stage::Serving);
+        let (dropped, is_dropped) = oneshot::channel();
+        let begun = Instant::now();
+        let mut fields = HeaderMap::new();
+        discard(Some(RequestBody::new(Awaited { _dropped: dropped })), false, &mut fields, &now);
+        assert!(fields.is_empty(), "the connection is worth that much");
+        if ends {
+            stage.send_replace(Stage::Draining { until: begun + 2 * PATIENCE });
+        }
+        is_dropped.await.unwrap_err();
+        begun.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_wants_is_read_for_a_while_and_no_longer_than_the_front_serves() {
+        assert_eq!(reading(false).await, PATIENCE);
+        assert_eq!(reading(true).await, Duration::ZERO);
     }
 }

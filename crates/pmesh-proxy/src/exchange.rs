@@ -1,476 +1,83 @@
-//! One request and its answer on a connection to an upstream.
-//!
-//! No task stands between a client's connection and the upstream's: whoever waits for the answer also
-//! sends the rest of the request, and dropping it closes the connection.
+//! A request on its way through the front, from its head to the head of its answer.
 
-use std::{
-    io,
-    pin::{Pin, pin},
-    task::{Context, Poll, ready},
-    time::Duration,
-};
+use std::{net::IpAddr, time::Instant};
 
-use bytes::{Bytes, BytesMut};
-use http::StatusCode;
-use tokio::{
-    io::AsyncReadExt as _,
-    net::TcpStream,
-    time::{Instant, Sleep, sleep_until},
-};
+use http::{HeaderValue, Method, Response, StatusCode, Version, header::EXPECT, request::Parts};
+use hyper::body::Body as _;
+use pmesh_sessions::{ClientKey, Verdict};
 
 use crate::{
-    answer_head::{self, AnswerHead, BodyEnd},
-    bad_answer::BadAnswer,
-    chunked::{Chunked, NotChunked, Taken},
-    discard,
-    patience::{Limits, Patience, Turn},
+    answer::{Asked, Reason},
+    answer_body::AnswerBody,
+    at_work::AtWork,
+    caller::Caller,
+    discard::discard,
+    header::{self, X_FORWARDED_FOR, X_REQUEST_ID},
     request_body::RequestBody,
-    upload::{Upload, UploadError},
-    upstream::OpenConnection,
 };
 
-/// What a connection reads at once at first, and at most, in bytes.
-const FIRST_READ: usize = 8 << 10;
-const LARGEST_READ: usize = 64 << 10;
-/// How long an upstream that has answered may take none of the rest of a request.
-const STALL: Duration = Duration::from_secs(30);
-/// With less room than this the buffer is made larger, or anew.
-const LEAST_READ: usize = 1 << 10;
-
-/// A connection to an upstream and what is under way on it.
-pub(crate) struct Connection {
-    stream: TcpStream,
-    /// What was read and not taken.
-    buffer: BytesMut,
-    read_size: usize,
-    /// Rings some time before, or at, the last deadline; set anew only where it rang too early.
-    alarm: Option<Pin<Box<Sleep>>>,
-    /// Whether an answer came over it before.
-    is_reused: bool,
-    upload: Upload,
-    /// What is left of a body that the upstream did not take.
-    abandoned: Option<RequestBody>,
-    download: Download,
-    patience: Patience,
-    open: OpenConnection,
+/// A request, who sent it, and how its answer ends. Its body is not in here: it is given to whoever takes it.
+pub(crate) struct Exchange<'a> {
+    pub(crate) caller: &'a Caller,
+    pub(crate) at_work: &'a AtWork,
+    pub(crate) head: Parts,
+    /// The client behind the peer, else the peer.
+    pub(crate) client: IpAddr,
+    /// The client's own request id, or a new one.
+    pub(crate) id: HeaderValue,
 }
 
-/// An answer on its way from an upstream.
-#[derive(Debug)]
-struct Download {
-    rest: Rest,
-    /// Whether a byte of it came.
-    has_begun: bool,
-    /// Whether the upstream has said that it wants the body (100).
-    is_wanted: bool,
-    /// Whether the connection may be used again behind it.
-    is_kept: bool,
-}
+impl<'a> Exchange<'a> {
+    pub(crate) fn new(caller: &'a Caller, at_work: &'a AtWork, head: Parts) -> Self {
+        let chain = head.headers.get_all(X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
+        let client = caller.thread.tables.trusted().client_of(caller.peer.ip, chain);
+        let id = header::kept_request_id(&head.headers).cloned();
+        let id = id.unwrap_or_else(|| caller.thread.request_ids.next());
+        Self { caller, at_work, head, client, id }
+    }
 
-/// What is left of an answer's body.
-#[derive(Debug)]
-enum Rest {
-    Nothing,
-    Length(u64),
-    Chunked(Chunked),
-    Close,
-}
+    /// Counts the request for its client. Those of blocked ones go no further.
+    pub(crate) fn count(&self) -> Result<(), Reason> {
+        let sessions = self.caller.thread.tables.sessions();
+        match sessions.record(ClientKey::from(self.client), Instant::now()) {
+            Verdict::Blocked { until: _ } => Err(Reason::Blocked),
+            Verdict::Allow => Ok(()),
+        }
+    }
 
-/// What may follow an answer on its connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Next {
-    Request,
-    /// The rest of the request, and another one behind it.
-    Upload,
-    Nothing,
-}
+    /// Whether it asks what the server as a whole can do (RFC 9110, section 9.3.7).
+    pub(crate) fn is_for_the_server(&self) -> bool {
+        self.head.method == Method::OPTIONS && self.head.uri.path() == "*"
+    }
 
-/// Why no answer came.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// Nothing of the request has left; here it is.
-    Unsent(Box<Upload>),
-    /// The same, because no descriptor of our own was left to connect with.
-    NoDescriptor(Box<Upload>),
-    /// It has left, and no answer came that can be passed on.
-    Sent {
-        why: BadAnswer,
-        is_stale: bool,
-        has_begun: bool,
-        /// What was not read of its body.
+    /// What an answer of our own depends on.
+    pub(crate) fn asked(&self) -> Asked {
+        Asked::by(&self.head.method, &self.head.headers)
+    }
+
+    /// The answer as it leaves: what is said in each, and what becomes of the rest of the body.
+    pub(crate) fn end(
+        self,
+        answered: Result<Response<AnswerBody>, Reason>,
         left: Option<RequestBody>,
-    },
-    /// The client broke off, or what it sent is no body.
-    Client,
-    TooSlow {
-        /// What was not read of its body.
-        left: Option<RequestBody>,
-    },
-    /// The client sent nothing of its body for too long.
-    ClientRests,
-}
-
-impl Failure {
-    /// What was wrong with what came.
-    pub(crate) fn bad_answer(&self) -> Option<BadAnswer> {
-        match self {
-            Self::Sent { why, .. } => Some(*why),
-            Self::Unsent(_)
-            | Self::NoDescriptor(_)
-            | Self::Client
-            | Self::TooSlow { .. }
-            | Self::ClientRests => None,
+    ) -> Response<AnswerBody> {
+        // The one place where pages are made of reasons.
+        let mut answer = answered.unwrap_or_else(|reason| self.asked().answer(reason));
+        let may_not_come = self.head.headers.contains_key(EXPECT);
+        discard(left, may_not_come, answer.headers_mut(), &self.caller.thread.stage);
+        answer.headers_mut().insert(X_REQUEST_ID, self.id);
+        let is_old = self.head.version == Version::HTTP_10;
+        // Whoever speaks 1.0 knows no chunks: what has no length ends with its connection.
+        let ends_with_connection = is_old && answer.body().size_hint().exact().is_none();
+        let is_closing =
+            self.caller.logins.is_closing() && answer.status() != StatusCode::SWITCHING_PROTOCOLS;
+        if ends_with_connection || is_closing {
+            header::close_behind(answer.headers_mut());
         }
-    }
-}
-
-/// Why a body ends before its end.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum BodyError {
-    #[error("{0}")]
-    Upstream(BadAnswer),
-    /// Of the request, which was not whole yet.
-    #[error("the client sent nothing of its request for too long")]
-    ClientRests,
-}
-
-impl Connection {
-    pub(crate) fn new(stream: TcpStream, open: OpenConnection) -> Self {
-        Self {
-            stream,
-            buffer: BytesMut::new(),
-            read_size: FIRST_READ,
-            alarm: None,
-            is_reused: false,
-            upload: Upload::none(),
-            abandoned: None,
-            download: Download { rest: Rest::Nothing, has_begun: false, is_wanted: false, is_kept: true },
-            patience: Patience::new(Limits { upstream: STALL, client: STALL }),
-            open,
+        if is_old && header::says_close(answer.headers()) {
+            // To an answer of 1.1 hyper adds that the connection is kept.
+            *answer.version_mut() = Version::HTTP_10;
         }
-    }
-
-    /// Whether an answer came over it before.
-    pub(crate) fn is_reused(&self) -> bool {
-        self.is_reused
-    }
-
-    /// Whether an idle connection is still open, as far as this thread was told; asks the system only where
-    /// it was told of something.
-    pub(crate) fn is_open(&self) -> bool {
-        // Bytes that nobody asked for are no better than an end.
-        let read = self.stream.try_read(&mut [0]);
-        read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
-    }
-
-    /// The same, and asks the system in any case: for requests that cannot be sent twice.
-    pub(crate) fn is_open_now(&self) -> bool {
-        let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
-        matches!(rustix::net::recv(&self.stream, &mut [0_u8], flags), Err(rustix::io::Errno::WOULDBLOCK))
-    }
-
-    /// Sends a request and returns the head of its answer; the body follows by [`Connection::poll_body`].
-    ///
-    /// `limits` say how long the upstream may take: to take more of the request where some is there for it, and
-    /// to begin the answer once the whole request has left; and how long the client may send nothing of its
-    /// body. Not cancel-safe: dropped, the connection is of no more use.
-    pub(crate) async fn ask(
-        &mut self,
-        upload: Upload,
-        to_head: bool,
-        limits: Limits,
-    ) -> Result<AnswerHead, Failure> {
-        self.upload = upload;
-        self.download = Download { rest: Rest::Nothing, has_begun: false, is_wanted: false, is_kept: true };
-        self.patience = Patience::new(limits);
-        std::future::poll_fn(|cx| self.poll_head(cx, to_head)).await
-    }
-
-    fn poll_head(&mut self, cx: &mut Context<'_>, to_head: bool) -> Poll<Result<AnswerHead, Failure>> {
-        loop {
-            if let Err(failure) = self.send_more(cx) {
-                return Poll::Ready(Err(failure));
-            }
-            if let Some(head) = self.read_head(cx, to_head).map_err(|why| self.sent(why))? {
-                return Poll::Ready(Ok(self.begun(head)));
-            }
-            let turn = self.upload.turn();
-            if turn != Turn::Expected || !self.download.is_wanted {
-                ready!(self.poll_patience(cx));
-            }
-            match turn {
-                Turn::Upstream => {
-                    let left = self.upload.take_body().or_else(|| self.abandoned.take());
-                    return Poll::Ready(Err(Failure::TooSlow { left }));
-                }
-                Turn::Client => return Poll::Ready(Err(Failure::ClientRests)),
-                // It wants the body, or says nothing about it and gets it unasked.
-                Turn::Expected => self.upload.ask_no_longer(),
-            }
-        }
-    }
-
-    /// Sends what there is of the request.
-    fn send_more(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
-        match self.upload.poll(&mut self.stream, cx) {
-            Poll::Ready(Err(UploadError::Client)) => return Err(Failure::Client),
-            Poll::Ready(Err(UploadError::Upstream(error))) => {
-                if self.upload.writes() == 0 {
-                    return Err(self.unsent());
-                }
-                tracing::debug!(%error, "an upstream took no more of a request");
-                // It may have answered all the same.
-                self.give_up_upload();
-            }
-            Poll::Ready(Ok(())) | Poll::Pending => {}
-        }
-        Ok(())
-    }
-
-    /// Reads the head of the answer as far as it has come.
-    fn read_head(&mut self, cx: &mut Context<'_>, to_head: bool) -> Result<Option<AnswerHead>, BadAnswer> {
-        loop {
-            match ready_or_pending(self.poll_read(cx)) {
-                Some(Ok(0)) => return Err(self.cut()),
-                Some(Ok(_)) => {}
-                Some(Err(error)) => {
-                    tracing::debug!(%error, "an upstream broke off");
-                    return Err(self.cut());
-                }
-                None => return Ok(None),
-            }
-            let is_wanted = &mut self.download.is_wanted;
-            let on_interim = |status| *is_wanted |= status == StatusCode::CONTINUE;
-            if let Some(head) = answer_head::take(&mut self.buffer, to_head, on_interim)? {
-                return Ok(Some(head));
-            }
-        }
-    }
-
-    /// Ready when whoever's turn it is has let its time pass.
-    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let deadline = self.patience.deadline(self.upload.turn(), self.upload.writes(), Instant::now);
-        self.poll_alarm(cx, deadline)
-    }
-
-    fn begun(&mut self, head: AnswerHead) -> AnswerHead {
-        self.is_reused = true;
-        // The answer is a no. What would come now, the upstream would take for the next request; or it would be
-        // sent in vain (RFC 9110, section 10.1.1; RFC 9112, section 9.6).
-        let is_error = head.status.is_client_error() || head.status.is_server_error();
-        if self.upload.asks_first() || (is_error && !head.is_kept && !self.upload.is_over()) {
-            self.give_up_upload();
-        }
-        self.download.is_kept &= head.is_kept;
-        self.download.rest = match head.body {
-            BodyEnd::Empty => Rest::Nothing,
-            BodyEnd::Length(length) => Rest::Length(length),
-            BodyEnd::Chunked => Rest::Chunked(Chunked::new()),
-            BodyEnd::Close => Rest::Close,
-        };
-        head
-    }
-
-    fn unsent(&mut self) -> Failure {
-        let upload = std::mem::replace(&mut self.upload, Upload::none());
-        Failure::Unsent(Box::new(upload))
-    }
-
-    fn cut(&self) -> BadAnswer {
-        if self.download.has_begun { BadAnswer::HeadCut } else { BadAnswer::Nothing }
-    }
-
-    fn sent(&mut self, why: BadAnswer) -> Failure {
-        let left = self.upload.take_body().or_else(|| self.abandoned.take());
-        Failure::Sent { why, is_stale: self.is_reused, has_begun: self.download.has_begun, left }
-    }
-
-    /// Nobody takes the rest of the request; the connection is of no use behind the answer.
-    fn give_up_upload(&mut self) {
-        self.abandoned = self.upload.take_body();
-        self.upload = Upload::none();
-        self.download.is_kept = false;
-    }
-
-    /// Whether so much of the request is still to come that its client does better to stop, or more than the
-    /// upstream may take.
-    pub(crate) fn is_answered_early(&self) -> bool {
-        let left = self.upload.body();
-        left.is_some_and(|body| !self.download.is_kept || discard::is_too_much(body))
-    }
-
-    /// What is left of a request's body that the upstream did not take.
-    pub(crate) fn take_abandoned(&mut self) -> Option<RequestBody> {
-        self.abandoned.take()
-    }
-
-    /// The body as far as it came with the head, if that is all of it.
-    pub(crate) fn take_whole_body(&mut self) -> Option<Bytes> {
-        let Rest::Length(length) = self.download.rest else { return None };
-        let length = usize::try_from(length).ok().filter(|length| *length <= self.buffer.len())?;
-        self.download.rest = Rest::Nothing;
-        Some(self.buffer.split_to(length).freeze())
-    }
-
-    /// The next piece of the answer's body; sends what is left of the request meanwhile.
-    pub(crate) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
-        if !self.upload.is_over()
-            && let Poll::Ready(Err(_)) = self.upload.poll(&mut self.stream, cx)
-        {
-            // The answer has begun; what becomes of it does not hang on the rest of the request, which a client may
-            // send to its end before it reads.
-            self.give_up_upload();
-            if let Some(left) = self.take_abandoned() {
-                discard::discard_late(left);
-            }
-        }
-        loop {
-            match self.take_piece() {
-                Ok(Taken::Data(data)) => return Poll::Ready(Some(Ok(data))),
-                Ok(Taken::End) => return Poll::Ready(None),
-                Ok(Taken::NeedsMore) => {}
-                Err(NotChunked) => return Poll::Ready(Some(Err(BodyError::Upstream(BadAnswer::Chunk)))),
-            }
-            match ready!(self.poll_more(cx)) {
-                Ok(0) if matches!(self.download.rest, Rest::Close) => self.download.rest = Rest::Nothing,
-                Ok(0) => return Poll::Ready(Some(Err(BodyError::Upstream(BadAnswer::BodyCut)))),
-                Ok(_) => {}
-                Err(error) => return Poll::Ready(Some(Err(error))),
-            }
-        }
-    }
-
-    /// Reads more of the answer. A client that rests meanwhile with a request that is not whole ends it.
-    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, BodyError>> {
-        match self.poll_read(cx) {
-            Poll::Ready(read) => {
-                self.patience.restart();
-                Poll::Ready(read.map_err(|error| {
-                    tracing::debug!(%error, "an upstream broke off");
-                    BodyError::Upstream(BadAnswer::BodyCut)
-                }))
-            }
-            Poll::Pending if self.upload.turn() == Turn::Client => {
-                ready!(self.poll_patience(cx));
-                Poll::Ready(Err(BodyError::ClientRests))
-            }
-            Poll::Pending => Poll::Pending,
-        }
-    }
-
-    fn take_piece(&mut self) -> Result<Taken, NotChunked> {
-        match &mut self.download.rest {
-            Rest::Nothing => Ok(Taken::End),
-            Rest::Chunked(chunked) => {
-                let taken = chunked.take(&mut self.buffer);
-                if chunked.is_over() {
-                    self.download.rest = Rest::Nothing;
-                }
-                taken
-            }
-            Rest::Length(_) | Rest::Close if self.buffer.is_empty() => Ok(Taken::NeedsMore),
-            Rest::Close => Ok(Taken::Data(self.buffer.split().freeze())),
-            Rest::Length(left) => {
-                let size =
-                    usize::try_from(*left).map_or(self.buffer.len(), |left| left.min(self.buffer.len()));
-                *left -= size as u64;
-                if *left == 0 {
-                    self.download.rest = Rest::Nothing;
-                }
-                Ok(Taken::Data(self.buffer.split_to(size).freeze()))
-            }
-        }
-    }
-
-    /// Whether another request may follow the answer, as far as its head says.
-    pub(crate) fn may_be_kept(&self) -> bool {
-        self.download.is_kept
-    }
-
-    /// Whether the whole answer was taken.
-    pub(crate) fn is_answered(&self) -> bool {
-        matches!(self.download.rest, Rest::Nothing)
-    }
-
-    /// What is left of the body, where that is known.
-    pub(crate) fn body_left(&self) -> Option<u64> {
-        match self.download.rest {
-            Rest::Nothing => Some(0),
-            Rest::Length(left) => Some(left),
-            Rest::Chunked(_) | Rest::Close => None,
-        }
-    }
-
-    /// Sends what is left of a request that was answered. Whether another one may follow then; where none may,
-    /// [`take_abandoned`](Self::take_abandoned) has what is left.
-    pub(crate) async fn finish_upload(&mut self) -> bool {
-        self.patience.restart_with(STALL);
-        let sent = std::future::poll_fn(|cx| {
-            if let Poll::Ready(sent) = self.upload.poll(&mut self.stream, cx) {
-                return Poll::Ready(sent.is_ok());
-            }
-            self.poll_patience(cx).map(|()| false)
-        });
-        if !sent.await {
-            self.give_up_upload();
-        }
-        self.next() == Next::Request
-    }
-
-    /// What may follow an answer that was taken whole.
-    pub(crate) fn next(&mut self) -> Next {
-        // Whoever answers without being asked answers the next request: nothing may stand in the buffer.
-        if !self.download.is_kept || !self.is_answered() || !self.buffer.is_empty() {
-            if self.upload.body().is_some() {
-                self.give_up_upload();
-            }
-            return Next::Nothing;
-        }
-        if !self.upload.is_over() {
-            return Next::Upload;
-        }
-        if self.read_size > FIRST_READ {
-            (self.buffer, self.read_size) = (BytesMut::new(), FIRST_READ);
-        }
-        Next::Request
-    }
-
-    /// The stream, and what was read from it, of a connection that speaks something else from here on.
-    pub(crate) fn into_tunnel(self) -> (TcpStream, Bytes, OpenConnection) {
-        (self.stream, self.buffer.freeze(), self.open)
-    }
-
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.buffer.capacity() - self.buffer.len() < LEAST_READ {
-            self.buffer.reserve(self.read_size);
-        }
-        let room = self.buffer.capacity() - self.buffer.len();
-        let count = ready!(pin!(self.stream.read_buf(&mut self.buffer)).poll(cx))?;
-        if count == room {
-            self.read_size = (self.read_size * 2).min(LARGEST_READ);
-        }
-        self.download.has_begun |= count > 0;
-        Poll::Ready(Ok(count))
-    }
-
-    fn poll_alarm(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
-        let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-        if alarm.deadline() > deadline {
-            alarm.as_mut().reset(deadline);
-        }
-        while alarm.as_mut().poll(cx).is_ready() {
-            if alarm.deadline() >= deadline {
-                return Poll::Ready(());
-            }
-            alarm.as_mut().reset(deadline);
-        }
-        Poll::Pending
-    }
-}
-
-fn ready_or_pending<T>(poll: Poll<T>) -> Option<T> {
-    match poll {
-        Poll::Ready(value) => Some(value),
-        Poll::Pending => None,
+        answer
     }
 }

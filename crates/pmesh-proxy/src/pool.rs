@@ -10,8 +10,8 @@ use tokio::{
 
 use crate::{
     discard::discard_late,
-    exchange::{Connection, Next},
     upstream::{InFlight, Live},
+    upstream_connection::{Next, UpstreamConnection},
 };
 
 /// Idle connections, the last one used first.
@@ -41,7 +41,7 @@ struct State {
 
 /// An idle connection for one client's connection.
 struct Bound {
-    connection: Box<Connection>,
+    connection: Box<UpstreamConnection>,
     live: Arc<Live>,
 }
 
@@ -51,7 +51,7 @@ pub(crate) struct BindingId(u64);
 
 /// A connection that goes back there.
 pub(crate) struct Owned {
-    pub(crate) connection: Box<Connection>,
+    pub(crate) connection: Box<UpstreamConnection>,
     pub(crate) owner: BindingId,
 }
 
@@ -83,7 +83,7 @@ impl Drop for Binding {
 }
 
 struct Idle {
-    connection: Box<Connection>,
+    connection: Box<UpstreamConnection>,
     until: Instant,
     /// Keeps the address under which this entry is found.
     _live: Arc<Live>,
@@ -105,7 +105,12 @@ impl Pool {
     }
 
     /// The one used last, if it is open; `surely` asks the system, for what cannot be sent twice.
-    pub(crate) fn take(&self, live: &Arc<Live>, surely: bool, now: Instant) -> Option<Box<Connection>> {
+    pub(crate) fn take(
+        &self,
+        live: &Arc<Live>,
+        surely: bool,
+        now: Instant,
+    ) -> Option<Box<UpstreamConnection>> {
         let mut state = self.0.state.lock();
         let idle = state.idle.get_mut(&key_of(live))?;
         while let Some(last) = idle.pop() {
@@ -130,7 +135,7 @@ impl Pool {
 
     /// Keeps a connection, or closes it where its upstream is withdrawn or has enough of them, or where the
     /// client that it is for has gone.
-    fn put(&self, connection: Box<Connection>, live: Arc<Live>, owner: Option<BindingId>) {
+    fn put(&self, connection: Box<UpstreamConnection>, live: Arc<Live>, owner: Option<BindingId>) {
         if live.is_withdrawn() {
             return;
         }
@@ -199,7 +204,7 @@ impl Pool {
 
 /// A connection at work: goes back to the pool when its answer has ended, and is closed if it is dropped.
 pub(crate) struct Lease {
-    pub(crate) connection: Box<Connection>,
+    pub(crate) connection: Box<UpstreamConnection>,
     pub(crate) pool: Pool,
     pub(crate) in_flight: InFlight,
     /// Whom it is kept for, if not for everybody.

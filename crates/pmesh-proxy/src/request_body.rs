@@ -31,6 +31,7 @@ pub struct RequestBody {
 /// Where the pieces come from.
 #[derive(Debug)]
 enum Source {
+    Nothing,
     Http1(Incoming),
     Made(BoxBody<Bytes, BoxError>),
 }
@@ -49,6 +50,11 @@ impl RequestBody {
     {
         let source = Source::Made(body.map_err(Into::into).boxed());
         Self { ahead: Bytes::new(), held: None, source, _at_work: None }
+    }
+
+    /// No body.
+    pub(crate) fn empty() -> Self {
+        Self { ahead: Bytes::new(), held: None, source: Source::Nothing, _at_work: None }
     }
 
     /// The body of a client's request.
@@ -126,6 +132,7 @@ impl Body for RequestBody {
 impl Source {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self {
+            Self::Nothing => Poll::Ready(None),
             Self::Http1(incoming) => Pin::new(incoming).poll_frame(cx).map_err(Into::into),
             Self::Made(body) => Pin::new(body).poll_frame(cx),
         }
@@ -149,6 +156,7 @@ impl Source {
 
     fn is_over(&self) -> bool {
         match self {
+            Self::Nothing => true,
             Self::Http1(incoming) => incoming.is_end_stream(),
             Self::Made(body) => body.is_end_stream(),
         }
@@ -156,6 +164,7 @@ impl Source {
 
     fn size_hint(&self) -> SizeHint {
         match self {
+            Self::Nothing => SizeHint::with_exact(0),
             Self::Http1(incoming) => incoming.size_hint(),
             Self::Made(body) => body.size_hint(),
         }

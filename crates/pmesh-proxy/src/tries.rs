@@ -5,8 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
-    answer::Reason, destination::UpstreamsNow, exchange::Failure, refused::Refused, spec::Retry,
-    upload::Upload, upstream::Live,
+    answer::Reason, destination::UpstreamsNow, spec::Retry, upstream::Live, upstream_connection::AskFailure,
 };
 
 /// How often an upstream may have executed a request before it is given up.
@@ -27,14 +26,25 @@ pub(crate) struct Tries<'a> {
     executions: u32,
 }
 
-/// What a try that failed leaves.
-pub(crate) struct Failed {
-    /// What is sent next, or what the client is told.
-    pub(crate) next: Result<Upload, Refused>,
+/// What becomes of a request whose try has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AfterFailure {
+    pub(crate) next: NextTry,
     /// Another upstream may do better.
     pub(crate) is_upstreams_fault: bool,
     /// It counts as an error of the upstream.
     pub(crate) is_error: bool,
+}
+
+/// What is sent next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NextTry {
+    /// What has not left, which is all of it.
+    Rest,
+    /// The same request once more.
+    Anew,
+    /// Nothing; the client is told this.
+    None(Reason),
 }
 
 impl<'a> Tries<'a> {
@@ -73,46 +83,31 @@ impl<'a> Tries<'a> {
         self.executions > 0
     }
 
-    /// What becomes of a request whose try has failed; `again` is the same request once more.
-    pub(crate) fn on_failure(&mut self, failure: Failure, again: impl FnOnce() -> Upload) -> Failed {
-        let refused = |reason, left| Err(Refused { reason, left });
-        match failure {
-            Failure::Client => {
-                Failed { next: Err(Refused::broken_body()), is_upstreams_fault: false, is_error: false }
-            }
-            Failure::ClientRests => {
-                Failed { next: Err(Refused::body_rests()), is_upstreams_fault: false, is_error: false }
-            }
-            Failure::TooSlow { left } => Failed {
-                next: refused(Reason::UpstreamTooSlow, left),
-                is_upstreams_fault: true,
-                is_error: true,
-            },
+    /// A try has failed.
+    pub(crate) fn on_failure(&mut self, why: AskFailure) -> AfterFailure {
+        let has_tries = self.attempts < self.retry.attempts;
+        let upstreams_fault = |next| AfterFailure { next, is_upstreams_fault: true, is_error: true };
+        let nobodys_fault =
+            |reason| AfterFailure { next: NextTry::None(reason), is_upstreams_fault: false, is_error: false };
+        match why {
+            AskFailure::BrokenBody => nobodys_fault(Reason::BROKEN_BODY),
+            AskFailure::BodyRests => nobodys_fault(Reason::BodyRests),
             // It has waited for one already, and others do not have it either.
-            Failure::NoDescriptor(upload) => Failed {
-                next: refused(Reason::NoDescriptor, upload.into_body()),
-                is_upstreams_fault: false,
-                is_error: false,
-            },
-            Failure::Unsent(upload) if self.attempts < self.retry.attempts => {
-                Failed { next: Ok(*upload), is_upstreams_fault: true, is_error: true }
-            }
-            Failure::Unsent(upload) => Failed {
-                next: refused(Reason::BadUpstream, upload.into_body()),
-                is_upstreams_fault: true,
-                is_error: true,
-            },
-            Failure::Sent { why: _, is_stale, has_begun, left } => {
+            AskFailure::NoDescriptor => nobodys_fault(Reason::NoDescriptor),
+            AskFailure::TooSlow => upstreams_fault(NextTry::None(Reason::UpstreamTooSlow)),
+            AskFailure::Unsent if has_tries => upstreams_fault(NextTry::Rest),
+            AskFailure::Unsent => upstreams_fault(NextTry::None(Reason::BadUpstream)),
+            AskFailure::Sent { why: _, is_stale, has_begun } => {
                 // An app may close an idle connection whenever it likes; a new one it will not.
                 let is_upstreams_fault = !is_stale || has_begun;
                 self.executions += 1;
                 let may_again = self.may_repeat && !has_begun && self.executions < MAX_EXECUTIONS;
-                if may_again && self.attempts < self.retry.attempts {
-                    Failed { next: Ok(again()), is_upstreams_fault, is_error: is_upstreams_fault }
+                if may_again && has_tries {
+                    AfterFailure { next: NextTry::Anew, is_upstreams_fault, is_error: is_upstreams_fault }
                 } else {
                     // What may happen to an idle connection is no error, unless a request is lost over it.
                     let is_error = is_upstreams_fault || !may_again;
-                    Failed { next: refused(Reason::BadUpstream, left), is_upstreams_fault, is_error }
+                    AfterFailure { next: NextTry::None(Reason::BadUpstream), is_upstreams_fault, is_error }
                 }
             }
         }
@@ -141,5 +136,65 @@ impl<'a> Tries<'a> {
 
     fn elapsed(&self) -> Duration {
         self.begun.map_or(Duration::ZERO, |begun| begun.elapsed())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bad_answer::BadAnswer;
+
+    const LOST: AskFailure = sent(false, false);
+
+    const fn sent(is_stale: bool, has_begun: bool) -> AskFailure {
+        AskFailure::Sent { why: BadAnswer::Nothing, is_stale, has_begun }
+    }
+
+    /// What is sent next after each of these failures, with three tries.
+    fn after(may_repeat: bool, failures: &[AskFailure]) -> AfterFailure {
+        let retry = Retry { attempts: 3, ..Retry::default() };
+        let mut tries = Tries::new(&retry, may_repeat);
+        let now = Instant::now();
+        let mut after = None;
+        for failure in failures {
+            tries.begin(|| now);
+            after = Some(tries.on_failure(*failure));
+        }
+        after.unwrap()
+    }
+
+    #[test]
+    fn what_was_never_sent_is_tried_as_often_as_is_said() {
+        let unsent = AskFailure::Unsent;
+        assert_eq!(after(false, &[unsent; 2]).next, NextTry::Rest);
+        assert_eq!(after(false, &[unsent; 3]).next, NextTry::None(Reason::BadUpstream));
+    }
+
+    #[test]
+    fn what_may_have_been_executed_is_tried_once_more_if_that_does_no_harm() {
+        assert_eq!(after(true, &[LOST]).next, NextTry::Anew);
+        assert_eq!(after(true, &[LOST; 2]).next, NextTry::None(Reason::BadUpstream));
+        assert_eq!(after(false, &[LOST]).next, NextTry::None(Reason::BadUpstream));
+        let begun = sent(true, true);
+        assert_eq!(after(true, &[begun]).next, NextTry::None(Reason::BadUpstream));
+    }
+
+    #[test]
+    fn an_upstream_is_blamed_for_what_it_has_done_alone() {
+        let stale = sent(true, false);
+        for (may_repeat, why, is_upstreams_fault, is_error) in [
+            (true, AskFailure::Unsent, true, true),
+            (true, AskFailure::TooSlow, true, true),
+            (true, LOST, true, true),
+            (true, stale, false, false),
+            // The request is lost over it.
+            (false, stale, false, true),
+            (true, AskFailure::NoDescriptor, false, false),
+            (true, AskFailure::BrokenBody, false, false),
+            (true, AskFailure::BodyRests, false, false),
+        ] {
+            let after = after(may_repeat, &[why]);
+            assert_eq!((after.is_upstreams_fault, after.is_error), (is_upstreams_fault, is_error), "{why:?}");
+        }
     }
 }

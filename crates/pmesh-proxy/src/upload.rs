@@ -52,7 +52,12 @@ impl Upload {
 
     /// Nothing.
     pub(crate) fn none() -> Self {
-        Self::new(Bytes::new(), None, false, false)
+        Self::rest_of(None)
+    }
+
+    /// Nothing but what is left of its body.
+    pub(crate) fn rest_of(body: Option<RequestBody>) -> Self {
+        Self::new(Bytes::new(), body, false, false)
     }
 
     /// What is left of its body.

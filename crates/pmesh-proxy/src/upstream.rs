@@ -191,3 +191,25 @@ impl Drop for OpenConnection {
         self.live.left(&self.live.connections);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{pin::pin, time::Duration};
+
+    use futures_util::poll;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_for_the_end_of_one_that_comes_back_is_told() {
+        let address = UpstreamAddress::Name("app.test".into(), 80);
+        let upstream = Live::new(DestinationKey::new("web"), Upstream { id: 1, address });
+        let _request = InFlight::begin(upstream.clone());
+        upstream.withdraw();
+        let mut quiet = pin!(upstream.quiet());
+        assert!(poll!(&mut quiet).is_pending());
+        upstream.come_back();
+        timeout(Duration::from_secs(1), quiet).await.expect("it is at work, and not waited for");
+    }
+}

@@ -1,0 +1,12 @@
+//! Where connections to upstreams come from.
+
+use crate::{logins::Logins, pool::Pool, relief::Relief};
+
+/// Where connections to upstreams come from.
+pub(crate) struct Connections<'a> {
+    pub(crate) pool: &'a Pool,
+    /// What a new one needs.
+    pub(crate) relief: &'a Relief,
+    /// Those that the client has to itself.
+    pub(crate) logins: &'a Logins,
+}
