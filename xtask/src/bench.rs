@@ -36,11 +36,7 @@ pub(crate) fn knows(name: &str) -> bool {
 
 /// Runs the named benchmarks, or all, and writes each one's figures into docs/benchmarks.md as soon as it has them.
 pub(crate) fn run(workspace: &Workspace, names: &[&str]) -> Result<()> {
-    let build = ["build", "--release", "--locked", "--package", "pmesh-server"];
-    if !workspace.cargo().args(build).status().context("cannot run cargo")?.success() {
-        bail!("pmesh-server does not build");
-    }
-    let server = pmesh::Binary::new(workspace.target()?.join("release/pmesh-server"))?;
+    let server = build(workspace)?;
     for (name, measure) in BENCHMARKS.iter().filter(|(name, _)| names.is_empty() || names.contains(name)) {
         println!("==> {name}");
         let machine = document::Machine::now()?;
@@ -49,6 +45,21 @@ pub(crate) fn run(workspace: &Workspace, names: &[&str]) -> Result<()> {
         println!("{section}");
         document::write(workspace, name, &section)?;
     }
+    Ok(())
+}
+
+fn build(workspace: &Workspace) -> Result<pmesh::Binary> {
+    let build = ["build", "--release", "--locked", "--package", "pmesh-server"];
+    if !workspace.cargo().args(build).status().context("cannot run cargo")?.success() {
+        bail!("pmesh-server does not build");
+    }
+    pmesh::Binary::new(workspace.target()?.join("release/pmesh-server"))
+}
+
+/// Measures `front` of this build and of another one, whose program file is named, in one run, and prints the table.
+pub(crate) fn compare_front(workspace: &Workspace, other: &str) -> Result<()> {
+    let other = pmesh::Binary::new(other.into())?;
+    println!("{}", front::compare(&build(workspace)?, &other)?);
     Ok(())
 }
 

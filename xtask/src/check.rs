@@ -3,12 +3,16 @@
 //! Each rule answers with findings: the place, what is wrong there and what to do about it.
 
 mod alone;
+mod circles;
 mod documents;
 mod finding;
 mod layers;
+mod module_paths;
+mod public;
 mod rust_text;
 mod sources;
 mod tracked;
+mod ways;
 
 use anyhow::{Result, bail};
 
@@ -36,7 +40,10 @@ fn quick_findings(workspace: &Workspace, packages: &[Package]) -> Result<Vec<Fin
     let root_manifest = workspace.read("Cargo.toml")?;
     let mut findings = layers::findings(packages, &root_manifest);
     findings.extend(sources::findings(workspace, &files)?);
+    findings.extend(circles::findings(workspace, &files)?);
+    findings.extend(public::findings(workspace, packages, &files)?);
     findings.extend(tracked::findings(workspace, &files)?);
+    findings.extend(ways::findings(workspace)?);
     findings.extend(documents::findings(workspace, &root_manifest));
     Ok(findings)
 }

@@ -3,12 +3,14 @@
 //! ```text
 //! cargo xtask check    the rules of docs/ARCHITECTURE.md that a program can verify
 //! cargo xtask ci       everything that has to hold before a change is taken; what `.ci/run` runs
+//! cargo xtask public   the lists of public items in docs/public
 //! cargo xtask bench    figures as ratios to peers in the same run, into docs/benchmarks.md
 //! ```
 
 mod bench;
 mod check;
 mod ci;
+mod public;
 mod workspace;
 
 use std::process::ExitCode;
@@ -18,12 +20,15 @@ use workspace::Workspace;
 const USAGE: &str = "\
 usage: cargo xtask <command>
 
-  check    layers, sources, tracked files, documents, and that every crate checks alone
+  check    layers, sources, circles of files, public items, tracked files, documents, and that every crate checks alone
            (--quick: without what takes minutes on an empty target)
+  public   writes docs/public: the public items of each crate, which `check` compares with the sources
   ci       format, clippy, docs, check, tests: what .ci/run runs
   bench [front|repo|services]...
            measures the server against its peers (all three: about ten minutes) and writes docs/benchmarks.md;
            peers that are missing are installed from Debian's packages
+  bench front --against FILE
+           measures the front of this build and of the one in FILE in the same run, and prints the table
 ";
 
 fn main() -> ExitCode {
@@ -33,8 +38,10 @@ fn main() -> ExitCode {
     let outcome = match words.as_slice() {
         ["check"] => check::run(&workspace),
         ["check", "--quick"] => check::run_quick(&workspace),
+        ["public"] => public::write(&workspace),
         ["ci"] => ci::run(&workspace),
         ["bench", bench::UPSTREAM] => bench::serve_upstream(),
+        ["bench", "front", "--against", other] => bench::compare_front(&workspace, other),
         ["bench", names @ ..] if names.iter().all(|name| bench::knows(name)) => bench::run(&workspace, names),
         _ => {
             eprint!("{USAGE}");

@@ -224,16 +224,8 @@ fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<()
     let local: Option<(Arc<dyn LocalHandler>, _)> = (!arguments.no_pm3_host && api.serves_front_host())
         .then(|| (Arc::new(Pm3Host(api.clone())) as Arc<dyn LocalHandler>, runtime.handle().clone()));
 
-    let mut lines = String::new();
-    for bound in &parts.front {
-        lines.push_str(&format!("front   http://{}\n", bound.address));
-    }
-    for bound in &parts.api {
-        lines.push_str(&format!("api     http://{}\n", bound.address));
-    }
-    if let Some((path, _)) = &parts.socket {
-        lines.push_str(&format!("api     unix:{}\n", path.display()));
-    }
+    let lines =
+        listener_lines(&parts.front, &parts.api, parts.socket.as_ref().map(|(path, _)| path.as_path()));
     let listeners: Vec<TcpListener> = parts.front.into_iter().map(|bound| bound.listener).collect();
     let front =
         Front::serve(listeners, tables, FrontLimits::default(), local).map_err(system("start the front"))?;
@@ -270,6 +262,21 @@ fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<()
         }
         obeyed
     })
+}
+
+/// One line per listener, with its address.
+fn listener_lines(front: &[bind::Bound], api: &[bind::Bound], socket: Option<&Path>) -> String {
+    let mut lines = String::new();
+    for bound in front {
+        lines.push_str(&format!("front   http://{}\n", bound.address));
+    }
+    for bound in api {
+        lines.push_str(&format!("api     http://{}\n", bound.address));
+    }
+    if let Some(path) = socket {
+        lines.push_str(&format!("api     unix:{}\n", path.display()));
+    }
+    lines
 }
 
 /// The kernel's word about who asks.

@@ -34,6 +34,7 @@
 //! name is looked up and no file is looked at: a manifest may be one of a commit. What this machine lacks of
 //! what it needs, folders and programs, [`Manifest::absent`] tells.
 
+mod absent;
 mod after;
 mod app;
 mod balancing;

@@ -173,6 +173,7 @@ impl Interpreter {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "a table of every act")]
     fn perform(&mut self, act: Act) -> BoxFuture<'static, Finished> {
         let (shared, cancel) = (Arc::clone(&self.shared), self.cancel.clone());
         let at_once = |end| -> BoxFuture<'static, Finished> { Box::pin(ready(Finished::End(end))) };

@@ -184,6 +184,7 @@ impl Lifecycle {
     }
 
     /// Takes an event; answers with what to do, in this order.
+    #[expect(clippy::too_many_lines, reason = "a table of every event in every phase")]
     pub fn on_event(&mut self, event: Event, now: Instant) -> Vec<Action> {
         use Phase::{BackingOff, Draining, Killing, Ready, Starting, Stopped, Stopping};
         match (event, self.phase) {

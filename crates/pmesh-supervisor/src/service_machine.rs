@@ -4,6 +4,7 @@
 //! It knows processes by number only. Its driver holds what cannot be written down, and so a driver,
 //! or a whole server, can be replaced by another one that goes on from the same machine.
 
+mod broken;
 mod candidate;
 mod leaving;
 mod shown;
@@ -553,49 +554,6 @@ impl ServiceMachine {
         let output = self.output_until.filter(|_| !self.outputs.is_empty());
         let start = self.candidate.as_ref().and_then(Candidate::deadline);
         self.runs().filter_map(Run::deadline).chain(retry).chain(output).chain(start).min()
-    }
-
-    /// It cannot be looked after any longer in the way it was: what runs of it ends, and it is down
-    /// for this reason until it is started or stopped. `held` are all processes that its driver has.
-    pub(crate) fn break_down(
-        &mut self,
-        reason: String,
-        held: impl IntoIterator<Item = u64>,
-        now: Instant,
-    ) -> Vec<ServiceAction> {
-        let mut step = MachineStep { now, numbers: self.numbers, actions: Vec::new() };
-        let plan = match (self.shown(), &self.standing) {
-            (Some(run), _) => Some(Arc::clone(run.plan())),
-            (None, Standing::Broken { plan, .. }) => plan.clone(),
-            (None, Standing::Wanted | Standing::Stopped) => None,
-        };
-        for run in self.runs() {
-            run.kill_shutdown_commands(&mut step);
-        }
-        self.take_unbuilt(&mut step);
-        if let Some(candidate) = self.candidate.take() {
-            candidate.into_run(&mut step);
-        }
-        self.current = None;
-        for leaving in std::mem::take(&mut self.leaving) {
-            leaving.give_up(&mut step);
-        }
-        self.before = Before::Nothing;
-        for upstream in held {
-            if self.remnants.insert(upstream) {
-                step.ask(ServiceAction::EndRemnant { upstream, plan: plan.clone() });
-            }
-        }
-        if !self.is_stopped() {
-            self.standing = Standing::Broken { reason, plan };
-        }
-        self.numbers = step.numbers;
-        step.actions
-    }
-
-    /// Whether it has broken down, and was neither started nor stopped since.
-    pub(crate) fn is_broken(&self) -> bool {
-        matches!(self.standing, Standing::Broken { .. })
     }
 
     fn is_stopped(&self) -> bool {

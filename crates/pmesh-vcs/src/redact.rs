@@ -2,13 +2,12 @@
 //!
 //! A URL of a remote often carries a token, and git repeats the URL in what it prints.
 
+mod percent;
 mod token;
 
-use token::is_token;
+pub(crate) use percent::percent_decoded;
+use token::{HIDDEN, is_token};
 pub(crate) use token::{basic, secrets_of_header};
-
-/// Stands where a value was taken out.
-const HIDDEN: &str = "***";
 
 /// `url` as it may be shown: without user name and password, with the values of its query, its fragment and what looks like
 /// a token in its path hidden, and [`printable`].
@@ -239,23 +238,6 @@ fn sentence_colon(address: &str) -> (&str, &str) {
         Some(at) if !address[..at].ends_with(':') => address.split_at(at + 1),
         _ => ("", address),
     }
-}
-
-/// The bytes that `text` stands for in a URL (RFC 3986, 2.1).
-pub(crate) fn percent_decoded(text: &str) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let digit = |at: usize| after.get(at).and_then(|&b| char::from(b).to_digit(16));
-        if let (b'%', Some(high), Some(low)) = (first, digit(0), digit(1)) {
-            bytes.push(u8::try_from(high * 16 + low).expect("two hex digits are a byte"));
-            rest = &after[2..];
-        } else {
-            bytes.push(first);
-            rest = after;
-        }
-    }
-    bytes
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `front`: the HTTP front before one upstream, against nginx before the same one.
+//! `front`: the HTTP front before one upstream, against nginx before the same one, or against another build.
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use super::api_client::Connection;
 use super::figures::{PAIRS, Row, table};
 use super::peers::{NGINX, WRK, first_line, install};
-use super::pmesh::Binary;
+use super::pmesh::{Binary, Server};
 use super::processes::{Running, cpu_of_tree, until};
 use super::upstream::Upstream;
 
@@ -35,53 +35,83 @@ struct Load {
     failures: Vec<String>,
 }
 
-/// Measures both and answers with the table.
+/// Measures the server and nginx, and answers with the table.
 pub(super) fn measure(server: &Binary) -> Result<String> {
     install(&[NGINX, WRK])?;
     let scratch = tempfile::tempdir()?;
     let upstream = Upstream::start()?;
-
-    let site = scratch.path().join("site");
-    std::fs::create_dir(&site)?;
-    std::fs::write(site.join("pm3.yml"), manifest(upstream.address))?;
-    let pmesh = server.serve(&site, scratch.path())?;
-    await_answer(pmesh.front).context("pmesh-server")?;
-
+    let pmesh = start_server(server, &scratch.path().join("pmesh"), upstream.address)?;
     let threads = std::thread::available_parallelism()?.get();
     let (nginx, nginx_address) = start_nginx(scratch.path(), threads, upstream.address)?;
     await_answer(nginx_address).context("nginx")?;
 
-    wrk(pmesh.front, WARM_UP)?;
-    wrk(nginx_address, WARM_UP)?;
-    let mut outcomes = Vec::new();
-    for pair in 0..PAIRS {
-        let ours = || load(pmesh.process.id(), pmesh.front).context("pmesh-server");
-        let theirs = || load(nginx.id(), nginx_address).context("nginx");
-        // Each goes first in turn: what a run leaves behind, a warm cache or a throttled core, favours neither.
-        let (ours, theirs) = if pair % 2 == 0 {
-            let ours = ours()?;
-            (ours, theirs()?)
-        } else {
-            let theirs = theirs()?;
-            (ours()?, theirs)
-        };
-        outcomes.push((ours, theirs));
-    }
-
-    let row = |what, unit, of: fn(&Outcome) -> f64| Row {
-        what,
-        unit,
-        pairs: outcomes.iter().map(|(ours, theirs)| (of(ours), of(theirs))).collect(),
-    };
-    let rows = [
-        row("CPU per request", "µs", |outcome| outcome.cpu_micros_per_request),
-        row("requests per second", "1/s", |outcome| outcome.requests_per_second),
-    ];
+    let ours = Proxy { name: "pmesh-server", process: pmesh.process.id(), address: pmesh.front };
+    let theirs = Proxy { name: "nginx", process: nginx.id(), address: nginx_address };
+    let rows = rows(&in_pairs(&ours, &theirs)?);
     // What stands behind the version there is how it was built, and whose it is.
     let wrk = first_line(Command::new("wrk").arg("-v"))?;
     let wrk = wrk.split(" [").next().unwrap_or_default().to_owned();
     let versions = [server.version.clone(), first_line(Command::new("nginx").arg("-v"))?, wrk];
     Ok(format!("{}. Threads and workers: {threads} each.\n\n{}", versions.join("; "), table("nginx", &rows)))
+}
+
+/// Measures the server and another build of it, and answers with the table.
+pub(super) fn compare(server: &Binary, other: &Binary) -> Result<String> {
+    install(&[WRK])?;
+    let scratch = tempfile::tempdir()?;
+    let upstream = Upstream::start()?;
+    let pmesh = start_server(server, &scratch.path().join("this"), upstream.address)?;
+    let peer = start_server(other, &scratch.path().join("other"), upstream.address)?;
+    let ours = Proxy { name: "this build", process: pmesh.process.id(), address: pmesh.front };
+    let theirs = Proxy { name: "the other build", process: peer.process.id(), address: peer.front };
+    let rows = rows(&in_pairs(&ours, &theirs)?);
+    Ok(format!("{} against {}\n\n{}", server.version, other.version, table("other", &rows)))
+}
+
+/// A proxy under load.
+struct Proxy {
+    name: &'static str,
+    process: u32,
+    address: SocketAddr,
+}
+
+fn start_server(server: &Binary, scratch: &Path, upstream: SocketAddr) -> Result<Server> {
+    let site = scratch.join("site");
+    std::fs::create_dir_all(&site)?;
+    std::fs::write(site.join("pm3.yml"), manifest(upstream))?;
+    let server = server.serve(&site, scratch)?;
+    await_answer(server.front).context("pmesh-server")?;
+    Ok(server)
+}
+
+fn in_pairs(ours: &Proxy, theirs: &Proxy) -> Result<Vec<(Outcome, Outcome)>> {
+    wrk(ours.address, WARM_UP)?;
+    wrk(theirs.address, WARM_UP)?;
+    let mut outcomes = Vec::new();
+    for pair in 0..PAIRS {
+        // Each goes first in turn: what a run leaves behind, a warm cache or a throttled core, favours neither.
+        let (ours, theirs) = if pair % 2 == 0 {
+            let ours = load(ours)?;
+            (ours, load(theirs)?)
+        } else {
+            let theirs = load(theirs)?;
+            (load(ours)?, theirs)
+        };
+        outcomes.push((ours, theirs));
+    }
+    Ok(outcomes)
+}
+
+fn rows(outcomes: &[(Outcome, Outcome)]) -> [Row; 2] {
+    let row = |what, unit, of: fn(&Outcome) -> f64| Row {
+        what,
+        unit,
+        pairs: outcomes.iter().map(|(ours, theirs)| (of(ours), of(theirs))).collect(),
+    };
+    [
+        row("CPU per request", "µs", |outcome| outcome.cpu_micros_per_request),
+        row("requests per second", "1/s", |outcome| outcome.requests_per_second),
+    ]
 }
 
 fn manifest(upstream: SocketAddr) -> String {
@@ -136,10 +166,10 @@ fn await_answer(proxy: SocketAddr) -> Result<()> {
 }
 
 /// One run: requests, and the CPU time of the proxy's process tree for them.
-fn load(process: u32, address: SocketAddr) -> Result<Outcome> {
-    let before = cpu_of_tree(process)?;
-    let load = wrk(address, RUN)?;
-    let cpu = cpu_of_tree(process)?.saturating_sub(before);
+fn load(proxy: &Proxy) -> Result<Outcome> {
+    let before = cpu_of_tree(proxy.process)?;
+    let load = wrk(proxy.address, RUN).context(proxy.name)?;
+    let cpu = cpu_of_tree(proxy.process)?.saturating_sub(before);
     Ok(Outcome {
         requests_per_second: load.per_second,
         cpu_micros_per_request: cpu.as_secs_f64() * 1e6 / load.requests as f64,

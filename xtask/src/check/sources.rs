@@ -1,4 +1,4 @@
-//! Words that must not stand in Rust code, or only at one place.
+//! Words that must not stand in Rust code, or only at one place, and how long a file may be.
 
 use std::path::Path;
 
@@ -23,6 +23,9 @@ const WORDS: &[Banned] = &[
     },
 ];
 
+/// A file with more lines than this has a second thing in it.
+const MOST_LINES: usize = 600;
+
 struct Banned {
     name: &'static str,
     /// The files in which it may stand.
@@ -42,6 +45,15 @@ pub(super) fn findings(workspace: &Workspace, files: &[String]) -> Result<Vec<Fi
 fn in_file(path: &str, source: &str) -> Vec<Finding> {
     let code = code_only(source);
     let mut findings = Vec::new();
+    let lines = source.lines().count();
+    if lines > MOST_LINES {
+        let problem = format!("{lines} lines, more than {MOST_LINES}");
+        findings.push(Finding::new(
+            path,
+            problem,
+            "find the second thing in it, and give it a file of its own",
+        ));
+    }
     for rule in WORDS.iter().filter(|rule| !rule.only_in.contains(&path)) {
         for line in lines_with_word(&code, rule.name) {
             let problem = match rule.only_in {
@@ -65,6 +77,12 @@ mod tests {
             assert!(in_file(home, source).is_empty());
         }
         assert_eq!(in_file("crates/pmesh-vcs/src/git.rs", source)[0].place, "crates/pmesh-vcs/src/git.rs:2");
+    }
+
+    #[test]
+    fn a_file_has_at_most_six_hundred_lines() {
+        let lines = |count: usize| in_file("crates/x/src/a.rs", &"//\n".repeat(count)).len();
+        assert_eq!((lines(600), lines(601)), (0, 1));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use std::{
 use gix::objs::tree::EntryKind;
 
 use super::{
-    child::Running,
+    child::{INPUT_LIMIT, Running},
     commit, hidden,
     opened::Opened,
     program::{Extra, Program, message},
@@ -32,9 +32,6 @@ use crate::{Cancel, CommitId, HeldLock, VcsError, WorkTree};
 /// How long git may take to lock the head: it tries for a fraction of a second
 /// (git-config(1), `core.filesRefLockTimeout`).
 const LOCK_LIMIT: Duration = Duration::from_secs(30);
-
-/// The most bytes of paths that a call of git is given: less than a pipe holds (64 KiB, pipe(7)).
-pub(super) const INPUT_LIMIT: usize = 32 << 10;
 
 pub(super) fn check_out(repo: &GitRepo, to: &CommitId) -> Result<(), VcsError> {
     move_to(repo, to, |git, changes| unsupported::refuse(repo, git, to, changes))

@@ -23,6 +23,9 @@ use crate::Cancel;
 /// that SIGKILL does not end at once (it is stuck in the kernel) is waited for.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// The most bytes of paths that a call of git is given: less than a pipe holds (64 KiB, pipe(7)).
+pub(super) const INPUT_LIMIT: usize = 32 << 10;
+
 /// What a child said and how it ended.
 #[derive(Debug)]
 pub(super) struct Output {

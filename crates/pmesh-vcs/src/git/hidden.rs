@@ -18,7 +18,7 @@ use gix::{
 };
 
 use super::{
-    check_out::INPUT_LIMIT,
+    child::INPUT_LIMIT,
     opened::Opened,
     program::{Extra, Program, message},
     repo::GitRepo,

@@ -1,5 +1,8 @@
 //! What looks like a token.
 
+/// Stands where a value was taken out.
+pub(super) const HIDDEN: &str = "***";
+
 /// How the tokens of well-known hosts begin: those of GitHub, GitLab, Gitea's and Bitbucket's documentation.
 const KNOWN: [&str; 17] = [
     "ghp_",
@@ -26,7 +29,7 @@ const KNOWN: [&str; 17] = [
 /// A name is made of words, and of digits at their ends. What changes between letters and digits more often, or says
 /// what it is, is none. A name that is taken for a token is only not shown.
 pub(super) fn is_token(segment: &str, is_last: bool) -> bool {
-    let decoded = super::percent_decoded(segment);
+    let decoded = super::percent::percent_decoded(segment);
     let name = decoded.strip_suffix(b".git").unwrap_or(&decoded);
     let text = String::from_utf8_lossy(name);
     if KNOWN.iter().any(|known| text.starts_with(known) && text.len() > known.len() + 8) {
@@ -56,7 +59,7 @@ pub(super) fn without_known(text: &str) -> String {
     for piece in text.split_inclusive(|c| !is_part(c)) {
         let word = piece.trim_end_matches(|c| !is_part(c));
         if KNOWN.iter().any(|known| word.starts_with(known) && word.len() > known.len() + 8) {
-            shown.push_str(super::HIDDEN);
+            shown.push_str(HIDDEN);
             shown.push_str(&piece[word.len()..]);
         } else {
             shown.push_str(piece);

@@ -17,6 +17,7 @@ enum Found {
 use Found::{At, Damage, Nothing};
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of situations")]
 fn the_repository_of_a_manifest_is_the_one_that_tracks_it() {
     for (situation, script, manifest, expected) in [
         (

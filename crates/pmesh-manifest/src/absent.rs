@@ -1,0 +1,87 @@
+//! What a manifest needs and this machine lacks: whoever serves it asks here.
+
+use std::{env, ffi::OsString, fs, os::unix::fs::PermissionsExt as _, path::Path};
+
+use pmesh_supervisor::ServiceKind;
+
+use crate::{
+    Manifest, Mistake,
+    mistake::quoted,
+    needs::{Need, Needed},
+};
+
+impl Manifest {
+    /// The folders and programs that this machine lacks, each with the place that names it, in their order.
+    /// What a build may make (files of its service's folder) is none of them. Blocks on the disk.
+    pub fn absent(&self) -> Vec<Mistake> {
+        let mut absent: Vec<Mistake> = Vec::new();
+        for Need { place, what } in &self.needs.0 {
+            if let Some(message) = self.absence(what) {
+                let mistake = Mistake { message, ..place.clone() };
+                // An anchored value is one, however often it is used.
+                if absent.last() != Some(&mistake) {
+                    absent.push(mistake);
+                }
+            }
+        }
+        absent
+    }
+
+    /// Why something is not as it has to be.
+    fn absence(&self, needed: &Needed) -> Option<String> {
+        match needed {
+            Needed::Folder(folder) => {
+                no_folder(folder).map(|why| format!("{why}, where its commands start; `root` names another"))
+            }
+            Needed::Files(folder) if self.is_built(folder) => None,
+            Needed::Files(folder) => no_folder(folder).map(|why| format!("{why}, whose files it serves")),
+            // That of the service is a need of its own.
+            Needed::Program { folder, in_own: true, .. } if !folder.is_dir() => None,
+            Needed::Program { folder, .. } if !folder.is_dir() => no_folder(folder),
+            Needed::Program { program, built, .. } if *built && program.contains('/') => None,
+            Needed::Program { program, folder, path, .. } => {
+                no_program(program, folder, path.as_ref().map(OsString::from))
+            }
+        }
+    }
+
+    /// Whether a folder is in that of a service which has a build, and so may be made by it.
+    fn is_built(&self, folder: &Path) -> bool {
+        self.services.iter().any(|service| match &service.spec.kind {
+            ServiceKind::App(app) => !app.build.is_empty() && folder.starts_with(&app.folder),
+            ServiceKind::External(_) | ServiceKind::Files => false,
+        })
+    }
+}
+
+fn no_folder(folder: &Path) -> Option<String> {
+    match fs::metadata(folder) {
+        Ok(metadata) if metadata.is_dir() => None,
+        Ok(_) => Some(format!("{} is no folder", folder.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Some(format!("there is no folder {}", folder.display()))
+        }
+        Err(error) => Some(format!("the folder {} cannot be looked at: {error}", folder.display())),
+    }
+}
+
+/// Looked up as an instance's would be (execvp(3)), in this process's `PATH` where the manifest has none.
+fn no_program(program: &str, folder: &Path, path: Option<OsString>) -> Option<String> {
+    let is_executable = |file: &Path| {
+        fs::metadata(file)
+            .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    };
+    if program.contains('/') {
+        let file = folder.join(program);
+        return match file.is_file() {
+            _ if is_executable(&file) => None,
+            true => Some(format!("{} is not executable; `chmod +x` makes it so", file.display())),
+            false => Some(format!("there is no program {}", file.display())),
+        };
+    }
+    let path = path
+        .or_else(|| env::var_os("PATH"))
+        .unwrap_or_else(|| OsString::from("/usr/local/bin:/usr/bin:/bin"));
+    let found = env::split_paths(&path).any(|entry| is_executable(&folder.join(entry).join(program)));
+    (!found).then(|| format!("there is no program {} in {}", quoted(program), path.display()))
+}
