@@ -8,6 +8,7 @@ use tokio::{
     sync::mpsc,
     time::Instant,
 };
+use tracing::Instrument as _;
 
 use crate::{
     at_work::PhaseCell,
@@ -134,5 +135,12 @@ async fn next(listener: &TcpListener, own: usize, context: &Arc<ThreadContext>, 
 }
 
 fn serve(context: &Arc<ThreadContext>, stream: TcpStream, peer: SocketAddr, place: Place) {
-    tokio::spawn(connection::serve(context.clone(), stream, peer, place));
+    let served = connection::serve(context.clone(), stream, peer, place);
+    let span = tracing::debug_span!("client", %peer);
+    // Where nobody reads such lines, nothing is entered and left each time that it is polled.
+    if span.is_disabled() {
+        tokio::spawn(served);
+    } else {
+        tokio::spawn(served.instrument(span));
+    }
 }

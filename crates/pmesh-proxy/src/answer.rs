@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Response, StatusCode,
-    header::{ACCEPT, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER},
+    header::{
+        ACCEPT, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION,
+        RETRY_AFTER,
+    },
 };
 
 use crate::answer_body::AnswerBody;
@@ -13,7 +16,7 @@ const RETRY_AFTER_SECONDS: u16 = 5;
 
 /// What an own answer's form depends on.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked {
+pub(crate) struct AnswerForm {
     pub(crate) format: Format,
     /// HEAD: the same head, no body.
     pub(crate) is_head: bool,
@@ -53,6 +56,10 @@ pub(crate) enum Reason {
     UpstreamTooSlow,
     /// A handler of the front failed.
     Broken,
+    /// A range of a file that begins behind its end; the file has so many bytes.
+    BeyondEnd {
+        len: u64,
+    },
     /// `status CODE` of the manifest.
     Status(StatusCode),
 }
@@ -74,6 +81,7 @@ impl Reason {
             Self::BadUpstream => StatusCode::BAD_GATEWAY,
             Self::UpstreamTooSlow => StatusCode::GATEWAY_TIMEOUT,
             Self::Broken => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::BeyondEnd { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::Status(status) => status,
         }
     }
@@ -94,7 +102,7 @@ impl Reason {
             Self::BadUpstream => "bad_upstream",
             Self::UpstreamTooSlow => "upstream_timeout",
             Self::Broken => "internal",
-            Self::Status(_) => "status",
+            Self::BeyondEnd { .. } | Self::Status(_) => "status",
         }
     }
 
@@ -114,18 +122,20 @@ impl Reason {
             Self::BadUpstream => "this service did not answer",
             Self::UpstreamTooSlow => "this service did not answer in time",
             Self::Broken => "something went wrong here",
-            Self::Status(status) => status.canonical_reason().unwrap_or("no reason is given"),
+            Self::BeyondEnd { .. } | Self::Status(_) => {
+                self.status().canonical_reason().unwrap_or("no reason is given")
+            }
         }
     }
 }
 
-impl Asked {
+impl AnswerForm {
     pub(crate) fn by(method: &Method, headers: &HeaderMap) -> Self {
         Self { format: Format::accepted(headers), is_head: method == Method::HEAD }
     }
 
-    /// The answer for `reason`.
-    pub(crate) fn answer(self, reason: Reason) -> Response<AnswerBody> {
+    /// The page for `reason`.
+    pub(crate) fn page(self, reason: Reason) -> Response<AnswerBody> {
         let (status, code, sentence) = (reason.status(), reason.code(), reason.sentence());
         let (content_type, text) = match self.format {
             Format::Html => ("text/html; charset=utf-8", html_page(status, sentence)),
@@ -156,6 +166,10 @@ impl Asked {
             Reason::NoUpstream | Reason::NoDescriptor => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
             }
+            Reason::BeyondEnd { len } => {
+                let range = format!("bytes */{len}");
+                headers.insert(CONTENT_RANGE, HeaderValue::try_from(range).expect("digits"));
+            }
             Reason::TargetTooLong
             | Reason::Blocked
             | Reason::UnknownHost
@@ -174,14 +188,12 @@ impl Asked {
         self.content(status, "text/plain; charset=utf-8", text.to_owned())
     }
 
-    /// `redirect "url"` of the manifest, and a folder without its slash; 502 if `to` is no field value.
-    pub(crate) fn redirect(self, status: StatusCode, to: &str) -> Response<AnswerBody> {
-        let Ok(location) = HeaderValue::from_str(to) else {
-            return self.answer(Reason::Broken);
-        };
+    /// `redirect "url"` of the manifest, and a folder without its slash; there is none if `to` is no field value.
+    pub(crate) fn redirect(self, status: StatusCode, to: &str) -> Result<Response<AnswerBody>, Reason> {
+        let location = HeaderValue::from_str(to).map_err(|_| Reason::Broken)?;
         let mut answer = self.text(status, &format!("{to}\n"));
         answer.headers_mut().insert(LOCATION, location);
-        answer
+        Ok(answer)
     }
 
     fn content(self, status: StatusCode, content_type: &'static str, text: String) -> Response<AnswerBody> {
@@ -267,9 +279,9 @@ mod tests {
 
     #[test]
     fn a_status_without_content_gets_none() {
-        let asked = Asked { format: Format::Text, is_head: false };
+        let asked = AnswerForm { format: Format::Text, is_head: false };
         for status in [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED] {
-            let answer = asked.answer(Reason::Status(status));
+            let answer = asked.page(Reason::Status(status));
             assert!(
                 answer.headers().get(CONTENT_LENGTH).is_none() && matches!(answer.body(), AnswerBody::Empty)
             );
@@ -278,8 +290,8 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_never_put_into_a_field() {
-        let asked = Asked { format: Format::Text, is_head: false };
+        let asked = AnswerForm { format: Format::Text, is_head: false };
         let answer = asked.redirect(StatusCode::FOUND, "/a\r\nSet-Cookie: b");
-        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(answer.err().map(Reason::status), Some(StatusCode::INTERNAL_SERVER_ERROR));
     }
 }

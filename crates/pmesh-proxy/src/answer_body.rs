@@ -122,7 +122,7 @@ impl Body for UpstreamBody {
             Some(Err(error)) => {
                 // An error ends the client's connection at once: what came before it is written first.
                 if let (BodyError::Upstream(why), Some(lease)) = (&error, &self.lease) {
-                    lease.in_flight.live().count_bad_answer(*why, Instant::now());
+                    lease.in_flight.upstream().count_bad_answer(*why, Instant::now());
                 }
                 self.lease = None;
                 self.failure = Some(error);

@@ -19,14 +19,14 @@ pub(crate) fn chunk_begin(size: usize) -> Bytes {
 /// LF for one sees other chunks than who does not.
 #[derive(Debug)]
 pub(crate) struct Chunked {
-    next: Next,
+    next: Expected,
     /// Bytes of extensions and trailer fields so far.
     dropped: usize,
 }
 
 /// What comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Next {
+enum Expected {
     /// The size of a chunk, of which this much was read.
     Size {
         size: u64,
@@ -57,7 +57,7 @@ enum Next {
 
 /// What [`Chunked::take`] found.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Taken {
+pub(crate) enum BodyPiece {
     /// A piece of the body.
     Data(Bytes),
     /// The buffer is used up.
@@ -72,25 +72,25 @@ pub(crate) struct NotChunked;
 
 impl Chunked {
     pub(crate) fn new() -> Self {
-        Self { next: Next::Size { size: 0, has_digits: false }, dropped: 0 }
+        Self { next: Expected::Size { size: 0, has_digits: false }, dropped: 0 }
     }
 
     /// Takes what is next out of the buffer.
-    pub(crate) fn take(&mut self, buffer: &mut BytesMut) -> Result<Taken, NotChunked> {
+    pub(crate) fn take(&mut self, buffer: &mut BytesMut) -> Result<BodyPiece, NotChunked> {
         loop {
             match self.next {
-                Next::Data { left } => {
+                Expected::Data { left } => {
                     if buffer.is_empty() {
-                        return Ok(Taken::NeedsMore);
+                        return Ok(BodyPiece::NeedsMore);
                     }
                     let size = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
                     let left = left - size as u64;
-                    self.next = if left == 0 { Next::DataReturn } else { Next::Data { left } };
-                    return Ok(Taken::Data(buffer.split_to(size).freeze()));
+                    self.next = if left == 0 { Expected::DataReturn } else { Expected::Data { left } };
+                    return Ok(BodyPiece::Data(buffer.split_to(size).freeze()));
                 }
-                Next::Nothing => return Ok(Taken::End),
+                Expected::Nothing => return Ok(BodyPiece::End),
                 next => {
-                    let Some(byte) = buffer.first().copied() else { return Ok(Taken::NeedsMore) };
+                    let Some(byte) = buffer.first().copied() else { return Ok(BodyPiece::NeedsMore) };
                     buffer.advance(1);
                     self.next = self.after(next, byte)?;
                 }
@@ -100,40 +100,43 @@ impl Chunked {
 
     /// Whether the end was read.
     pub(crate) fn is_over(&self) -> bool {
-        self.next == Next::Nothing
+        self.next == Expected::Nothing
     }
 
-    fn after(&mut self, next: Next, byte: u8) -> Result<Next, NotChunked> {
+    fn after(&mut self, next: Expected, byte: u8) -> Result<Expected, NotChunked> {
         Ok(match (next, byte) {
-            (Next::Size { size, .. }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
+            (Expected::Size { size, .. }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
                 let digit = char::from(byte).to_digit(16).ok_or(NotChunked)?;
                 let size = size.checked_mul(16).ok_or(NotChunked)? + u64::from(digit);
-                Next::Size { size, has_digits: true }
+                Expected::Size { size, has_digits: true }
             }
-            (Next::Size { has_digits: false, .. }, _) => return Err(NotChunked),
-            (Next::Size { size, .. } | Next::SizeSpace { size }, b' ' | b'\t') => {
+            (Expected::Size { has_digits: false, .. }, _) => return Err(NotChunked),
+            (Expected::Size { size, .. } | Expected::SizeSpace { size }, b' ' | b'\t') => {
                 self.drop_one()?;
-                Next::SizeSpace { size }
+                Expected::SizeSpace { size }
             }
-            (Next::Size { size, .. } | Next::SizeSpace { size }, b';') => Next::Extension { size },
-            (Next::Size { size, .. } | Next::SizeSpace { size } | Next::Extension { size }, b'\r') => {
-                Next::SizeLineFeed { size }
+            (Expected::Size { size, .. } | Expected::SizeSpace { size }, b';') => {
+                Expected::Extension { size }
             }
-            (Next::Extension { size }, byte) if byte != b'\n' => {
+            (
+                Expected::Size { size, .. } | Expected::SizeSpace { size } | Expected::Extension { size },
+                b'\r',
+            ) => Expected::SizeLineFeed { size },
+            (Expected::Extension { size }, byte) if byte != b'\n' => {
                 self.drop_one()?;
-                Next::Extension { size }
+                Expected::Extension { size }
             }
-            (Next::SizeLineFeed { size: 0 } | Next::TrailerLineFeed, b'\n') => Next::TrailerBegin,
-            (Next::SizeLineFeed { size }, b'\n') => Next::Data { left: size },
-            (Next::DataReturn, b'\r') => Next::DataLineFeed,
-            (Next::DataLineFeed, b'\n') => Next::Size { size: 0, has_digits: false },
-            (Next::TrailerBegin, b'\r') => Next::EndLineFeed,
-            (Next::Trailer, b'\r') => Next::TrailerLineFeed,
-            (Next::TrailerBegin | Next::Trailer, byte) if byte != b'\n' => {
+            (Expected::SizeLineFeed { size: 0 } | Expected::TrailerLineFeed, b'\n') => Expected::TrailerBegin,
+            (Expected::SizeLineFeed { size }, b'\n') => Expected::Data { left: size },
+            (Expected::DataReturn, b'\r') => Expected::DataLineFeed,
+            (Expected::DataLineFeed, b'\n') => Expected::Size { size: 0, has_digits: false },
+            (Expected::TrailerBegin, b'\r') => Expected::EndLineFeed,
+            (Expected::Trailer, b'\r') => Expected::TrailerLineFeed,
+            (Expected::TrailerBegin | Expected::Trailer, byte) if byte != b'\n' => {
                 self.drop_one()?;
-                Next::Trailer
+                Expected::Trailer
             }
-            (Next::EndLineFeed, b'\n') => Next::Nothing,
+            (Expected::EndLineFeed, b'\n') => Expected::Nothing,
             _ => return Err(NotChunked),
         })
     }
@@ -158,7 +161,7 @@ mod tests {
         let (mut chunked, mut buffer, mut body) = (Chunked::new(), BytesMut::new(), Vec::new());
         for piece in pieces {
             buffer.extend_from_slice(piece);
-            while let Taken::Data(data) = chunked.take(&mut buffer)? {
+            while let BodyPiece::Data(data) = chunked.take(&mut buffer)? {
                 body.extend_from_slice(&data);
             }
         }

@@ -87,7 +87,7 @@ pub(crate) async fn serve(thread: Arc<ThreadContext>, stream: TcpStream, peer: S
         let next = poll_fn(|cx| {
             // First: what a client ended before its answer begins is a half-close. It is told to the phases.
             if telling.as_mut().poll(cx).is_ready() {
-                tracing::trace!(%peer, "a client has broken off");
+                tracing::trace!("a client has broken off");
             }
             match phases.dismissal(cx) {
                 None => {}
@@ -114,7 +114,7 @@ fn body_length(body: &Incoming) -> BodyLength {
 /// Says how a connection has ended.
 fn tell(thread: &ThreadContext, peer: SocketAddr, served: Result<hyper::Result<()>, Verdict>) {
     match served {
-        Err(verdict) => tracing::debug!(%peer, ?verdict, "a client's connection is closed"),
+        Err(verdict) => tracing::debug!(?verdict, "a client's connection is closed"),
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
             // Such a request was answered without the front being asked, and counts all the same.
@@ -122,7 +122,7 @@ fn tell(thread: &ThreadContext, peer: SocketAddr, served: Result<hyper::Result<(
                 let sessions = thread.tables.sessions();
                 sessions.record(ClientKey::from(peer.ip()), std::time::Instant::now());
             }
-            tracing::debug!(%error, %peer, "a client's connection ended");
+            tracing::debug!(%error, "a client's connection ended");
         }
     }
 }

@@ -9,9 +9,9 @@ use tokio::{
 
 use crate::{
     budget::is_for_want_of_our_own,
+    live_upstream::InFlight,
     relief::Relief,
     spec::{Upstream, UpstreamAddress},
-    upstream::InFlight,
     upstream_connection::UpstreamConnection,
 };
 
@@ -36,7 +36,7 @@ pub(crate) async fn connect(
     loop {
         let descriptor = relief.for_work(1, limit).await.ok_or(DialError::NoDescriptor)?;
         let open = in_flight.connecting(descriptor);
-        let made = timeout(limit, tcp(&in_flight.live().upstream)).await;
+        let made = timeout(limit, tcp(&in_flight.upstream().spec)).await;
         match made.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(stream) => return Ok(Box::new(UpstreamConnection::new(stream, open))),
             Err(error) if !is_for_want_of_our_own(&error) => return Err(DialError::Upstream(error)),

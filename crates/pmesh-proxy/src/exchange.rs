@@ -7,7 +7,7 @@ use hyper::body::Body as _;
 use pmesh_sessions::{ClientKey, Verdict};
 
 use crate::{
-    answer::{Asked, Reason},
+    answer::{AnswerForm, Reason},
     answer_body::AnswerBody,
     at_work::AtWork,
     caller::Caller,
@@ -51,8 +51,8 @@ impl<'a> Exchange<'a> {
     }
 
     /// What an answer of our own depends on.
-    pub(crate) fn asked(&self) -> Asked {
-        Asked::by(&self.head.method, &self.head.headers)
+    pub(crate) fn asked(&self) -> AnswerForm {
+        AnswerForm::by(&self.head.method, &self.head.headers)
     }
 
     /// The answer as it leaves: what is said in each, and what becomes of the rest of the body.
@@ -62,7 +62,7 @@ impl<'a> Exchange<'a> {
         left: Option<RequestBody>,
     ) -> Response<AnswerBody> {
         // The one place where pages are made of reasons.
-        let mut answer = answered.unwrap_or_else(|reason| self.asked().answer(reason));
+        let mut answer = answered.unwrap_or_else(|reason| self.asked().page(reason));
         let may_not_come = self.head.headers.contains_key(EXPECT);
         discard(left, may_not_come, answer.headers_mut(), &self.caller.thread.stage);
         answer.headers_mut().insert(X_REQUEST_ID, self.id);

@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use tokio::task::spawn_blocking;
 
 use crate::{
-    answer::{Asked, Reason},
+    answer::{AnswerForm, Reason},
     answer_body::AnswerBody,
     beneath::{self, Opened},
     budget::{Descriptors, is_for_want_of_our_own},
@@ -51,44 +51,42 @@ pub(crate) async fn find(
     headers: &HeaderMap,
     path: &Path<'_>,
     query: Option<&str>,
-    asked: Asked,
-) -> Found {
+    asked: AnswerForm,
+) -> Result<Found, Reason> {
     if !matches!(*method, Method::GET | Method::HEAD) {
         return match files.not_found {
-            NotFound::NextRoute => Found::OtherMethod,
-            NotFound::Default | NotFound::File(_) => {
-                Found::Answer(asked.answer(Reason::MethodNotAllowed("GET, HEAD")))
-            }
+            NotFound::NextRoute => Ok(Found::OtherMethod),
+            NotFound::Default | NotFound::File(_) => Err(Reason::MethodNotAllowed("GET, HEAD")),
         };
     }
     let wanted = inside_folder(path);
     let Some(descriptors) = relief.for_work(AT_A_TIME, PATIENCE).await else {
-        return Found::Answer(asked.answer(Reason::NoDescriptor));
+        return Err(Reason::NoDescriptor);
     };
     let spec = files.clone();
     let looked = spawn_blocking(move || look(&spec, wanted.as_deref(), descriptors)).await;
     match looked.unwrap_or_else(|error| Err(io::Error::other(error))) {
-        Ok(Look::File(file)) => Found::Answer(file.answer(headers, asked)),
-        Ok(Look::Folder) => {
+        Ok(OnDisk::File(file)) => file.answer(headers, asked).map(Found::Answer),
+        Ok(OnDisk::Folder) => {
             let folder = path.as_target();
             let to = match query {
                 Some(query) => format!("{folder}/?{query}"),
                 None => folder + "/",
             };
-            Found::Answer(asked.redirect(StatusCode::MOVED_PERMANENTLY, &to))
+            asked.redirect(StatusCode::MOVED_PERMANENTLY, &to).map(Found::Answer)
         }
-        Ok(Look::NotFound(file)) => Found::Answer(file.page(asked)),
-        Ok(Look::Nothing) => match files.not_found {
-            NotFound::NextRoute => Found::Nothing,
-            NotFound::Default | NotFound::File(_) => Found::Answer(asked.answer(Reason::NoRoute)),
+        Ok(OnDisk::NotFound(file)) => Ok(Found::Answer(file.page(asked))),
+        Ok(OnDisk::Nothing) => match files.not_found {
+            NotFound::NextRoute => Ok(Found::Nothing),
+            NotFound::Default | NotFound::File(_) => Err(Reason::NoRoute),
         },
         Err(error) if is_for_want_of_our_own(&error) => {
             relief.after_a_lack().await;
-            Found::Answer(asked.answer(Reason::NoDescriptor))
+            Err(Reason::NoDescriptor)
         }
         Err(error) => {
             tracing::error!(%error, folder = %files.folder.display(), "a file cannot be read");
-            Found::Answer(asked.answer(Reason::Broken))
+            Err(Reason::Broken)
         }
     }
 }
@@ -103,17 +101,17 @@ fn inside_folder(path: &Path<'_>) -> Option<Vec<u8>> {
 }
 
 /// What is on the disk.
-enum Look {
-    File(Box<Ready>),
+enum OnDisk {
+    File(Box<OpenFile>),
     /// A folder with an index, asked for without its slash.
     Folder,
     /// The page for a miss.
-    NotFound(Box<Ready>),
+    NotFound(Box<OpenFile>),
     Nothing,
 }
 
 /// Blocks on the disk.
-fn look(spec: &FilesSpec, wanted: Option<&[u8]>, descriptors: Descriptors) -> io::Result<Look> {
+fn look(spec: &FilesSpec, wanted: Option<&[u8]>, descriptors: Descriptors) -> io::Result<OnDisk> {
     if let Some(wanted) = wanted {
         let (name, has_slash) = match wanted.strip_suffix(b"/") {
             Some(name) => (name, true),
@@ -121,7 +119,7 @@ fn look(spec: &FilesSpec, wanted: Option<&[u8]>, descriptors: Descriptors) -> io
         };
         match beneath::open(&spec.folder, name)? {
             Opened::File(file) if !has_slash => {
-                return Ready::new(file, name, descriptors).map(Box::new).map(Look::File);
+                return OpenFile::new(file, name, descriptors).map(Box::new).map(OnDisk::File);
             }
             Opened::Folder => {
                 let mut index = name.to_vec();
@@ -131,9 +129,9 @@ fn look(spec: &FilesSpec, wanted: Option<&[u8]>, descriptors: Descriptors) -> io
                 index.extend_from_slice(spec.index.trim_start_matches('/').as_bytes());
                 if let Opened::File(file) = beneath::open(&spec.folder, &index)? {
                     if !has_slash {
-                        return Ok(Look::Folder);
+                        return Ok(OnDisk::Folder);
                     }
-                    return Ready::new(file, &index, descriptors).map(Box::new).map(Look::File);
+                    return OpenFile::new(file, &index, descriptors).map(Box::new).map(OnDisk::File);
                 }
             }
             Opened::File(_) | Opened::Nothing => {}
@@ -142,14 +140,14 @@ fn look(spec: &FilesSpec, wanted: Option<&[u8]>, descriptors: Descriptors) -> io
     if let NotFound::File(page) = &spec.not_found {
         let page = page.trim_start_matches('/').as_bytes();
         if let Opened::File(file) = beneath::open(&spec.folder, page)? {
-            return Ready::new(file, page, descriptors).map(Box::new).map(Look::NotFound);
+            return OpenFile::new(file, page, descriptors).map(Box::new).map(OnDisk::NotFound);
         }
     }
-    Ok(Look::Nothing)
+    Ok(OnDisk::Nothing)
 }
 
 /// A file that can be answered with.
-struct Ready {
+struct OpenFile {
     file: File,
     len: u64,
     modified: OffsetDateTime,
@@ -159,7 +157,7 @@ struct Ready {
     descriptors: Descriptors,
 }
 
-impl Ready {
+impl OpenFile {
     fn new(file: File, name: &[u8], mut descriptors: Descriptors) -> io::Result<Self> {
         descriptors.keep(1);
         let metadata = file.metadata()?;
@@ -171,19 +169,19 @@ impl Ready {
     }
 
     /// The page for a miss.
-    fn page(self, asked: Asked) -> Response<AnswerBody> {
+    fn page(self, asked: AnswerForm) -> Response<AnswerBody> {
         let (mut answer, all) = (self.head(StatusCode::NOT_FOUND, &self.tag()), 0..self.len);
         self.fill(&mut answer, all, asked);
         answer
     }
 
     /// The file, or as much of it as the fields of a GET or HEAD ask for.
-    fn answer(self, headers: &HeaderMap, asked: Asked) -> Response<AnswerBody> {
+    fn answer(self, headers: &HeaderMap, asked: AnswerForm) -> Result<Response<AnswerBody>, Reason> {
         let tag = self.tag();
         let validators = Validators { tag: &tag, modified: self.modified };
         let range = match preconditions::evaluate(&validators, headers, OffsetDateTime::now_utc) {
-            Verdict::NotModified => return self.head(StatusCode::NOT_MODIFIED, &tag),
-            Verdict::Failed => return asked.answer(Reason::Status(StatusCode::PRECONDITION_FAILED)),
+            Verdict::NotModified => return Ok(self.head(StatusCode::NOT_MODIFIED, &tag)),
+            Verdict::Failed => return Err(Reason::Status(StatusCode::PRECONDITION_FAILED)),
             // Ranges are for GET (RFC 9110, section 14.2).
             Verdict::Answer if !asked.is_head => ranges::asked_for(headers, self.len),
             Verdict::Answer | Verdict::Whole => None,
@@ -197,15 +195,10 @@ impl Ready {
                 fields.insert(CONTENT_RANGE, HeaderValue::try_from(text).expect("digits"));
                 (answer, first..last + 1)
             }
-            Some(Range::Beyond) => {
-                let mut refusal = asked.answer(Reason::Status(StatusCode::RANGE_NOT_SATISFIABLE));
-                let text = format!("bytes */{}", self.len);
-                refusal.headers_mut().insert(CONTENT_RANGE, HeaderValue::try_from(text).expect("digits"));
-                return refusal;
-            }
+            Some(Range::Beyond) => return Err(Reason::BeyondEnd { len: self.len }),
         };
         self.fill(&mut answer, part, asked);
-        answer
+        Ok(answer)
     }
 
     /// Weak: the clock of a file system is coarse, and a file may change between its opening and its reading.
@@ -229,7 +222,7 @@ impl Ready {
     }
 
     /// Puts a part of the file into an answer.
-    fn fill(self, answer: &mut Response<AnswerBody>, part: ops::Range<u64>, asked: Asked) {
+    fn fill(self, answer: &mut Response<AnswerBody>, part: ops::Range<u64>, asked: AnswerForm) {
         let len = part.end - part.start;
         answer.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(len));
         if asked.is_head || len == 0 {
@@ -286,7 +279,7 @@ mod tests {
         (outer, FilesSpec::of(root))
     }
 
-    fn looked(spec: &FilesSpec, wanted: Option<&[u8]>) -> Look {
+    fn looked(spec: &FilesSpec, wanted: Option<&[u8]>) -> OnDisk {
         look(spec, wanted, DescriptorBudget::unlimited().take(AT_A_TIME).unwrap()).unwrap()
     }
 
@@ -294,9 +287,9 @@ mod tests {
     fn content(spec: &FilesSpec, raw: &str) -> Option<String> {
         let path = Path::read(raw).ok()?;
         match looked(spec, inside_folder(&path).as_deref()) {
-            Look::File(file) => Some(String::from_utf8(file.content.unwrap().to_vec()).unwrap()),
-            Look::Folder => Some("slash".to_owned()),
-            Look::NotFound(_) | Look::Nothing => None,
+            OnDisk::File(file) => Some(String::from_utf8(file.content.unwrap().to_vec()).unwrap()),
+            OnDisk::Folder => Some("slash".to_owned()),
+            OnDisk::NotFound(_) | OnDisk::Nothing => None,
         }
     }
 
@@ -366,10 +359,10 @@ mod tests {
     fn a_miss_gets_the_page_that_is_named_for_it() {
         let (_outer, mut spec) = folder();
         spec.not_found = NotFound::File("/a/b/c.txt".to_owned());
-        assert!(matches!(looked(&spec, Some(b"nothing")), Look::NotFound(_)));
-        assert!(matches!(looked(&spec, None), Look::NotFound(_)));
+        assert!(matches!(looked(&spec, Some(b"nothing")), OnDisk::NotFound(_)));
+        assert!(matches!(looked(&spec, None), OnDisk::NotFound(_)));
         spec.not_found = NotFound::File("../secret".to_owned());
-        assert!(matches!(looked(&spec, None), Look::Nothing));
+        assert!(matches!(looked(&spec, None), OnDisk::Nothing));
     }
 
     fn step() -> impl Strategy<Value = &'static str> {

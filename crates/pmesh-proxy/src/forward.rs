@@ -9,22 +9,22 @@ use crate::{
     answer::Reason,
     answer_head::AnswerHead,
     connections::Connections,
-    destination::{NoUpstream, Picked, UpstreamsNow},
     dial::{self, DialError},
     header::BodySize,
     held::HeldBytes,
+    live_upstream::InFlight,
     login_scheme,
     logins::Kept,
     outgoing::Outgoing,
-    patience::Limits,
+    patience::TurnLimits,
     pool::{Lease, Owned},
     read_ahead::{Bounds, NotRead, read_ahead},
     request_body::RequestBody,
     spec::WhenEmpty,
     tries::{NextTry, Tries},
     upload::Upload,
-    upstream::InFlight,
     upstream_connection::{AskError, AskFailure},
+    upstream_group::{NoUpstream, Picked, UpstreamGroup},
 };
 
 /// What a try needs to know about its request.
@@ -34,7 +34,7 @@ struct Ask {
     /// Sent twice, it does no harm.
     may_repeat: bool,
     connect_timeout: Duration,
-    limits: Limits,
+    limits: TurnLimits,
 }
 
 /// Forwards a request and returns the head of the upstream's answer, with the connection that brings the rest.
@@ -49,7 +49,7 @@ struct Ask {
 /// A connection over which a login is spoken is from then on for this client's connection alone.
 pub(crate) async fn forward(
     from: &Connections<'_>,
-    to: &Arc<UpstreamsNow>,
+    to: &Arc<UpstreamGroup>,
     outgoing: Outgoing,
     body: &mut Option<RequestBody>,
 ) -> Result<(AnswerHead, Lease), Reason> {
@@ -59,7 +59,7 @@ pub(crate) async fn forward(
         to_head: method == Method::HEAD,
         may_repeat,
         connect_timeout: balancing.connect_timeout,
-        limits: Limits { upstream: balancing.response_timeout, client: body_rest },
+        limits: TurnLimits { upstream: balancing.response_timeout, client: body_rest },
     };
     if !asks_first && body.is_some() && !to.refuses() {
         let bounds = Bounds { body: balancing.buffer, all: balancing.queue.bytes, rest: body_rest };
@@ -80,7 +80,7 @@ pub(crate) async fn forward(
             },
         };
         let had_login = owned.is_some();
-        let live = in_flight.live().clone();
+        let upstream = in_flight.upstream().clone();
         let begun = tries.begin(Instant::now);
         let source = Source { from, owned, begun, anew: tries.is_anew() };
         let tried = attempt(source, in_flight, upload, ask).await;
@@ -89,7 +89,7 @@ pub(crate) async fn forward(
         }
         let AskError { why, left } = match tried {
             Ok((answer, mut lease)) => {
-                live.count_answer(answer.status);
+                upstream.count_answer(answer.status);
                 if logs_in || lease.owner.is_some() || login_scheme::in_answer(answer.status, &answer.headers)
                 {
                     from.logins.keep(client, to, &mut lease);
@@ -100,8 +100,8 @@ pub(crate) async fn forward(
         };
         let failed = tries.on_failure(why);
         match why.bad_answer() {
-            Some(why) if failed.is_error => live.count_bad_answer(why, Instant::now()),
-            None if failed.is_error => live.count_error(),
+            Some(why) if failed.is_error => upstream.count_bad_answer(why, Instant::now()),
+            None if failed.is_error => upstream.count_error(),
             Some(_) | None => {}
         }
         upload = match failed.next {
@@ -112,7 +112,7 @@ pub(crate) async fn forward(
                 return Err(reason);
             }
         };
-        if (failed.is_upstreams_fault && !tries.turn_to_others(to, live).await) || tries.is_over() {
+        if (failed.is_upstreams_fault && !tries.turn_to_others(to, upstream).await) || tries.is_over() {
             *body = upload.into_body();
             return Err(Reason::BadUpstream);
         }
@@ -133,7 +133,7 @@ async fn await_begin(body: &mut Option<RequestBody>, bounds: Bounds, held: &Held
 }
 
 /// The upstream for the next try; waits for one where one is expected.
-async fn next_upstream(to: &UpstreamsNow, tries: &mut Tries<'_>, bytes: u64) -> Result<InFlight, Reason> {
+async fn next_upstream(to: &UpstreamGroup, tries: &mut Tries<'_>, bytes: u64) -> Result<InFlight, Reason> {
     loop {
         match to.pick(tries.tried()) {
             Picked::Upstream(in_flight) => return Ok(in_flight),
@@ -168,7 +168,7 @@ async fn attempt(
     loop {
         let (mut connection, owner) = if let Some(Owned { connection, owner }) = source.owned.take() {
             (connection, Some(owner))
-        } else if !anew && let Some(idle) = pool.take(in_flight.live(), !ask.may_repeat, begun) {
+        } else if !anew && let Some(idle) = pool.take(in_flight.upstream(), !ask.may_repeat, begun) {
             (idle, None)
         } else {
             match dial::connect(&in_flight, relief, ask.connect_timeout).await {
@@ -177,7 +177,7 @@ async fn attempt(
                     return Err(AskError { why: AskFailure::NoDescriptor, left: Box::new(upload) });
                 }
                 Err(DialError::Upstream(error)) => {
-                    tracing::debug!(%error, upstream = %in_flight.live().upstream.address, "cannot connect");
+                    tracing::debug!(%error, upstream = %in_flight.upstream().spec.address, "cannot connect");
                     return Err(AskError { why: AskFailure::Unsent, left: Box::new(upload) });
                 }
             }

@@ -182,7 +182,7 @@ impl Run {
             let pool = context.pool.clone();
             tokio::spawn(async move {
                 while let Some(withdrawal) = withdrawals.recv().await {
-                    pool.drop_idle(&withdrawal.lives);
+                    pool.drop_idle(&withdrawal.upstreams);
                     if withdrawal.done.send(()).is_err() {
                         tracing::trace!("nobody waits for a withdrawal");
                     }

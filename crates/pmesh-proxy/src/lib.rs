@@ -58,7 +58,6 @@ mod client_io;
 mod connection;
 mod connections;
 mod content_type;
-mod destination;
 mod dial;
 mod discard;
 mod exchange;
@@ -71,6 +70,7 @@ mod held;
 mod host;
 mod http_date;
 mod limits;
+mod live_upstream;
 mod local_body;
 mod local_host;
 mod login_scheme;
@@ -89,7 +89,7 @@ mod read_ahead;
 mod relief;
 mod request_body;
 mod request_id;
-mod routing;
+mod routing_table;
 mod seldom;
 mod serve;
 mod spec;
@@ -97,14 +97,15 @@ mod tables;
 mod tries;
 mod tunnel;
 mod upload;
-mod upstream;
 mod upstream_answer;
 mod upstream_connection;
+mod upstream_group;
 
 pub use budget::{DescriptorBudget, Descriptors};
 pub use caller::{ConnectionInfo, LocalHandler};
 pub use front::Front;
 pub use limits::FrontLimits;
+pub use live_upstream::UpstreamStatistics;
 pub use local_body::{BoxError, LocalBody};
 pub use request_body::{BrokenBody, RequestBody};
 pub use spec::{
@@ -112,4 +113,3 @@ pub use spec::{
     Retry, Route, Routing, Site, SiteHost, Strategy, Upstream, UpstreamAddress, UpstreamSet, WhenEmpty,
 };
 pub use tables::Tables;
-pub use upstream::UpstreamStatistics;

@@ -11,9 +11,9 @@ use std::{
 use parking_lot::Mutex;
 
 use crate::{
-    destination::UpstreamsNow,
+    live_upstream::{InFlight, LiveUpstream},
     pool::{Binding, Lease, Owned},
-    upstream::{InFlight, Live},
+    upstream_group::UpstreamGroup,
 };
 
 /// How many a client's connection may have; beyond it the one that was made first is closed.
@@ -30,8 +30,8 @@ pub(crate) struct Logins {
 #[derive(Debug)]
 struct Login {
     client: IpAddr,
-    to: Arc<UpstreamsNow>,
-    live: Arc<Live>,
+    to: Arc<UpstreamGroup>,
+    upstream: Arc<LiveUpstream>,
     binding: Binding,
 }
 
@@ -45,15 +45,15 @@ pub(crate) enum Kept {
 
 impl Logins {
     /// The connection of the client's login at a destination, for a request.
-    pub(crate) fn take(&self, client: IpAddr, to: &Arc<UpstreamsNow>) -> Kept {
+    pub(crate) fn take(&self, client: IpAddr, to: &Arc<UpstreamGroup>) -> Kept {
         let all = self.all.lock();
         let found = all.iter().position(|login| login.client == client && Arc::ptr_eq(&login.to, to));
         let Some(at) = found else { return Kept::Nothing };
         let login = &all[at];
-        if to.has(&login.live)
+        if to.has(&login.upstream)
             && let Some(connection) = login.binding.take()
         {
-            return Kept::Connection(InFlight::begin(login.live.clone()), connection);
+            return Kept::Connection(InFlight::begin(login.upstream.clone()), connection);
         }
         drop(all);
         self.lose(client, to);
@@ -61,15 +61,15 @@ impl Logins {
     }
 
     /// The login of a client at a destination is none any more.
-    pub(crate) fn lose(&self, client: IpAddr, to: &Arc<UpstreamsNow>) {
+    pub(crate) fn lose(&self, client: IpAddr, to: &Arc<UpstreamGroup>) {
         self.all.lock().retain(|login| login.client != client || !Arc::ptr_eq(&login.to, to));
         self.close();
     }
 
     /// From here on a connection, which has brought the head of an answer, is for this client alone.
-    pub(crate) fn keep(&self, client: IpAddr, to: &Arc<UpstreamsNow>, lease: &mut Lease) {
-        let live = lease.in_flight.live();
-        if !lease.connection.may_be_kept() || !to.has(live) {
+    pub(crate) fn keep(&self, client: IpAddr, to: &Arc<UpstreamGroup>, lease: &mut Lease) {
+        let upstream = lease.in_flight.upstream();
+        if !lease.connection.may_be_kept() || !to.has(upstream) {
             self.close();
         }
         if lease.owner.is_none() {
@@ -80,7 +80,7 @@ impl Logins {
                 all.remove(0);
                 self.close();
             }
-            all.push(Login { client, to: to.clone(), live: live.clone(), binding });
+            all.push(Login { client, to: to.clone(), upstream: upstream.clone(), binding });
         }
     }
 

@@ -21,7 +21,7 @@ pub(crate) enum Turn {
 
 /// How long each side may do nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Limits {
+pub(crate) struct TurnLimits {
     pub(crate) upstream: Duration,
     pub(crate) client: Duration,
 }
@@ -29,7 +29,7 @@ pub(crate) struct Limits {
 /// How long nothing has happened.
 #[derive(Debug)]
 pub(crate) struct Patience {
-    limits: Limits,
+    limits: TurnLimits,
     since: Option<Since>,
 }
 
@@ -42,7 +42,7 @@ struct Since {
 }
 
 impl Patience {
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: TurnLimits) -> Self {
         Self { limits, since: None }
     }
 
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn a_time_begins_anew_with_each_turn_and_with_whatever_is_done() {
         let start = Instant::now();
-        let mut patience = Patience::new(Limits { upstream: 60 * SECOND, client: 30 * SECOND });
+        let mut patience = Patience::new(TurnLimits { upstream: 60 * SECOND, client: 30 * SECOND });
         let mut at = |turn, progress, seconds| {
             let until = patience.deadline(turn, progress, || start + seconds * SECOND);
             u32::try_from((until - start).as_secs()).unwrap()

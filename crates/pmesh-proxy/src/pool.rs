@@ -10,8 +10,8 @@ use tokio::{
 
 use crate::{
     discard::discard_late,
-    upstream::{InFlight, Live},
-    upstream_connection::{Next, UpstreamConnection},
+    live_upstream::{InFlight, LiveUpstream},
+    upstream_connection::{AfterAnswer, UpstreamConnection},
 };
 
 /// Idle connections, the last one used first.
@@ -42,7 +42,7 @@ struct State {
 /// An idle connection for one client's connection.
 struct Bound {
     connection: Box<UpstreamConnection>,
-    live: Arc<Live>,
+    upstream: Arc<LiveUpstream>,
 }
 
 /// The name of a place in the pool that is for one client's connection.
@@ -86,7 +86,7 @@ struct Idle {
     connection: Box<UpstreamConnection>,
     until: Instant,
     /// Keeps the address under which this entry is found.
-    _live: Arc<Live>,
+    _upstream: Arc<LiveUpstream>,
 }
 
 impl fmt::Debug for Pool {
@@ -95,8 +95,8 @@ impl fmt::Debug for Pool {
     }
 }
 
-fn key_of(live: &Arc<Live>) -> usize {
-    Arc::as_ptr(live).addr()
+fn key_of(upstream: &Arc<LiveUpstream>) -> usize {
+    Arc::as_ptr(upstream).addr()
 }
 
 impl Pool {
@@ -107,12 +107,12 @@ impl Pool {
     /// The one used last, if it is open; `surely` asks the system, for what cannot be sent twice.
     pub(crate) fn take(
         &self,
-        live: &Arc<Live>,
+        upstream: &Arc<LiveUpstream>,
         surely: bool,
         now: Instant,
     ) -> Option<Box<UpstreamConnection>> {
         let mut state = self.0.state.lock();
-        let idle = state.idle.get_mut(&key_of(live))?;
+        let idle = state.idle.get_mut(&key_of(upstream))?;
         while let Some(last) = idle.pop() {
             if last.until <= now {
                 // The others are older.
@@ -135,20 +135,25 @@ impl Pool {
 
     /// Keeps a connection, or closes it where its upstream is withdrawn or has enough of them, or where the
     /// client that it is for has gone.
-    fn put(&self, connection: Box<UpstreamConnection>, live: Arc<Live>, owner: Option<BindingId>) {
-        if live.is_withdrawn() {
+    fn put(
+        &self,
+        connection: Box<UpstreamConnection>,
+        upstream: Arc<LiveUpstream>,
+        owner: Option<BindingId>,
+    ) {
+        if upstream.is_withdrawn() {
             return;
         }
         let mut state = self.0.state.lock();
         if let Some(id) = owner {
             if let Some(place) = state.bound.get_mut(&id) {
-                *place = Some(Bound { connection, live });
+                *place = Some(Bound { connection, upstream });
             }
             return;
         }
-        let idle = state.idle.entry(key_of(&live)).or_default();
+        let idle = state.idle.entry(key_of(&upstream)).or_default();
         if idle.len() < self.0.cap {
-            idle.push(Idle { connection, until: Instant::now() + self.0.time, _live: live });
+            idle.push(Idle { connection, until: Instant::now() + self.0.time, _upstream: upstream });
             if std::mem::take(&mut state.reaper_waits) {
                 self.0.filled.notify_one();
             }
@@ -156,12 +161,12 @@ impl Pool {
     }
 
     /// Closes all idle connections to those of these upstreams that are still withdrawn.
-    pub(crate) fn drop_idle(&self, lives: &[Arc<Live>]) {
+    pub(crate) fn drop_idle(&self, upstreams: &[Arc<LiveUpstream>]) {
         let mut state = self.0.state.lock();
-        for live in lives.iter().filter(|live| live.is_withdrawn()) {
-            state.idle.remove(&key_of(live));
+        for upstream in upstreams.iter().filter(|upstream| upstream.is_withdrawn()) {
+            state.idle.remove(&key_of(upstream));
             for place in state.bound.values_mut() {
-                place.take_if(|bound| Arc::ptr_eq(&bound.live, live));
+                place.take_if(|bound| Arc::ptr_eq(&bound.upstream, upstream));
             }
         }
     }
@@ -214,19 +219,19 @@ pub(crate) struct Lease {
 impl Lease {
     pub(crate) fn give_back(self) {
         let Self { mut connection, pool, in_flight, owner } = self;
-        match connection.next() {
-            Next::Request => pool.put(connection, in_flight.live().clone(), owner),
+        match connection.after_answer() {
+            AfterAnswer::Request => pool.put(connection, in_flight.upstream().clone(), owner),
             // It is the upstream's work as long as the rest of the upload takes.
-            Next::Upload => {
+            AfterAnswer::Upload => {
                 tokio::spawn(async move {
                     if connection.finish_upload().await {
-                        pool.put(connection, in_flight.live().clone(), owner);
+                        pool.put(connection, in_flight.upstream().clone(), owner);
                     } else if let Some(left) = connection.take_abandoned() {
                         discard_late(left);
                     }
                 });
             }
-            Next::Nothing => {
+            AfterAnswer::Nothing => {
                 if let Some(left) = connection.take_abandoned() {
                     discard_late(left);
                 }

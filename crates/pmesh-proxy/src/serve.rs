@@ -11,15 +11,15 @@ use crate::{
     at_work::AtWork,
     caller::Caller,
     check,
-    destination::UpstreamsNow,
     exchange::Exchange,
     files::{self, Found},
     forward, local_host,
     outgoing::Outgoing,
     path::Path,
     request_body::RequestBody,
-    routing::{End, SiteNow},
+    routing_table::{RouteEnd, SiteRoutes},
     upstream_answer::{self, WantedUpgrade},
+    upstream_group::UpstreamGroup,
 };
 
 /// What is said of a path that the routes and a program behind may not agree on.
@@ -60,7 +60,7 @@ async fn stages(
 
 /// Where a request goes, as the routes see it.
 struct OnSite<'a> {
-    site: Arc<SiteNow>,
+    site: Arc<SiteRoutes>,
     /// The host as the site's patterns see it.
     host: String,
     path: Path<'a>,
@@ -95,20 +95,22 @@ async fn routes(
 async fn destination(
     exchange: &Exchange<'_>,
     there: &OnSite<'_>,
-    end: &End,
+    end: &RouteEnd,
     body: &mut Option<RequestBody>,
 ) -> Result<Found, Reason> {
     match end {
-        End::Upstreams(upstreams) => to_upstreams(exchange, there, upstreams, body).await.map(Found::Answer),
-        End::Files(spec) => {
+        RouteEnd::Upstreams(upstreams) => {
+            to_upstreams(exchange, there, upstreams, body).await.map(Found::Answer)
+        }
+        RouteEnd::Files(spec) => {
             let (head, relief) = (&exchange.head, &exchange.caller.thread.relief);
             let (method, headers, query) = (&head.method, &head.headers, head.uri.query());
-            Ok(files::find(spec, relief, method, headers, &there.path, query, exchange.asked()).await)
+            files::find(spec, relief, method, headers, &there.path, query, exchange.asked()).await
         }
-        End::Nowhere => Err(Reason::Stopped),
-        End::Return { status, text } => Ok(Found::Answer(exchange.asked().text(*status, text))),
-        End::Status(status) => Err(Reason::Status(*status)),
-        End::Redirect(to) => Ok(Found::Answer(exchange.asked().redirect(StatusCode::FOUND, to))),
+        RouteEnd::Nowhere => Err(Reason::Stopped),
+        RouteEnd::Return { status, text } => Ok(Found::Answer(exchange.asked().text(*status, text))),
+        RouteEnd::Status(status) => Err(Reason::Status(*status)),
+        RouteEnd::Redirect(to) => exchange.asked().redirect(StatusCode::FOUND, to).map(Found::Answer),
     }
 }
 
@@ -116,7 +118,7 @@ async fn destination(
 async fn to_upstreams(
     exchange: &Exchange<'_>,
     there: &OnSite<'_>,
-    upstreams: &Arc<UpstreamsNow>,
+    upstreams: &Arc<UpstreamGroup>,
     body: &mut Option<RequestBody>,
 ) -> Result<Response<AnswerBody>, Reason> {
     if !there.site.leads_there_alone(&there.host, &there.path, upstreams) {

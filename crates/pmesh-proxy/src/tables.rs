@@ -14,10 +14,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     budget::DescriptorBudget,
-    destination::{SetNow, UpstreamsNow},
-    routing::{DestinationNow, RoutingNow},
+    live_upstream::{LiveUpstream, UpstreamStatistics},
+    routing_table::{LiveDestination, RoutingTable},
     spec::{Destination, DestinationKey, LoadBalancing, Routing, Upstream, WhenEmpty},
-    upstream::{Live, UpstreamStatistics},
+    upstream_group::{GroupMembers, UpstreamGroup},
 };
 
 /// How many upstreams that left a set without being withdrawn keep their counters, per destination.
@@ -35,7 +35,7 @@ struct Shared {
     sessions: Arc<Sessions>,
     trusted: TrustedProxies,
     budget: DescriptorBudget,
-    routing: ArcSwap<RoutingNow>,
+    routing: ArcSwap<RoutingTable>,
     /// Held by whoever changes something, never by a request.
     registry: Mutex<Registry>,
     threads: Mutex<Vec<mpsc::UnboundedSender<Withdrawal>>>,
@@ -43,16 +43,16 @@ struct Shared {
 
 #[derive(Default)]
 struct Registry {
-    destinations: BTreeMap<DestinationKey, DestinationNow>,
+    destinations: BTreeMap<DestinationKey, LiveDestination>,
     /// Every upstream of which anything is left, also of destinations that are gone.
-    lives: Vec<Weak<Live>>,
+    upstreams: Vec<Weak<LiveUpstream>>,
     /// Those that left a set and may come back.
-    former: BTreeMap<DestinationKey, VecDeque<Arc<Live>>>,
+    former: BTreeMap<DestinationKey, VecDeque<Arc<LiveUpstream>>>,
 }
 
 /// Told to every front thread: these upstreams keep no idle connection.
 pub(crate) struct Withdrawal {
-    pub(crate) lives: Arc<[Arc<Live>]>,
+    pub(crate) upstreams: Arc<[Arc<LiveUpstream>]>,
     /// Dropped or sent when the thread has closed them.
     pub(crate) done: oneshot::Sender<()>,
 }
@@ -102,7 +102,7 @@ impl Tables {
         &self.0.trusted
     }
 
-    pub(crate) fn routing(&self) -> Guard<Arc<RoutingNow>> {
+    pub(crate) fn routing(&self) -> Guard<Arc<RoutingTable>> {
         self.0.routing.load()
     }
 
@@ -117,22 +117,22 @@ impl Tables {
         let mut before = std::mem::take(&mut registry.destinations);
         for (key, destination) in routing.destinations {
             let now = match (before.remove(&key), destination) {
-                (Some(DestinationNow::Upstreams(now)), Destination::Upstreams(set)) => {
+                (Some(LiveDestination::Upstreams(now)), Destination::Upstreams(set)) => {
                     now.balancing.store(Arc::new(set.balancing));
-                    DestinationNow::Upstreams(now)
+                    LiveDestination::Upstreams(now)
                 }
                 (gone, Destination::Upstreams(set)) => {
                     refuse_what_waits(gone);
-                    let lives = registry.lives_of(&key, set.upstreams);
-                    for live in &lives {
-                        live.come_back();
+                    let upstreams = registry.upstreams_of(&key, set.upstreams);
+                    for upstream in &upstreams {
+                        upstream.come_back();
                     }
-                    let now = SetNow { lives, when_empty: set.when_empty };
-                    DestinationNow::Upstreams(UpstreamsNow::new(now, set.balancing))
+                    let now = GroupMembers { upstreams, when_empty: set.when_empty };
+                    LiveDestination::Upstreams(UpstreamGroup::new(now, set.balancing))
                 }
                 (gone, Destination::Files(files)) => {
                     refuse_what_waits(gone);
-                    DestinationNow::Files(Arc::new(files))
+                    LiveDestination::Files(Arc::new(files))
                 }
             };
             registry.destinations.insert(key, now);
@@ -141,7 +141,7 @@ impl Tables {
             refuse_what_waits(Some(gone));
             registry.former.remove(&key);
         }
-        self.0.routing.store(Arc::new(RoutingNow::new(routing.sites, &registry.destinations)));
+        self.0.routing.store(Arc::new(RoutingTable::new(routing.sites, &registry.destinations)));
     }
 
     /// Swaps the upstreams of a destination; requests that wait for one go on at once.
@@ -152,23 +152,24 @@ impl Tables {
     /// ended. A key that no routing names yet is kept for the next one, with the default balancing.
     pub fn set_upstreams(&self, key: &DestinationKey, upstreams: Vec<Upstream>, when_empty: WhenEmpty) {
         let mut registry = self.0.registry.lock();
-        let lives = registry.lives_of(key, upstreams);
-        for live in &lives {
-            live.come_back();
+        let upstreams = registry.upstreams_of(key, upstreams);
+        for upstream in &upstreams {
+            upstream.come_back();
         }
-        if let Some(DestinationNow::Upstreams(now)) = registry.destinations.get(key) {
+        if let Some(LiveDestination::Upstreams(now)) = registry.destinations.get(key) {
             let now = now.clone();
             let left = now.set.load_full();
-            let is_gone = |live: &&Arc<Live>| !lives.iter().any(|new| Arc::ptr_eq(new, live));
-            let left = left.lives.iter().filter(is_gone).cloned();
+            let is_gone =
+                |upstream: &&Arc<LiveUpstream>| !upstreams.iter().any(|new| Arc::ptr_eq(new, upstream));
+            let left = left.upstreams.iter().filter(is_gone).cloned();
             let former = registry.former.entry(key.clone()).or_default();
-            former.retain(|live| is_gone(&live));
+            former.retain(|upstream| is_gone(&upstream));
             former.extend(left);
             former.drain(..former.len().saturating_sub(FORMER));
-            now.swap(SetNow { lives, when_empty });
+            now.swap(GroupMembers { upstreams, when_empty });
         } else if !registry.destinations.contains_key(key) {
-            let now = UpstreamsNow::new(SetNow { lives, when_empty }, LoadBalancing::default());
-            registry.destinations.insert(key.clone(), DestinationNow::Upstreams(now));
+            let now = UpstreamGroup::new(GroupMembers { upstreams, when_empty }, LoadBalancing::default());
+            registry.destinations.insert(key.clone(), LiveDestination::Upstreams(now));
         }
     }
 
@@ -185,27 +186,30 @@ impl Tables {
         key: &DestinationKey,
         upstream_ids: &[u64],
     ) -> impl Future<Output = ()> + Send + 'static + use<> {
-        let leaving: Arc<[Arc<Live>]> = {
+        let leaving: Arc<[Arc<LiveUpstream>]> = {
             let mut registry = self.0.registry.lock();
-            let is_named = |live: &Arc<Live>| live.key == *key && upstream_ids.contains(&live.upstream.id);
-            let leaving: Arc<[_]> = registry.lives().filter(is_named).collect();
-            for live in leaving.iter() {
-                live.withdraw();
+            let is_named = |upstream: &Arc<LiveUpstream>| {
+                upstream.key == *key && upstream_ids.contains(&upstream.spec.id)
+            };
+            let leaving: Arc<[_]> = registry.upstreams().filter(is_named).collect();
+            for upstream in leaving.iter() {
+                upstream.withdraw();
             }
             if let Some(former) = registry.former.get_mut(key) {
-                former.retain(|live| !is_named(live));
+                former.retain(|upstream| !is_named(upstream));
             }
-            if let Some(DestinationNow::Upstreams(now)) = registry.destinations.get(key) {
+            if let Some(LiveDestination::Upstreams(now)) = registry.destinations.get(key) {
                 let set = now.set.load();
-                let lives = set.lives.iter().filter(|live| !is_named(live)).cloned().collect();
-                now.swap(SetNow { lives, when_empty: set.when_empty });
+                let upstreams =
+                    set.upstreams.iter().filter(|upstream| !is_named(upstream)).cloned().collect();
+                now.swap(GroupMembers { upstreams, when_empty: set.when_empty });
             }
             leaving
         };
         let mut told = Vec::new();
         self.0.threads.lock().retain(|thread| {
             let (done, is_done) = oneshot::channel();
-            let is_there = thread.send(Withdrawal { lives: leaving.clone(), done }).is_ok();
+            let is_there = thread.send(Withdrawal { upstreams: leaving.clone(), done }).is_ok();
             told.push(is_done);
             is_there
         });
@@ -215,8 +219,8 @@ impl Tables {
                     tracing::trace!("a front thread ended before it could say that it keeps no connection");
                 }
             }
-            for live in leaving.iter() {
-                live.quiet().await;
+            for upstream in leaving.iter() {
+                upstream.quiet().await;
             }
         }
     }
@@ -225,10 +229,10 @@ impl Tables {
     /// for an unknown key.
     pub fn statistics(&self, key: &DestinationKey) -> Vec<UpstreamStatistics> {
         match self.0.registry.lock().destinations.get(key) {
-            Some(DestinationNow::Upstreams(now)) => {
-                now.set.load().lives.iter().map(|live| live.statistics()).collect()
+            Some(LiveDestination::Upstreams(now)) => {
+                now.set.load().upstreams.iter().map(|upstream| upstream.statistics()).collect()
             }
-            Some(DestinationNow::Files(_)) | None => Vec::new(),
+            Some(LiveDestination::Files(_)) | None => Vec::new(),
         }
     }
 
@@ -242,34 +246,34 @@ impl Tables {
 }
 
 /// Nobody will give this destination an upstream any more.
-fn refuse_what_waits(gone: Option<DestinationNow>) {
-    if let Some(DestinationNow::Upstreams(now)) = gone {
-        let lives = now.set.load().lives.clone();
-        now.swap(SetNow { lives, when_empty: WhenEmpty::Refuse });
+fn refuse_what_waits(gone: Option<LiveDestination>) {
+    if let Some(LiveDestination::Upstreams(now)) = gone {
+        let upstreams = now.set.load().upstreams.clone();
+        now.swap(GroupMembers { upstreams, when_empty: WhenEmpty::Refuse });
     }
 }
 
 impl Registry {
-    fn lives(&mut self) -> impl Iterator<Item = Arc<Live>> {
-        self.lives.retain(|live| live.strong_count() > 0);
-        self.lives.iter().filter_map(Weak::upgrade)
+    fn upstreams(&mut self) -> impl Iterator<Item = Arc<LiveUpstream>> {
+        self.upstreams.retain(|upstream| upstream.strong_count() > 0);
+        self.upstreams.iter().filter_map(Weak::upgrade)
     }
 
     /// The live states of these upstreams: those that exist, else new ones.
-    fn lives_of(&mut self, key: &DestinationKey, upstreams: Vec<Upstream>) -> Vec<Arc<Live>> {
-        let mut lives: Vec<Arc<Live>> = Vec::with_capacity(upstreams.len());
-        for upstream in upstreams {
-            if lives.iter().any(|live| live.upstream == upstream) {
+    fn upstreams_of(&mut self, key: &DestinationKey, specs: Vec<Upstream>) -> Vec<Arc<LiveUpstream>> {
+        let mut upstreams: Vec<Arc<LiveUpstream>> = Vec::with_capacity(specs.len());
+        for spec in specs {
+            if upstreams.iter().any(|upstream| upstream.spec == spec) {
                 continue;
             }
-            let known = self.lives().find(|live| live.key == *key && live.upstream == upstream);
-            let live = known.unwrap_or_else(|| {
-                let live = Live::new(key.clone(), upstream);
-                self.lives.push(Arc::downgrade(&live));
-                live
+            let known = self.upstreams().find(|upstream| upstream.key == *key && upstream.spec == spec);
+            let upstream = known.unwrap_or_else(|| {
+                let upstream = LiveUpstream::new(key.clone(), spec);
+                self.upstreams.push(Arc::downgrade(&upstream));
+                upstream
             });
-            lives.push(live);
+            upstreams.push(upstream);
         }
-        lives
+        upstreams
     }
 }

@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
-    answer::Reason, destination::UpstreamsNow, spec::Retry, upstream::Live, upstream_connection::AskFailure,
+    answer::Reason, live_upstream::LiveUpstream, spec::Retry, upstream_connection::AskFailure,
+    upstream_group::UpstreamGroup,
 };
 
 /// How often an upstream may have executed a request before it is given up.
@@ -19,7 +20,7 @@ pub(crate) struct Tries<'a> {
     /// The time in the queue is none of the tries'.
     begun: Option<Instant>,
     waits_since: Option<Instant>,
-    tried: Vec<Arc<Live>>,
+    tried: Vec<Arc<LiveUpstream>>,
     pause: Duration,
     attempts: u32,
     /// How often an upstream may have executed it.
@@ -63,7 +64,7 @@ impl<'a> Tries<'a> {
     }
 
     /// The upstreams that have failed.
-    pub(crate) fn tried(&self) -> &[Arc<Live>] {
+    pub(crate) fn tried(&self) -> &[Arc<LiveUpstream>] {
         &self.tried
     }
 
@@ -115,7 +116,7 @@ impl<'a> Tries<'a> {
 
     /// The next try is for another upstream; where there is none, for the same ones after a pause. Whether there
     /// is time for that.
-    pub(crate) async fn turn_to_others(&mut self, to: &UpstreamsNow, failed: Arc<Live>) -> bool {
+    pub(crate) async fn turn_to_others(&mut self, to: &UpstreamGroup, failed: Arc<LiveUpstream>) -> bool {
         self.tried.push(failed);
         if to.has_other_than(&self.tried) {
             return true;

@@ -13,8 +13,8 @@ use tokio::{
 
 use crate::{
     at_work::AtWork,
+    live_upstream::{InFlight, OpenConnection},
     occupancy::Occupied,
-    upstream::{InFlight, OpenConnection},
 };
 
 /// The client's end of a tunnel.

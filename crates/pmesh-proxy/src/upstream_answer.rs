@@ -6,6 +6,7 @@ use http::{
 };
 use hyper::{ext::ReasonPhrase, upgrade::OnUpgrade};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use crate::{
     answer::Reason,
@@ -47,7 +48,7 @@ pub(crate) fn begun(
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         // Where nobody asked for it, what follows is no HTTP, and the connection closes here.
         let Some(upgrade) = upgrade else {
-            lease.in_flight.live().count_bad_answer(BadAnswer::UnaskedSwitch, Instant::now());
+            lease.in_flight.upstream().count_bad_answer(BadAnswer::UnaskedSwitch, Instant::now());
             return Err(Reason::BadUpstream);
         };
         return Ok(switched(head, lease, upgrade));
@@ -101,6 +102,6 @@ fn switched(head: AnswerHead, lease: Lease, upgrade: WantedUpgrade) -> Response<
     let (stream, sent, open) = connection.into_tunnel();
     let upstream = UpstreamEnd { stream, sent, open };
     upgrade.client.at_work.phases().on(Event::Switched);
-    tokio::spawn(tunnel::run(upgrade.client, upstream, in_flight));
+    tokio::spawn(tunnel::run(upgrade.client, upstream, in_flight).in_current_span());
     response
 }

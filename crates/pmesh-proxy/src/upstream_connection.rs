@@ -21,12 +21,12 @@ use tokio::{
 use crate::{
     answer_head::{self, AnswerHead, BodyEnd},
     bad_answer::BadAnswer,
-    chunked::{Chunked, NotChunked, Taken},
+    chunked::{BodyPiece, Chunked, NotChunked},
     discard,
-    patience::{Limits, Patience, Turn},
+    live_upstream::OpenConnection,
+    patience::{Patience, Turn, TurnLimits},
     request_body::RequestBody,
     upload::{Upload, UploadError},
-    upstream::OpenConnection,
 };
 
 /// What a connection reads at once at first, and at most, in bytes.
@@ -58,7 +58,7 @@ pub(crate) struct UpstreamConnection {
 /// An answer on its way from an upstream.
 #[derive(Debug)]
 struct Download {
-    rest: Rest,
+    rest: BodyLeft,
     /// Whether a byte of it came.
     has_begun: bool,
     /// Whether the upstream has said that it wants the body (100).
@@ -69,7 +69,7 @@ struct Download {
 
 /// What is left of an answer's body.
 #[derive(Debug)]
-enum Rest {
+enum BodyLeft {
     Nothing,
     Length(u64),
     Chunked(Chunked),
@@ -78,7 +78,7 @@ enum Rest {
 
 /// What may follow an answer on its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Next {
+pub(crate) enum AfterAnswer {
     Request,
     /// The rest of the request, and another one behind it.
     Upload,
@@ -146,8 +146,8 @@ impl UpstreamConnection {
             is_reused: false,
             upload: Upload::none(),
             abandoned: None,
-            download: Download { rest: Rest::Nothing, has_begun: false, is_wanted: false, is_kept: true },
-            patience: Patience::new(Limits { upstream: STALL, client: STALL }),
+            download: Download { rest: BodyLeft::Nothing, has_begun: false, is_wanted: false, is_kept: true },
+            patience: Patience::new(TurnLimits { upstream: STALL, client: STALL }),
             open,
         }
     }
@@ -180,10 +180,11 @@ impl UpstreamConnection {
         &mut self,
         upload: Upload,
         to_head: bool,
-        limits: Limits,
+        limits: TurnLimits,
     ) -> Result<AnswerHead, AskError> {
         self.upload = upload;
-        self.download = Download { rest: Rest::Nothing, has_begun: false, is_wanted: false, is_kept: true };
+        self.download =
+            Download { rest: BodyLeft::Nothing, has_begun: false, is_wanted: false, is_kept: true };
         self.patience = Patience::new(limits);
         std::future::poll_fn(|cx| self.poll_head(cx, to_head)).await
     }
@@ -260,10 +261,10 @@ impl UpstreamConnection {
         }
         self.download.is_kept &= head.is_kept;
         self.download.rest = match head.body {
-            BodyEnd::Empty => Rest::Nothing,
-            BodyEnd::Length(length) => Rest::Length(length),
-            BodyEnd::Chunked => Rest::Chunked(Chunked::new()),
-            BodyEnd::Close => Rest::Close,
+            BodyEnd::Empty => BodyLeft::Nothing,
+            BodyEnd::Length(length) => BodyLeft::Length(length),
+            BodyEnd::Chunked => BodyLeft::Chunked(Chunked::new()),
+            BodyEnd::Close => BodyLeft::Close,
         };
         head
     }
@@ -311,9 +312,9 @@ impl UpstreamConnection {
 
     /// The body as far as it came with the head, if that is all of it.
     pub(crate) fn take_whole_body(&mut self) -> Option<Bytes> {
-        let Rest::Length(length) = self.download.rest else { return None };
+        let BodyLeft::Length(length) = self.download.rest else { return None };
         let length = usize::try_from(length).ok().filter(|length| *length <= self.buffer.len())?;
-        self.download.rest = Rest::Nothing;
+        self.download.rest = BodyLeft::Nothing;
         Some(self.buffer.split_to(length).freeze())
     }
 
@@ -331,13 +332,15 @@ impl UpstreamConnection {
         }
         loop {
             match self.take_piece() {
-                Ok(Taken::Data(data)) => return Poll::Ready(Some(Ok(data))),
-                Ok(Taken::End) => return Poll::Ready(None),
-                Ok(Taken::NeedsMore) => {}
+                Ok(BodyPiece::Data(data)) => return Poll::Ready(Some(Ok(data))),
+                Ok(BodyPiece::End) => return Poll::Ready(None),
+                Ok(BodyPiece::NeedsMore) => {}
                 Err(NotChunked) => return Poll::Ready(Some(Err(BodyError::Upstream(BadAnswer::Chunk)))),
             }
             match ready!(self.poll_more(cx)) {
-                Ok(0) if matches!(self.download.rest, Rest::Close) => self.download.rest = Rest::Nothing,
+                Ok(0) if matches!(self.download.rest, BodyLeft::Close) => {
+                    self.download.rest = BodyLeft::Nothing;
+                }
                 Ok(0) => return Poll::Ready(Some(Err(BodyError::Upstream(BadAnswer::BodyCut)))),
                 Ok(_) => {}
                 Err(error) => return Poll::Ready(Some(Err(error))),
@@ -363,26 +366,26 @@ impl UpstreamConnection {
         }
     }
 
-    fn take_piece(&mut self) -> Result<Taken, NotChunked> {
+    fn take_piece(&mut self) -> Result<BodyPiece, NotChunked> {
         match &mut self.download.rest {
-            Rest::Nothing => Ok(Taken::End),
-            Rest::Chunked(chunked) => {
+            BodyLeft::Nothing => Ok(BodyPiece::End),
+            BodyLeft::Chunked(chunked) => {
                 let taken = chunked.take(&mut self.buffer);
                 if chunked.is_over() {
-                    self.download.rest = Rest::Nothing;
+                    self.download.rest = BodyLeft::Nothing;
                 }
                 taken
             }
-            Rest::Length(_) | Rest::Close if self.buffer.is_empty() => Ok(Taken::NeedsMore),
-            Rest::Close => Ok(Taken::Data(self.buffer.split().freeze())),
-            Rest::Length(left) => {
+            BodyLeft::Length(_) | BodyLeft::Close if self.buffer.is_empty() => Ok(BodyPiece::NeedsMore),
+            BodyLeft::Close => Ok(BodyPiece::Data(self.buffer.split().freeze())),
+            BodyLeft::Length(left) => {
                 let size =
                     usize::try_from(*left).map_or(self.buffer.len(), |left| left.min(self.buffer.len()));
                 *left -= size as u64;
                 if *left == 0 {
-                    self.download.rest = Rest::Nothing;
+                    self.download.rest = BodyLeft::Nothing;
                 }
-                Ok(Taken::Data(self.buffer.split_to(size).freeze()))
+                Ok(BodyPiece::Data(self.buffer.split_to(size).freeze()))
             }
         }
     }
@@ -394,15 +397,15 @@ impl UpstreamConnection {
 
     /// Whether the whole answer was taken.
     pub(crate) fn is_answered(&self) -> bool {
-        matches!(self.download.rest, Rest::Nothing)
+        matches!(self.download.rest, BodyLeft::Nothing)
     }
 
     /// What is left of the body, where that is known.
     pub(crate) fn body_left(&self) -> Option<u64> {
         match self.download.rest {
-            Rest::Nothing => Some(0),
-            Rest::Length(left) => Some(left),
-            Rest::Chunked(_) | Rest::Close => None,
+            BodyLeft::Nothing => Some(0),
+            BodyLeft::Length(left) => Some(left),
+            BodyLeft::Chunked(_) | BodyLeft::Close => None,
         }
     }
 
@@ -419,25 +422,25 @@ impl UpstreamConnection {
         if !sent.await {
             self.give_up_upload();
         }
-        self.next() == Next::Request
+        self.after_answer() == AfterAnswer::Request
     }
 
     /// What may follow an answer that was taken whole.
-    pub(crate) fn next(&mut self) -> Next {
+    pub(crate) fn after_answer(&mut self) -> AfterAnswer {
         // Whoever answers without being asked answers the next request: nothing may stand in the buffer.
         if !self.download.is_kept || !self.is_answered() || !self.buffer.is_empty() {
             if self.upload.body().is_some() {
                 self.give_up_upload();
             }
-            return Next::Nothing;
+            return AfterAnswer::Nothing;
         }
         if !self.upload.is_over() {
-            return Next::Upload;
+            return AfterAnswer::Upload;
         }
         if self.read_size > FIRST_READ {
             (self.buffer, self.read_size) = (BytesMut::new(), FIRST_READ);
         }
-        Next::Request
+        AfterAnswer::Request
     }
 
     /// The stream, and what was read from it, of a connection that speaks something else from here on.
@@ -488,8 +491,8 @@ mod tests {
     use super::*;
     use crate::{
         budget::DescriptorBudget,
+        live_upstream::{InFlight, LiveUpstream},
         spec::{DestinationKey, Upstream, UpstreamAddress},
-        upstream::{InFlight, Live},
     };
 
     /// A connection to an upstream, and the upstream's end of it.
@@ -497,7 +500,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let upstream = Upstream { id: 1, address: UpstreamAddress::Socket(address) };
-        let in_flight = InFlight::begin(Live::new(DestinationKey::new("web"), upstream));
+        let in_flight = InFlight::begin(LiveUpstream::new(DestinationKey::new("web"), upstream));
         let open = in_flight.connecting(DescriptorBudget::unlimited().take_anyway(1));
         let stream = TcpStream::connect(address).await.unwrap();
         let (upstream_end, _) = listener.accept().await.unwrap();
@@ -513,8 +516,8 @@ mod tests {
         let body = RequestBody::new(Full::from(vec![0; 32 << 20]));
         let upload = Upload::new(Bytes::from_static(b"POST / HTTP/1.1\r\n\r\n"), Some(body), false, false);
         let hour = Duration::from_hours(1);
-        connection.ask(upload, false, Limits { upstream: hour, client: hour }).await.unwrap();
-        assert_eq!(connection.next(), Next::Upload);
+        connection.ask(upload, false, TurnLimits { upstream: hour, client: hour }).await.unwrap();
+        assert_eq!(connection.after_answer(), AfterAnswer::Upload);
         let since = Instant::now();
         assert!(!connection.finish_upload().await);
         assert_eq!(since.elapsed().as_secs(), 30);

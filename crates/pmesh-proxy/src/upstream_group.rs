@@ -16,14 +16,14 @@ use tokio::{
 
 use crate::{
     held::{Held, HeldBytes},
+    live_upstream::{InFlight, LiveUpstream},
     spec::{LoadBalancing, Queue, Strategy, WhenEmpty},
-    upstream::{InFlight, Live},
 };
 
 /// The present state of an upstream set; shared by the routes that lead there.
 #[derive(Debug)]
-pub(crate) struct UpstreamsNow {
-    pub(crate) set: ArcSwap<SetNow>,
+pub(crate) struct UpstreamGroup {
+    pub(crate) set: ArcSwap<GroupMembers>,
     pub(crate) balancing: ArcSwap<LoadBalancing>,
     /// Told after each swap of `set`.
     changed: Notify,
@@ -34,12 +34,12 @@ pub(crate) struct UpstreamsNow {
 }
 
 #[derive(Debug)]
-pub(crate) struct SetNow {
-    pub(crate) lives: Vec<Arc<Live>>,
+pub(crate) struct GroupMembers {
+    pub(crate) upstreams: Vec<Arc<LiveUpstream>>,
     pub(crate) when_empty: WhenEmpty,
 }
 
-/// What [`UpstreamsNow::pick`] found.
+/// What [`UpstreamGroup::pick`] found.
 #[derive(Debug)]
 pub(crate) enum Picked {
     /// This one takes the request; it counts from here.
@@ -51,8 +51,8 @@ pub(crate) enum Picked {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct NoUpstream;
 
-impl UpstreamsNow {
-    pub(crate) fn new(set: SetNow, balancing: LoadBalancing) -> Arc<Self> {
+impl UpstreamGroup {
+    pub(crate) fn new(set: GroupMembers, balancing: LoadBalancing) -> Arc<Self> {
         Arc::new(Self {
             set: ArcSwap::from_pointee(set),
             balancing: ArcSwap::from_pointee(balancing),
@@ -63,25 +63,25 @@ impl UpstreamsNow {
         })
     }
 
-    pub(crate) fn swap(&self, set: SetNow) {
+    pub(crate) fn swap(&self, set: GroupMembers) {
         self.set.store(Arc::new(set));
         self.changed.notify_waiters();
     }
 
     /// The upstream for the next try: one that is not in `tried`, unless all are.
-    pub(crate) fn pick(&self, tried: &[Arc<Live>]) -> Picked {
+    pub(crate) fn pick(&self, tried: &[Arc<LiveUpstream>]) -> Picked {
         let set = self.set.load();
         let strategy = self.balancing.load().strategy;
-        let is_new = |live: &&Arc<Live>| !tried.iter().any(|tried| Arc::ptr_eq(tried, live));
+        let is_new = |upstream: &&Arc<LiveUpstream>| !tried.iter().any(|tried| Arc::ptr_eq(tried, upstream));
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let in_turn = || {
-            let start = turn.checked_rem(set.lives.len()).unwrap_or(0);
-            let (before, from) = set.lives.split_at(start);
+            let start = turn.checked_rem(set.upstreams.len()).unwrap_or(0);
+            let (before, from) = set.upstreams.split_at(start);
             from.iter().chain(before)
         };
         let chosen = choose(strategy, in_turn().filter(is_new)).or_else(|| choose(strategy, in_turn()));
         match chosen {
-            Some(live) => Picked::Upstream(InFlight::begin(live.clone())),
+            Some(upstream) => Picked::Upstream(InFlight::begin(upstream.clone())),
             None => Picked::Empty(set.when_empty),
         }
     }
@@ -89,18 +89,18 @@ impl UpstreamsNow {
     /// Whether requests are refused at once: it was stopped.
     pub(crate) fn refuses(&self) -> bool {
         let set = self.set.load();
-        set.lives.is_empty() && set.when_empty == WhenEmpty::Refuse
+        set.upstreams.is_empty() && set.when_empty == WhenEmpty::Refuse
     }
 
     /// Whether this upstream gets requests.
-    pub(crate) fn has(&self, live: &Arc<Live>) -> bool {
-        !live.is_withdrawn() && self.set.load().lives.iter().any(|one| Arc::ptr_eq(one, live))
+    pub(crate) fn has(&self, upstream: &Arc<LiveUpstream>) -> bool {
+        !upstream.is_withdrawn() && self.set.load().upstreams.iter().any(|one| Arc::ptr_eq(one, upstream))
     }
 
     /// Whether an upstream is there that is not in `tried`.
-    pub(crate) fn has_other_than(&self, tried: &[Arc<Live>]) -> bool {
+    pub(crate) fn has_other_than(&self, tried: &[Arc<LiveUpstream>]) -> bool {
         let set = self.set.load();
-        set.lives.iter().any(|live| !tried.iter().any(|tried| Arc::ptr_eq(tried, live)))
+        set.upstreams.iter().any(|upstream| !tried.iter().any(|tried| Arc::ptr_eq(tried, upstream)))
     }
 
     /// Waits `pause`, or until the set is swapped.
@@ -126,7 +126,7 @@ impl UpstreamsNow {
                 changed.as_mut().enable();
                 {
                     let set = self.set.load();
-                    if !set.lives.is_empty() || set.when_empty == WhenEmpty::Refuse {
+                    if !set.upstreams.is_empty() || set.when_empty == WhenEmpty::Refuse {
                         return;
                     }
                 }
@@ -144,15 +144,18 @@ impl UpstreamsNow {
 }
 
 /// The first with the fewest in flight, or the first.
-fn choose<'a>(strategy: Strategy, mut in_turn: impl Iterator<Item = &'a Arc<Live>>) -> Option<&'a Arc<Live>> {
+fn choose<'a>(
+    strategy: Strategy,
+    mut in_turn: impl Iterator<Item = &'a Arc<LiveUpstream>>,
+) -> Option<&'a Arc<LiveUpstream>> {
     match strategy {
-        Strategy::Least => in_turn.min_by_key(|live| live.in_flight()),
+        Strategy::Least => in_turn.min_by_key(|upstream| upstream.in_flight()),
         Strategy::RoundRobin => in_turn.next(),
     }
 }
 
 struct Place<'a> {
-    of: &'a UpstreamsNow,
+    of: &'a UpstreamGroup,
     _held: Held,
 }
 

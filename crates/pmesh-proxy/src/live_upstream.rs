@@ -39,9 +39,9 @@ pub struct UpstreamStatistics {
 
 /// One upstream of one destination, shared by all threads for as long as anything of it is left.
 #[derive(Debug)]
-pub(crate) struct Live {
+pub(crate) struct LiveUpstream {
     pub(crate) key: DestinationKey,
-    pub(crate) upstream: Upstream,
+    pub(crate) spec: Upstream,
     in_flight: AtomicUsize,
     /// Open connections, idle ones included.
     connections: AtomicUsize,
@@ -56,11 +56,11 @@ pub(crate) struct Live {
     said: Mutex<BTreeMap<BadAnswer, Seldom>>,
 }
 
-impl Live {
-    pub(crate) fn new(key: DestinationKey, upstream: Upstream) -> Arc<Self> {
+impl LiveUpstream {
+    pub(crate) fn new(key: DestinationKey, spec: Upstream) -> Arc<Self> {
         Arc::new(Self {
             key,
-            upstream,
+            spec,
             in_flight: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             withdrawn: AtomicBool::new(false),
@@ -126,14 +126,14 @@ impl Live {
     pub(crate) fn count_bad_answer(&self, why: BadAnswer, now: Instant) {
         self.count_error();
         let Some(not_said) = self.said.lock().entry(why).or_default().is_due(now) else { return };
-        let (service, address) = (&self.key, &self.upstream.address);
+        let (service, address) = (&self.key, &self.spec.address);
         tracing::warn!(%service, %address, reason = %why, not_said, "an answer cannot be passed on");
     }
 
     pub(crate) fn statistics(&self) -> UpstreamStatistics {
         UpstreamStatistics {
-            id: self.upstream.id,
-            address: self.upstream.address.clone(),
+            id: self.spec.id,
+            address: self.spec.address.clone(),
             in_flight: self.in_flight(),
             request_count: self.request_count.load(Ordering::Relaxed),
             error_count: self.error_count.load(Ordering::Relaxed),
@@ -153,42 +153,42 @@ impl Live {
 /// A request, websocket or stream that an upstream works on.
 #[derive(Debug)]
 pub(crate) struct InFlight {
-    live: Arc<Live>,
+    upstream: Arc<LiveUpstream>,
 }
 
 impl InFlight {
-    pub(crate) fn begin(live: Arc<Live>) -> Self {
-        live.in_flight.fetch_add(1, Ordering::SeqCst);
-        live.request_count.fetch_add(1, Ordering::Relaxed);
-        Self { live }
+    pub(crate) fn begin(upstream: Arc<LiveUpstream>) -> Self {
+        upstream.in_flight.fetch_add(1, Ordering::SeqCst);
+        upstream.request_count.fetch_add(1, Ordering::Relaxed);
+        Self { upstream }
     }
 
-    pub(crate) fn live(&self) -> &Arc<Live> {
-        &self.live
+    pub(crate) fn upstream(&self) -> &Arc<LiveUpstream> {
+        &self.upstream
     }
 
     pub(crate) fn connecting(&self, descriptor: Descriptors) -> OpenConnection {
-        self.live.connections.fetch_add(1, Ordering::SeqCst);
-        OpenConnection { live: self.live.clone(), _descriptor: descriptor }
+        self.upstream.connections.fetch_add(1, Ordering::SeqCst);
+        OpenConnection { upstream: self.upstream.clone(), _descriptor: descriptor }
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.live.left(&self.live.in_flight);
+        self.upstream.left(&self.upstream.in_flight);
     }
 }
 
 /// A connection to an upstream, from before it is made until it is closed.
 #[derive(Debug)]
 pub(crate) struct OpenConnection {
-    live: Arc<Live>,
+    upstream: Arc<LiveUpstream>,
     _descriptor: Descriptors,
 }
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
-        self.live.left(&self.live.connections);
+        self.upstream.left(&self.upstream.connections);
     }
 }
 
@@ -204,7 +204,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn whoever_waits_for_the_end_of_one_that_comes_back_is_told() {
         let address = UpstreamAddress::Name("app.test".into(), 80);
-        let upstream = Live::new(DestinationKey::new("web"), Upstream { id: 1, address });
+        let upstream = LiveUpstream::new(DestinationKey::new("web"), Upstream { id: 1, address });
         let _request = InFlight::begin(upstream.clone());
         upstream.withdraw();
         let mut quiet = pin!(upstream.quiet());

@@ -9,42 +9,42 @@ use std::{
 use http::StatusCode;
 
 use crate::{
-    destination::UpstreamsNow,
     host,
     path::Path,
     spec::{DestinationKey, FilesSpec, Handler, NotFound, Pattern, Route, Site, SiteHost},
+    upstream_group::UpstreamGroup,
 };
 
 /// All sites; swapped whole.
 #[derive(Debug, Default)]
-pub(crate) struct RoutingNow {
-    by_name: HashMap<String, Arc<SiteNow>>,
-    any: Option<Arc<SiteNow>>,
+pub(crate) struct RoutingTable {
+    by_name: HashMap<String, Arc<SiteRoutes>>,
+    any: Option<Arc<SiteRoutes>>,
 }
 
 #[derive(Debug)]
-pub(crate) struct SiteNow {
+pub(crate) struct SiteRoutes {
     /// The name that patterns see; `None` where that is the request's own.
     first_name: Option<String>,
-    routes: Vec<RouteNow>,
+    routes: Vec<CompiledRoute>,
 }
 
 #[derive(Debug)]
-struct RouteNow {
+struct CompiledRoute {
     pattern: Pattern,
-    handler: HandlerNow,
+    handler: CompiledHandler,
 }
 
 #[derive(Debug)]
-enum HandlerNow {
-    End(End),
-    Mux(Vec<RouteNow>),
+enum CompiledHandler {
+    End(RouteEnd),
+    Mux(Vec<CompiledRoute>),
 }
 
 /// What a route does that is no list of routes.
 #[derive(Clone, Debug)]
-pub(crate) enum End {
-    Upstreams(Arc<UpstreamsNow>),
+pub(crate) enum RouteEnd {
+    Upstreams(Arc<UpstreamGroup>),
     Files(Arc<FilesSpec>),
     /// A key that leads nowhere.
     Nowhere,
@@ -58,13 +58,13 @@ pub(crate) enum End {
 
 /// What the keys in routes lead to.
 #[derive(Clone, Debug)]
-pub(crate) enum DestinationNow {
-    Upstreams(Arc<UpstreamsNow>),
+pub(crate) enum LiveDestination {
+    Upstreams(Arc<UpstreamGroup>),
     Files(Arc<FilesSpec>),
 }
 
-impl RoutingNow {
-    pub(crate) fn new(sites: Vec<Site>, destinations: &BTreeMap<DestinationKey, DestinationNow>) -> Self {
+impl RoutingTable {
+    pub(crate) fn new(sites: Vec<Site>, destinations: &BTreeMap<DestinationKey, LiveDestination>) -> Self {
         let mut routing = Self::default();
         for site in sites {
             let first_name = match site.hosts.first() {
@@ -72,7 +72,7 @@ impl RoutingNow {
                 Some(SiteHost::Any) | None => None,
             };
             let routes = compiled(site.routes, destinations);
-            let now = Arc::new(SiteNow { first_name, routes });
+            let now = Arc::new(SiteRoutes { first_name, routes });
             for name in site.hosts {
                 match name {
                     SiteHost::Name(name) => drop(routing.by_name.insert(host::site_name(&name), now.clone())),
@@ -84,7 +84,7 @@ impl RoutingNow {
     }
 
     /// The site that a host belongs to, and the host as the site's patterns see it.
-    pub(crate) fn site<'a>(&'a self, name: &'a str) -> Option<(&'a Arc<SiteNow>, Cow<'a, str>)> {
+    pub(crate) fn site<'a>(&'a self, name: &'a str) -> Option<(&'a Arc<SiteRoutes>, Cow<'a, str>)> {
         for parent in host::with_parents(name) {
             if let Some(site) = self.by_name.get(parent) {
                 let seen = match site.first_name.as_deref() {
@@ -102,27 +102,30 @@ impl RoutingNow {
     }
 }
 
-fn compiled(routes: Vec<Route>, destinations: &BTreeMap<DestinationKey, DestinationNow>) -> Vec<RouteNow> {
+fn compiled(
+    routes: Vec<Route>,
+    destinations: &BTreeMap<DestinationKey, LiveDestination>,
+) -> Vec<CompiledRoute> {
     let compiled_handler = |handler| match handler {
-        Handler::Destination(key) => HandlerNow::End(match destinations.get(&key) {
-            Some(DestinationNow::Upstreams(upstreams)) => End::Upstreams(upstreams.clone()),
-            Some(DestinationNow::Files(files)) => End::Files(files.clone()),
-            None => End::Nowhere,
+        Handler::Destination(key) => CompiledHandler::End(match destinations.get(&key) {
+            Some(LiveDestination::Upstreams(upstreams)) => RouteEnd::Upstreams(upstreams.clone()),
+            Some(LiveDestination::Files(files)) => RouteEnd::Files(files.clone()),
+            None => RouteEnd::Nowhere,
         }),
-        Handler::Return { status, text } => HandlerNow::End(End::Return { status, text }),
-        Handler::Status(status) => HandlerNow::End(End::Status(status)),
-        Handler::Redirect(to) => HandlerNow::End(End::Redirect(to)),
-        Handler::Mux(routes) => HandlerNow::Mux(compiled(routes, destinations)),
+        Handler::Return { status, text } => CompiledHandler::End(RouteEnd::Return { status, text }),
+        Handler::Status(status) => CompiledHandler::End(RouteEnd::Status(status)),
+        Handler::Redirect(to) => CompiledHandler::End(RouteEnd::Redirect(to)),
+        Handler::Mux(routes) => CompiledHandler::Mux(compiled(routes, destinations)),
     };
     routes
         .into_iter()
-        .map(|route| RouteNow { pattern: route.pattern, handler: compiled_handler(route.handler) })
+        .map(|route| CompiledRoute { pattern: route.pattern, handler: compiled_handler(route.handler) })
         .collect()
 }
 
-impl SiteNow {
+impl SiteRoutes {
     /// The ends of the routes that match, in order; nested lists are walked into.
-    pub(crate) fn ends<'a>(&'a self, host: &'a str, path: &'a str) -> impl Iterator<Item = &'a End> {
+    pub(crate) fn ends<'a>(&'a self, host: &'a str, path: &'a str) -> impl Iterator<Item = &'a RouteEnd> {
         self.ends_where(move |pattern| pattern.matches(host, path))
     }
 
@@ -131,8 +134,9 @@ impl SiteNow {
     /// keep from it.
     ///
     /// A pattern with `;` in it is meant for parameters, and sees them in every reading.
-    pub(crate) fn leads_there_alone(&self, host: &str, path: &Path<'_>, to: &Arc<UpstreamsNow>) -> bool {
-        let goes_on = |end: &&End| matches!(end, End::Files(files) if files.not_found == NotFound::NextRoute);
+    pub(crate) fn leads_there_alone(&self, host: &str, path: &Path<'_>, to: &Arc<UpstreamGroup>) -> bool {
+        let goes_on =
+            |end: &&RouteEnd| matches!(end, RouteEnd::Files(files) if files.not_found == NotFound::NextRoute);
         path.other_readings().is_ok_and(|others| {
             others.iter().all(|other| {
                 let mut ends = self.ends_where(|pattern| {
@@ -140,19 +144,21 @@ impl SiteNow {
                     pattern.matches(host, if is_literal { &path.seen } else { other })
                 });
                 let first = ends.find(|end| !goes_on(end));
-                matches!(first, Some(End::Upstreams(first)) if Arc::ptr_eq(first, to))
+                matches!(first, Some(RouteEnd::Upstreams(first)) if Arc::ptr_eq(first, to))
             })
         })
     }
 
-    fn ends_where(&self, mut matches: impl FnMut(&Pattern) -> bool) -> impl Iterator<Item = &End> {
+    fn ends_where(&self, mut matches: impl FnMut(&Pattern) -> bool) -> impl Iterator<Item = &RouteEnd> {
         let mut open = vec![self.routes.iter()];
         std::iter::from_fn(move || {
             while let Some(routes) = open.last_mut() {
                 match routes.next() {
                     Some(route) if !matches(&route.pattern) => {}
-                    Some(RouteNow { handler: HandlerNow::End(end), .. }) => return Some(end),
-                    Some(RouteNow { handler: HandlerNow::Mux(inner), .. }) => open.push(inner.iter()),
+                    Some(CompiledRoute { handler: CompiledHandler::End(end), .. }) => return Some(end),
+                    Some(CompiledRoute { handler: CompiledHandler::Mux(inner), .. }) => {
+                        open.push(inner.iter());
+                    }
                     None => drop(open.pop()),
                 }
             }
@@ -165,8 +171,8 @@ impl SiteNow {
 mod tests {
     use super::*;
     use crate::{
-        destination::SetNow,
         spec::{LoadBalancing, WhenEmpty},
+        upstream_group::GroupMembers,
     };
 
     fn name(text: &str) -> SiteHost {
@@ -181,17 +187,17 @@ mod tests {
     }
 
     /// The statuses of the routes that a request would meet.
-    fn met(routing: &RoutingNow, host: &str, path: &str) -> Option<Vec<u16>> {
+    fn met(routing: &RoutingTable, host: &str, path: &str) -> Option<Vec<u16>> {
         let (site, seen) = routing.site(host)?;
         let statuses = site.ends(&seen, path).map(|end| match end {
-            End::Status(status) => status.as_u16(),
+            RouteEnd::Status(status) => status.as_u16(),
             other => panic!("no other route is in this table: {other:?}"),
         });
         Some(statuses.collect())
     }
 
-    fn routing(sites: Vec<Site>) -> RoutingNow {
-        RoutingNow::new(sites, &BTreeMap::new())
+    fn routing(sites: Vec<Site>) -> RoutingTable {
+        RoutingTable::new(sites, &BTreeMap::new())
     }
 
     #[test]
@@ -240,8 +246,8 @@ mod tests {
 
     #[test]
     fn what_an_app_may_read_as_a_path_that_is_kept_from_it_does_not_get_there() {
-        let web = UpstreamsNow::new(
-            SetNow { lives: Vec::new(), when_empty: WhenEmpty::Wait },
+        let web = UpstreamGroup::new(
+            GroupMembers { upstreams: Vec::new(), when_empty: WhenEmpty::Wait },
             LoadBalancing::default(),
         );
         let key = DestinationKey::new("web");
@@ -258,8 +264,8 @@ mod tests {
             to_web("_"),
         ];
         let sites = vec![Site { hosts: vec![name("site.com")], routes }];
-        let destinations = BTreeMap::from([(key.clone(), DestinationNow::Upstreams(web.clone()))]);
-        let routing = RoutingNow::new(sites, &destinations);
+        let destinations = BTreeMap::from([(key.clone(), LiveDestination::Upstreams(web.clone()))]);
+        let routing = RoutingTable::new(sites, &destinations);
         let (site, host) = routing.site("site.com").unwrap();
         for (raw, expected) in [
             ("/x", Ok(true)),
@@ -282,8 +288,8 @@ mod tests {
         ] {
             let path = Path::read(raw).unwrap();
             let got = match site.ends(&host, &path.seen).next() {
-                Some(End::Upstreams(upstreams)) => Ok(site.leads_there_alone(&host, &path, upstreams)),
-                Some(End::Status(status)) => Err(status.as_u16()),
+                Some(RouteEnd::Upstreams(upstreams)) => Ok(site.leads_there_alone(&host, &path, upstreams)),
+                Some(RouteEnd::Status(status)) => Err(status.as_u16()),
                 other => panic!("no other route is in this table: {other:?}"),
             };
             assert_eq!(got, expected, "{raw}");
