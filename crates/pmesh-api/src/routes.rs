@@ -80,6 +80,7 @@ macro_rules! routes {
 /// The whole API, in the order of `docs/api.md`; a test compares the two.
 pub const ROUTES: &[Route] = routes! {
     Read           "/repo"                  [Fetch]            => repo::show;
+    Action         "/repo/fetch"            []                 => repo::fetch;
     ActionByGetToo "/repo/update"           [Invalidate, Wait] => repo::update;
     ActionByGetToo "/reload"                [Invalidate, Wait] => server::reload;
     Read           "/service"               []                 => service::list;

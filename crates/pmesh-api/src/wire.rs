@@ -4,8 +4,8 @@
 
 use std::{collections::BTreeMap, fmt, marker::PhantomData, time::SystemTime};
 
-use pmesh_node::{Outcome, Repository};
-use pmesh_supervisor::{HealthReport, InstanceFigures, ProcessFigures, ServiceName, Status};
+use pmesh_node::{Measured, Outcome, Repository};
+use pmesh_supervisor::{HealthReport, ProcessFigures, ServiceName, Status};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value;
 use time::{OffsetDateTime, macros::format_description};
@@ -155,6 +155,15 @@ pub struct Repo {
     pub remote: Revision,
     /// The remote's address, or nothing.
     pub url: String,
+    /// What the services run; absent before the first rollout of all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployed: Option<Revision>,
+    /// How many commits the remote alone has; absent where nothing can be counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind: Option<usize>,
+    /// How many commits it lacks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ahead: Option<usize>,
     /// Where the remote has moved, if the fetch that was asked for was sent there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved_to: Option<String>,
@@ -170,6 +179,9 @@ impl From<Repository> for Repo {
             head: (&repository.head).into(),
             remote: repository.remote.as_ref().map(Revision::from).unwrap_or_default(),
             url: repository.url.unwrap_or_default(),
+            deployed: repository.deployed.as_deref().map(Revision::from),
+            behind: repository.distance.map(|distance| distance.behind),
+            ahead: repository.distance.map(|distance| distance.ahead),
             moved_to: None,
             remedy: None,
         }
@@ -179,13 +191,19 @@ impl From<Repository> for Repo {
 /// `/repo/update`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Updated {
-    /// What was checked out before.
+    /// What the services ran before.
     pub from: Revision,
-    /// What the remote offers.
+    /// What they run now.
     pub to: Revision,
     /// Commits that only this machine has, if there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ahead: Option<usize>,
+    /// Whether every service was built anew.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub invalidated: bool,
+    /// Whether the last rollout of the same commit had failed and was tried again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retried: bool,
     /// Services that had no ready instance before and have none now, and why.
     #[serde(default, skip_serializing_if = "Named::is_empty")]
     pub services: Named<String>,
@@ -233,6 +251,8 @@ pub(crate) fn result(outcome: &Outcome) -> Value {
             from: (&update.from).into(),
             to: (&update.to).into(),
             ahead: update.ahead,
+            invalidated: update.invalidated,
+            retried: update.retried,
             services: reasons(&update.failed),
             moved_to: update.moved_to.as_ref().map(|moved| moved.url.clone()),
             remedy: update.moved_to.as_ref().map(|moved| moved.command.clone()),
@@ -323,6 +343,15 @@ pub struct Process {
     /// Its first process and the sums.
     #[serde(flatten)]
     pub figures: Figures,
+    /// Its number in the service, from 1.
+    #[serde(default)]
+    pub instance: u32,
+    /// The port that it listens on; 0 without one.
+    #[serde(default)]
+    pub port: u16,
+    /// The commit that it was started from; empty where that is not known.
+    #[serde(default)]
+    pub commit: String,
     /// Every process of the tree by its pid, the instance's own among them.
     pub tree: Named<Figures>,
 }
@@ -380,10 +409,16 @@ impl From<pmesh_node::Metrics> for Metrics {
     }
 }
 
-impl From<InstanceFigures> for Process {
-    fn from(instance: InstanceFigures) -> Self {
-        let tree = instance.tree.iter().map(|(pid, process)| (pid, process.into())).collect();
-        Self { figures: (&instance.figures).into(), tree }
+impl From<Measured> for Process {
+    fn from(instance: Measured) -> Self {
+        let Measured { number, port, commit, figures } = instance;
+        Self {
+            figures: (&figures.figures).into(),
+            instance: number,
+            port: port.unwrap_or_default(),
+            commit: commit.unwrap_or_default(),
+            tree: figures.tree.iter().map(|(pid, process)| (pid, process.into())).collect(),
+        }
     }
 }
 

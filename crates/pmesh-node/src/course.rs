@@ -15,9 +15,14 @@ use pmesh_supervisor::{
     ServiceName, StepName, StepState,
     rollout::{ActEnd, Instruction, Rollout, RolloutAct, Unity},
 };
-use pmesh_vcs::{CommitId, Moved, Relation, Revision, VcsError};
+use pmesh_vcs::{CommitId, Revision};
 
-use crate::{Failure, Outcome, Rebuild, RolloutFailure, Scope, Update, in_one_line, unfinished::Unfinished};
+use crate::{
+    Failure, Outcome, Rebuild, RolloutFailure, Scope, Update,
+    comparison::{Comparison, Way},
+    in_one_line,
+    unfinished::Unfinished,
+};
 
 /// What an operation is to bring about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +46,8 @@ pub(crate) struct Situation {
     /// The services that there are.
     pub(crate) services: Vec<ServiceName>,
     pub(crate) has_repository: bool,
+    /// The revision that the services run; none where that is not known.
+    pub(crate) deployed: Option<Revision>,
     pub(crate) unfinished: Unfinished,
 }
 
@@ -69,6 +76,8 @@ pub(crate) enum Act {
     Forget(Arc<Manifest>),
     /// Move the work tree back: undoes [`CheckOut`](Self::CheckOut).
     GoBack { tried: CommitId, to: CommitId },
+    /// Move the work tree, which somebody else has moved, back to what the services run: nothing of it is lost.
+    Return(CommitId),
     /// What is in the work tree may be started again: undoes [`Hold`](Self::Hold).
     Release,
     /// Start what was stopped for runs that were abandoned.
@@ -94,7 +103,7 @@ impl Act {
             Self::Fetch => Some(StepName::Fetch),
             Self::CheckCommit(_) | Self::CheckFile => Some(StepName::Check),
             Self::CheckOut(_) => Some(StepName::CheckOut),
-            Self::GoBack { .. } => Some(StepName::RollBack),
+            Self::GoBack { .. } | Self::Return(_) => Some(StepName::RollBack),
             Self::Stop(_) => Some(StepName::Stop),
             // The rollout tells its own.
             Self::Service(_) => None,
@@ -112,54 +121,6 @@ pub(crate) struct Survey {
     pub(crate) scope: Scope,
     pub(crate) unity: Unity,
     pub(crate) rebuild: Rebuild,
-}
-
-/// What the remote has, and how the work tree stands to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Comparison {
-    pub(crate) head: Revision,
-    pub(crate) remote: Revision,
-    pub(crate) relation: Relation,
-    /// How many commits of the head were never fetched.
-    pub(crate) local: usize,
-    /// Where the remote has sent the fetch.
-    pub(crate) moved_to: Option<Moved>,
-}
-
-/// Where an update is to take the work tree, by what was fetched.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
-    /// It is there.
-    Stay,
-    /// It has so many commits more than the remote, all of them local work: it is left there.
-    StayAhead(usize),
-    /// To the remote head, with nothing lost.
-    ToRemote,
-    /// Local work would be lost.
-    Nowhere,
-}
-
-impl Comparison {
-    /// The remote is the truth for a server, and what was ever fetched from it is no local work: a remote that was rewound or
-    /// pushed to by force is followed.
-    pub(crate) fn way(&self) -> Way {
-        match self.relation {
-            Relation::Same => Way::Stay,
-            Relation::Ahead { by } if by == self.local => Way::StayAhead(by),
-            Relation::Behind { .. } => Way::ToRemote,
-            _ if self.local == 0 => Way::ToRemote,
-            Relation::Ahead { .. } | Relation::Diverged { .. } | Relation::Unrelated => Way::Nowhere,
-        }
-    }
-
-    /// Why an update can go nowhere.
-    fn refusal(&self) -> VcsError {
-        match self.relation {
-            Relation::Diverged { ahead, behind } => VcsError::Diverged { ahead, behind },
-            Relation::Unrelated => VcsError::Unrelated { branch: self.head.branch.clone() },
-            _ => VcsError::Rewound { local: self.local },
-        }
-    }
 }
 
 /// What has come of an act.
@@ -386,8 +347,9 @@ impl Course {
             self.decided.push_back(Instruction::Tell(None, step, state));
         }
         match (act, end) {
-            (Act::GoBack { .. }, ActResult::Failed(failure)) => {
+            (Act::GoBack { .. } | Act::Return(_), ActResult::Failed(failure)) => {
                 self.stuck = Some(in_one_line(&failure));
+                self.todo.retain(|act| !matches!(act, Act::Return(_)));
                 self.todo.push_front(self.remember(false));
             }
             (_, ActResult::Failed(failure)) => self.fail(failure),
@@ -433,7 +395,7 @@ impl Course {
         let found = self.fetched.as_ref()?;
         let (head, remote) = (found.head.clone(), found.remote.clone());
         Some(match found.way() {
-            Way::StayAhead(by) => (Revision { branch: remote.branch, ..head }, Some(by)),
+            Way::StayAhead(by) => (head, Some(by)),
             Way::Stay | Way::ToRemote | Way::Nowhere => (remote, None),
         })
     }
@@ -445,18 +407,30 @@ impl Course {
         self.fetched = Some(fetched);
         let commit = self.to().and_then(|(to, _)| to.commit);
         let has_failed = self.situation.unfinished.is(commit.as_ref());
+        let is_edited = self.fetched.as_ref().is_some_and(|found| found.has_edited_manifest);
+        let is_wanted =
+            self.aim == Aim::Update(Rebuild::Everything) || has_failed || !self.runs(commit.as_ref());
+        // The manifest belongs to the files: one that was edited stays as it is in the work tree.
         match self.target() {
-            Some(commit) => self.todo.push_back(Act::CheckCommit(commit)),
-            // What is in force may be the manifest of the commit before it.
-            None if has_failed => self.todo.push_back(Act::CheckFile),
-            None if self.aim == Aim::Update(Rebuild::Everything) => {
-                self.replace(Arc::clone(&self.situation.manifest));
-            }
-            None => {
+            Some(commit) if !is_edited => self.todo.push_back(Act::CheckCommit(commit)),
+            None if !is_wanted => {
                 self.todo.push_back(Act::TidyUp);
                 self.verdict = Some(Verdict::Good(self.updated(BTreeMap::new())));
             }
+            _ => self.todo.push_back(Act::CheckFile),
         }
+    }
+
+    /// Whether the services run this commit.
+    fn runs(&self, commit: Option<&CommitId>) -> bool {
+        let deployed = self.situation.deployed.as_ref().and_then(|deployed| deployed.commit.as_ref());
+        deployed.is_some() && deployed == commit
+    }
+
+    /// What the services ran before.
+    fn from(&self) -> Option<Revision> {
+        let head = self.fetched.as_ref().map(|found| found.head.clone());
+        self.situation.deployed.clone().or(head)
     }
 
     /// The commit to move the work tree to; none where it stays.
@@ -536,11 +510,34 @@ impl Course {
 
     /// Files, holds, old runs and the list of services become what they were, in this order.
     fn go_back(&mut self) {
-        self.todo.extend(self.undo.drain(..).rev());
+        let mut back: Vec<Act> = self.undo.drain(..).rev().collect();
+        if let Some(act) = self.back_to_deployed() {
+            let files = back.iter().take_while(|act| matches!(act, Act::GoBack { .. })).count();
+            back.insert(files, act);
+        }
+        self.todo.extend(back);
         if self.target().is_none() {
             self.todo.push_back(self.remember(false));
         }
         self.todo.extend([Act::Revive, Act::Forget(Arc::clone(&self.situation.manifest))]);
+    }
+
+    /// What takes the work tree from where somebody else has moved it to what the services run. Whoever ends the server has
+    /// said nothing against that.
+    fn back_to_deployed(&mut self) -> Option<Act> {
+        let (found, deployed) = (self.fetched.as_ref()?, self.situation.deployed.as_ref()?.commit.clone()?);
+        if self.is_cancelled || found.head.commit.as_ref() == Some(&deployed) {
+            return None;
+        }
+        if found.local == 0 {
+            return Some(Act::Return(deployed));
+        }
+        self.stuck = Some(format!(
+            "the work tree stays where it was moved by hand, because it has {} that no remote has; push them, or `git reset` \
+             it by hand",
+            if found.local == 1 { "a commit".to_owned() } else { format!("{} commits", found.local) }
+        ));
+        None
     }
 
     /// Whether every service runs from what is checked out now.
@@ -555,8 +552,11 @@ impl Course {
     fn updated(&self, failed: BTreeMap<ServiceName, String>) -> Outcome {
         let (found, (to, ahead)) =
             self.fetched.clone().zip(self.to()).expect("nothing is rolled out before the fetch");
-        let Comparison { head: from, moved_to, .. } = found;
-        Outcome::Updated(Update { from, to, ahead, failed, moved_to })
+        let Comparison { head, moved_to, .. } = found;
+        let from = self.from().unwrap_or(head);
+        let invalidated = self.aim == Aim::Update(Rebuild::Everything);
+        let retried = !invalidated && from.commit == to.commit && self.services.is_some();
+        Outcome::Updated(Update { from, to, ahead, invalidated, retried, failed, moved_to })
     }
 
     /// How it ended.
@@ -565,8 +565,7 @@ impl Course {
     ///
     /// [`Failure`]; everything is as it was before then, unless it says otherwise.
     pub(crate) fn end(self) -> Result<Outcome, Failure> {
-        let revisions = self.fetched.as_ref().map(|fetched| fetched.head.clone());
-        let revisions = revisions.zip(self.to().map(|(to, _)| to));
+        let revisions = self.from().zip(self.to().map(|(to, _)| to));
         match self.verdict {
             Some(Verdict::Good(outcome)) => Ok(outcome),
             Some(Verdict::Bad(failure)) => Err(failure),

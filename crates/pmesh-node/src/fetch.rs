@@ -8,7 +8,7 @@ use pmesh_vcs::{Cancel, Fetched, Relation, Vcs, VcsError};
 
 use crate::{
     Failure,
-    course::{Comparison, Way},
+    comparison::{Comparison, Way},
     fetched::FetchedCommits,
     shared::{FETCH_LIMIT, Shared, VcsTurn},
 };
@@ -35,6 +35,7 @@ pub(crate) async fn fetch(shared: &Shared, cancelled: &CancelToken) -> Result<Co
     let turn = vcs_turn(shared, cancelled).await?;
     let call = {
         let (cancel, fetched) = (cancel.clone(), Arc::clone(&shared.fetched));
+        let manifest = shared.file.clone();
         shared.with_vcs_in(turn, move |vcs| {
             let tree = vcs.work_tree()?;
             if let Some(operation) = tree.in_progress {
@@ -55,7 +56,10 @@ pub(crate) async fn fetch(shared: &Shared, cancelled: &CancelToken) -> Result<Co
                 Relation::Same | Relation::Behind { .. } => 0,
                 _ => vcs.local_commits(here, there, &fetched.all(), &cancel)?,
             };
-            let found = Comparison { head, remote, relation, local, moved_to };
+            let manifest = manifest.strip_prefix(vcs.root()).ok();
+            let has_edited_manifest =
+                manifest.is_some_and(|file| tree.changed.iter().any(|path| path == file));
+            let found = Comparison { head, remote, relation, local, has_edited_manifest, moved_to };
             if found.way() == Way::ToRemote && !tree.changed.is_empty() {
                 return Err(VcsError::Dirty { paths: tree.changed });
             }

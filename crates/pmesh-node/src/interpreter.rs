@@ -92,6 +92,7 @@ impl Interpreter {
             manifest: self.shared.in_force(),
             services: self.names(),
             has_repository: self.shared.vcs.is_some(),
+            deployed: self.shared.publisher.view().deployed.as_deref().cloned(),
             unfinished: self.shared.unfinished.lock().clone(),
         }
     }
@@ -214,6 +215,15 @@ impl Interpreter {
                 // A fetch of somebody else ends within its limit.
                 let turn = shared.vcs_turn().await;
                 let back = shared.with_vcs_in(turn, move |vcs| vcs.go_back(&tried, &to)).await;
+                if let Err(failure) = &back {
+                    error!(reason = in_one_line(failure), "the work tree could not go back");
+                }
+                Ok(back.map(|()| ActResult::Done)?)
+            }),
+            Act::Return(commit) => ending(async move {
+                info!(to = %commit, "the rollout failed: the work tree goes back to what the services run");
+                let turn = shared.vcs_turn().await;
+                let back = shared.with_vcs_in(turn, move |vcs| vcs.check_out(&commit)).await;
                 if let Err(failure) = &back {
                     error!(reason = in_one_line(failure), "the work tree could not go back");
                 }

@@ -29,6 +29,8 @@
 
 mod bridge;
 mod changes;
+mod commits;
+mod comparison;
 mod course;
 mod fetch;
 mod fetched;
@@ -61,4 +63,4 @@ pub use pmesh_supervisor::{Rebuild, StepName, StepState};
 pub use queue::{QUEUE_LIMIT, SubmitError};
 pub use shared::FETCH_LIMIT;
 pub use state::{StateError, StateFolder};
-pub use view::{Metrics, Repository, ServiceType, ServiceView, View};
+pub use view::{Distance, Measured, Metrics, Repository, ServiceType, ServiceView, View};

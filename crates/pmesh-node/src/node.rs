@@ -19,14 +19,15 @@ use pmesh_supervisor::{
     AppSpec, CancelToken, HealthReport, LogFolder, NetProber, OsSpawner, Prober, Sampler, ServiceId,
     ServiceKind, ServiceName, Spawner, Supervisor, SupervisorSettings, rollout::Limits,
 };
-use pmesh_vcs::{Cancel, Fetched, Heads, Vcs, VcsError};
+use pmesh_vcs::{Cancel, CommitId, Fetched, Heads, Relation, Vcs, VcsError};
 use tokio::sync::Notify;
 use tracing::error;
 
 use crate::{
-    ChangesSince, Metrics, Operation, OperationId, OperationKind, Repository, Request, Scope, ServiceView,
-    SubmitError, View,
+    ChangesSince, Distance, Measured, Metrics, Operation, OperationId, OperationKind, Repository, Request,
+    Scope, ServiceView, SubmitError, View,
     bridge::{Bridge, key_of},
+    commits::InstanceCommits,
     fetch,
     fetched::FetchedCommits,
     file_folders::{FileFolders, with_fault},
@@ -136,6 +137,7 @@ impl Node {
             unfinished: Mutex::default(),
             ids: Mutex::new(ids),
             vcs_turn: Arc::default(),
+            commits: InstanceCommits::default(),
             fetched: Arc::new(fetched),
             maintenance: Maintenance::default(),
             readers_fetch: tokio::sync::Mutex::default(),
@@ -167,6 +169,7 @@ impl Node {
                 () = driven => {}
                 () = supervising => {}
                 () = shared.publisher.follow() => {}
+                () = follow_instances(&shared) => {}
             }
         };
         (node, task)
@@ -246,7 +249,14 @@ impl Node {
                         (upstream, is_healthy)
                     })
                     .collect(),
-                instances: figures.by_ref().take(service.state.instances.len()).collect(),
+                instances: (service.state.instances.iter().zip(figures.by_ref()))
+                    .map(|(instance, figures)| Measured {
+                        number: instance.number,
+                        port: instance.address.map(|address| address.port()),
+                        commit: self.0.commits.of(instance.upstream),
+                        figures,
+                    })
+                    .collect(),
                 health,
             };
             (name, metrics)
@@ -263,11 +273,17 @@ impl Node {
     /// Those of [`Vcs`]; [`VcsError::NotFound`] where no repository tracks the manifest.
     pub async fn repository(&self) -> Result<Repository, VcsError> {
         let cancel = CancelOnDrop(Cancel::new());
-        let wanted = cancel.0.clone();
+        let (wanted, deployed) = (cancel.0.clone(), self.view().deployed.clone());
         self.0
             .with_vcs(move |vcs| {
                 let Heads { head, remote_head: remote, remote_url: url } = vcs.heads(&wanted)?;
-                Ok(Repository { system: vcs.system(), head, remote, url })
+                let commits =
+                    head.commit.as_ref().zip(remote.as_ref().and_then(|remote| remote.commit.as_ref()));
+                let distance = match commits {
+                    Some((here, there)) => distance(vcs.relation(here, there, &wanted))?,
+                    None => None,
+                };
+                Ok(Repository { system: vcs.system(), head, remote, url, deployed, distance })
             })
             .await
     }
@@ -370,6 +386,41 @@ impl Node {
             ServiceKind::External(_) | ServiceKind::Files => None,
         });
         drains.max().unwrap_or(AppSpec::DRAIN_TIMEOUT)
+    }
+}
+
+/// Looks at what is checked out whenever an instance has been started, for ever. Cancel-safe.
+async fn follow_instances(shared: &Shared) {
+    loop {
+        let view = shared.publisher.view();
+        let manifest = shared.in_force();
+        let has_build = |name: &ServiceName| {
+            let service = manifest.services.iter().find(|service| service.spec.name == *name);
+            matches!(service.map(|service| &service.spec.kind), Some(ServiceKind::App(app)) if !app.build.is_empty())
+        };
+        let new = shared.commits.sort_out(&view, has_build);
+        if !new.is_empty() {
+            // Where it cannot be read, whoever asks for the repository is told why.
+            let head = shared.with_vcs(<dyn Vcs>::head).await.ok().and_then(|head| head.commit);
+            shared.commits.add(&new, head.as_ref().map(CommitId::as_str));
+        }
+        // Whatever has changed, the view says how it is.
+        drop(shared.publisher.changes_after(view.change).await);
+    }
+}
+
+/// The two counts of a relation; none where there is nothing to count, or too much of it.
+fn distance(relation: Result<Relation, VcsError>) -> Result<Option<Distance>, VcsError> {
+    match relation {
+        Ok(Relation::Same) => Ok(Some(Distance::default())),
+        Ok(Relation::Behind { by }) => Ok(Some(Distance { behind: by, ahead: 0 })),
+        Ok(Relation::Ahead { by }) => Ok(Some(Distance { behind: 0, ahead: by })),
+        Ok(Relation::Diverged { ahead, behind }) => Ok(Some(Distance { behind, ahead })),
+        Ok(Relation::Unrelated)
+        | Err(VcsError::RepositoryTooLarge { .. } | VcsError::Timeout { .. } | VcsError::UnknownCommit(_)) => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -187,12 +187,16 @@ pub enum Outcome {
 /// What an update did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Update {
-    /// What was checked out before.
+    /// What the services ran before.
     pub from: Revision,
-    /// What the remote offers, and what is checked out now unless `ahead` is there.
+    /// What they run now.
     pub to: Revision,
-    /// Commits that only this machine has: nothing moved.
+    /// Commits that only this machine has: the work tree was left there.
     pub ahead: Option<usize>,
+    /// Whether every service was built anew because that was asked for.
+    pub invalidated: bool,
+    /// Whether the services were rolled over to what they ran already, because that had not come about for all of them.
+    pub retried: bool,
     /// Services that had no ready instance before and have none now.
     pub failed: BTreeMap<ServiceName, String>,
     /// Where the remote has sent the fetch.

@@ -13,8 +13,9 @@ use pmesh_vcs::{Vcs, VcsError};
 use tokio::sync::{Notify, OwnedMutexGuard};
 
 use crate::{
-    OperationId, bridge::Bridge, fetched::FetchedCommits, file_folders::FileFolders, ids::Ids,
-    maintenance::Maintenance, publisher::Publisher, unfinished::Unfinished,
+    OperationId, bridge::Bridge, commits::InstanceCommits, fetched::FetchedCommits,
+    file_folders::FileFolders, ids::Ids, maintenance::Maintenance, publisher::Publisher,
+    unfinished::Unfinished,
 };
 
 /// How long a fetch may take.
@@ -37,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) ids: Mutex<Ids>,
     /// One fetch or move of the work tree at a time.
     pub(crate) vcs_turn: Arc<tokio::sync::Mutex<()>>,
+    pub(crate) commits: InstanceCommits,
     pub(crate) fetched: Arc<FetchedCommits>,
     pub(crate) maintenance: Maintenance,
     /// One reader at a time waits for that turn: an update that has to go back waits for one fetch, and

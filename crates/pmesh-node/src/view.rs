@@ -56,6 +56,32 @@ pub struct Repository {
     pub remote: Option<Revision>,
     /// The remote's address, without credentials.
     pub url: Option<String>,
+    /// The revision that the services run, as [`View::deployed`].
+    pub deployed: Option<Arc<Revision>>,
+    /// How the head lies to the remote head; none where there is none, no commit in common, or too many to count.
+    pub distance: Option<Distance>,
+}
+
+/// How many commits lie between the head and the remote head.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Distance {
+    /// Those that the remote alone has.
+    pub behind: usize,
+    /// Those that it lacks.
+    pub ahead: usize,
+}
+
+/// An instance, and what it uses.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// Its number in the service, from 1.
+    pub number: u32,
+    /// The port that it listens on; none for a background service.
+    pub port: Option<u16>,
+    /// The commit that was checked out when it was started; that of its build where it has one.
+    pub commit: Option<String>,
+    /// What it uses.
+    pub figures: InstanceFigures,
 }
 
 /// The kinds of service, as metrics name them.
@@ -90,7 +116,7 @@ pub struct Metrics {
     /// Its upstreams, with whether each is healthy; none for a service that takes no traffic.
     pub upstreams: Vec<(UpstreamStatistics, bool)>,
     /// Its instances.
-    pub instances: Vec<InstanceFigures>,
+    pub instances: Vec<Measured>,
     /// Its health at the same time.
     pub health: HealthReport,
 }

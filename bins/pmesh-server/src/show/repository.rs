@@ -22,8 +22,29 @@ pub(crate) fn repository(repo: &Repo, style: Style) -> String {
         remote if remote.hash == repo.head.hash => format!("{}: the same commit", harmless(&remote.branch)),
         remote => revision(remote, style),
     };
+    let deployed = match other_revision(repo) {
+        Some(deployed) => line("runs", &revision(deployed, style)),
+        None => String::new(),
+    };
     let url = if repo.url.is_empty() { String::new() } else { line("url", &harmless(&repo.url)) };
-    format!("{}{}{url}", line("head", &revision(&repo.head, style)), line("remote", &remote))
+    let head = line("head", &revision(&repo.head, style));
+    format!("{head}{deployed}{}{url}", line("remote", &remote))
+}
+
+/// What the services run, if that is not what is checked out.
+pub(super) fn other_revision(repo: &Repo) -> Option<&Revision> {
+    repo.deployed.as_ref().filter(|deployed| deployed.hash != repo.head.hash)
+}
+
+/// Says so, for the status.
+pub(super) fn moved_by_hand(repo: &Repo, style: Style) -> Option<String> {
+    let deployed = other_revision(repo)?;
+    let sentence = format!(
+        "the services run {}, and {} is checked out: `pmesh-server update` rolls over to it",
+        named(deployed),
+        short(&repo.head)
+    );
+    Some(style.paint(Colour::Yellow, &style.cut(&sentence, 0)))
 }
 
 /// The same in one line, for the status.
@@ -38,12 +59,20 @@ pub(super) fn one_line(repo: &Repo, style: Style) -> String {
 
 /// What an update did.
 pub(crate) fn updated(update: &Updated, style: Style) -> String {
-    let Updated { from, to, ahead, services: _, moved_to, remedy } = update;
-    let (branch, remote) = (harmless(&from.branch), harmless(&to.branch));
-    let sentence = match ahead {
-        Some(ahead) => format!("nothing moved: {branch} is {} ahead of {remote}", counted(*ahead, "commit")),
-        None if from.hash == to.hash => format!("nothing new: {branch} is at {}, as {remote}", named(from)),
-        None => format!("{branch} {} → {}", short(from), named(to)),
+    let Updated { from, to, ahead, invalidated, retried, services: _, moved_to, remedy } = update;
+    let branch = harmless(&to.branch);
+    let ahead = match ahead {
+        Some(ahead) => format!(", {} ahead of the remote", counted(*ahead, "commit")),
+        None => String::new(),
+    };
+    let sentence = if from.hash != to.hash {
+        format!("{} {} → {}{ahead}", harmless(&from.branch), short(from), named(to))
+    } else if *invalidated {
+        format!("every service was built anew: {branch} is at {}{ahead}", named(to))
+    } else if *retried {
+        format!("tried again: {branch} is at {}{ahead}", named(to))
+    } else {
+        format!("nothing new: {branch} is at {}{ahead}", named(to))
     };
     let moved = match (moved_to, remedy) {
         // The command is to be copied, so it is never cut.
@@ -80,7 +109,7 @@ pub(super) mod tests {
     use pmesh_api::wire::{Repo, Updated};
     use serde_json::{Value, json};
 
-    use super::{one_line, repository, updated};
+    use super::{moved_by_hand, one_line, repository, updated};
     use crate::terminal::Style;
 
     pub(crate) fn commit(branch: &str, digit: char, message: &str) -> Value {
@@ -132,17 +161,45 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn what_runs_is_named_where_something_else_is_checked_out() {
+        let same = json!({"sys": "git", "ref": commit("main", 'b', "New"), "remote": nothing(""), "url": "",
+            "deployed": commit("main", 'b', "New")});
+        let mut other = same.clone();
+        other["deployed"] = commit("main", 'a', "Fix");
+        let [same, other] = [same, other].map(|repo| serde_json::from_value::<Repo>(repo).unwrap());
+        assert_eq!(moved_by_hand(&same, Style::PLAIN), None);
+        assert_eq!(
+            moved_by_hand(&other, Style::PLAIN).unwrap(),
+            "the services run aaaaaaaaaaaa \"Fix\", and bbbbbbbbbbbb is checked out: `pmesh-server update` rolls over to it"
+        );
+        assert!(repository(&other, Style::PLAIN).contains("\nruns    main aaaaaaaaaaaa \"Fix\", Ada"));
+        assert!(!repository(&same, Style::PLAIN).contains("runs"));
+    }
+
+    #[test]
     fn an_update_says_what_moved_or_why_nothing_did() {
         let shown = |value: Value| updated(&serde_json::from_value::<Updated>(value).unwrap(), Style::PLAIN);
         let (old, new) = (commit("main", 'a', "Fix"), commit("origin/main", 'b', "New"));
         assert_eq!(shown(json!({"from": old, "to": new})), "main aaaaaaaaaaaa → bbbbbbbbbbbb \"New\"\n");
         assert_eq!(
             shown(json!({"from": old, "to": commit("origin/main", 'a', "Fix")})),
-            "nothing new: main is at aaaaaaaaaaaa \"Fix\", as origin/main\n"
+            "nothing new: origin/main is at aaaaaaaaaaaa \"Fix\"\n"
         );
         assert_eq!(
             shown(json!({"from": old, "to": old, "ahead": 2})),
-            "nothing moved: main is 2 commits ahead of main\n"
+            "nothing new: main is at aaaaaaaaaaaa \"Fix\", 2 commits ahead of the remote\n"
+        );
+        assert_eq!(
+            shown(json!({"from": old, "to": commit("main", 'b', "New"), "ahead": 1})),
+            "main aaaaaaaaaaaa → bbbbbbbbbbbb \"New\", 1 commit ahead of the remote\n"
+        );
+        assert_eq!(
+            shown(json!({"from": old, "to": old, "invalidated": true})),
+            "every service was built anew: main is at aaaaaaaaaaaa \"Fix\"\n"
+        );
+        assert_eq!(
+            shown(json!({"from": old, "to": old, "retried": true})),
+            "tried again: main is at aaaaaaaaaaaa \"Fix\"\n"
         );
         let (url, remedy) = ("https://b.org/x\u{1b}", "git remote set-url origin https://b.org/x\u{1b}");
         assert_eq!(

@@ -89,7 +89,7 @@ pub(crate) fn metrics_of_one(name: &str, metrics: &Metrics, style: Style, now: O
             ("STARTED", Align::Left),
             ("COMMAND", Align::Left),
         ]);
-        for Process { figures, tree } in &metrics.processes {
+        for Process { figures, tree, .. } in &metrics.processes {
             // The sums stand at the instance where it is more than one process.
             let own = tree.0.iter().find(|(pid, _)| *pid == figures.pid.to_string());
             let others: Vec<&Figures> =

@@ -10,7 +10,7 @@ use super::{
     services::{NONE, colour, health_cells, load_cell, reason, statuses, used_cells, worst_first},
     table::{Align, Row, Table},
 };
-use crate::terminal::{Style, harmless};
+use crate::terminal::{Colour, Style, harmless};
 
 /// What the screen is made of.
 #[derive(Debug)]
@@ -52,7 +52,11 @@ impl Status {
             Ok(repo) => repository::one_line(repo, style),
             Err(reason) => style.cut(&harmless(reason), 0),
         };
-        shown.extend([&*repo, "\n\n"]);
+        shown.extend([&*repo, "\n"]);
+        for warning in self.moved_by_hand(style) {
+            shown.extend([&*warning, "\n"]);
+        }
+        shown.push('\n');
         if self.services.0.is_empty() {
             shown.push_str(NONE);
             return shown;
@@ -72,6 +76,27 @@ impl Status {
         }
         shown.push_str(&table.render(style));
         shown
+    }
+
+    /// What runs that is not what is checked out, or that the last rollout has not brought.
+    fn moved_by_hand(&self, style: Style) -> Vec<String> {
+        let Ok(repo) = &self.repo else { return Vec::new() };
+        let deployed = repo.deployed.as_ref().map(|deployed| deployed.hash.as_str());
+        let others = self.services.0.iter().filter_map(|(name, metrics)| {
+            let is_other = |commit: &str| !commit.is_empty() && deployed.is_some_and(|hash| hash != commit);
+            let others = metrics.processes.iter().filter(|process| is_other(&process.commit)).count();
+            let all = metrics.processes.len();
+            let was = if others == 1 { "was" } else { "were" };
+            (others > 0).then(|| {
+                let sentence = format!(
+                    "{others} of {} of {} {was} started from another commit: `pmesh-server update` rolls over",
+                    counted(all, "instance"),
+                    harmless(name)
+                );
+                style.paint(Colour::Yellow, &style.cut(&sentence, 0))
+            })
+        });
+        repository::moved_by_hand(repo, style).into_iter().chain(others).collect()
     }
 }
 
@@ -116,6 +141,19 @@ mod tests {
             "",
         ];
         assert_eq!(status().show(Style::PLAIN), lines.join("\n"));
+    }
+
+    #[test]
+    fn instances_that_were_started_from_files_of_another_commit_are_counted() {
+        let mut status = status();
+        let repo = status.repo.as_mut().unwrap();
+        repo.deployed = Some(repo.head.clone());
+        let (_, metrics) = status.services.0.iter_mut().find(|(_, one)| !one.processes.is_empty()).unwrap();
+        metrics.processes[0].commit = "b".repeat(40);
+        let all = metrics.processes.len();
+        let shown = status.show(Style::PLAIN);
+        let warning = format!("1 of {} of ", crate::show::figures::counted(all, "instance"));
+        assert!(shown.contains(&warning) && shown.contains(" was started from another commit"), "{shown}");
     }
 
     #[test]

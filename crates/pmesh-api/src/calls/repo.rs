@@ -1,4 +1,4 @@
-//! `/repo`, `/repo/update`.
+//! `/repo`, `/repo/fetch`, `/repo/update`.
 
 use pmesh_node::Request;
 
@@ -7,8 +7,18 @@ use crate::{error::ApiError, sources::Sources, wire};
 
 /// What is checked out, and what the remote offers.
 pub(crate) async fn show(sources: Sources, call: Call) -> Result<Reply, ApiError> {
+    let fetches = call.parameters.fetch == Some(true);
+    show_after(&sources, &call, fetches).await
+}
+
+/// The same, as the remote has it now.
+pub(crate) async fn fetch(sources: Sources, call: Call) -> Result<Reply, ApiError> {
+    show_after(&sources, &call, true).await
+}
+
+async fn show_after(sources: &Sources, call: &Call, fetches: bool) -> Result<Reply, ApiError> {
     let mut moved = None;
-    if call.parameters.fetch == Some(true) {
+    if fetches {
         moved = sources.node.fetch().await.map_err(|error| ApiError::from(&error))?.moved_to;
     }
     let repository = sources.node.repository().await.map_err(|error| ApiError::from(&error))?;

@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, time::Instant};
 
+use http::Method;
 use pmesh_api::wire::NO_TIME;
 use pmesh_sessions::ClientKey;
 use pmesh_supervisor::Exit;
@@ -33,12 +34,14 @@ async fn the_repository_is_head_remote_head_and_address() {
             "message": "first\n\nand why"})
     };
     let repo = api.get("/repo").await;
-    assert_eq!(keys(&repo.json), ["sys", "ref", "remote", "url"]);
+    let node_deployed = repo.json["deployed"].clone();
+    assert_eq!((&node_deployed["branch"], &node_deployed["hash"]), (&json!("main"), &json!(hash("a1"))));
+    assert_eq!(keys(&repo.json), ["sys", "ref", "remote", "url", "deployed", "behind", "ahead"]);
     assert_eq!(keys(&repo.json["ref"]), ["branch", "hash", "author", "message"]);
     assert_eq!(
         repo.json,
         json!({"sys": "git", "ref": revision("main"), "remote": revision("origin/main"),
-            "url": "https://example.org/app.git"})
+            "url": "https://example.org/app.git", "deployed": node_deployed, "behind": 0, "ahead": 0})
     );
 }
 
@@ -108,7 +111,27 @@ async fn a_remote_that_has_moved_is_named_with_the_command_that_makes_it_permane
         assert_eq!(answer.json["moved_to"], "https://new.example.org/app.git", "{}", answer.text);
         assert_eq!(answer.json["remedy"], "git remote set-url origin https://new.example.org/app.git");
     }
-    assert_eq!(keys(&api.get("/repo").await.json), ["sys", "ref", "remote", "url"]);
+    assert!(api.get("/repo").await.json.get("moved_to").is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_by_post_says_how_far_the_two_are_apart_and_what_runs() {
+    let node = node().await;
+    let api = test_api(&node);
+    node.vcs.push("b2");
+    node.vcs.push("c3");
+    node.vcs.commit_here("d4");
+    assert_eq!(api.get("/repo").await.json["behind"], 0);
+    let fetched = api.post("/repo/fetch").await.json;
+    assert_eq!(fetched["remote"]["hash"], hash("c3"));
+    assert_eq!((&fetched["behind"], &fetched["ahead"]), (&json!(2), &json!(1)));
+    assert_eq!(
+        (&fetched["ref"]["hash"], &fetched["deployed"]["hash"]),
+        (&json!(hash("d4")), &json!(hash("a1")))
+    );
+    assert_eq!(api.get("/repo").await.json, fetched);
+    assert_eq!(api.get("/repo/fetch").await.status, 405);
+    assert!(api.get("/operation").await.json.as_array().unwrap().iter().all(|one| one["kind"] == "start"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -116,11 +139,18 @@ async fn an_update_counts_commits_that_only_this_machine_has() {
     let node = node().await;
     let api = test_api(&node);
     node.vcs.commit_here("c3");
-    let update = api.post("/repo/update").await.json;
-    assert_eq!(keys(&update), ["from", "to", "ahead"]);
+    for from in ["a1", "c3"] {
+        let update = api.post("/repo/update").await.json;
+        assert_eq!(keys(&update), ["from", "to", "ahead"]);
+        assert_eq!(
+            (&update["ahead"], &update["from"]["hash"], &update["to"]["hash"], &update["to"]["branch"]),
+            (&json!(1), &json!(hash(from)), &json!(hash("c3")), &json!("main"))
+        );
+    }
+    let invalidated = api.send(Method::POST, "/repo/update?invalidate", &[], "").await.json;
     assert_eq!(
-        (&update["ahead"], &update["from"]["hash"], &update["to"]["hash"]),
-        (&json!(1), &json!(hash("c3")), &json!(hash("c3")))
+        (keys(&invalidated), &invalidated["invalidated"]),
+        (vec!["from", "to", "ahead", "invalidated"], &json!(true))
     );
 }
 
@@ -266,8 +296,11 @@ async fn metrics_are_complete_and_in_order() {
     assert_eq!(all["files"]["processes"], json!([]));
 
     let process = &all["web"]["processes"][0];
-    assert_eq!(keys(process), [&FIGURES[..], &["tree"]].concat());
+    assert_eq!(keys(process), [&FIGURES[..], &["instance", "port", "commit", "tree"]].concat());
     assert_eq!(process["pid"], node.spawner.pid(0));
+    assert_eq!((&process["instance"], process["port"].as_u64() > Some(0)), (&json!(1), true));
+    assert_eq!(all["jobs"]["processes"][0]["port"], 0);
+    assert!(process["tree"].as_object().unwrap().values().all(|one| keys(one) == FIGURES));
     let one = api.get("/service/metrics/web").await.json;
     assert_eq!(keys(&one), keys(&all["web"]));
     api.post("/service/stop/web").await;

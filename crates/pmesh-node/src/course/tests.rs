@@ -13,8 +13,8 @@ use pmesh_supervisor::{
 use pmesh_vcs::{BranchName, Relation, Revision, VcsError, testing::FakeVcs};
 use proptest::prelude::*;
 
-use super::{Act, ActResult, Aim, Comparison, Course, Situation};
-use crate::{Failure, Outcome, Rebuild, Scope, in_one_line, unfinished::Unfinished};
+use super::{Act, ActResult, Aim, Course, Situation};
+use crate::{Failure, Outcome, Rebuild, Scope, comparison::Comparison, in_one_line, unfinished::Unfinished};
 
 const WEB: Item = Item { builds: true, overlaps: true, background: false, vital: true };
 const UPDATE: Aim = Aim::Update(Rebuild::Changed);
@@ -38,6 +38,7 @@ fn behind() -> Comparison {
         remote: revision("b2"),
         relation: Relation::Behind { by: 1 },
         local: 0,
+        has_edited_manifest: false,
         moved_to: None,
     }
 }
@@ -62,7 +63,13 @@ impl Run {
     fn in_situation(aim: Aim, items: &[Item], unfinished: Unfinished) -> Self {
         let manifest = manifest(items.len());
         let services = manifest.services.iter().map(|service| service.spec.name.clone()).collect();
-        let situation = Situation { manifest, services, has_repository: true, unfinished };
+        let situation = Situation {
+            manifest,
+            services,
+            has_repository: true,
+            deployed: Some(revision("a1")),
+            unfinished,
+        };
         Self {
             course: Course::new(aim, situation),
             items: items.to_vec(),
@@ -146,6 +153,7 @@ fn word(act: &Act) -> String {
         Act::PutInForce(_) => "put in force",
         Act::Forget(_) => "forget",
         Act::GoBack { .. } => "go back",
+        Act::Return(_) => "return",
         Act::Release => "release",
         Act::Revive => "revive",
         Act::Route(_) => "route",
@@ -260,19 +268,77 @@ fn a_work_tree_that_cannot_go_back_is_remembered_and_said_and_the_rest_goes_back
 #[test]
 fn an_update_with_nothing_new_touches_nothing_unless_the_last_rollout_failed_or_everything_is_wanted() {
     let mut failed = Unfinished::default();
-    failed.record(revision("b2").commit.as_ref(), false);
+    failed.record(revision("a1").commit.as_ref(), false);
     for (aim, unfinished, second) in [
         (UPDATE, Unfinished::default(), "tidy up"),
         (UPDATE, failed, "check the file"),
-        (Aim::Update(Rebuild::Everything), Unfinished::default(), "survey"),
+        (Aim::Update(Rebuild::Everything), Unfinished::default(), "check the file"),
     ] {
         let mut run = Run::in_situation(aim, &[WEB], unfinished);
-        run.fetched = Comparison { head: revision("b2"), relation: Relation::Same, ..behind() };
+        run.fetched = Comparison { remote: revision("a1"), relation: Relation::Same, ..behind() };
         run.go(|_| false);
         assert_eq!(run.words()[1], second);
         assert!(!run.words().iter().any(|act| act == "hold" || act == "check out"));
         assert!(matches!(run.course.end(), Ok(Outcome::Updated(_))));
     }
+}
+
+/// Somebody has pulled by hand: `b2` is checked out, and `a1` runs.
+fn pulled() -> Comparison {
+    Comparison { head: revision("b2"), relation: Relation::Same, ..behind() }
+}
+
+#[test]
+fn what_was_pulled_by_hand_is_rolled_over_to_with_its_own_manifest() {
+    let mut run = Run::of(UPDATE, &[WEB]);
+    run.fetched = pulled();
+    run.go(|_| false);
+    let words = run.words();
+    assert_eq!(words[..3], ["fetch", "check the file", "survey"]);
+    assert!(words.iter().any(|act| act == "put in force"));
+    let Ok(Outcome::Updated(update)) = run.course.end() else { panic!("it ends well") };
+    assert_eq!((update.from, update.to), (revision("a1"), revision("b2")));
+}
+
+#[test]
+fn an_update_after_a_pull_by_hand_goes_back_to_what_the_services_run() {
+    for (fetched, files) in [
+        (pulled(), vec!["return"]),
+        (Comparison { head: revision("b1"), ..behind() }, vec!["go back", "return"]),
+        (behind(), vec!["go back"]),
+    ] {
+        let mut run = Run::of(UPDATE, &[WEB]);
+        run.fetched = fetched;
+        run.go(|act| *act == Act::Service(AwaitReady(0)));
+        let words = run.words();
+        let moved: Vec<_> =
+            words.iter().filter(|act| ["go back", "return"].contains(&act.as_str())).collect();
+        assert_eq!(moved, files);
+        let place = |word: &str| words.iter().position(|act| act == word);
+        assert!(place("release").is_none_or(|release| release > place(files[files.len() - 1]).unwrap()));
+        let Err(Failure::Rollout(failure)) = run.course.end() else { panic!("one failed") };
+        assert!(failure.rolled_back);
+        assert_eq!(failure.revisions.unwrap().0, revision("a1"));
+    }
+}
+
+#[test]
+fn what_was_committed_by_hand_stays_where_it_is_and_the_failure_says_so() {
+    let mut run = Run::of(UPDATE, &[WEB]);
+    run.fetched =
+        Comparison { relation: Relation::Ahead { by: 1 }, local: 1, remote: revision("a1"), ..pulled() };
+    run.go(|act| *act == Act::Service(AwaitReady(0)));
+    assert!(!run.words().iter().any(|act| act == "return"));
+    let Err(Failure::Rollout(failure)) = run.course.end() else { panic!("one failed") };
+    assert!(!failure.rolled_back && failure.stuck.unwrap().contains("has a commit that no remote has"));
+}
+
+#[test]
+fn a_manifest_that_was_edited_by_hand_and_that_the_commit_leaves_alone_is_the_one_to_follow() {
+    let mut run = Run::of(UPDATE, &[WEB]);
+    run.fetched.has_edited_manifest = true;
+    run.go(|_| false);
+    assert_eq!(run.words()[..2], ["fetch", "check the file"]);
 }
 
 #[test]
