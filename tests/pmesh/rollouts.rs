@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::harness::{Load, Project, Server, lives, wait_for, web_manifest};
+use crate::harness::{Load, Project, Server, lives, signal, wait_for, web_manifest, write};
 
 #[test]
 fn restart_reload_and_update_lose_no_request_with_two_instances() {
@@ -206,4 +206,51 @@ fn requests_wait_while_the_only_instance_is_replaced_by_a_crash() {
     let (status, _) = server.site("/");
     assert_eq!(status, 200, "a GET waits for the next instance");
     wait_for("another process", || server.pids("web").first().is_some_and(|&new| new != pid));
+}
+
+/// As a server of masters and workers does, it listens before a worker lives.
+const MASTER: &str = r#"
+import os, socket, subprocess, sys, time
+s = socket.socket(); s.bind((os.environ["HOST"], int(os.environ["PORT"]))); s.listen()
+time.sleep(0.5)
+sys.exit("SyntaxError: invalid syntax")
+"#;
+
+#[test]
+fn an_app_whose_socket_accepts_and_whose_worker_dies_goes_live_by_no_update_and_no_restart() {
+    let project = Project::web(2);
+    let server = Server::serve(&project);
+    let before = server.pids("web");
+    let head = project.head();
+    project.push(&[("web/app.py", MASTER)]);
+    let (status, answer) = server.call("POST", "/repo/update", &[], "");
+    assert_eq!((status, &answer["code"]), (500, &"rollout_failed".into()), "{answer}");
+    assert!(answer["services"]["web"].as_str().unwrap().contains("SyntaxError"), "{answer}");
+    assert_eq!((server.pids("web"), project.head()), (before.clone(), head));
+    write(&project.work, "web/app.py", MASTER);
+    let (status, answer) = server.call("POST", "/service/restart/web", &[], "");
+    assert_eq!((status, &answer["code"]), (500, &"rollout_failed".into()), "{answer}");
+    assert_eq!(server.pids("web"), before);
+    assert_eq!(server.site("/").0, 200);
+}
+
+#[test]
+fn a_stopped_process_of_two_is_taken_out_after_some_timeouts_and_comes_back_when_it_answers() {
+    let more = "    ready_timeout: 2s\n    monitor: {unhealthy: {interval: 200ms, threshold: 2}}\n    lb: {response_timeout: 300ms}\n";
+    let manifest = web_manifest(2, more).replacen("    ready_timeout: 10s\n", "", 1);
+    let project = Project::new(&manifest);
+    let server = Server::serve(&project);
+    let stopped = server.get("/service/metrics/web")["processes"][0]["pid"].as_u64().unwrap();
+    let stopped = u32::try_from(stopped).unwrap();
+    signal(stopped, "STOP");
+    let health = || server.get("/service/health/web")["healthy"].clone();
+    wait_for("it is taken out", || {
+        server.site("/");
+        health() == 1
+    });
+    for _ in 0..6 {
+        assert_eq!(server.site("/").0, 200);
+    }
+    signal(stopped, "CONT");
+    wait_for("it is back", || health() == 2);
 }

@@ -1,6 +1,6 @@
 //! The key `monitor`: how something is probed.
 
-use pmesh_supervisor::{Check, Monitor, NamedCheck, PortOwner};
+use pmesh_supervisor::{Check, Monitor, NamedCheck, PortOwner, Readiness};
 
 use crate::{
     elsewhere,
@@ -19,8 +19,18 @@ pub(crate) enum Watched {
     Addresses,
 }
 
+impl Watched {
+    /// What makes it ready where no checks are written.
+    fn readiness(self) -> Readiness {
+        match self {
+            Self::Instances => Readiness::Answer,
+            Self::Addresses => Readiness::ChecksPass,
+        }
+    }
+}
+
 pub(crate) fn monitor(value: &Value, watched: Watched, report: &mut Report<'_>) -> Monitor {
-    let mut monitor = Monitor::default();
+    let mut monitor = Monitor { readiness: watched.readiness(), ..Monitor::default() };
     let wanted = "a map of healthy, unhealthy, timeout, test";
     let mut table = Table::of(value, report, wanted);
     if let Some(value) = table.take("healthy") {
@@ -36,6 +46,7 @@ pub(crate) fn monitor(value: &Value, watched: Watched, report: &mut Report<'_>) 
         let checks = checks(&value, report);
         if !checks.is_empty() {
             monitor.checks = checks;
+            monitor.readiness = Readiness::ChecksPass;
         }
     }
     if watched == Watched::Instances

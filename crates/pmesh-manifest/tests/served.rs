@@ -9,8 +9,8 @@ use pmesh_proxy::{
     Strategy,
 };
 use pmesh_supervisor::{
-    AppSpec, BuildCache, Check, Command, ExternalSpec, Monitor, NamedCheck, Overlap, PortOwner, ServiceKind,
-    ServiceName, StartOrder, Stdin,
+    AppSpec, BuildCache, Check, Command, ExternalSpec, Monitor, NamedCheck, Overlap, PortOwner, Readiness,
+    ServiceKind, ServiceName, StartOrder, Stdin,
 };
 
 /// The manifest `text`, of which nothing is left out, in the folder /srv/shop.
@@ -175,6 +175,7 @@ fn every_key_of_an_app_is_set_as_written() {
             timeout: seconds(2),
             checks: vec![tcp("first"), tcp("second")],
             port_owner: PortOwner::Any,
+            readiness: Readiness::ChecksPass,
         },
         ready_timeout: seconds(60),
         stop_timeout: seconds(0),
@@ -187,6 +188,16 @@ fn every_key_of_an_app_is_set_as_written() {
     };
     assert_eq!(spec, expected);
     assert_eq!(app("!App {run: x, overlap: false}").overlap, Overlap::No);
+}
+
+#[test]
+fn an_instance_is_ready_when_it_has_answered_unless_checks_are_written_and_an_address_when_it_accepts() {
+    let readiness = |text: &str| app(text).monitor.readiness;
+    assert_eq!(readiness("!App {run: x}"), Readiness::Answer);
+    assert_eq!(readiness("!App {run: x, monitor: {healthy: {interval: 1s}}}"), Readiness::Answer);
+    assert_eq!(readiness("!App {run: x, monitor: {test: {x: !Tcp {}}}}"), Readiness::ChecksPass);
+    let addresses = external("!Proxy {upstreams: 1, monitor: {timeout: 1s}}").0;
+    assert_eq!(addresses.monitor.readiness, Readiness::ChecksPass);
 }
 
 #[test]

@@ -38,11 +38,17 @@ impl Bridge {
         &self.tables
     }
 
+    /// Forgets the services that a manifest lacks.
+    pub(crate) fn forget(&self, manifest: &Manifest) {
+        let is_in_it =
+            |name: &ServiceName| manifest.services.iter().any(|service| service.spec.name == *name);
+        self.known.lock().retain(|name, _| is_in_it(name));
+    }
+
     /// Puts the sites and routes of a manifest in force, and what its instances need of the descriptors. Services
-    /// that it lacks are forgotten.
+    /// that it lacks stay known until they are [forgotten](Self::forget): the one before may come back.
     pub(crate) fn route(&self, manifest: &Manifest) {
-        let mut known = self.known.lock();
-        known.retain(|name, _| manifest.services.iter().any(|service| service.spec.name == *name));
+        let known = self.known.lock();
         let destination = |service: &pmesh_manifest::Service| {
             let known = known.get(&service.spec.name);
             let when_empty = known.map_or(WhenEmpty::Wait, |known| known.when_empty);
@@ -102,5 +108,9 @@ impl Balancer for Bridge {
 
     fn withdraw(&self, service: &ServiceName, ids: &[u64]) -> BoxFuture<'static, ()> {
         Box::pin(self.tables.withdraw(&key_of(service), ids))
+    }
+
+    fn timed_out(&self, service: &ServiceName, times: u32) -> BoxFuture<'static, u64> {
+        Box::pin(self.tables.timed_out(&key_of(service), times))
     }
 }

@@ -354,6 +354,10 @@ impl Course {
             }
             (_, ActResult::Failed(failure)) => self.fail(failure),
             (Act::Hold, _) => self.undo.push(Act::Release),
+            // The services may still go back after their first switch.
+            (Act::PutInForce(_), _) if self.rolling().is_some() => {
+                self.undo.push(Act::PutInForce(Arc::clone(&self.situation.manifest)));
+            }
             (Act::CheckOut(tried), _) => {
                 let to = self.fetched.as_ref().and_then(|fetched| fetched.head.commit.clone());
                 self.undo.extend(to.map(|to| Act::GoBack { tried, to }));

@@ -256,6 +256,7 @@ impl Interpreter {
                 let gone = gone(self.names(), &manifest);
                 ending(async move {
                     shared.supervisor.remove(&gone).await;
+                    shared.bridge.forget(&manifest);
                     shared.publish_services();
                     Ok(ActResult::Done)
                 })

@@ -98,6 +98,9 @@ pub(crate) async fn forward(
             }
             Err(error) => error,
         };
+        if matches!(why, AskFailure::TooSlow) {
+            to.on_timeout(&upstream);
+        }
         let failed = tries.on_failure(why);
         match why.bad_answer() {
             Some(why) if failed.is_error => upstream.count_bad_answer(why, Instant::now()),

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -54,6 +54,8 @@ pub(crate) struct LiveUpstream {
     client_error_count: AtomicU64,
     /// What was said of its answers.
     said: Mutex<BTreeMap<BadAnswer, Seldom>>,
+    /// Requests in a row that were not answered in their time, with none answered between.
+    timed_out: AtomicU32,
 }
 
 impl LiveUpstream {
@@ -70,6 +72,7 @@ impl LiveUpstream {
             server_error_count: AtomicU64::new(0),
             client_error_count: AtomicU64::new(0),
             said: Mutex::default(),
+            timed_out: AtomicU32::new(0),
         })
     }
 
@@ -111,11 +114,29 @@ impl LiveUpstream {
     }
 
     pub(crate) fn count_answer(&self, status: http::StatusCode) {
+        // Written to only where it is another value: every thread reads it for every answer.
+        if self.timed_out.load(Ordering::Relaxed) != 0 {
+            self.timed_out.store(0, Ordering::Relaxed);
+        }
         if status.is_server_error() {
             self.server_error_count.fetch_add(1, Ordering::Relaxed);
         } else if status.is_client_error() {
             self.client_error_count.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// A request was not answered in its time.
+    pub(crate) fn count_timeout(&self) {
+        self.timed_out.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether so many requests in a row were not answered in their time; if so, they are counted anew.
+    pub(crate) fn take_timeouts(&self, times: u32) -> bool {
+        let enough = self.timed_out.load(Ordering::Relaxed) >= times;
+        if enough {
+            self.timed_out.store(0, Ordering::Relaxed);
+        }
+        enough
     }
 
     pub(crate) fn count_error(&self) {

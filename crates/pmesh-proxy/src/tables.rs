@@ -225,6 +225,26 @@ impl Tables {
         }
     }
 
+    /// Resolves with the id of an upstream of a destination that has left `times` requests in a row, with none
+    /// answered between, without an answer in their time; they are counted anew then. Never for files and for an
+    /// unknown key. Cancel-safe.
+    pub fn timed_out(
+        &self,
+        key: &DestinationKey,
+        times: u32,
+    ) -> impl Future<Output = u64> + Send + 'static + use<> {
+        let now = match self.0.registry.lock().destinations.get(key) {
+            Some(LiveDestination::Upstreams(now)) => Some(now.clone()),
+            Some(LiveDestination::Files(_)) | None => None,
+        };
+        async move {
+            match now {
+                Some(now) => now.timed_out(times).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
     /// What is known about the upstreams of a destination, in the order of its set; none for files and
     /// for an unknown key.
     pub fn statistics(&self, key: &DestinationKey) -> Vec<UpstreamStatistics> {

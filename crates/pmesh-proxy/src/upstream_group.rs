@@ -27,6 +27,8 @@ pub(crate) struct UpstreamGroup {
     pub(crate) balancing: ArcSwap<LoadBalancing>,
     /// Told after each swap of `set`.
     changed: Notify,
+    /// Told after a request was not answered in its time.
+    timed_out: Notify,
     turn: AtomicUsize,
     waiting: AtomicUsize,
     /// Of the heads of requests that wait, and of what was read ahead of bodies.
@@ -57,6 +59,7 @@ impl UpstreamGroup {
             set: ArcSwap::from_pointee(set),
             balancing: ArcSwap::from_pointee(balancing),
             changed: Notify::new(),
+            timed_out: Notify::new(),
             turn: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             held: HeldBytes::default(),
@@ -83,6 +86,25 @@ impl UpstreamGroup {
         match chosen {
             Some(upstream) => Picked::Upstream(InFlight::begin(upstream.clone())),
             None => Picked::Empty(set.when_empty),
+        }
+    }
+
+    /// This upstream has not answered a request in its time.
+    pub(crate) fn on_timeout(&self, upstream: &LiveUpstream) {
+        upstream.count_timeout();
+        self.timed_out.notify_waiters();
+    }
+
+    /// Resolves with an upstream of which so many requests in a row were not answered in their time.
+    pub(crate) async fn timed_out(&self, times: u32) -> u64 {
+        loop {
+            let mut told = std::pin::pin!(self.timed_out.notified());
+            told.as_mut().enable();
+            let set = self.set.load_full();
+            if let Some(found) = set.upstreams.iter().find(|one| one.take_timeouts(times)) {
+                return found.spec.id;
+            }
+            told.await;
         }
     }
 

@@ -17,6 +17,13 @@ pub trait Balancer: Send + Sync + 'static {
     /// Takes upstreams out at once. The future resolves when nothing is under way to them and
     /// nothing new will come; dropping it changes nothing.
     fn withdraw(&self, service: &ServiceName, ids: &[u64]) -> BoxFuture<'static, ()>;
+
+    /// Resolves with the id of an upstream that has left `times` requests in a row, with none answered between,
+    /// without an answer in their time; asked again, it counts anew. Dropping it changes nothing. A balancer that
+    /// does not know never resolves.
+    fn timed_out(&self, _service: &ServiceName, _times: u32) -> BoxFuture<'static, u64> {
+        Box::pin(std::future::pending())
+    }
 }
 
 /// An address that takes traffic for a service.

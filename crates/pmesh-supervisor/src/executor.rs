@@ -204,8 +204,13 @@ impl Executor {
                 })
             }
             RolloutAct::AwaitReady(_) => Box::pin(await_ready(service, member.preparation.take())),
+            RolloutAct::LookAgain(_) => Box::pin(async move {
+                let end = end_of(service.look_again().await, None);
+                (end, Remains::Nothing)
+            }),
             RolloutAct::Switch(_) => Box::pin(switch(service)),
-            RolloutAct::Drain(_) | RolloutAct::Stop(_) => Box::pin(end_old(act, member.switch.take())),
+            RolloutAct::Drain(_) => Box::pin(drain_old(service)),
+            RolloutAct::Stop(_) => Box::pin(stop_old(member.switch.take())),
             RolloutAct::Prune(_) => Box::pin(prune(context, service, spec)),
             RolloutAct::StayUnbuilt(_) => {
                 let (plan, stops, failure) = (plan(None), member.stops.stops, member.failure.take());
@@ -344,17 +349,20 @@ async fn await_ready(service: Service, preparation: Option<Preparation>) -> (Act
         Some(preparation) => preparation.ended().await,
         None => service.ready_again().await,
     };
-    let end = match prepared {
-        Prepared::Ready => DONE,
+    let remark = service.state().next_remark;
+    (end_of(prepared, remark), Remains::Nothing)
+}
+
+fn end_of(prepared: Prepared, remark: Option<String>) -> ActEnd {
+    match prepared {
+        Prepared::Ready => ActEnd::Done(remark),
         Prepared::Failed(reason) => ActEnd::Failed(reason),
         Prepared::Left => ActEnd::CutOff,
-    };
-    (end, Remains::Nothing)
+    }
 }
 
 async fn switch(service: Service) -> (ActEnd, Remains) {
-    let mut switch = service.commit().await;
-    let detail = match switch.switched().await {
+    let detail = match service.switch().await {
         Switched::Ready => None,
         Switched::Partly { ready, wanted } => {
             Some(format!("{ready} of {wanted} instances are ready; the others are started again"))
@@ -362,16 +370,24 @@ async fn switch(service: Service) -> (ActEnd, Remains) {
         Switched::Left => return (ActEnd::CutOff, Remains::Nothing),
         Switched::DriverFailed => return (ActEnd::Failed(DRIVER_FAILED.to_owned()), Remains::Nothing),
     };
-    (ActEnd::Done(detail), Remains::Switch(switch))
+    (ActEnd::Done(detail), Remains::Nothing)
 }
 
-/// Waits until the old instances have drained, or have ended.
-async fn end_old(act: RolloutAct, switch: Option<Switch>) -> (ActEnd, Remains) {
-    let Some(mut switch) = switch else { return (ActEnd::CutOff, Remains::Nothing) };
-    if matches!(act, RolloutAct::Drain(_)) {
-        switch.drained().await;
-        return (DONE, Remains::Switch(switch));
+/// The old instances end; waits until nothing is under way to them.
+async fn drain_old(service: Service) -> (ActEnd, Remains) {
+    let mut switch = service.commit().await;
+    match switch.switched().await {
+        Switched::Ready | Switched::Partly { .. } => {}
+        Switched::Left => return (ActEnd::CutOff, Remains::Nothing),
+        Switched::DriverFailed => return (ActEnd::Failed(DRIVER_FAILED.to_owned()), Remains::Nothing),
     }
+    switch.drained().await;
+    (DONE, Remains::Switch(switch))
+}
+
+/// Waits until the old instances have ended.
+async fn stop_old(switch: Option<Switch>) -> (ActEnd, Remains) {
+    let Some(switch) = switch else { return (ActEnd::CutOff, Remains::Nothing) };
     switch.stopped().await;
     info!("the new run has taken over");
     (DONE, Remains::Nothing)

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use crate::{
-    AddressView, ExternalAddress, Liveness, Monitor, Plan, ProbeFailure, ServiceFailure,
+    AddressView, ExternalAddress, FirstAnswer, Liveness, Monitor, Plan, ProbeFailure, ServiceFailure,
     machine_step::MachineStep, notice::Notice, saved::saved, service_action::ServiceAction,
 };
 
@@ -77,6 +77,7 @@ impl External {
                 upstream: self.upstream,
                 address: self.address.clone(),
                 prove_owner: false,
+                ask: None,
                 plan: Arc::clone(plan),
             });
         }
@@ -84,7 +85,7 @@ impl External {
 
     pub(crate) fn on_probed(
         &mut self,
-        result: Result<(), ProbeFailure>,
+        result: Result<FirstAnswer, ProbeFailure>,
         monitor: &Monitor,
         step: &mut MachineStep,
     ) {

@@ -118,6 +118,19 @@ impl Liveness {
         self.next
     }
 
+    /// Takes the result of a probe that decides alone; answers whether the health changed by it.
+    pub fn set_healthy(&mut self, healthy: bool, monitor: &Monitor, now: Instant) -> bool {
+        let changed = self.healthy != healthy;
+        (self.healthy, self.against) = (healthy, 0);
+        self.next = now + if healthy { monitor.healthy_interval } else { monitor.unhealthy_interval };
+        changed
+    }
+
+    /// The next probe is due then, or before.
+    pub(crate) fn probe_by(&mut self, then: Instant) {
+        self.next = self.next.min(then);
+    }
+
     /// Takes that the probe could not be made: it is tried again soon, and nothing else changes.
     pub fn on_unmade(&mut self, now: Instant) {
         self.next = now + lack::PAUSE;

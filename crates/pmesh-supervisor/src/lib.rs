@@ -68,6 +68,7 @@ mod ending;
 mod environment;
 mod executor;
 mod external;
+mod first_answer;
 mod health;
 mod lack;
 mod leader;
@@ -115,6 +116,7 @@ pub use cancel::CancelToken;
 pub use ending::Wish;
 pub use environment::{ServiceFacts, command_environment, instance_environment};
 pub use executor::{Executor, RolloutEnd, RolloutPlan, Turn};
+pub use first_answer::FirstAnswer;
 pub use health::{HealthReport, Liveness, Status};
 pub use log::{LogFolder, LogLimits, ServiceLog, Tail};
 pub use metrics::{InstanceFigures, ProcessFigures, Sampler};
@@ -130,7 +132,7 @@ pub use service::{
 pub use service_failure::ServiceFailure;
 pub use spec::{
     AppSpec, BuildCache, Check, Command, ExternalAddress, ExternalSpec, Monitor, NamedCheck, Overlap,
-    PortOwner, ServiceKind, ServiceSpec, StartOrder, Stdin,
+    PortOwner, Readiness, ServiceKind, ServiceSpec, StartOrder, Stdin,
 };
 pub use step::{StepName, StepState};
 pub use supervisor::{Reporter, Supervisor, SupervisorSettings};

@@ -32,6 +32,8 @@ pub(crate) enum InstanceNotice {
     EndedByItself { exit: Exit },
     /// It ended, as it was asked to.
     Ended { exit: Exit },
+    /// Its first answer says that it has failed.
+    AnswersWithError { status: u16 },
     /// Its probes pass again.
     HealthyAgain,
     /// Its probes fail.
@@ -64,6 +66,12 @@ impl InstanceNotice {
             Self::IsReady { pid } => info!(pid, "it is ready"),
             Self::EndedByItself { exit } => warn!(%exit, "it ended by itself"),
             Self::Ended { exit } => info!(%exit, "it has ended"),
+            Self::AnswersWithError { status } => {
+                warn!(
+                    status,
+                    "its first answer, to `GET /`, is an error of its own; it takes requests all the same"
+                );
+            }
             Self::HealthyAgain => info!("it is healthy again"),
             Self::Unhealthy { failure } => warn!(%failure, "it is unhealthy"),
             Self::GraceIsOver => warn!("its grace is over: SIGKILL"),

@@ -6,8 +6,8 @@ use futures_util::future::BoxFuture;
 use tokio::net::TcpStream;
 
 use crate::{
-    Check, ExternalAddress, Monitor, PortOwner, ProcessTree, ServiceName, lack::is_lack, proc::Proc,
-    saved::saved,
+    Check, ExternalAddress, FirstAnswer, Monitor, PortOwner, ProcessTree, ServiceName,
+    first_answer::first_answer, lack::is_lack, proc::Proc, saved::saved,
 };
 
 /// Makes probes. The network's is [`NetProber`].
@@ -16,6 +16,16 @@ pub trait Prober: Send + Sync + 'static {
     ///
     /// The future may be dropped at any time. It resolves to the first failure.
     fn probe(&self, target: &Target, monitor: &Monitor) -> BoxFuture<'static, Result<(), ProbeFailure>>;
+
+    /// Sends `target` one request, and waits so long for the first byte of an answer.
+    ///
+    /// The future may be dropped at any time. A connection that ends without an answer is a failure at once.
+    fn ask(
+        &self,
+        target: &Target,
+        monitor: &Monitor,
+        limit: Duration,
+    ) -> BoxFuture<'static, Result<FirstAnswer, ProbeFailure>>;
 }
 
 /// What is probed.
@@ -66,6 +76,14 @@ pub enum ProbeFailure {
         /// The monitor's timeout.
         limit: Duration,
     },
+    /// It accepts connections, and a request gets no answer.
+    #[error("{address} accepts connections, and does not answer `GET /`: {reason}")]
+    Unanswered {
+        /// The address that was asked.
+        address: ExternalAddress,
+        /// The system's words, or how long it was waited for.
+        reason: String,
+    },
     /// Somebody listens, but not the instance.
     #[error("port {port} is held by {}; end it, or set `port_owner: any` if it serves for the instance",
         holder.as_ref().map_or_else(|| "nobody on this machine's network".to_owned(), Holder::to_string))]
@@ -91,6 +109,11 @@ impl ProbeFailure {
     pub(crate) fn is_unmade(&self) -> bool {
         matches!(self, Self::Unmade { .. })
     }
+
+    /// That a request was not answered in its time.
+    pub(crate) fn unanswered_for(address: ExternalAddress, limit: Duration) -> Self {
+        Self::Unanswered { address, reason: format!("it has said nothing for {limit:?}") }
+    }
 }
 
 saved!(enum ProbeFailure {
@@ -98,6 +121,7 @@ saved!(enum ProbeFailure {
     1 Timeout { check, address, limit },
     2 ForeignPort { port, holder },
     3 Unmade { address, reason },
+    4 Unanswered { address, reason },
 });
 
 /// The process that holds a port.
@@ -129,29 +153,14 @@ impl Prober for NetProber {
             let mut proven = !target.prove_owner || monitor.port_owner == PortOwner::Any;
             for check in &monitor.checks {
                 let Check::Tcp = check.check;
-                let peer = match tokio::time::timeout_at(deadline, connect(&target.address)).await {
-                    Ok(Ok(peer)) => peer,
-                    Ok(Err(error)) if is_lack(&error) => {
-                        return Err(ProbeFailure::Unmade {
-                            address: target.address,
-                            reason: error.to_string(),
-                        });
-                    }
-                    Ok(Err(error)) => {
-                        return Err(ProbeFailure::Connect {
-                            check: check.name.clone(),
-                            address: target.address,
-                            reason: error.to_string(),
-                        });
-                    }
-                    Err(_) => {
-                        return Err(ProbeFailure::Timeout {
-                            check: check.name.clone(),
-                            address: target.address,
-                            limit: monitor.timeout,
-                        });
-                    }
-                };
+                let connected = tokio::time::timeout_at(deadline, connect(&target.address)).await;
+                let (_, peer) = connected
+                    .map_err(|_| ProbeFailure::Timeout {
+                        check: check.name.clone(),
+                        address: target.address.clone(),
+                        limit: monitor.timeout,
+                    })?
+                    .map_err(|error| not_connected(&target, &check.name, &error))?;
                 if let Some(tree) = &target.tree
                     && !proven
                 {
@@ -162,10 +171,43 @@ impl Prober for NetProber {
             Ok(())
         })
     }
+
+    fn ask(
+        &self,
+        target: &Target,
+        monitor: &Monitor,
+        limit: Duration,
+    ) -> BoxFuture<'static, Result<FirstAnswer, ProbeFailure>> {
+        let (target, owner) = (target.clone(), monitor.port_owner);
+        Box::pin(async move {
+            let unanswered = |reason| ProbeFailure::Unanswered { address: target.address.clone(), reason };
+            let asking = async {
+                let (stream, peer) = connect(&target.address)
+                    .await
+                    .map_err(|error| not_connected(&target, "ready", &error))?;
+                if let Some(tree) =
+                    target.tree.as_ref().filter(|_| target.prove_owner && owner != PortOwner::Any)
+                {
+                    prove_owner(&target, peer, tree).await?;
+                }
+                first_answer(stream, &target.address).await.map_err(|error| unanswered(error.to_string()))
+            };
+            let answered = tokio::time::timeout(limit, asking).await;
+            answered.unwrap_or_else(|_| Err(ProbeFailure::unanswered_for(target.address.clone(), limit)))
+        })
+    }
 }
 
-/// Connects and hangs up; the address that answered.
-async fn connect(address: &ExternalAddress) -> io::Result<SocketAddr> {
+fn not_connected(target: &Target, check: &str, error: &io::Error) -> ProbeFailure {
+    let (address, reason) = (target.address.clone(), error.to_string());
+    if is_lack(error) {
+        return ProbeFailure::Unmade { address, reason };
+    }
+    ProbeFailure::Connect { check: check.to_owned(), address, reason }
+}
+
+/// Connects; the connection, and the address that answered.
+async fn connect(address: &ExternalAddress) -> io::Result<(TcpStream, SocketAddr)> {
     let stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
     let peer = stream.peer_addr()?;
     // A connection to an unused port inside the ephemeral range can be given that same port as its
@@ -173,7 +215,7 @@ async fn connect(address: &ExternalAddress) -> io::Result<SocketAddr> {
     if stream.local_addr()? == peer {
         return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens there"));
     }
-    Ok(peer)
+    Ok((stream, peer))
 }
 
 async fn prove_owner(

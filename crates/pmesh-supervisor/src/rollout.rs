@@ -8,35 +8,14 @@
 //! everything is ready, so that a service that fails costs nobody more than the new instances. What goes
 //! back goes the same way in reverse: the new instances end, then the link leads to the old build again.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    thread,
-};
+mod limits;
+mod stage;
 
+use std::collections::{BTreeMap, VecDeque};
+
+pub use self::limits::Limits;
+use self::stage::Stage;
 use crate::{StepName, StepState};
-
-/// How many services may be in a phase at a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Between spawn and ready. A background service counts only until it is spawned.
-    pub starts: usize,
-    /// In a build.
-    pub builds: usize,
-}
-
-impl Limits {
-    /// 4 × `cores` starts and one build per core.
-    pub fn of_cores(cores: usize) -> Self {
-        Self { starts: (4 * cores).max(1), builds: cores.max(1) }
-    }
-}
-
-impl Default for Limits {
-    /// Those of this machine.
-    fn default() -> Self {
-        Self::of_cores(thread::available_parallelism().map_or(1, usize::from))
-    }
-}
 
 /// Whether services succeed and fail on their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,9 +70,13 @@ pub enum RolloutAct {
     Start(usize),
     /// Wait until all its new instances are ready.
     AwaitReady(usize),
-    /// The new instances take over from the old ones.
+    /// Look once more at every new instance: before it takes over, and again while the old ones can still be
+    /// taken back.
+    LookAgain(usize),
+    /// The new instances take the traffic from the old ones, which go on running: undone by
+    /// [`GoBack`](Self::GoBack).
     Switch(usize),
-    /// Let what is under way to the old instances end.
+    /// Let what is under way to the old instances end. From here on nothing of the service goes back.
     Drain(usize),
     /// Wait until the old instances have ended.
     Stop(usize),
@@ -118,6 +101,7 @@ impl RolloutAct {
             | Self::Link(index)
             | Self::Start(index)
             | Self::AwaitReady(index)
+            | Self::LookAgain(index)
             | Self::Switch(index)
             | Self::Drain(index)
             | Self::Stop(index)
@@ -152,65 +136,6 @@ pub enum Instruction<A, S> {
     Wait,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Waiting,
-    Building,
-    Built,
-    Linking,
-    Linked,
-    Starting,
-    Spawned,
-    Ready,
-    /// Not built, and that is no reason to go back.
-    Unbuilt,
-    /// Not ready, and that is no reason to go back.
-    Tolerated,
-    /// Not ready, and to go back alone.
-    Failed,
-    /// Its new run is in force; this is how far the old one's end is.
-    Switching,
-    /// Its new run is in force, built or not.
-    Settled {
-        built: bool,
-    },
-    /// It goes back, alone or with all.
-    GoingBack {
-        alone: bool,
-    },
-    WentBack,
-    /// It was stopped; its link goes back, and what it has built may be one too many.
-    Leaving {
-        prunes: bool,
-    },
-    Left,
-}
-
-impl Stage {
-    /// Whether the others need not wait for it any more.
-    fn is_settled(self) -> bool {
-        match self {
-            Self::Waiting | Self::Building | Self::Built | Self::Linking | Self::Linked => false,
-            Self::Starting | Self::Spawned => false,
-            Self::Ready | Self::Unbuilt | Self::Tolerated | Self::Failed => true,
-            _ => self.is_decided(),
-        }
-    }
-
-    /// Whether it is out of the rollout's hands: in force, back, or stopped.
-    fn is_decided(self) -> bool {
-        matches!(
-            self,
-            Self::Switching
-                | Self::Settled { .. }
-                | Self::GoingBack { .. }
-                | Self::WentBack
-                | Self::Leaving { .. }
-                | Self::Left
-        )
-    }
-}
-
 #[derive(Clone, Debug)]
 struct Member {
     item: Item,
@@ -220,6 +145,8 @@ struct Member {
     builds: bool,
     /// Whether its link leads to the new build.
     linked: bool,
+    /// Whether it takes over though it is not ready.
+    tolerated: bool,
     /// Why it failed.
     failure: Option<String>,
 }
@@ -261,6 +188,7 @@ impl Rollout {
             look: Look { has_left: false, serves: false, next_is_ready: true },
             builds: false,
             linked: false,
+            tolerated: false,
             failure: None,
         };
         Self {
@@ -356,10 +284,11 @@ impl Rollout {
                 self.await_ready(index);
             }
             RolloutAct::AwaitReady(index) => self.on_ready(index, end),
+            RolloutAct::LookAgain(index) => self.on_looked(index, end),
             RolloutAct::Switch(index) => {
                 self.tell_end(index, StepName::Switch, &end);
                 match end {
-                    ActEnd::Done(_) => self.begin(index, StepName::Drain, RolloutAct::Drain(index)),
+                    ActEnd::Done(_) => self.members[index].stage = Stage::Switched,
                     ActEnd::Failed(reason) => {
                         // Whoever looks after it has failed, and it is as before: what was prepared ends.
                         self.members[index].failure = Some(reason);
@@ -427,6 +356,24 @@ impl Rollout {
         }
     }
 
+    fn on_looked(&mut self, index: usize, end: ActEnd) {
+        let member = &mut self.members[index];
+        let has_taken_over = match member.stage {
+            Stage::Looking => false,
+            Stage::LookingAgain => true,
+            // It goes back already.
+            _ => return,
+        };
+        match end {
+            ActEnd::Done(_) => member.stage = if has_taken_over { Stage::Proven } else { Stage::Looked },
+            ActEnd::Failed(reason) => {
+                member.failure = Some(reason);
+                self.on_failure(index, if has_taken_over { Stage::Proven } else { Stage::Tolerated });
+            }
+            ActEnd::CutOff => self.leave(index, has_taken_over),
+        }
+    }
+
     fn on_failure(&mut self, index: usize, if_it_is_no_reason: Stage) {
         let member = &mut self.members[index];
         match self.unity {
@@ -457,7 +404,7 @@ impl Rollout {
     /// Nothing of it is to be done any more.
     fn settle(&mut self, index: usize) {
         let stage = &mut self.members[index].stage;
-        *stage = if *stage == Stage::Switching { Stage::Settled { built: true } } else { Stage::Left };
+        *stage = if *stage == Stage::Ending { Stage::Settled { built: true } } else { Stage::Left };
     }
 
     fn go_back(&mut self, index: usize, alone: bool) {
@@ -490,8 +437,8 @@ impl Rollout {
         if self.given_up {
             for index in 0..self.members.len() {
                 let stage = self.members[index].stage;
-                // A link is on its way for a moment only.
-                if !stage.is_decided() && stage != Stage::Linking {
+                // A link is on its way for a moment only, and so is a switch.
+                if !stage.is_decided() && !matches!(stage, Stage::Linking | Stage::Switching) {
                     self.go_back(index, false);
                 }
             }
@@ -565,18 +512,56 @@ impl Rollout {
     }
 
     fn decide_switches(&mut self) {
-        let may_switch =
-            self.unity != Unity::Together || self.count(|member| !member.stage.is_settled()) == 0;
+        let together = self.unity == Unity::Together;
+        let looks = self.unity != Unity::Regardless;
+        let may_look = !together || self.count(|member| !member.stage.is_settled()) == 0;
+        for index in 0..self.members.len() {
+            match self.members[index].stage {
+                Stage::Failed => self.go_back(index, true),
+                Stage::Ready if may_look && looks => {
+                    self.members[index].stage = Stage::Looking;
+                    self.act(RolloutAct::LookAgain(index));
+                }
+                Stage::Ready if !looks => self.members[index].stage = Stage::Looked,
+                _ => {}
+            }
+        }
+        let may_switch = may_look
+            && (!together || self.count(|member| matches!(member.stage, Stage::Ready | Stage::Looking)) == 0);
         for index in 0..self.members.len() {
             let member = &mut self.members[index];
-            match member.stage {
-                Stage::Failed => self.go_back(index, true),
-                Stage::Ready | Stage::Tolerated if may_switch => {
-                    member.stage = Stage::Switching;
-                    self.begin(index, StepName::Switch, RolloutAct::Switch(index));
+            if may_switch && matches!(member.stage, Stage::Looked | Stage::Tolerated) {
+                member.tolerated = member.stage == Stage::Tolerated || !looks;
+                member.stage = Stage::Switching;
+                self.begin(index, StepName::Switch, RolloutAct::Switch(index));
+            }
+        }
+        self.decide_ends(may_switch);
+    }
+
+    /// What may not be taken back any more: old runs end only when all new ones have been looked at in force.
+    fn decide_ends(&mut self, may_switch: bool) {
+        for index in 0..self.members.len() {
+            let member = &mut self.members[index];
+            if member.stage == Stage::Switched && member.tolerated {
+                member.stage = Stage::Proven;
+            } else if member.stage == Stage::Switched {
+                member.stage = Stage::LookingAgain;
+                self.act(RolloutAct::LookAgain(index));
+            }
+        }
+        let is_open = |member: &Member| {
+            matches!(member.stage, Stage::Switching | Stage::Switched | Stage::LookingAgain)
+        };
+        let may_end = may_switch && (self.unity != Unity::Together || self.count(is_open) == 0);
+        for index in 0..self.members.len() {
+            match self.members[index].stage {
+                Stage::Proven if may_end => {
+                    self.members[index].stage = Stage::Ending;
+                    self.begin(index, StepName::Drain, RolloutAct::Drain(index));
                 }
-                Stage::Unbuilt if may_switch => {
-                    member.stage = Stage::Switching;
+                Stage::Unbuilt if may_end => {
+                    self.members[index].stage = Stage::Ending;
                     self.act(RolloutAct::StayUnbuilt(index));
                 }
                 _ => {}

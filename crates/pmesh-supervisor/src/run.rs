@@ -1,6 +1,6 @@
 //! One run of a service: its instances (or external addresses), from the same plan. A plain type.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use crate::{
     AddressView, AppSpec, ListenAddress, Plan, ServiceFailure, ServiceUpstream, StartOrder,
@@ -97,6 +97,17 @@ impl Run {
         externals_are_known && self.slots.iter().all(Slot::is_ready)
     }
 
+    /// After how many requests in a row without an answer an instance is asked whether it is ready.
+    pub(crate) fn timeouts(&self) -> Option<u32> {
+        let spec = self.app()?;
+        (!spec.background).then_some(spec.monitor.unhealthy_threshold)
+    }
+
+    /// What is to be told of instances that are ready.
+    pub(crate) fn remark(&self) -> Option<String> {
+        self.slots.iter().find_map(Slot::remark)
+    }
+
     /// Why not every instance has become ready in its time, once that is so. The time of each counts
     /// from its own first start: with `slow_start` that comes after the others'.
     pub(crate) fn failure_of_start(&self, now: Instant) -> Option<String> {
@@ -106,6 +117,16 @@ impl Run {
             .find(|&(slot, until)| until <= now || slot.failed_starts() >= START_TRIES)?;
         let failure = slot.failure(spec).unwrap_or_else(|| slot.lateness(spec));
         Some(ServiceFailure { retry_at: None, ..failure }.sentence(now))
+    }
+
+    /// Has every instance probed at once, and answers whose probes are under way then.
+    pub(crate) fn probe_now(&mut self, step: &mut MachineStep) -> BTreeSet<u64> {
+        self.slots.iter_mut().filter_map(|slot| slot.probe_now(&self.plan, step)).collect()
+    }
+
+    /// Whether what an instance has left behind is being ended.
+    pub(crate) fn is_clearing(&self) -> bool {
+        self.slots.iter().any(Slot::is_clearing)
     }
 
     /// When a start that has failed once has failed for good, if nothing else happens first.
@@ -118,8 +139,7 @@ impl Run {
     fn failing_starts(&self, spec: &AppSpec) -> impl Iterator<Item = (&Slot, Instant)> {
         let limit = spec.ready_timeout;
         self.slots.iter().filter_map(move |slot| {
-            let clearing = matches!(slot.phase(), Phase::Stopping { .. } | Phase::Killing { .. });
-            let fails = !slot.is_ready() && slot.failed_starts() > 0 && !clearing;
+            let fails = !slot.is_ready() && slot.failed_starts() > 0 && !slot.is_clearing();
             Some((slot, slot.began().filter(|_| fails)? + limit))
         })
     }

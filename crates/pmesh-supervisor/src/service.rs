@@ -181,6 +181,12 @@ pub(crate) enum ServiceRequest {
     AwaitReady {
         ended: oneshot::Sender<Prepared>,
     },
+    LookAgain {
+        ended: oneshot::Sender<Prepared>,
+    },
+    Switch {
+        switched: oneshot::Sender<Switched>,
+    },
     Commit {
         switched: oneshot::Sender<Switched>,
         drained: oneshot::Sender<()>,
@@ -273,6 +279,22 @@ impl Service {
         let (ended, end) = oneshot::channel();
         self.ask(ServiceRequest::AwaitReady { ended }).await;
         end.await.unwrap_or_else(|_| Prepared::failed())
+    }
+
+    /// Looks once more at every instance of the new run, prepared or in force already: one that has died or
+    /// fails its probe is [`Prepared::Failed`].
+    pub(crate) async fn look_again(&self) -> Prepared {
+        let (ended, end) = oneshot::channel();
+        self.ask(ServiceRequest::LookAgain { ended }).await;
+        end.await.unwrap_or_else(|_| Prepared::failed())
+    }
+
+    /// The prepared run takes all new requests. The old one goes on running beside it until
+    /// [`commit`](Self::commit), or takes them again after [`abandon`](Self::abandon).
+    pub(crate) async fn switch(&self) -> Switched {
+        let (switched, end) = oneshot::channel();
+        self.ask(ServiceRequest::Switch { switched }).await;
+        end.await.unwrap_or(Switched::DriverFailed)
     }
 
     /// The prepared run, ready or not, is the service from now on; the old one drains and stops. An
@@ -372,6 +394,8 @@ pub struct ServiceState {
     pub healthy: u32,
     /// Whether all instances of the run that is prepared are ready, or its addresses have been probed.
     pub next_is_ready: bool,
+    /// What is to be told of the instances of the run that is prepared, though they are ready.
+    pub next_remark: Option<String>,
     /// The latest failure that has not healed.
     pub failure: Option<ServiceFailure>,
     /// Its instances that live, the old ones of a switch not among them.
@@ -395,6 +419,7 @@ impl ServiceState {
             ready: 0,
             healthy: 0,
             next_is_ready: false,
+            next_remark: None,
             failure: None,
             instances: Vec::new(),
             addresses: Vec::new(),

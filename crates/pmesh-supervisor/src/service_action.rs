@@ -1,6 +1,6 @@
 //! What is to be done for a service.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{ExternalAddress, Plan, Prepared, Signal, Switched, Wish, notice::Notice, service_event::Ticket};
 
@@ -16,8 +16,15 @@ pub(crate) enum ServiceAction {
     Drain { upstream: u64 },
     /// Read what a process wrote last.
     ReadLastLines { upstream: u64 },
-    /// Probe an instance, or an address of somebody else's.
-    Probe { upstream: u64, address: ExternalAddress, prove_owner: bool, plan: Arc<Plan> },
+    /// Probe an instance, or an address of somebody else's; `ask`: send it a request, and wait so long for the
+    /// answer.
+    Probe {
+        upstream: u64,
+        address: ExternalAddress,
+        prove_owner: bool,
+        ask: Option<Duration>,
+        plan: Arc<Plan>,
+    },
     /// End a tree of which the machine knows nothing any more, with the grace of its plan.
     EndRemnant { upstream: u64, plan: Option<Arc<Plan>> },
     /// Run the commands before the stop of a run.

@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{StreamExt, future::OptionFuture};
+use futures_util::{
+    StreamExt,
+    future::{BoxFuture, OptionFuture},
+};
 use tokio::sync::{mpsc, watch};
 use tracing::error;
 
@@ -45,6 +48,8 @@ pub(crate) struct ServiceDriver {
     publisher: watch::Sender<ServiceState>,
     /// What the balancer was told last.
     told: Option<Traffic>,
+    /// An upstream that leaves requests without an answer, as the balancer will tell.
+    timed_out: Option<BoxFuture<'static, u64>>,
     /// Events whose last step panicked.
     panicked: BTreeMap<EventKey, u32>,
     /// How many steps have panicked in all.
@@ -67,6 +72,7 @@ pub(crate) fn service(name: ServiceName, id: ServiceId, context: Arc<Context>) -
         inbox,
         publisher,
         told: None,
+        timed_out: None,
         panicked: BTreeMap::new(),
         panics: 0,
         rest_until: None,
@@ -97,6 +103,10 @@ impl ServiceDriver {
                     orphaned = request.is_none();
                     self.event_of(request)
                 }
+                upstream = timed_out(&mut self.timed_out), if self.timed_out.is_some() => {
+                    self.timed_out = self.told.as_ref().and_then(|told| self.await_timeouts(told));
+                    Some(ServiceEvent::TimedOut { upstream })
+                }
                 Some(event) = self.pending.coming.next(), if !self.pending.coming.is_empty() => Some(event),
                 Some(()) = due => Some(ServiceEvent::Tick),
             };
@@ -124,6 +134,12 @@ impl ServiceDriver {
             },
             Some(ServiceRequest::AwaitReady { ended }) => {
                 ServiceEvent::AwaitReady { ended: pending.ticket(Caller::Prepared(ended)) }
+            }
+            Some(ServiceRequest::LookAgain { ended }) => {
+                ServiceEvent::LookAgain { ended: pending.ticket(Caller::Prepared(ended)) }
+            }
+            Some(ServiceRequest::Switch { switched }) => {
+                ServiceEvent::Switch { switched: pending.ticket(Caller::Switched(switched)) }
             }
             Some(ServiceRequest::Commit { switched, drained, stopped }) => ServiceEvent::Commit {
                 switched: pending.ticket(Caller::Switched(switched)),
@@ -239,15 +255,24 @@ impl ServiceDriver {
         }
     }
 
+    /// Who leaves requests without an answer, while somebody takes traffic.
+    fn await_timeouts(&self, traffic: &Traffic) -> Option<BoxFuture<'static, u64>> {
+        let times = traffic.timeouts.filter(|_| !traffic.upstreams.is_empty())?;
+        Some(self.context.balancer.timed_out(self.machine.name(), times))
+    }
+
     /// Tells balancers who takes traffic, and readers how the service is, if that is news.
     fn show(&mut self) {
         let traffic = self.machine.traffic();
         if self.told.as_ref() != Some(&traffic) {
-            let Traffic { upstreams, when_empty } = traffic.clone();
+            let Traffic { upstreams, when_empty, .. } = traffic.clone();
             let (balancer, name) = (&self.context.balancer, self.machine.name());
             let tell = AssertUnwindSafe(|| balancer.set_upstreams(name, upstreams, when_empty));
             match catch_unwind(tell) {
-                Ok(()) => self.told = Some(traffic),
+                Ok(()) => {
+                    self.timed_out = self.await_timeouts(&traffic);
+                    self.told = Some(traffic);
+                }
                 Err(panic) => {
                     error!(panic = words_of(&*panic), "the balancer cannot be told who takes traffic");
                 }
@@ -301,5 +326,13 @@ impl ServiceDriver {
                 self.pending.events.push_back(event);
             }
         }
+    }
+}
+
+/// Resolves with what `future` does; never without one.
+async fn timed_out(future: &mut Option<BoxFuture<'static, u64>>) -> u64 {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Build, Exit, Plan, ProbeFailure, ServiceFailure, saved::saved};
+use crate::{Build, Exit, FirstAnswer, Plan, ProbeFailure, ServiceFailure, saved::saved};
 
 /// Stands for a caller who waits for an answer. The driver knows who it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,7 +20,11 @@ pub(crate) enum ServiceEvent {
     StayUnbuilt { plan: Arc<Plan>, stops: u64, failure: ServiceFailure, done: Ticket },
     /// The prepared run is waited for once more.
     AwaitReady { ended: Ticket },
-    /// The prepared run is to be the service.
+    /// Every instance of the new run is to be looked at once more.
+    LookAgain { ended: Ticket },
+    /// The prepared run is to take the traffic, and the old one is kept.
+    Switch { switched: Ticket },
+    /// The prepared run, or that which has taken over, is to be the service for good.
     Commit { switched: Ticket, drained: Ticket, stopped: Ticket },
     /// The prepared run is to end.
     Abandon { done: Ticket },
@@ -52,7 +56,9 @@ pub(crate) enum ServiceEvent {
     /// The output of a process is in the log.
     OutputEnded { upstream: u64 },
     /// A probe has a result.
-    Probed { upstream: u64, result: Result<(), ProbeFailure> },
+    Probed { upstream: u64, result: Result<FirstAnswer, ProbeFailure> },
+    /// Requests to an upstream have had no answer in their time, as often in a row as its plan tolerates.
+    TimedOut { upstream: u64 },
     /// Nothing is under way to an upstream any more.
     Drained { upstream: u64 },
     /// The commands before the stop of a run have ended.
@@ -86,6 +92,8 @@ impl ServiceEvent {
             Self::Prepare { .. } => ("prepare", 0),
             Self::StayUnbuilt { .. } => ("stay unbuilt", 0),
             Self::AwaitReady { .. } => ("await ready", 0),
+            Self::LookAgain { .. } => ("look again", 0),
+            Self::Switch { .. } => ("switch", 0),
             Self::Commit { .. } => ("commit", 0),
             Self::Abandon { .. } => ("abandon", 0),
             Self::Revive { .. } => ("revive", 0),
@@ -102,6 +110,7 @@ impl ServiceEvent {
             Self::LastLines { upstream, .. } => ("last lines", upstream),
             Self::OutputEnded { upstream } => ("output ended", upstream),
             Self::Probed { upstream, .. } => ("probed", upstream),
+            Self::TimedOut { upstream } => ("timed out", upstream),
             Self::Drained { upstream } => ("drained", upstream),
             Self::ShutdownCommandsEnded { run } => (SHUTDOWN_COMMANDS_ENDED, run),
             Self::Built { attempt, .. } => (BUILT, attempt),
@@ -116,7 +125,8 @@ impl ServiceEvent {
             Self::Prepare { .. }
                 | Self::StayUnbuilt { .. }
                 | Self::AwaitReady { .. }
-                | Self::Commit { .. }
+                | Self::LookAgain { .. }
+                | Self::Switch { .. }
                 | Self::Revive { .. }
         )
     }
@@ -126,7 +136,8 @@ impl ServiceEvent {
         match *self {
             Self::Prepare { spawned, ended, .. } => vec![spawned, ended],
             Self::Commit { switched, drained, stopped } => vec![switched, drained, stopped],
-            Self::AwaitReady { ended } | Self::Revive { ended } => vec![ended],
+            Self::AwaitReady { ended } | Self::LookAgain { ended } | Self::Revive { ended } => vec![ended],
+            Self::Switch { switched } => vec![switched],
             Self::StayUnbuilt { done, .. }
             | Self::Abandon { done }
             | Self::Stop { done }

@@ -18,6 +18,11 @@ pub struct ServiceFailure {
 saved!(struct ServiceFailure { what, retry_at, last_lines });
 
 impl ServiceFailure {
+    /// What happened and the last lines, in words, where there is no next try.
+    pub(crate) fn without_retry(self, now: Instant) -> String {
+        Self { retry_at: None, ..self }.sentence(now)
+    }
+
     /// All of it in words, for the moment `now`.
     pub fn sentence(&self, now: Instant) -> String {
         let mut text = self.what.clone();

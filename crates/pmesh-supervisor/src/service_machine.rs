@@ -4,20 +4,27 @@
 //! It knows processes by number only. Its driver holds what cannot be written down, and so a driver,
 //! or a whole server, can be replaced by another one that goes on from the same machine.
 
+mod before;
 mod broken;
 mod candidate;
 mod leaving;
+mod look;
 mod shown;
+mod switch;
 #[cfg(test)]
 mod tests;
 
 use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 pub(crate) use self::shown::Traffic;
-use self::{candidate::Candidate, leaving::Leaving};
+use self::{
+    before::{Before, Kept},
+    candidate::Candidate,
+    leaving::Leaving,
+    look::Look,
+};
 use crate::{
-    Build, Plan, Prepared, ServiceFailure, ServiceId, ServiceKind, ServiceName, Signal, Switched, Wish,
-    backoff,
+    Build, Plan, Prepared, ServiceFailure, ServiceId, ServiceKind, ServiceName, Signal, Wish, backoff,
     ending::OUTPUT_GRACE,
     lifecycle,
     machine_step::{MachineStep, Numbers},
@@ -43,6 +50,10 @@ pub(crate) struct ServiceMachine {
     candidate: Option<Candidate>,
     /// What had to make room for the candidate.
     before: Before,
+    /// What the service was, while the run that has taken over may still be taken back.
+    kept: Option<Kept>,
+    /// Who waits for a last look at the new run.
+    look: Option<Look>,
     /// The run that is the service as soon as it is built.
     unbuilt: Option<Unbuilt>,
     /// Tries to build that are under way, also such that are wanted no more: their numbers, and what
@@ -73,24 +84,9 @@ pub(crate) struct ServiceMachine {
 }
 
 saved!(struct ServiceMachine {
-    name, id, numbers, current, candidate, before, unbuilt, attempts, leaving, remnants, standing, is_new,
+    name, id, numbers, current, candidate, before, kept, look, unbuilt, attempts, leaving, remnants, standing, is_new,
     stops, kills, stop_waiters, held, hold_waiters, orphaned, outputs, output_until,
 });
-
-/// What a service was, for the case that its candidate fails.
-#[derive(Clone, Debug, PartialEq)]
-enum Before {
-    /// It never ran, or runs beside its candidate.
-    Nothing,
-    /// It was stopped on request.
-    Stopped,
-    /// It was a run of this plan.
-    Run(Arc<Plan>),
-    /// It waited for its build.
-    Unbuilt(Unbuilt),
-}
-
-saved!(enum Before { 0 Nothing, 1 Stopped, 2 Run(value), 3 Unbuilt(value) });
 
 /// Whether the service is to run.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,6 +111,8 @@ impl ServiceMachine {
             current: None,
             candidate: None,
             before: Before::Nothing,
+            kept: None,
+            look: None,
             unbuilt: None,
             attempts: Vec::new(),
             leaving: Vec::new(),
@@ -164,6 +162,8 @@ impl ServiceMachine {
                 Some(candidate) if !candidate.revived => candidate.await_ready(ended, step),
                 _ => step.answer(ended, Answer::Prepared(Prepared::Left)),
             },
+            ServiceEvent::LookAgain { ended } => self.look_again(ended, step),
+            ServiceEvent::Switch { switched } => _ = self.switch(switched, step),
             ServiceEvent::Commit { switched, drained, stopped } => {
                 self.commit(switched, drained, stopped, step);
             }
@@ -225,7 +225,13 @@ impl ServiceMachine {
             ServiceEvent::LastLines { upstream, last_lines } => {
                 (upstream, ProcessEvent::LastLines(last_lines))
             }
-            ServiceEvent::Probed { upstream, result } => (upstream, ProcessEvent::Probed(result)),
+            ServiceEvent::Probed { upstream, result } => {
+                if let Some(look) = &mut self.look {
+                    look.on_probed(upstream, &result);
+                }
+                (upstream, ProcessEvent::Probed(result))
+            }
+            ServiceEvent::TimedOut { upstream } => (upstream, ProcessEvent::TimedOut),
             ServiceEvent::Drained { upstream } => (upstream, ProcessEvent::Drained),
             ServiceEvent::OutputEnded { upstream } => {
                 self.outputs.remove(&upstream);
@@ -242,6 +248,7 @@ impl ServiceMachine {
         self.current
             .iter()
             .chain(self.candidate.iter().map(|candidate| &candidate.run))
+            .chain(self.kept.iter().filter_map(|kept| kept.run.as_ref()))
             .chain(self.leaving.iter().map(|leaving| &leaving.run))
     }
 
@@ -249,13 +256,15 @@ impl ServiceMachine {
         self.current
             .iter_mut()
             .chain(self.candidate.iter_mut().map(|candidate| &mut candidate.run))
+            .chain(self.kept.iter_mut().filter_map(|kept| kept.run.as_mut()))
             .chain(self.leaving.iter_mut().map(|leaving| &mut leaving.run))
     }
 
     /// Tells the run that is the service, or is coming back to be it.
     fn tell_hold(&mut self, event: lifecycle::Event, step: &mut MachineStep) {
         let back = self.candidate.as_mut().filter(|candidate| candidate.revived);
-        let runs = self.current.iter_mut().chain(back.map(|candidate| &mut candidate.run));
+        let kept = self.kept.iter_mut().filter_map(|kept| kept.run.as_mut());
+        let runs = self.current.iter_mut().chain(kept).chain(back.map(|candidate| &mut candidate.run));
         for run in runs.filter(|run| run.plan().build.is_none()) {
             run.tell_all(event, step);
         }
@@ -265,6 +274,7 @@ impl ServiceMachine {
         if let Some(candidate) = self.candidate.as_ref().filter(|candidate| candidate.revived) {
             self.before = Before::Run(Arc::clone(candidate.run.plan()));
         }
+        self.drop_kept(step);
         self.drop_candidate(step);
         let serves = self.current.as_ref().is_some_and(|current| current.ready() > 0);
         let overlaps = serves && plan.overlaps();
@@ -287,52 +297,6 @@ impl ServiceMachine {
         }
         let run = Run::new(plan, step);
         self.candidate = Some(Candidate::prepared(run, !overlaps, spawned, ended));
-    }
-
-    fn commit(&mut self, switched: Ticket, drained: Ticket, stopped: Ticket, step: &mut MachineStep) {
-        let Some(candidate) = self.candidate.take_if(|candidate| !candidate.revived) else {
-            // It was stopped meanwhile.
-            step.answer(switched, Answer::Switched(Switched::Left));
-            step.answer(drained, Answer::Done);
-            step.answer(stopped, Answer::Done);
-            return;
-        };
-        self.before = Before::Nothing;
-        self.is_new = false;
-        let new = candidate.into_run(step);
-        let what = match (new.ready(), new.wanted()) {
-            _ if new.all_ready() => Switched::Ready,
-            (ready, wanted) => Switched::Partly { ready, wanted },
-        };
-        step.answer(switched, Answer::Switched(what));
-        match self.current.replace(new) {
-            Some(old) => self
-                .leave(Leaving { drained: vec![drained], stopped: vec![stopped], ..Leaving::of(old) }, step),
-            None => {
-                step.answer(drained, Answer::Done);
-                step.answer(stopped, Answer::Done);
-            }
-        }
-    }
-
-    fn abandon(&mut self, done: Ticket, step: &mut MachineStep) {
-        let Some(candidate) = self.candidate.take_if(|candidate| !candidate.revived) else {
-            step.answer(done, Answer::Done);
-            return;
-        };
-        // A run that was alone may have taken requests, as one does that is the service. The commands
-        // before a stop are for such runs; another never served.
-        let was_alone = candidate.alone;
-        let leaving = Leaving { stopped: vec![done], ..Leaving::of(candidate.into_run(step)) };
-        if was_alone {
-            self.leave(leaving, step);
-        } else {
-            self.leaving.push(leaving);
-        }
-        if self.current.is_none() && matches!(self.before, Before::Nothing | Before::Stopped) {
-            self.before = Before::Nothing;
-            self.standing = Standing::Stopped;
-        }
     }
 
     fn revive(&mut self, ended: Ticket, step: &mut MachineStep) {
@@ -360,6 +324,7 @@ impl ServiceMachine {
         self.is_new = false;
         self.before = Before::Nothing;
         self.take_unbuilt(step);
+        self.drop_kept(step);
         self.drop_candidate(step);
         if let Some(current) = self.current.take() {
             step.note(Notice::Stops);
@@ -407,6 +372,7 @@ impl ServiceMachine {
             // It has recovered since it was decided that its failure is none of the rollout's.
             return;
         }
+        self.drop_kept(step);
         let candidate = self.candidate.take().map(|candidate| candidate.into_run(step));
         for old in self.current.take().into_iter().chain(candidate) {
             self.leave(Leaving::of(old), step);
@@ -483,6 +449,7 @@ impl ServiceMachine {
             !leaving.settle(step)
         });
         self.settle_candidate(step);
+        self.settle_look(step);
         let is_alone_now = self.is_alone_now();
         if let Some(current) = &mut self.current
             && (is_alone_now || current.plan().overlaps())

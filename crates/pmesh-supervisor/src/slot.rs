@@ -7,8 +7,8 @@ use std::{
 };
 
 use crate::{
-    AppSpec, Exit, ExternalAddress, Liveness, Plan, ProbeFailure, ServiceFailure, ServiceName, Signal,
-    backoff,
+    AppSpec, Exit, ExternalAddress, FirstAnswer, Liveness, Plan, ProbeFailure, Readiness, ServiceFailure,
+    ServiceKind, ServiceName, Signal, backoff,
     lifecycle::{Action, Event, Grace, Lifecycle, Phase},
     machine_step::MachineStep,
     notice::{InstanceNotice, Notice},
@@ -30,9 +30,11 @@ pub(crate) struct Slot {
     process: Option<Process>,
     /// What went wrong last, and has not healed.
     trouble: Option<Trouble>,
+    /// The status of the first answer of its last process that was ready.
+    first_status: Option<u16>,
 }
 
-saved!(struct Slot { number, lifecycle, progress, began, process, trouble });
+saved!(struct Slot { number, lifecycle, progress, began, process, trouble, first_status });
 
 /// How far an instance has come at least once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,12 +71,26 @@ saved!(struct SpawnedProcess { leader, port, at });
 #[derive(Clone, Debug, PartialEq)]
 struct Probes {
     liveness: Liveness,
-    under_way: bool,
+    under_way: Option<Kind>,
     /// Whether the listening socket was seen to belong to the tree.
     proven: bool,
+    /// Whether requests to it have had no answer, and it has not answered one of ours since.
+    silent: bool,
 }
 
-saved!(struct Probes { liveness, under_way, proven });
+saved!(struct Probes { liveness, under_way, proven, silent });
+
+/// How an instance is probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Checks,
+    /// By a request that wants an answer.
+    Request {
+        since: Instant,
+    },
+}
+
+saved!(enum Kind { 0 Checks, 1 Request { since } });
 
 #[derive(Clone, Debug, PartialEq)]
 enum Trouble {
@@ -109,7 +125,8 @@ pub(crate) enum ProcessEvent {
     Exited(Exit),
     TreeEnded(Exit, Vec<String>),
     LastLines(Vec<String>),
-    Probed(Result<(), ProbeFailure>),
+    Probed(Result<FirstAnswer, ProbeFailure>),
+    TimedOut,
     Drained,
 }
 
@@ -123,6 +140,7 @@ impl Slot {
             began: None,
             process: None,
             trouble: None,
+            first_status: None,
         }
     }
 
@@ -150,6 +168,11 @@ impl Slot {
             && self.process.as_ref().is_some_and(|process| {
                 process.probes.as_ref().is_none_or(|probes| probes.liveness.is_healthy())
             })
+    }
+
+    /// Whether what is left of its tree is being ended.
+    pub(crate) fn is_clearing(&self) -> bool {
+        matches!(self.phase(), Phase::Stopping { .. } | Phase::Killing { .. })
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
@@ -198,6 +221,12 @@ impl Slot {
             address: self.address(),
             healthy: self.is_healthy(),
         })
+    }
+
+    /// What is to be told of an instance that is ready.
+    pub(crate) fn remark(&self) -> Option<String> {
+        let status = self.first_status.filter(|&status| status >= 500)?;
+        Some(format!("instance {}: its first answer, to `GET /`, has status {status}", self.number))
     }
 
     /// What went wrong last, in words.
@@ -257,14 +286,26 @@ impl Slot {
         if ready_by > step.now {
             return;
         }
-        let check = match self.trouble.take() {
+        let before = self.trouble.take();
+        let check = self.unanswered(step.now).or(match before {
             Some(Trouble::Probe(failure)) => Some(failure),
             _ => None,
-        };
+        });
         self.trouble = Some(Trouble::Late { check, last_lines: Vec::new() });
         if let Some(upstream) = self.upstream() {
             step.ask(ServiceAction::ReadLastLines { upstream });
         }
+    }
+
+    /// That the request which it was sent to see whether it is ready has no answer yet.
+    fn unanswered(&self, now: Instant) -> Option<ProbeFailure> {
+        let Some(Kind::Request { since }) = self.process.as_ref()?.probes.as_ref()?.under_way else {
+            return None;
+        };
+        Some(ProbeFailure::unanswered_for(
+            listen_address(self.address()?),
+            now.saturating_duration_since(since),
+        ))
     }
 
     /// Does what the lifecycle asks for because of an event.
@@ -305,19 +346,38 @@ impl Slot {
         if !self.is_probed() {
             return;
         }
-        let address = self.address();
+        let ServiceKind::App(spec) = &plan.spec.kind else { return };
+        let (address, phase) = (self.address(), self.phase());
         let Some(process) = &mut self.process else { return };
         let (Some(address), Some(probes)) = (address, &mut process.probes) else { return };
-        if probes.under_way || probes.liveness.next_probe() > step.now {
+        if probes.under_way.is_some() || probes.liveness.next_probe() > step.now {
             return;
         }
-        probes.under_way = true;
+        let asks = spec.monitor.readiness == Readiness::Answer
+            && (probes.silent || !probes.liveness.has_been_healthy());
+        let ask = asks.then(|| match phase {
+            Phase::Starting { ready_by } => ready_by.saturating_duration_since(step.now),
+            _ => spec.ready_timeout,
+        });
+        probes.under_way = Some(if ask.is_some() { Kind::Request { since: step.now } } else { Kind::Checks });
         step.ask(ServiceAction::Probe {
             upstream: process.upstream,
-            address: ExternalAddress { host: address.ip().to_string(), port: address.port() },
+            address: listen_address(address),
             prove_owner: !probes.proven,
+            ask,
             plan: Arc::clone(plan),
         });
+    }
+
+    /// Has it probed at once; its number if a probe is under way then.
+    pub(crate) fn probe_now(&mut self, plan: &Arc<Plan>, step: &mut MachineStep) -> Option<u64> {
+        if !self.is_ready() {
+            return None;
+        }
+        self.process.as_mut()?.probes.as_mut()?.liveness.probe_by(step.now);
+        self.probe(plan, step);
+        self.process.as_ref()?.probes.as_ref()?.under_way?;
+        self.upstream()
     }
 
     /// Takes what happens to its process.
@@ -352,6 +412,7 @@ impl Slot {
             }
             ProcessEvent::LastLines(lines) => self.take_last_lines(lines),
             ProcessEvent::Probed(result) => self.on_probed(result, spec, plan, step),
+            ProcessEvent::TimedOut => self.on_timed_out(plan, step),
             ProcessEvent::Drained => self.tell(Event::Drained, plan, step),
         }
     }
@@ -370,8 +431,9 @@ impl Slot {
         process.spawned = Some(SpawnedProcess { leader, port, at: step.now });
         process.probes = (!spec.background).then(|| Probes {
             liveness: Liveness::starting(step.now),
-            under_way: false,
+            under_way: None,
             proven: false,
+            silent: false,
         });
         self.progress = self.progress.max(Progress::Spawned);
         // It may have been told to end meanwhile.
@@ -414,29 +476,58 @@ impl Slot {
         self.tell(Event::Exited, plan, step);
     }
 
+    /// Requests to it have had no answer: connecting says nothing of it any more, and it is asked at once.
+    fn on_timed_out(&mut self, plan: &Arc<Plan>, step: &mut MachineStep) {
+        if !self.is_ready() {
+            return;
+        }
+        let Some(probes) = self.process.as_mut().and_then(|process| process.probes.as_mut()) else { return };
+        if !probes.silent {
+            probes.silent = true;
+            probes.liveness.probe_by(step.now);
+            self.probe(plan, step);
+        }
+    }
+
     fn on_probed(
         &mut self,
-        result: Result<(), ProbeFailure>,
+        result: Result<FirstAnswer, ProbeFailure>,
         spec: &AppSpec,
         plan: &Arc<Plan>,
         step: &mut MachineStep,
     ) {
         let is_ready = self.is_ready();
         let Some(probes) = self.process.as_mut().and_then(|process| process.probes.as_mut()) else { return };
-        probes.under_way = false;
+        let kind = probes.under_way.take();
         if result.as_ref().is_err_and(ProbeFailure::is_unmade) {
             probes.liveness.on_unmade(step.now);
             return;
         }
         probes.proven |= result.is_ok();
-        let changed = probes.liveness.on_result(result.is_ok(), &spec.monitor, step.now);
+        let is_its_last_word = probes.silent && is_ready_probe(kind, spec);
+        let changed = if probes.silent && !is_ready_probe(kind, spec) {
+            // It was under way when requests had no answer: what counts comes next.
+            probes.liveness.probe_by(step.now);
+            false
+        } else if is_its_last_word {
+            probes.silent = result.is_err();
+            probes.liveness.set_healthy(result.is_ok(), &spec.monitor, step.now)
+        } else {
+            probes.liveness.on_result(result.is_ok(), &spec.monitor, step.now)
+        };
         match result {
-            Ok(()) if changed && is_ready => {
+            Ok(_) if changed && is_ready => {
                 self.note(InstanceNotice::HealthyAgain, step);
                 self.trouble = None;
             }
-            Ok(()) if !is_ready => self.tell(Event::Ready, plan, step),
-            Ok(()) => {}
+            Ok(answer) if !is_ready => {
+                self.first_status = answer.status;
+                if let Some(status) = answer.status.filter(|&status| status >= 500) {
+                    self.note(InstanceNotice::AnswersWithError { status }, step);
+                }
+                self.tell(Event::Ready, plan, step);
+            }
+            Ok(_) => {}
             Err(failure) => {
                 if changed {
                     self.note(InstanceNotice::Unhealthy { failure: failure.clone() }, step);
@@ -452,9 +543,18 @@ impl Slot {
     }
 }
 
+/// Whether a probe of this kind can say that an instance is ready.
+fn is_ready_probe(kind: Option<Kind>, spec: &AppSpec) -> bool {
+    matches!(kind, Some(Kind::Request { .. })) || spec.monitor.readiness == Readiness::ChecksPass
+}
+
+fn listen_address(address: SocketAddr) -> ExternalAddress {
+    ExternalAddress { host: address.ip().to_string(), port: address.port() }
+}
+
 impl Process {
     fn next_probe(&self) -> Option<Instant> {
         let probes = self.probes.as_ref()?;
-        (!probes.under_way).then(|| probes.liveness.next_probe())
+        probes.under_way.is_none().then(|| probes.liveness.next_probe())
     }
 }

@@ -101,7 +101,7 @@ impl AppSpec {
             listen_variable: "LISTEN".to_owned(),
             nofile: 65_536,
             background: false,
-            monitor: Monitor::default(),
+            monitor: Monitor { readiness: Readiness::Answer, ..Monitor::default() },
             ready_timeout: Duration::from_secs(30),
             stop_timeout: Duration::from_secs(10),
             build_timeout: Duration::from_mins(15),
@@ -251,11 +251,13 @@ pub struct Monitor {
     pub checks: Vec<NamedCheck>,
     /// Whose the listening socket must be.
     pub port_owner: PortOwner,
+    /// What makes an instance ready.
+    pub readiness: Readiness,
 }
 
 saved!(struct Monitor {
     healthy_interval, healthy_threshold, unhealthy_interval, unhealthy_threshold, timeout, checks,
-    port_owner,
+    port_owner, readiness,
 });
 
 impl Default for Monitor {
@@ -268,9 +270,22 @@ impl Default for Monitor {
             timeout: Duration::from_secs(5),
             checks: vec![NamedCheck { name: "tcp".to_owned(), check: Check::Tcp }],
             port_owner: PortOwner::Instance,
+            readiness: Readiness::ChecksPass,
         }
     }
 }
+
+/// What makes an instance ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// It has answered a request with any byte. A socket alone proves nothing: servers with masters and workers
+    /// accept connections before a worker lives.
+    Answer,
+    /// Its checks pass once.
+    ChecksPass,
+}
+
+saved!(enum Readiness { 0 Answer, 1 ChecksPass });
 
 /// A check and what error messages call it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -351,3 +351,48 @@ async fn a_port_on_which_nobody_listens_fails_with_the_check_and_the_address() {
     let text = format!("check tcp: cannot connect to 127.0.0.1:{port}: Connection refused (os error 111)");
     assert_eq!(failure.to_string(), text);
 }
+
+/// Listens on the port of its first argument, and treats a request as the second one says.
+const ANSWER: &str = "import socket, sys, time
+s = socket.socket(); s.bind(('127.0.0.1', int(sys.argv[1]))); s.listen()
+print('listening', flush=True)
+c = s.accept()[0]
+print(c.recv(1000), flush=True)
+if sys.argv[2] != 'close':
+    time.sleep(float(sys.argv[2]))
+    c.sendall(b'HTTP/1.0 500 Oh\\r\\n\\r\\nno')
+c.close()
+time.sleep(1000)";
+
+#[tokio::test]
+async fn a_request_asks_for_a_page_says_who_it_is_and_any_answer_in_its_time_will_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let (monitor, limit) = (Monitor::default(), Duration::from_mins(1));
+    for (how, expected) in [("0", Ok(Some(500))), ("0.2", Ok(Some(500))), ("close", Err(()))] {
+        let port = Ports::new().allocate().unwrap();
+        let mut run = start(&command(folder.path(), "python3", &["-c", ANSWER, &port.to_string(), how]));
+        first_line(&mut run).await;
+        let target = target(Some(&run), port.number());
+        let answer = NetProber.ask(&target, &monitor, limit).await;
+        assert_eq!(answer.as_ref().map(|answer| answer.status).map_err(drop), expected, "{answer:?}");
+        let request = format!(
+            r"b'GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUser-Agent: pmesh-probe\r\nConnection: close\r\n\r\n'"
+        );
+        assert_eq!(first_line(&mut run).await, request);
+    }
+}
+
+#[tokio::test]
+async fn a_socket_that_nobody_serves_passes_checks_and_answers_no_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = Ports::new().allocate().unwrap();
+    let mut run = start(&command(folder.path(), "python3", &["-c", LISTEN, &port.to_string(), "127.0.0.1"]));
+    first_line(&mut run).await;
+    let target = target(Some(&run), port.number());
+    assert_eq!(NetProber.probe(&target, &Monitor::default()).await, Ok(()));
+    let failure = NetProber.ask(&target, &Monitor::default(), Duration::from_millis(50)).await.unwrap_err();
+    let text = format!(
+        "127.0.0.1:{port} accepts connections, and does not answer `GET /`: it has said nothing for 50ms"
+    );
+    assert_eq!(failure.to_string(), text);
+}

@@ -7,7 +7,7 @@ use pmesh_supervisor::{
     ServiceName, StepName,
     rollout::{
         ActEnd, Instruction, Item, Limits, Rollout,
-        RolloutAct::{self, AwaitReady, Build, Link, Start, StayUnbuilt, Switch},
+        RolloutAct::{self, AwaitReady, Build, Drain, Link, LookAgain, Start, StayUnbuilt, Switch},
     },
 };
 use pmesh_vcs::{BranchName, Relation, Revision, VcsError, testing::FakeVcs};
@@ -187,8 +187,10 @@ fn the_acts_of_an_update_are_these() {
             "Link(0)",
             "Start(0)",
             "AwaitReady(0)",
+            "LookAgain(0)",
             "put in force",
             "Switch(0)",
+            "LookAgain(0)",
             "Drain(0)",
             "Stop(0)",
             "Prune(0)",
@@ -205,21 +207,30 @@ fn the_acts_of_an_update_are_these() {
 #[test]
 fn the_acts_of_the_other_operations_are_these() {
     let plain = [Item { builds: false, ..WEB }];
-    let rolled = ["Start(0)", "AwaitReady(0)", "Switch(0)", "Drain(0)", "Stop(0)"];
-    let with = |before: &[&'static str], after: &[&'static str]| [before, &rolled, after].concat();
+    let started = ["Start(0)", "AwaitReady(0)", "Switch(0)", "Drain(0)", "Stop(0)"];
+    let look = ["LookAgain(0)"];
+    let rolled = [&started[..2], &look, &started[2..3], &look, &started[3..]].concat();
     let all = || Scope::All;
     for (aim, acts) in [
-        (Aim::Start, with(&["survey"], &["deployed", "remember true"])),
-        (Aim::Restart(all(), Rebuild::Changed), with(&["survey"], &["route"])),
+        (Aim::Start, [&["survey"], &started[..], &["deployed", "remember true"]].concat()),
+        (Aim::Restart(all(), Rebuild::Changed), [&["survey"], &rolled[..], &["route"]].concat()),
         (Aim::Stop(all()), vec!["stop", "route"]),
         (Aim::Mend, vec!["abandon", "release", "revive", "forget"]),
     ] {
         assert_eq!(run(aim.clone(), &plain, |_| false).words(), acts, "{aim:?}");
     }
     let reload = run(RELOAD, &plain, |_| false);
-    let first = ["check the file", "survey", "Start(0)", "AwaitReady(0)", "put in force", "Switch(0)"];
-    assert_eq!(reload.words()[..6], first);
-    assert_eq!(reload.words()[8..], ["forget", "deployed", "remember true"]);
+    let first = [
+        "check the file",
+        "survey",
+        "Start(0)",
+        "AwaitReady(0)",
+        "LookAgain(0)",
+        "put in force",
+        "Switch(0)",
+    ];
+    assert_eq!(reload.words()[..7], first);
+    assert_eq!(reload.words()[10..], ["forget", "deployed", "remember true"]);
 }
 
 /// Which act fails.
@@ -245,6 +256,21 @@ fn an_update_that_fails_at_any_act_goes_back_along_the_same_acts() {
         assert_eq!(update.words()[failed_at + 1..], *back);
         assert!(update.course.end().is_err());
     }
+}
+
+#[test]
+fn an_update_that_fails_the_look_after_its_switch_goes_back_with_the_manifest_and_the_files() {
+    let mut looks = 0;
+    let mut update = Run::of(UPDATE, &[WEB]);
+    update.go(|act| {
+        looks += usize::from(*act == Act::Service(LookAgain(0)));
+        *act == Act::Service(LookAgain(0)) && looks == 2
+    });
+    let switch = update.acts.iter().position(|act| *act == Act::Service(Switch(0))).unwrap();
+    let back =
+        ["LookAgain(0)", "GoBack(0)", "Unlink(0)", "put in force", "go back", "release", "revive", "forget"];
+    assert_eq!(update.words()[switch + 1..], back);
+    assert_goes_back(&update);
 }
 
 #[test]
@@ -419,7 +445,7 @@ fn the_steps_of_an_update_are_told_with_their_ends() {
 
 #[test]
 fn an_operation_that_is_cancelled_at_any_moment_goes_back_and_says_so_and_a_stop_goes_on() {
-    for moment in 0..12 {
+    for moment in 0..16 {
         let mut run = Run::of(UPDATE, &[WEB]);
         for _ in 0..moment {
             run.ask();
@@ -430,7 +456,7 @@ fn an_operation_that_is_cancelled_at_any_moment_goes_back_and_says_so_and_a_stop
         run.go(|_| false);
         assert_goes_back(&run);
         assert!(!run.acts.contains(&Act::Revive), "everything is about to be stopped");
-        let is_over = run.acts.contains(&Act::Service(Switch(0)));
+        let is_over = run.acts.contains(&Act::Service(Drain(0)));
         match run.course.end() {
             Ok(_) => assert!(is_over, "cancelled at {moment}"),
             Err(failure) => assert!(matches!(failure, Failure::ShuttingDown) && !is_over, "{failure}"),
@@ -446,7 +472,11 @@ fn an_operation_that_is_cancelled_at_any_moment_goes_back_and_says_so_and_a_stop
 fn assert_goes_back(run: &Run) {
     let place = |acts: &[Act], which: &dyn Fn(&Act) -> bool| acts.iter().position(which);
     let words = run.words();
-    let is_in_force = place(&run.acts, &|act| matches!(act, Act::PutInForce(_)));
+    let put_in_force = place(&run.acts, &|act| matches!(act, Act::PutInForce(_)));
+    // The second time it is the old manifest.
+    let put_back = run.acts.iter().rposition(|act| matches!(act, Act::PutInForce(_)));
+    let put_back = put_back.filter(|_| put_back != put_in_force);
+    let is_in_force = put_in_force.filter(|_| put_back.is_none());
     let held = run.done.contains(&Act::Hold);
     let checked_out = place(&run.done, &|act| matches!(act, Act::CheckOut(_))).is_some();
     let release = place(&run.acts, &|act| *act == Act::Release);
@@ -458,6 +488,7 @@ fn assert_goes_back(run: &Run) {
     };
     let order = [
         of_services(|act| matches!(act, RolloutAct::GoBack(_) | RolloutAct::Unlink(_))),
+        put_back,
         back,
         release,
         place(&run.acts, &|act| *act == Act::Revive),
@@ -469,9 +500,8 @@ fn assert_goes_back(run: &Run) {
         run.acts.iter().position(|act| matches!(act, Act::Service(Switch(_) | StayUnbuilt(_))));
     let last_before = of_services(|act| matches!(act, Build(_) | Link(_) | Start(_) | AwaitReady(_)));
     if let Some(switch) = first_switch {
-        assert!(is_in_force.is_some_and(|place| place < switch), "{words:?}");
+        assert!(put_in_force.is_some_and(|place| place < switch), "{words:?}");
         assert!(last_before.is_none_or(|place| place < switch), "{words:?}");
-        assert_eq!(back, None, "{words:?}");
     }
 }
 
@@ -501,13 +531,13 @@ proptest! {
             let can_fail = matches!(
                 run.under_way[place],
                 Act::Fetch | Act::CheckCommit(_) | Act::CheckFile | Act::TakeTurn | Act::CheckOut(_)
-                    | Act::GoBack { .. } | Act::Service(Build(_) | Link(_) | AwaitReady(_))
+                    | Act::GoBack { .. } | Act::Service(Build(_) | Link(_) | AwaitReady(_) | LookAgain(_))
             );
             run.end(place, can_fail && fate == 0);
         }
         prop_assert_eq!(run.course.advance(), None, "nothing is under way, and nothing is asked for");
         assert_goes_back(&run);
-        let is_in_force = run.acts.iter().any(|act| matches!(act, Act::PutInForce(_)));
+        let is_in_force = run.acts.iter().filter(|act| matches!(act, Act::PutInForce(_))).count() == 1;
         match run.course.end() {
             Ok(_) => prop_assert!(is_in_force),
             Err(failure) => prop_assert!(!is_in_force, "{}", in_one_line(&failure)),

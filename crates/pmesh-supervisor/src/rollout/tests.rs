@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use super::{
     ActEnd, Instruction, Item, Limits, Look, Rollout,
     RolloutAct::{
-        self, AwaitReady, Build, Drain, EndBuild, GoBack, Link, Prune, Revive, Start, StayUnbuilt, Stop,
-        Switch, Unlink,
+        self, AwaitReady, Build, Drain, EndBuild, GoBack, Link, LookAgain, Prune, Revive, Start, StayUnbuilt,
+        Stop, Switch, Unlink,
     },
     Unity,
 };
@@ -103,11 +103,22 @@ fn the_acts_of_a_rollout_that_succeeds_are_these() {
     let plain = Item { builds: false, ..WEB };
     assert_eq!(
         run(&[WEB], Unity::Together, |_| DONE).acts,
-        [Build(0), Link(0), Start(0), AwaitReady(0), Switch(0), Drain(0), Stop(0), Prune(0)]
+        [
+            Build(0),
+            Link(0),
+            Start(0),
+            AwaitReady(0),
+            LookAgain(0),
+            Switch(0),
+            LookAgain(0),
+            Drain(0),
+            Stop(0),
+            Prune(0)
+        ]
     );
     assert_eq!(
         run(&[plain], Unity::Each, |_| DONE).acts,
-        [Start(0), AwaitReady(0), Switch(0), Drain(0), Stop(0)]
+        [Start(0), AwaitReady(0), LookAgain(0), Switch(0), LookAgain(0), Drain(0), Stop(0)]
     );
 }
 
@@ -201,9 +212,37 @@ fn who_is_ready_no_more_is_waited_for_again_and_can_fail_yet() {
         assert_eq!(run.under_way, [AwaitReady(0)], "nothing switches meanwhile");
         run.rollout.look(0, Look { next_is_ready: true, ..look });
         run.end(AwaitReady(0), fate);
-        run.ask();
+        run.go(|act| (!matches!(act, Drain(_))).then_some(DONE));
         assert_eq!(run.moves()[2..], end);
     }
+}
+
+/// A rollout of two in which the second one fails the look that comes after so many.
+fn fails_a_look(unity: Unity, looks: usize) -> Run {
+    let mut before = 0;
+    run(&[WEB, WEB], unity, |act| {
+        before += usize::from(act == LookAgain(1));
+        if act == LookAgain(1) && before > looks { failed() } else { DONE }
+    })
+}
+
+#[test]
+fn who_fails_the_look_before_the_switch_fails_the_rollout_and_nothing_switches() {
+    let run = fails_a_look(Unity::Together, 0);
+    assert_eq!(run.moves(), [Start(0), Start(1), GoBack(0), GoBack(1)]);
+    assert_eq!(run.rollout.failures()[&1], "broken");
+    let run = fails_a_look(Unity::Each, 0);
+    assert_eq!(run.moves(), [Start(0), Start(1), Switch(0), GoBack(1)]);
+}
+
+#[test]
+fn who_fails_the_look_after_the_switch_takes_all_back_and_no_old_instance_was_drained() {
+    let run = fails_a_look(Unity::Together, 1);
+    assert_eq!(run.moves(), [Start(0), Start(1), Switch(0), Switch(1), GoBack(0), GoBack(1)]);
+    assert!(!run.acts.iter().any(|act| matches!(act, Drain(_))), "{:?}", run.acts);
+    assert!(run.acts.contains(&Unlink(0)) && run.acts.contains(&Unlink(1)) && run.rollout.went_back());
+    let run = fails_a_look(Unity::Each, 1);
+    assert!(run.acts.contains(&Drain(0)) && run.acts.contains(&Revive(1)), "{:?}", run.acts);
 }
 
 #[test]
@@ -351,8 +390,8 @@ proptest! {
             let act = run.under_way[usize::from(which) % run.under_way.len()];
             stopped[act.service()] |= fate == 1;
             let end = match act {
-                AwaitReady(_) | Switch(_) if stopped[act.service()] => ActEnd::CutOff,
-                Build(_) | Link(_) | AwaitReady(_) if fate == 0 => failed(),
+                AwaitReady(_) | LookAgain(_) | Switch(_) if stopped[act.service()] => ActEnd::CutOff,
+                Build(_) | Link(_) | AwaitReady(_) | LookAgain(_) if fate == 0 => failed(),
                 _ => DONE,
             };
             if stopped[act.service()] {
@@ -367,7 +406,7 @@ proptest! {
         prop_assert_eq!(run.rollout.advance(), None, "nothing is under way, and nothing is asked for");
         let is = |which: fn(usize) -> RolloutAct, index| run.acts.contains(&which(index));
         for (index, &linked) in linked.iter().enumerate() {
-            let ways = [is(Switch, index), is(StayUnbuilt, index), is(GoBack, index)];
+            let ways = [is(Drain, index), is(StayUnbuilt, index), is(GoBack, index)];
             prop_assert!(ways.iter().filter(|&&way| way).count() <= 1, "{:?}", run.acts);
             // The start is undone first, then the link, whether it goes back or was stopped.
             let is_in_force = is(StayUnbuilt, index) || run.rollout.switched().any(|other| other == index);
@@ -381,7 +420,8 @@ proptest! {
             let first = run.acts.iter().position(|act| matches!(act, Switch(_) | StayUnbuilt(_)));
             let last = run.acts.iter().rposition(|act| matches!(act, Build(_) | Link(_) | Start(_) | AwaitReady(_)));
             prop_assert!(first.is_none_or(|first| last.is_none_or(|last| last < first)), "{:?}", run.acts);
-            prop_assert!(first.is_none() || !run.acts.iter().any(|act| matches!(act, GoBack(_))));
+            let ends = run.acts.iter().any(|act| matches!(act, Drain(_) | StayUnbuilt(_)));
+            prop_assert!(!ends || !run.acts.iter().any(|act| matches!(act, GoBack(_))), "{:?}", run.acts);
         }
         for (_, step, state) in &run.told {
             let count = |wanted: bool| {

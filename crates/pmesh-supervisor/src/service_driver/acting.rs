@@ -6,13 +6,14 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{FutureExt, TryFutureExt};
 use tokio::sync::{oneshot, watch};
 use tracing::{Instrument, Span, error, info, warn};
 
 use super::ServiceDriver;
 use crate::{
-    AppSpec, BuildError, Exit, ExternalAddress, Plan, Port, ProbeFailure, Rebuild, ServiceFailure,
-    ServiceKind, ServiceLog, SpawnError, Tail, Target, Wish,
+    AppSpec, BuildError, Exit, ExternalAddress, FirstAnswer, Plan, Port, ProbeFailure, Rebuild,
+    ServiceFailure, ServiceKind, ServiceLog, SpawnError, Tail, Target, Wish,
     causes::with_causes,
     command,
     context::Context,
@@ -74,8 +75,8 @@ impl ServiceDriver {
                     self.pending.events.push_back(ServiceEvent::LastLines { upstream, last_lines });
                 }
             }
-            ServiceAction::Probe { upstream, address, prove_owner, plan } => {
-                self.probe(upstream, address, prove_owner, &plan);
+            ServiceAction::Probe { upstream, address, prove_owner, ask, plan } => {
+                self.probe(upstream, address, prove_owner, ask, &plan);
             }
             ServiceAction::EndRemnant { upstream, plan } => self.end_remnant(upstream, plan.as_deref()),
             ServiceAction::RunShutdownCommands { run, plan } => self.run_shutdown_commands(run, &plan),
@@ -159,7 +160,14 @@ impl ServiceDriver {
         Ok(ServiceEvent::Spawned { upstream, leader, port: port_number })
     }
 
-    fn probe(&mut self, upstream: u64, address: ExternalAddress, prove_owner: bool, plan: &Plan) {
+    fn probe(
+        &mut self,
+        upstream: u64,
+        address: ExternalAddress,
+        prove_owner: bool,
+        ask: Option<Duration>,
+        plan: &Plan,
+    ) {
         let monitor = match &plan.spec.kind {
             ServiceKind::App(spec) => &spec.monitor,
             ServiceKind::External(spec) => &spec.monitor,
@@ -167,7 +175,11 @@ impl ServiceDriver {
         };
         let service = self.machine.name().clone();
         let target = Target { service, address, tree: self.pending.tree(upstream), prove_owner };
-        let probe = self.context.prober.probe(&target, monitor);
+        let prober = &self.context.prober;
+        let probe = match ask {
+            Some(limit) => prober.ask(&target, monitor, limit),
+            None => prober.probe(&target, monitor).map_ok(|()| FirstAnswer::default()).boxed(),
+        };
         let vain = ServiceEvent::Probed { upstream, result: Err(unmade(&target.address)) };
         let context = Arc::clone(&self.context);
         let probed = async move {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use super::{Before, ServiceMachine, Standing};
+use super::{ServiceMachine, Standing, before::Before};
 use crate::{machine_step::MachineStep, service_action::ServiceAction};
 
 impl ServiceMachine {
@@ -27,7 +27,7 @@ impl ServiceMachine {
         if let Some(candidate) = self.candidate.take() {
             candidate.into_run(&mut step);
         }
-        self.current = None;
+        (self.current, self.kept) = (None, None);
         for leaving in std::mem::take(&mut self.leaving) {
             leaving.give_up(&mut step);
         }

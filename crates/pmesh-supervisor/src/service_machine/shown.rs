@@ -10,6 +10,9 @@ use crate::{Expected, InstanceView, ProcessTree, ServiceFailure, ServiceState, S
 pub(crate) struct Traffic {
     pub(crate) upstreams: Vec<ServiceUpstream>,
     pub(crate) when_empty: Expected,
+    /// After how many requests in a row without an answer an instance is asked whether it is ready; none where
+    /// nobody would be asked.
+    pub(crate) timeouts: Option<u32>,
 }
 
 impl ServiceMachine {
@@ -29,6 +32,7 @@ impl ServiceMachine {
         Traffic {
             upstreams: self.serving().map(Run::upstreams).unwrap_or_default(),
             when_empty: if self.is_stopped() { Expected::Nothing } else { Expected::Back },
+            timeouts: self.serving().and_then(Run::timeouts),
         }
     }
 
@@ -51,6 +55,7 @@ impl ServiceMachine {
                 ready: run.ready(),
                 healthy: run.healthy(),
                 next_is_ready: self.candidate.as_ref().is_some_and(|next| next.run.all_ready()),
+                next_remark: self.candidate.as_ref().and_then(|next| next.run.remark()),
                 failure: run.failure(),
                 instances: run
                     .instances()

@@ -3,17 +3,20 @@
 mod days;
 mod world;
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use self::{
     days::deed,
-    world::{SEC, World, app, app_plan, failure, serving},
+    world::{SEC, World, app, app_plan, failure, refused, serving},
 };
 use super::ServiceMachine;
 use crate::{
-    AppSpec, Exit, Overlap, Prepared, ServiceId, Signal, StartOrder, Status, Switched, Wish, saved,
+    AppSpec, Exit, Monitor, Overlap, Prepared, Readiness, ServiceId, Signal, StartOrder, Status, Switched,
+    Wish, saved,
     service_action::Answer,
-    service_event::{NoBuild, ServiceEvent},
+    service_event::{NoBuild, ServiceEvent, Ticket},
 };
 
 #[test]
@@ -26,6 +29,112 @@ fn a_run_that_recovered_is_not_replaced_by_one_that_waits_for_its_build() {
     assert_eq!((world.machine.traffic(), world.status()), (before, Status::Ok));
     assert_eq!(world.machine.state(|_| None).id, ServiceId(1));
     assert_eq!(world.answer_to(done), Some(&Answer::Done));
+}
+
+/// A service whose new run of two has just become ready, and one of the two.
+fn about_to_switch() -> (World, u64) {
+    let mut world = serving(app());
+    world.prepare(app_plan(2, AppSpec { instances: 2, ..app() }));
+    world.grow_ready();
+    let (&new, _) = world.processes.last_key_value().expect("it runs");
+    (world, new)
+}
+
+fn look_again(world: &mut World) -> Ticket {
+    let ended = world.ticket();
+    world.tell(ServiceEvent::LookAgain { ended });
+    ended
+}
+
+#[test]
+fn a_look_passes_when_every_new_instance_passes_a_probe_then() {
+    let (mut world, new) = about_to_switch();
+    let look = look_again(&mut world);
+    assert_eq!((world.probes.len(), world.answer_to(look)), (2, None));
+    let other = *world.probes.iter().find(|&&upstream| upstream != new).expect("there are two");
+    world.probed(other, Ok(()));
+    assert_eq!(world.answer_to(look), None);
+    world.probed(new, Ok(()));
+    assert_eq!(world.answer_to(look), Some(&Answer::Prepared(Prepared::Ready)));
+}
+
+#[test]
+fn who_has_died_or_fails_its_probe_fails_the_look_with_the_reason() {
+    let (mut world, new) = about_to_switch();
+    let look = look_again(&mut world);
+    world.probed(new, Err(refused()));
+    let Some(Answer::Prepared(Prepared::Failed(reason))) = world.answer_to(look) else { panic!("it fails") };
+    assert!(reason.contains("cannot connect"), "{reason}");
+
+    let (mut world, new) = about_to_switch();
+    world.exit(new);
+    let look = look_again(&mut world);
+    assert_eq!(world.answer_to(look), None, "its last lines are to come");
+    world.end_tree(new);
+    let Some(Answer::Prepared(Prepared::Failed(reason))) = world.answer_to(look) else { panic!("it fails") };
+    assert!(reason.contains("exit code 1"), "{reason}");
+}
+
+#[test]
+fn a_run_that_has_taken_over_can_be_taken_back_until_the_old_one_is_told_to_end() {
+    let (mut world, new) = about_to_switch();
+    let before = world.machine.state(|_| None).id;
+    let switched = world.ticket();
+    world.tell(ServiceEvent::Switch { switched });
+    assert_eq!(world.answer_to(switched), Some(&Answer::Switched(Switched::Ready)));
+    assert!(world.machine.traffic().upstreams.iter().any(|upstream| upstream.id == new));
+    assert_eq!(world.processes.len(), 3, "the old one goes on");
+    let done = world.ticket();
+    world.tell(ServiceEvent::Abandon { done });
+    assert_eq!(world.machine.state(|_| None).id, before);
+    world.be_kind();
+    assert_eq!((world.answer_to(done), world.processes.len()), (Some(&Answer::Done), 1));
+    assert_eq!(world.status(), Status::Ok);
+}
+
+/// A service of two, of which the first leaves requests without an answer.
+fn silent() -> (World, u64) {
+    let monitor = Monitor { readiness: Readiness::Answer, ..Monitor::default() };
+    let mut world = serving(AppSpec { instances: 2, monitor, ..app() });
+    world.pass(SEC);
+    let (&first, _) = world.processes.first_key_value().expect("it runs");
+    assert!(world.probes.is_empty());
+    world.tell(ServiceEvent::TimedOut { upstream: first });
+    (world, first)
+}
+
+fn takes(world: &World, upstream: u64) -> bool {
+    world.machine.traffic().upstreams.iter().any(|one| one.id == upstream)
+}
+
+#[test]
+fn an_instance_that_leaves_requests_without_an_answer_is_asked_at_once_and_stays_if_it_answers() {
+    let (mut world, first) = silent();
+    assert_eq!((world.probes.clone(), takes(&world, first)), (BTreeSet::from([first]), true));
+    world.probed(first, Ok(()));
+    assert!(takes(&world, first));
+    assert_eq!(world.status(), Status::Ok);
+}
+
+#[test]
+fn one_that_does_not_answer_then_takes_no_requests_until_it_has_answered_one() {
+    let (mut world, first) = silent();
+    world.probed(first, Err(refused()));
+    assert_eq!((takes(&world, first), world.status()), (false, Status::Degraded));
+    world.pass(6 * SEC);
+    assert!(world.probes.contains(&first), "it is asked again");
+    world.probed(first, Ok(()));
+    assert_eq!((takes(&world, first), world.status()), (true, Status::Ok));
+}
+
+#[test]
+fn the_last_one_takes_requests_though_it_answers_none() {
+    let (mut world, first) = silent();
+    world.probed(first, Err(refused()));
+    let (&last, _) = world.processes.last_key_value().expect("it runs");
+    world.tell(ServiceEvent::TimedOut { upstream: last });
+    world.probed(last, Err(refused()));
+    assert!(takes(&world, last));
 }
 
 #[test]

@@ -1,10 +1,10 @@
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::{ExternalAddress, Monitor, ProbeFailure, Prober, ServiceName, Target};
+use crate::{ExternalAddress, FirstAnswer, Monitor, ProbeFailure, Prober, ServiceName, Target};
 
 /// A prober that passes whatever the test does not let fail. Clones share their state.
 #[derive(Clone, Debug)]
@@ -20,6 +20,9 @@ struct State {
     failing_ports: HashSet<u16>,
     without_descriptors: bool,
     held: bool,
+    asked: Vec<ExternalAddress>,
+    silent: bool,
+    status: Option<u16>,
 }
 
 impl FakeProber {
@@ -67,7 +70,22 @@ impl FakeProber {
         self.change(|state| state.held = held);
     }
 
-    /// The addresses that were probed, in order.
+    /// Whether requests get no answer, also those under way; connecting goes on to be enough for checks.
+    pub fn silence(&self, silent: bool) {
+        self.change(|state| state.silent = silent);
+    }
+
+    /// From now on first answers have this status.
+    pub fn answer_with(&self, status: u16) {
+        self.change(|state| state.status = Some(status));
+    }
+
+    /// The addresses that were sent a request, in order.
+    pub fn asked(&self) -> Vec<ExternalAddress> {
+        self.state.lock().asked.clone()
+    }
+
+    /// The addresses that were probed or asked, in order.
     pub fn probes(&self) -> Vec<ExternalAddress> {
         self.state.lock().probed.clone()
     }
@@ -98,6 +116,27 @@ impl Default for FakeProber {
 
 impl Prober for FakeProber {
     fn probe(&self, target: &Target, monitor: &Monitor) -> BoxFuture<'static, Result<(), ProbeFailure>> {
+        self.begin(target, monitor)
+    }
+
+    fn ask(
+        &self,
+        target: &Target,
+        monitor: &Monitor,
+        _limit: Duration,
+    ) -> BoxFuture<'static, Result<FirstAnswer, ProbeFailure>> {
+        self.change(|state| state.asked.push(target.address.clone()));
+        let (fake, probed) = (self.clone(), self.begin(target, monitor));
+        Box::pin(async move {
+            probed.await?;
+            fake.wait_until(|state| !state.silent).await;
+            Ok(FirstAnswer { status: fake.state.lock().status })
+        })
+    }
+}
+
+impl FakeProber {
+    fn begin(&self, target: &Target, monitor: &Monitor) -> BoxFuture<'static, Result<(), ProbeFailure>> {
         let (fake, target) = (self.clone(), target.clone());
         let check = monitor.checks.first().map_or_else(|| "fake".to_owned(), |check| check.name.clone());
         self.change(|state| state.probed.push(target.address.clone()));

@@ -106,7 +106,7 @@ async fn a_stop_whose_step_panics_every_time_ends_everything_all_the_same() {
 
 #[tokio::test(start_paused = true)]
 async fn a_start_whose_step_panics_fails_and_says_so_and_the_next_one_succeeds() {
-    for event in ["prepare", "commit"] {
+    for event in ["prepare", "switch"] {
         let world = World::new();
         let web = world.app("web");
         world.up(&[("web", &web)]).await;

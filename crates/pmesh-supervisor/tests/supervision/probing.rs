@@ -1,10 +1,12 @@
 //! Probes that fail after an instance was ready.
 
-use pmesh_supervisor::{AppSpec, ExternalAddress, ExternalSpec, Monitor, Status, rollout::Unity};
+use pmesh_supervisor::{
+    AppSpec, ExternalAddress, ExternalSpec, Monitor, Status, StepName, StepState, rollout::Unity,
+};
 
 use tokio::time::timeout;
 
-use crate::world::{MS, READY, SEC, Seen, World, service_name};
+use crate::world::{MS, READY, SEC, Seen, World, reason, service_name};
 
 /// An app that is probed each second, falls after three failures and rises after two passes.
 fn watched(world: &World, instances: u32) -> AppSpec {
@@ -258,5 +260,63 @@ async fn an_external_address_that_never_answered_is_probed_at_its_interval_in_th
     let probes = world.prober.probes().len();
     world.pass(200 * SEC).await;
     assert_eq!(world.prober.probes().len(), probes + 10);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_accepts_connections_is_ready_when_it_has_answered_one_request() {
+    let world = World::new();
+    let web = world.app("web");
+    world.up(&[("web", &web)]).await;
+    assert_eq!(world.prober.asked().len(), 1);
+    world.prober.silence(true);
+    let restart = world.roll_out(Unity::Each, &[("web", &web)]).await;
+    let reason = reason(&restart, "web");
+    assert!(reason.contains("accepts connections, and does not answer `GET /`"), "{reason}");
+    assert_eq!(world.serving("web"), [0], "the old one serves");
+    assert_eq!(world.prober.asked().len(), 2, "one request, kept open until the end");
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_first_page_is_no_failure_and_later_probes_are_connections_alone() {
+    let world = World::new();
+    let web = world.app("web");
+    world.prober.silence(true);
+    let start = world.begin(Unity::Regardless, &[("web", &web)]);
+    world.pass(25 * SEC).await;
+    assert_eq!(world.serving("web"), []);
+    world.prober.silence(false);
+    assert!(start.await.unwrap().failed.is_empty());
+    world.pass(60 * SEC).await;
+    assert_eq!((world.prober.asked().len(), world.health("web").status), (1, Status::Ok));
+    assert!(world.prober.probes().len() > 5);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_checks_that_are_written_connecting_is_enough() {
+    let world = World::new();
+    let web = AppSpec { monitor: Monitor::default(), ..world.app("web") };
+    world.prober.silence(true);
+    world.up(&[("web", &web)]).await;
+    assert_eq!(world.prober.asked(), []);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_answer_that_is_an_error_is_told_with_the_step() {
+    let world = World::new();
+    world.prober.answer_with(500);
+    let (web, told) = (world.app("web"), std::sync::Arc::new(std::sync::Mutex::new(Vec::new())));
+    let tell = std::sync::Arc::clone(&told);
+    let start = world.begin_and(Unity::Regardless, &[("web", &web)], move |_, step, state| {
+        if let (StepName::Ready, StepState::Done(detail)) = (step, state) {
+            tell.lock().unwrap().push(detail.clone());
+        }
+    });
+    start.await.unwrap();
+    let expected = "instance 1: its first answer, to `GET /`, has status 500";
+    assert_eq!(*told.lock().unwrap(), [Some(expected.to_owned())]);
     world.end().await;
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use pmesh_supervisor::{
-    Exit, Overlap, Prepared, Status, StepName as Step, StepState, Switched, rollout::Unity,
+    AppSpec, Exit, Overlap, Prepared, RolloutEnd, Status, StepName as Step, StepState, Switched,
+    rollout::Unity,
 };
 
 use crate::world::{SEC, Seen, World, command, reason, service_name};
@@ -266,33 +267,47 @@ async fn a_service_that_has_recovered_before_its_turn_came_holds_the_others_back
     world.end().await;
 }
 
+/// An update of two services, of which the second one's new instance dies when this step begins.
+async fn dies_at(world: &World, moment: Step) -> RolloutEnd {
+    let (web, api) = (world.app("web"), world.app("api"));
+    world.up(&[("web", &web), ("api", &api)]).await;
+    let api = AppSpec { run: Some(command("new")), ..api };
+    let spawner = world.spawner.clone();
+    let services = [("web", &web), ("api", &api)];
+    let update = world.begin_and(Unity::Together, &services, move |name, step, report| {
+        if (name.as_str(), step, report) == ("api", moment, &StepState::Running) {
+            let new = spawner.launches().iter().position(|launch| launch.program == "new");
+            spawner.crash(new.expect("nothing switches before it is ready"), Exit::Code(1));
+        }
+    });
+    update.await.unwrap()
+}
+
 #[tokio::test(start_paused = true)]
-async fn an_instance_that_dies_in_the_moment_of_the_switch_holds_nothing_back_and_is_started_again() {
+async fn an_instance_that_dies_in_the_moment_of_the_switch_takes_all_back_to_the_old_ones() {
     // Whether its driver learns first of the end or of the switch is chance.
     for _ in 0..16 {
         let world = World::new();
-        let (web, mut api) = (world.app("web"), world.app("api"));
-        world.up(&[("web", &web), ("api", &api)]).await;
-        let ids = (world.id("web"), world.id("api"));
-        api.run.as_mut().unwrap().program = "new".to_owned();
-        let spawner = world.spawner.clone();
-        let update =
-            world.begin_and(Unity::Together, &[("web", &web), ("api", &api)], move |_, step, report| {
-                if (step, report) == (Step::Switch, &StepState::Running) {
-                    let new = spawner.launches().iter().position(|launch| launch.program == "new");
-                    spawner.crash(new.expect("nothing switches before it is ready"), Exit::Code(1));
-                }
-            });
-        let end = update.await.unwrap();
-        assert!(!end.gave_up && end.failed.is_empty() && end.switched.len() == 2, "{end:?}");
-        assert_ne!(world.id("web"), ids.0);
-        assert_ne!(world.id("api"), ids.1);
-        world.pass(SEC).await;
-        assert_eq!((world.serving("api"), world.health("api").status), (vec![4], Status::Ok));
+        let end = dies_at(&world, Step::Switch).await;
+        assert!(end.gave_up && end.switched.is_empty(), "{end:?}");
+        assert!(reason(&end, "api").contains("exit code 1"), "{end:?}");
+        assert_eq!((world.serving("web"), world.serving("api")), (vec![0], vec![1]));
+        assert_eq!((world.id("web"), world.id("api")), (1, 2));
         assert_eq!(world.order(|seen| matches!(seen, Seen::Gone(_))), [], "requests wait");
-        assert_eq!(world.spawner.running().len(), 2, "{:?}", world.spawner.running());
+        assert_eq!(world.spawner.running(), [0, 1]);
         world.end().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_dies_when_the_old_ones_drain_holds_nothing_back_and_is_started_again() {
+    let world = World::new();
+    let end = dies_at(&world, Step::Drain).await;
+    assert!(!end.gave_up && end.failed.is_empty() && end.switched.len() == 2, "{end:?}");
+    world.pass(SEC).await;
+    assert_eq!((world.serving("api"), world.health("api").status), (vec![4], Status::Ok));
+    assert_eq!(world.spawner.running().len(), 2, "{:?}", world.spawner.running());
+    world.end().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,6 +15,8 @@ use crate::{
 pub(super) enum Deed {
     Prepare(u8),
     Commit,
+    Switch,
+    LookAgain,
     Abandon,
     Revive,
     AwaitReady,
@@ -45,6 +47,8 @@ pub(super) fn deed() -> impl Strategy<Value = Deed> {
     prop_oneof![
         4 => any::<u8>().prop_map(Deed::Prepare),
         3 => Just(Deed::Commit),
+        2 => Just(Deed::Switch),
+        1 => Just(Deed::LookAgain),
         1 => Just(Deed::Abandon),
         1 => Just(Deed::Revive),
         1 => Just(Deed::AwaitReady),
@@ -107,6 +111,14 @@ impl World {
                 self.prepare(plan);
             }
             Deed::Commit => self.commit(),
+            Deed::Switch => {
+                let switched = self.ticket();
+                self.tell(ServiceEvent::Switch { switched });
+            }
+            Deed::LookAgain => {
+                let ended = self.ticket();
+                self.tell(ServiceEvent::LookAgain { ended });
+            }
             Deed::Abandon => {
                 let done = self.ticket();
                 self.tell(ServiceEvent::Abandon { done });

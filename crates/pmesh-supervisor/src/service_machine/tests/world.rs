@@ -8,8 +8,8 @@ use std::{
 };
 
 use crate::{
-    AppSpec, Command, Exit, ExternalAddress, Plan, ProbeFailure, RevisionFacts, ServiceFailure, ServiceId,
-    ServiceKind, ServiceName, ServiceSpec, Signal, Status, Wish,
+    AppSpec, Command, Exit, ExternalAddress, FirstAnswer, Plan, ProbeFailure, RevisionFacts, ServiceFailure,
+    ServiceId, ServiceKind, ServiceName, ServiceSpec, Signal, Status, Wish,
     machine_step::Numbers,
     saved,
     service_action::{Answer, ServiceAction},
@@ -215,6 +215,7 @@ impl World {
 
     pub(super) fn probed(&mut self, upstream: u64, result: Result<(), ProbeFailure>) {
         if self.probes.remove(&upstream) {
+            let result = result.map(|()| FirstAnswer::default());
             self.tell(ServiceEvent::Probed { upstream, result });
         }
     }

@@ -1,0 +1,93 @@
+//! One request to an instance, to see whether it answers.
+
+use std::{io, time::Duration};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{Instant, timeout_at},
+};
+
+use crate::ExternalAddress;
+
+/// How much of an answer is read, and how long after its first byte, so that the app can send it and closes
+/// by itself. What comes later meets a closed connection.
+const READ_BYTES: usize = 64 << 10;
+const READ_TIME: Duration = Duration::from_millis(250);
+
+/// The length of `HTTP/1.1 200`.
+const STATUS_LINE: usize = 12;
+
+/// What came for the first request to an instance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FirstAnswer {
+    /// Its status; none if it is no answer of HTTP/1.
+    pub status: Option<u16>,
+}
+
+/// Asks with `GET /` and reads what comes, no more than needed.
+///
+/// # Errors
+///
+/// Those of the connection; `UnexpectedEof` if it was closed without a byte.
+pub(crate) async fn first_answer(
+    mut stream: TcpStream,
+    address: &ExternalAddress,
+) -> io::Result<FirstAnswer> {
+    // The fields of RFC 9112, 3.2, and that nothing follows.
+    let request =
+        format!("GET / HTTP/1.1\r\nHost: {address}\r\nUser-Agent: pmesh-probe\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    read_answer(&mut stream).await
+}
+
+async fn read_answer(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<FirstAnswer> {
+    let mut buffer = [0; 4096];
+    let mut begin = Vec::with_capacity(STATUS_LINE);
+    let mut take = |bytes: &[u8]| begin.extend(bytes.iter().take(STATUS_LINE - begin.len()));
+    let mut length = stream.read(&mut buffer).await?;
+    if length == 0 {
+        return Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "the connection was closed without an answer",
+        ));
+    }
+    take(&buffer[..length]);
+    let until = Instant::now() + READ_TIME;
+    // It has answered: whatever ends the rest is no failure.
+    while length < READ_BYTES
+        && let Ok(Ok(more @ 1..)) = timeout_at(until, stream.read(&mut buffer)).await
+    {
+        take(&buffer[..more]);
+        length += more;
+    }
+    Ok(FirstAnswer { status: status(&begin) })
+}
+
+/// The status of an answer that begins like this.
+fn status(begin: &[u8]) -> Option<u16> {
+    let begin = begin.strip_prefix(b"HTTP/1.")?;
+    let digits = begin.get(2..5)?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::{FirstAnswer, read_answer};
+
+    #[tokio::test(start_paused = true)]
+    async fn any_byte_is_an_answer_and_a_status_is_told_where_there_is_one() {
+        for (answer, status) in [
+            (&b"HTTP/1.1 503 Service Unavailable\r\n\r\n"[..], Some(503)),
+            (b"HTTP/1.0 200", Some(200)),
+            (b"HTTP/1.1 2", None),
+            (b"SSH-2.0", None),
+            (b"\x15\x03", None),
+        ] {
+            assert_eq!(read_answer(&mut &answer[..]).await.unwrap(), FirstAnswer { status }, "{answer:?}");
+        }
+        assert_eq!(read_answer(&mut &b""[..]).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+}

@@ -1,0 +1,26 @@
+//! How much of a rollout goes on at a time.
+
+use std::thread;
+
+/// How many services may be in a phase at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Between spawn and ready. A background service counts only until it is spawned.
+    pub starts: usize,
+    /// In a build.
+    pub builds: usize,
+}
+
+impl Limits {
+    /// 4 × `cores` starts and one build per core.
+    pub fn of_cores(cores: usize) -> Self {
+        Self { starts: (4 * cores).max(1), builds: cores.max(1) }
+    }
+}
+
+impl Default for Limits {
+    /// Those of this machine.
+    fn default() -> Self {
+        Self::of_cores(thread::available_parallelism().map_or(1, usize::from))
+    }
+}
