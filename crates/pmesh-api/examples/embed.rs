@@ -11,20 +11,17 @@ use std::{convert::Infallible, env, error::Error, path::Path};
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use pmesh_api::{Api, ApiSettings};
-use pmesh_manifest::Unsupported;
-use pmesh_node::{Node, NodeParts};
-use pmesh_supervisor::{LogFolder, LogLimits};
+use pmesh_api::{
+    Api, ApiSettings,
+    node::{Node, NodeParts},
+};
 use tokio::{net::TcpListener, signal::ctrl_c};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let project = env::args().nth(1).unwrap_or_else(|| ".".to_owned());
-    let file = pmesh_manifest::find(Path::new(&project))?.canonicalize()?;
-    let manifest = pmesh_manifest::read(&file, Unsupported::Refuse)?;
     let logs = tempfile::tempdir()?;
-    let parts = NodeParts::new(file, manifest, LogFolder::open(logs.path(), LogLimits::default())?);
-    let (node, driver) = Node::new(parts);
+    let (node, driver) = Node::new(NodeParts::open(Path::new(&project), logs.path())?);
     let driving = tokio::spawn(driver);
     tokio::select! {
         Err(error) = serve(Api::new(node.clone(), ApiSettings::default())) => return Err(error.into()),

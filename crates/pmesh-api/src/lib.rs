@@ -62,6 +62,8 @@ pub use error::Code;
 pub use listener::Listener;
 pub use near_miss::near_miss;
 pub use parameters::{Parameter, ParameterType};
+/// The node that an [`Api`] is of, for embedders who name this crate alone.
+pub use pmesh_node as node;
 pub use routes::{Kind, ROUTES, Route};
 pub use serve::{serve_tcp, serve_unix};
 pub use token::{Token, TokenError};

@@ -42,6 +42,7 @@ mod maintenance;
 mod manifest_source;
 mod node;
 mod node_driver;
+mod open;
 mod operation;
 mod publisher;
 mod queue;
@@ -55,6 +56,7 @@ mod view;
 pub use changes::{CHANGES_LIMIT, Change, ChangeKind, ChangesSince};
 pub use history::HISTORY_LIMIT;
 pub use node::{Node, NodeParts};
+pub use open::OpenError;
 pub use operation::{
     Failure, Operation, OperationId, OperationKind, OperationState, Outcome, Request, RolloutFailure, Scope,
     Step, Update, in_one_line,

@@ -16,6 +16,14 @@ pub struct ServiceSpec {
 
 saved!(struct ServiceSpec { name, kind });
 
+impl ServiceSpec {
+    /// A command that is kept running in `folder`, without an HTTP server and with the defaults of the format.
+    pub fn background(name: ServiceName, folder: PathBuf, command: Command) -> Self {
+        let app = AppSpec { run: Some(command), background: true, ..AppSpec::new(&name, folder) };
+        Self { name, kind: ServiceKind::App(Box::new(app)) }
+    }
+}
+
 /// The three kinds of service.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ServiceKind {

@@ -15,13 +15,14 @@ use tokio::sync::mpsc;
 use tracing::{Instrument, warn};
 
 use crate::{
-    Balancer, Builder, CancelToken, Executor, LogFolder, Ports, Prober, RolloutEnd, RolloutPlan, Service,
-    ServiceId, ServiceName, Spawner, StepName, StepState,
+    Balancer, Builder, CancelToken, Executor, LogFolder, NetProber, NoBalancer, OsSpawner, Ports, Prober,
+    Rebuild, RevisionFacts, RolloutEnd, RolloutPlan, Service, ServiceId, ServiceKind, ServiceName,
+    ServiceSpec, Spawner, StepName, StepState, Turn,
     context::{Context, Surroundings},
     drivers::run_drivers,
     executor::revive,
     lack::Lack,
-    rollout::{Instruction, Limits, Rollout},
+    rollout::{Instruction, Limits, Rollout, Unity},
     service_driver::{self, ServiceDriver},
     spans::service_span,
 };
@@ -38,6 +39,14 @@ pub struct SupervisorSettings {
     pub env: BTreeMap<OsString, OsString>,
     /// How many services build and start at a time.
     pub limits: Limits,
+}
+
+impl SupervisorSettings {
+    /// Output into `logs`, what this process has in its environment, the limits of this machine's cores, and no
+    /// folder of the server's own.
+    pub fn new(logs: LogFolder) -> Self {
+        Self { logs, state: None, env: std::env::vars_os().collect(), limits: Limits::default() }
+    }
 }
 
 /// Owns the services of a node; clones control the same ones.
@@ -86,6 +95,52 @@ impl Supervisor {
         let supervisor =
             Self { context: Arc::new(context), services: Arc::default(), drivers, limits: settings.limits };
         (supervisor, run_drivers(inbox))
+    }
+
+    /// As [`new`](Self::new), with processes of this machine, probes over its network, and nobody who balances.
+    #[must_use = "the task is the supervisor's life"]
+    pub fn on_this_machine(settings: SupervisorSettings) -> (Self, impl Future<Output = ()> + Send) {
+        Self::new(settings, Arc::new(OsSpawner::new()), Arc::new(NetProber), Arc::new(NoBalancer))
+    }
+
+    /// Keeps one service running, in the place of one of the same name. Returns its handle when it is ready or
+    /// has failed to be; from then on it is tried again whenever it ends.
+    ///
+    /// Not cancel-safe: dropped on its way, what is prepared stays beside what runs.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let folder = folder.path().to_owned();
+    /// use pmesh_supervisor::{Command, LogFolder, LogLimits, ServiceSpec, Supervisor, SupervisorSettings};
+    ///
+    /// let logs = LogFolder::open(&folder, LogLimits::default())?;
+    /// let (supervisor, task) = Supervisor::on_this_machine(SupervisorSettings::new(logs));
+    /// tokio::spawn(task);
+    /// let sleep = Command { program: "sleep".to_owned(), arguments: vec!["60".to_owned()], ..Command::default() };
+    /// let service = supervisor.run_one(ServiceSpec::background("job".parse()?, folder, sleep)).await;
+    /// assert_eq!(service.state().health(std::time::Instant::now()).healthy, 1);
+    /// service.stop().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn run_one(&self, spec: ServiceSpec) -> Service {
+        let id = self.services.lock().values().map(|service| service.state().id.0).max().unwrap_or(0);
+        let root = match &spec.kind {
+            ServiceKind::App(app) => app.folder.clone(),
+            ServiceKind::External(_) | ServiceKind::Files => PathBuf::new(),
+        };
+        let id = ServiceId(id + 1);
+        let service = self.add(&spec.name, id);
+        let plan = RolloutPlan {
+            turns: vec![Turn { id, spec }],
+            unity: Unity::Regardless,
+            rebuild: Rebuild::Changed,
+            revision: RevisionFacts { root, ..RevisionFacts::default() },
+        };
+        self.roll_out(&plan, &CancelToken::new(), &|_, _, _| {}).await;
+        service
     }
 
     /// The service of this name.
