@@ -2,7 +2,8 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    io,
+    fs::File,
+    io::{self, Read},
     path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
@@ -42,7 +43,7 @@ impl OsSpawner {
         let program = find_program(launch)?;
         let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         let output = pipe::Receiver::from_owned_fd(read)?;
-        let mut command = Command::new(program);
+        let mut command = Command::new(&program);
         command
             .arg0(&launch.program)
             .args(&launch.arguments)
@@ -56,7 +57,7 @@ impl OsSpawner {
             .stderr(write.try_clone()?)
             .stdout(write);
         sys::prepare_child(&mut command, launch.nofile);
-        let child = command.spawn()?;
+        let child = command.spawn().map_err(|error| explained(error, &program))?;
         let leader = Arc::new(Leader::new(child)?);
         let exit = Arc::clone(&leader);
         let members = SessionMembers::new(Arc::clone(&leader), Arc::clone(&self.tables));
@@ -108,4 +109,35 @@ fn find_program(launch: &Launch) -> io::Result<PathBuf> {
     }
     let error = if refused { rustix::io::Errno::ACCESS } else { rustix::io::Errno::NOENT };
     Err(error.into())
+}
+
+/// The error with the interpreter's name, where it is that which is missing: execve(2) gives the same error as
+/// for the program itself.
+fn explained(error: io::Error, program: &Path) -> io::Error {
+    if error.kind() != io::ErrorKind::NotFound {
+        return error;
+    }
+    let Some(interpreter) = interpreter(program) else { return error };
+    let remedy = if interpreter.ends_with('\r') {
+        "the line ends with CR LF, and has to end with LF alone"
+    } else {
+        "install it, or name another one"
+    };
+    let text = format!("its first line asks for {interpreter:?}, which is not there; {remedy}");
+    io::Error::new(io::ErrorKind::NotFound, text)
+}
+
+/// What the first line of a script says that it is run with.
+fn interpreter(program: &Path) -> Option<String> {
+    // What is no file may block.
+    if !program.is_file() {
+        return None;
+    }
+    let mut begin = Vec::new();
+    // No more of the line counts (`BINPRM_BUF_SIZE`).
+    File::open(program).ok()?.take(256).read_to_end(&mut begin).ok()?;
+    let line = begin.strip_prefix(b"#!")?.split(|&byte| byte == b'\n').next()?;
+    let line = String::from_utf8_lossy(line);
+    let word = line.trim_start_matches([' ', '\t']).split([' ', '\t']).next()?;
+    (!word.is_empty()).then(|| word.to_owned())
 }

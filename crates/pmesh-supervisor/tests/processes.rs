@@ -131,6 +131,23 @@ async fn a_limit_of_descriptors_above_the_hard_one_is_cut() {
 }
 
 #[tokio::test]
+async fn a_script_whose_interpreter_is_missing_names_that_and_a_line_that_ends_with_cr() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("run.sh");
+    for (line, said) in [
+        ("#!/opt/none/bin/node", "asks for \"/opt/none/bin/node\", which is not there; install it"),
+        ("#! /bin/sh\r", "asks for \"/bin/sh\\r\", which is not there; the line ends with CR LF"),
+    ] {
+        fs::write(&script, format!("{line}\necho\n")).unwrap();
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+        let error = OsSpawner::new().spawn(&command(folder.path(), "./run.sh", &[])).unwrap_err();
+        assert!(error.source.to_string().contains(said), "{}", error.source);
+    }
+}
+
+#[tokio::test]
 async fn a_program_that_cannot_run_is_an_error_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("plain"), "x").unwrap();
