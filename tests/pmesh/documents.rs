@@ -30,3 +30,11 @@ fn every_curl_example_of_the_api_document_works() {
     }
     wait_for("the last example has ended the server", || !lives(pid));
 }
+
+#[test]
+fn the_first_manifest_comes_with_its_two_lines_for_gitignore() {
+    let readme = include_str!("../../README.md");
+    let (_, first) = readme.split_once("## A first manifest of your own").expect("it is there");
+    let (first, _) = first.split_once("\n## ").expect("another section follows");
+    assert!([".gitignore", "`.build*`", "`.run`"].iter().all(|line| first.contains(line)), "{first}");
+}

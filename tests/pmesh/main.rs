@@ -8,6 +8,7 @@ mod documents;
 mod example;
 mod harness;
 mod owners;
+mod places;
 mod proxies;
 mod rollouts;
 mod scarcity;

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::harness::{Project, Server, lives, pmesh, wait_for, web_manifest, write};
+use crate::harness::{Project, Server, lives, pmesh, signal, wait_for, web_manifest, write};
 
 #[test]
 fn a_stop_ends_the_whole_tree_and_a_restart_brings_it_back() {
@@ -204,4 +204,18 @@ fn an_app_whose_folder_or_program_is_absent_says_which() {
     });
     assert!(reason("away").contains(&project.work.join("away").display().to_string()), "{}", reason("away"));
     assert!(reason("other").contains("no-such-program"), "{}", reason("other"));
+}
+
+#[test]
+fn an_instance_tells_its_port_its_commit_and_how_often_it_was_started_again() {
+    let project = Project::web(1);
+    let server = Server::serve(&project);
+    let told = || server.get("/service/metrics/web")["processes"][0].clone();
+    let first = told();
+    assert_eq!((&first["instance"], &first["restarts"]), (&json!(1), &json!(0)));
+    assert_eq!(first["commit"], project.head());
+    let port = first["port"].as_u64().unwrap();
+    assert!((20_000..30_000).contains(&port), "{port}");
+    signal(server.pids("web")[0], "KILL");
+    wait_for("it was started again", || told()["restarts"] == 1);
 }

@@ -1,6 +1,6 @@
 //! The commands that ask a server which runs: which calls each is, and what a person sees of the answer.
 
-use std::{env, process::ExitCode};
+use std::process::ExitCode;
 
 use pmesh_api::{
     Token,
@@ -17,6 +17,7 @@ use crate::{
     arguments::{ControlCommand, DEFAULT_API, Invalidate, ServerArguments},
     call::{self, CallError},
     exit_code::NO_SERVER,
+    place,
     progress::Progress,
     server_search::{Found, Here, Purpose, Search},
     show::{
@@ -71,7 +72,7 @@ async fn answered(command: &ControlCommand) -> ExitCode {
 
 fn search(arguments: &ServerArguments) -> Search {
     // Without a current folder there is no project either.
-    let here = env::current_dir().ok().and_then(|folder| Here::find(&folder));
+    let here = place::current_folder().and_then(|folder| Here::find(&folder));
     let default: Endpoint = format!("http://{DEFAULT_API}").parse().expect("the default is an address");
     Search { url: arguments.url.clone(), here, default }
 }
@@ -83,6 +84,8 @@ type View = Box<dyn Fn(&Answer, Style, OffsetDateTime) -> Result<String, ClientE
 enum Plan {
     /// Several reads, for one screen.
     Status,
+    /// All services, also those that are stopped, which `/service` leaves out.
+    List,
     /// A read. The query has what only a person needs.
     Read { path: String, query: String, view: View },
     /// A change that a person may watch.
@@ -123,7 +126,7 @@ impl Plan {
                 let reload: Reloaded = serde_json::from_value(result)?;
                 Ok(Outcome { sentence: "reloaded\n".to_owned(), failed: reload.services })
             }),
-            ControlCommand::Ls(_) => read("/service", |services, style, _| list(&services, style)),
+            ControlCommand::Ls(_) => Self::List,
             ControlCommand::Health(which) => match &which.service {
                 None => read("/service/health", |services, style, _| health(&services, style)),
                 Some(name) => {
@@ -175,7 +178,7 @@ impl Plan {
 
     fn purpose(&self) -> Purpose {
         match self {
-            Self::Status | Self::Read { .. } => Purpose::Read,
+            Self::Status | Self::List | Self::Read { .. } => Purpose::Read,
             Self::Operate { .. } | Self::ShutDown => Purpose::Act,
         }
     }
@@ -186,7 +189,13 @@ impl Plan {
             Self::Status if json => {
                 Ok(print(&printable_json(&format!("{}\n", status_as_json(client).await?))))
             }
-            Self::Status => Ok(print(&status(client).await?.show(style))),
+            Self::Status => Ok(print(&status(client).await?.show(style, OffsetDateTime::now_utc()))),
+            Self::List if json => as_it_came(&client.get("/service").await?),
+            Self::List => {
+                let ids = call::read(client, "/service").await?.json()?;
+                let health = call::read(client, "/service/health").await?.json()?;
+                Ok(print(&list(&ids, &health, style)))
+            }
             Self::Read { path, .. } if json => as_it_came(&client.get(&path).await?),
             Self::Read { path, query, view } => {
                 let answer = call::read(client, &format!("{path}{query}")).await?;

@@ -31,6 +31,7 @@ mod server_search;
 mod show;
 mod terminal;
 mod version;
+mod work_tree_lock;
 
 use std::{path::Path, process::ExitCode};
 

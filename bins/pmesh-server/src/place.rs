@@ -9,22 +9,87 @@ use std::{
         ffi::{OsStrExt as _, OsStringExt as _},
         fs::{FileTypeExt as _, MetadataExt as _},
     },
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 /// The longest path of a socket, in bytes: `sun_path` has 108 (unix(7)), and not all programs use the
 /// last of them.
 const MAX_SOCKET_PATH_LEN: usize = 100;
 
-/// The state folder of the project whose manifest is `manifest`. Nothing is created.
+/// The state folder of the project whose manifest is `manifest`, named by that path as it is given: through a link
+/// that is moved on to the next release (`current`), it stays the same. Nothing is created.
 pub(crate) fn state_folder(manifest: &Path) -> PathBuf {
-    let folder = match manifest.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
+    Places::of_this_process().state_folder(folder_of(&given(manifest)))
+}
+
+/// A manifest's file as an absolute path, its links kept.
+pub(crate) fn given(manifest: &Path) -> PathBuf {
+    let folder = as_given(folder_of(manifest), current_folder().as_deref());
+    manifest.file_name().map_or_else(|| folder.clone(), |name| folder.join(name))
+}
+
+/// The same for a server that was given the path without links.
+pub(crate) fn state_folder_without_links(manifest: &Path) -> PathBuf {
+    let folder = folder_of(manifest);
     // A folder that is gone has no canonical path, and nobody will find its state anyway.
     let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     Places::of_this_process().state_folder(&folder)
+}
+
+/// The file that locks the work tree `root` where its git directory cannot be written. Nothing is created.
+pub(crate) fn work_tree_lock(root: &Path) -> PathBuf {
+    let Places { user, state_home, .. } = Places::of_this_process();
+    let name = format!("work-tree-{}", digits(root, 16));
+    match state_home {
+        Some(home) => home.join("pmesh").join(name),
+        None => PathBuf::from(format!("/var/tmp/pmesh-{user}-{name}")),
+    }
+}
+
+/// The current folder as the shell names it, with the links that led there (`pwd -L`, POSIX.1): `$PWD`, if that is
+/// it. None where the folder is gone.
+pub(crate) fn current_folder() -> Option<PathBuf> {
+    let named = absolute("PWD").filter(|folder| folder.components().eq(lexical(folder).components()));
+    named.filter(|folder| is_same(folder, Path::new("."))).or_else(|| env::current_dir().ok())
+}
+
+fn folder_of(manifest: &Path) -> &Path {
+    match manifest.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// `folder` as an absolute path without `.` and `..`, its links kept, but for those that a `..` climbs out of in
+/// another way than its text says.
+fn as_given(folder: &Path, current: Option<&Path>) -> PathBuf {
+    let absolute = current.map_or_else(|| folder.to_owned(), |current| current.join(folder));
+    let given = lexical(&absolute);
+    if given.is_absolute() && is_same(&given, folder) {
+        return given;
+    }
+    folder.canonicalize().unwrap_or(given)
+}
+
+/// A path without `.` and `..`, as its text says.
+fn lexical(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                plain.pop();
+            }
+            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => plain.push(component),
+        }
+    }
+    plain
+}
+
+/// Whether both paths lead to one folder.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let id = |path| fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()));
+    matches!((id(one), id(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 /// The path of the API's socket for a server with the state folder `state`, the same whatever way that
@@ -132,7 +197,7 @@ fn digits(path: &Path, count: usize) -> String {
 mod tests {
     use std::path::{Path, PathBuf};
 
-    use super::{Places, is_trusted_socket, socket_path, state_folder};
+    use super::{Places, as_given, is_trusted_socket, socket_path, state_folder, state_folder_without_links};
 
     fn of_a_user() -> Places {
         Places {
@@ -177,18 +242,41 @@ mod tests {
     }
 
     #[test]
-    fn both_sides_find_the_same_folder_whatever_way_they_came() {
+    fn a_state_folder_is_named_by_the_path_as_it_is_given_with_its_links() {
         let folder = tempfile::tempdir().unwrap();
         let (shop, link) = (folder.path().join("shop"), folder.path().join("link"));
         std::fs::create_dir(&shop).unwrap();
         std::os::unix::fs::symlink(&shop, &link).unwrap();
         let expected = state_folder(&shop.join("pm3.yml"));
-        assert_eq!(state_folder(&link.join("pm3.yml")), expected);
+        let by_link = state_folder(&link.join("pm3.yml"));
+        assert_ne!(by_link, expected);
         assert_eq!(state_folder(&shop.join("../shop/./pm3.yaml")), expected);
+        assert_eq!(state_folder(&shop.join("../link/pm3.yml")), by_link);
+        assert_eq!(state_folder_without_links(&link.join("pm3.yml")), expected);
+        // The link moves on, as at a release: what is named by it stays.
+        let next = folder.path().join("next");
+        std::fs::create_dir(&next).unwrap();
+        std::fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink(&next, &link).unwrap();
+        assert_eq!(state_folder(&link.join("pm3.yml")), by_link);
+        std::fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink(&shop, &link).unwrap();
         // Also where the path is too long for a socket in the folder itself.
         let long = shop.join("s".repeat(100));
         std::fs::create_dir(&long).unwrap();
         assert_eq!(socket_path(&link.join(long.file_name().unwrap())), socket_path(&long));
+    }
+
+    #[test]
+    fn a_path_is_taken_from_the_folder_that_the_shell_names_and_a_climb_out_of_a_link_from_where_it_leads() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        let (inner, link) = (root.join("releases/2"), root.join("current"));
+        std::fs::create_dir_all(inner.join("web")).unwrap();
+        std::os::unix::fs::symlink(&inner, &link).unwrap();
+        assert_eq!(as_given(&link.join("web/.."), Some(&root)), link);
+        // By its text this would be the root; the system climbs to `releases`.
+        assert_eq!(as_given(&link.join(".."), Some(&root)), root.join("releases"));
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! `run`: puts the parts together, and takes them apart again in the reverse order.
 
 use std::{
-    fmt, io,
+    fmt,
+    fs::File,
+    io,
     io::Write,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
@@ -41,6 +43,7 @@ use crate::{
     orphans::{self, Orphans},
     ownership, place,
     version::VERSION,
+    work_tree_lock::{self, WorkTreeError},
 };
 
 /// How long answers that are under way at the API may take at the server's end, after everything
@@ -54,6 +57,8 @@ enum StartError {
     Manifest(#[from] pmesh_manifest::ReadError),
     #[error(transparent)]
     State(#[from] StateError),
+    #[error(transparent)]
+    WorkTree(#[from] WorkTreeError),
     #[error(transparent)]
     Bind(#[from] BindError),
     #[error(transparent)]
@@ -87,6 +92,7 @@ pub(crate) fn run(arguments: &RunArguments) -> ExitCode {
 /// Everything that can fail before the first service starts, in the order in which it undoes itself.
 fn start(arguments: &RunArguments) -> Result<(), StartError> {
     let file = pmesh_manifest::find(arguments.path.as_deref().unwrap_or(Path::new(".")))?;
+    let given = place::given(&file);
     let file = without_links(&file).map_err(system("find the manifest's folder"))?;
     let unsupported = if arguments.ignore_unsupported { Unsupported::Warn } else { Unsupported::Refuse };
     let manifest = pmesh_manifest::read(&file, unsupported)?;
@@ -96,7 +102,7 @@ fn start(arguments: &RunArguments) -> Result<(), StartError> {
     let token = arguments.api_token_file.as_deref().map(Token::read).transpose()?;
     let state = match &arguments.state_dir {
         Some(named) => StateFolder::open(named)?,
-        None => StateFolder::open_default(&place::state_folder(&file))?,
+        None => StateFolder::open_default(&place::state_folder(&given))?,
     };
     let descriptors = descriptors();
     orphans::adopt().map_err(system("take in the orphans of services"))?;
@@ -128,6 +134,7 @@ fn start(arguments: &RunArguments) -> Result<(), StartError> {
     };
     let state_path = state.path().to_owned();
     let parts = Parts {
+        given,
         file,
         manifest,
         unsupported,
@@ -172,6 +179,8 @@ fn descriptors() -> DescriptorBudget {
 }
 
 struct Parts {
+    /// The manifest's file by the path that was given: a reload follows its links anew.
+    given: PathBuf,
     file: PathBuf,
     manifest: Manifest,
     unsupported: Unsupported,
@@ -194,15 +203,19 @@ fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<()
     };
     let sessions = Arc::new(Sessions::new(&SessionLimits::default()));
     let tables = Tables::within(parts.descriptors.clone(), sessions, trusted);
+    // Held for as long as services run.
+    let _work_tree;
     let (node, driver) = {
         let _in_runtime = runtime.enter();
         let vcs = repository(&parts.file);
+        _work_tree = take_work_tree(vcs.as_deref(), &parts.manifest)?;
         let owners = ownership::owners(&parts.file, vcs.as_deref().map(Vcs::root));
         if let Some(warning) = ownership::warning(rustix::process::geteuid().as_raw(), &owners) {
             warn!("{warning}");
         }
         let system = NodeParts::new(parts.file, parts.manifest, parts.logs);
         Node::new(NodeParts {
+            given: parts.given,
             vcs,
             unsupported: parts.unsupported,
             supervisor: SupervisorSettings { state: Some(parts.state), ..system.supervisor },
@@ -296,6 +309,16 @@ fn print(lines: &str) {
     let mut out = io::stdout().lock();
     if let Err(error) = out.write_all(lines.as_bytes()).and_then(|()| out.flush()) {
         info!(%error, "nobody reads the standard output");
+    }
+}
+
+/// Takes the work tree where the manifest lets the server move it.
+fn take_work_tree(vcs: Option<&dyn Vcs>, manifest: &Manifest) -> Result<Option<File>, WorkTreeError> {
+    match vcs {
+        Some(vcs) if manifest.repo.update => {
+            work_tree_lock::lock(vcs.root(), &place::work_tree_lock(vcs.root()))
+        }
+        Some(_) | None => Ok(None),
     }
 }
 

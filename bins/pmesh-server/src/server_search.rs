@@ -40,7 +40,11 @@ impl Here {
             let files: Vec<PathBuf> = files.into_iter().filter(|file| file.is_file()).collect();
             (!files.is_empty()).then_some(files)
         })?;
-        let socket = place::socket_path(&place::state_folder(&found[0]));
+        let named = place::socket_path(&place::state_folder(&found[0]));
+        // A server may have been given the path without the links that led here.
+        let plain = place::socket_path(&place::state_folder_without_links(&found[0]));
+        let is_plain = !place::is_trusted_socket(&named) && place::is_trusted_socket(&plain);
+        let socket = if is_plain { plain } else { named };
         let manifests = found.into_iter().map(|file| file.canonicalize().unwrap_or(file)).collect();
         Some(Self { manifests, socket })
     }

@@ -97,6 +97,11 @@ const ANSWERS: &[(&str, u16, &str)] = &[
     ("/service", 200, r#"{"web":"286012345678901248"}"#),
     ("/service/health/web", 200, HEALTH),
     (
+        "/service/health",
+        200,
+        r#"{"web":{"status":"OK","healthy":2,"total":2},"mailer":{"status":"Stopped","healthy":0,"total":0}}"#,
+    ),
+    (
         "/service/metrics",
         200,
         r#"{"web":{"id":"7","type":"app","server":{},"processes":[],"status":"OK","healthy":2,"total":2,"new":1}}"#,
@@ -118,7 +123,10 @@ const ANSWERS: &[(&str, u16, &str)] = &[
 #[test]
 fn an_answer_is_shown_to_a_person_and_printed_as_it_came_with_json() {
     let server = Recorded::answering(ANSWERS);
-    assert_eq!(out(&server.run(&["ls"])), "SERVICE  ID\nweb      286012345678901248\n");
+    assert_eq!(
+        out(&server.run(&["ls"])),
+        "SERVICE  STATUS   ID\nweb      OK       286012345678901248\nmailer   Stopped  -\n"
+    );
     assert_eq!(out(&server.run(&["health", "web"])), "SERVICE  STATUS  HEALTHY\nweb      OK          2/2\n");
     assert_eq!(out(&server.run(&["health", "web", "--json"])), format!("{HEALTH}\n"));
 }
@@ -130,7 +138,8 @@ fn the_status_is_one_screen_also_without_a_repository() {
     assert_eq!(
         out(&status),
         "1 service: 1 OK; 3 clients\nweb1, pmesh v0.1.0-abc\nno repository at /srv/shop or above it\n\n\
-         SERVICE  STATUS  HEALTHY  LOAD  CPU  MEMORY\nweb      OK          2/2     -    -       -\n"
+         SERVICE  STATUS  HEALTHY  UPTIME  RESTARTS  PORT  LOAD  CPU  MEMORY\n\
+         web      OK          2/2       -         -     -     -    -       -\n"
     );
     assert_eq!((code(&status), err(&status)), (0, String::new()));
     let json: serde_json::Value = serde_json::from_slice(&server.run(&["status", "--json"]).stdout).unwrap();

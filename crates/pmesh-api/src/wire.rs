@@ -352,6 +352,9 @@ pub struct Process {
     /// The commit that it was started from; empty where that is not known.
     #[serde(default)]
     pub commit: String,
+    /// How often it was started again since its service's run began.
+    #[serde(default)]
+    pub restarts: u32,
     /// Every process of the tree by its pid, the instance's own among them.
     pub tree: Named<Figures>,
 }
@@ -411,12 +414,13 @@ impl From<pmesh_node::Metrics> for Metrics {
 
 impl From<Measured> for Process {
     fn from(instance: Measured) -> Self {
-        let Measured { number, port, commit, figures } = instance;
+        let Measured { number, port, commit, restarts, figures } = instance;
         Self {
             figures: (&figures.figures).into(),
             instance: number,
             port: port.unwrap_or_default(),
             commit: commit.unwrap_or_default(),
+            restarts,
             tree: figures.tree.iter().map(|(pid, process)| (pid, process.into())).collect(),
         }
     }

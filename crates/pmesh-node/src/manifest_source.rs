@@ -76,11 +76,22 @@ fn adds_a_second(
 ///
 /// [`Failure`]: it has mistakes, or cannot be read.
 pub(crate) async fn on_disk(shared: &Shared) -> Result<Manifest, Failure> {
-    let (file, unsupported) = (shared.file.clone(), shared.unsupported);
+    let (given, unsupported) = (shared.given.clone(), shared.unsupported);
     let shown = shared.shown_file().to_owned();
-    let read = tokio::task::spawn_blocking(move || pmesh_manifest::read_as(&file, &shown, unsupported));
+    let read = tokio::task::spawn_blocking(move || {
+        // Once, so that it is one folder's manifest whoever moves a link meanwhile. Where the folder is gone,
+        // reading says so.
+        let folder = given.parent().and_then(|folder| folder.canonicalize().ok());
+        let file =
+            folder.zip(given.file_name()).map_or_else(|| given.clone(), |(folder, name)| folder.join(name));
+        let manifest = pmesh_manifest::read_as(&file, &shown, unsupported)?;
+        Ok((manifest, file))
+    });
     match read.await {
-        Ok(Ok(manifest)) => Ok(manifest),
+        Ok(Ok((manifest, file))) => {
+            *shared.served.lock() = file;
+            Ok(manifest)
+        }
         Ok(Err(ReadError::Invalid(mistakes))) => Err(Failure::ManifestInvalid(mistakes)),
         Ok(Err(error)) => Err(Failure::ManifestUnreadable(error)),
         Err(panic) => Err(Failure::Internal(format!("reading the manifest ended early: {panic}"))),

@@ -4,7 +4,7 @@ use std::{
     fmt,
     future::Future,
     panic::AssertUnwindSafe,
-    path::{Path, PathBuf},
+    path::PathBuf,
     pin::pin,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -42,6 +42,9 @@ use crate::{
 pub struct NodeParts {
     /// The manifest's file; absolute, its folder without links. A reload reads it again.
     pub file: PathBuf,
+    /// The same file by the path that somebody gave, absolute: a reload follows its links anew, because one of them
+    /// may lead to the next release by then.
+    pub given: PathBuf,
     /// What it says now.
     pub manifest: Manifest,
     /// What becomes of features that this server does not serve.
@@ -66,6 +69,7 @@ impl NodeParts {
     pub fn new(file: PathBuf, manifest: Manifest, logs: LogFolder) -> Self {
         let sessions = Arc::new(Sessions::new(&SessionLimits::default()));
         Self {
+            given: file.clone(),
             file,
             manifest,
             unsupported: Unsupported::Refuse,
@@ -126,6 +130,8 @@ impl Node {
             supervisor.add(name, ServiceId(new_id().0));
         }
         let shared = Arc::new(Shared {
+            served: Mutex::new(parts.file.clone()),
+            given: parts.given,
             file: parts.file,
             unsupported: parts.unsupported,
             vcs: parts.vcs,
@@ -175,9 +181,9 @@ impl Node {
         (node, task)
     }
 
-    /// The manifest's file that is served; absolute.
-    pub fn manifest(&self) -> &Path {
-        &self.0.file
+    /// The manifest's file that is served; absolute, its folder without links as of the last reload.
+    pub fn manifest(&self) -> PathBuf {
+        self.0.served.lock().clone()
     }
 
     /// The node as it was published last. Never waits for a change in progress.
@@ -254,6 +260,7 @@ impl Node {
                         number: instance.number,
                         port: instance.address.map(|address| address.port()),
                         commit: self.0.commits.of(instance.upstream),
+                        restarts: instance.restarts,
                         figures,
                     })
                     .collect(),

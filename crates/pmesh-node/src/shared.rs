@@ -23,7 +23,12 @@ pub const FETCH_LIMIT: Duration = Duration::from_mins(1);
 
 /// What the handle and the driver share.
 pub(crate) struct Shared {
+    /// The manifest's file when the server began, its folder without links: that of the repository.
     pub(crate) file: PathBuf,
+    /// The same by the path that was given.
+    pub(crate) given: PathBuf,
+    /// Where that led at the last reload.
+    pub(crate) served: Mutex<PathBuf>,
     pub(crate) unsupported: Unsupported,
     pub(crate) vcs: Option<Arc<dyn Vcs>>,
     pub(crate) supervisor: Supervisor,

@@ -90,6 +90,7 @@ impl TestNode {
         let tables =
             Tables::new(Arc::new(Sessions::new(&SessionLimits::default())), TrustedProxies::default());
         let parts = NodeParts {
+            given: file.clone(),
             supervisor: SupervisorSettings {
                 logs,
                 state: None,

@@ -80,6 +80,8 @@ pub struct Measured {
     pub port: Option<u16>,
     /// The commit that was checked out when it was started; that of its build where it has one.
     pub commit: Option<String>,
+    /// How often it was started again in its run.
+    pub restarts: u32,
     /// What it uses.
     pub figures: InstanceFigures,
 }

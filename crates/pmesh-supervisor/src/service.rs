@@ -455,6 +455,8 @@ pub struct InstanceView {
     pub address: Option<SocketAddr>,
     /// Whether it is ready and its probes pass.
     pub healthy: bool,
+    /// How often it has been started again in this run.
+    pub restarts: u32,
     /// Its processes.
     pub tree: Arc<dyn ProcessTree>,
 }

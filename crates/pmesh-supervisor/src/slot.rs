@@ -27,6 +27,8 @@ pub(crate) struct Slot {
     progress: Progress,
     /// When it was started for the first time.
     began: Option<Instant>,
+    /// How many processes it has had.
+    spawns: u32,
     process: Option<Process>,
     /// What went wrong last, and has not healed.
     trouble: Option<Trouble>,
@@ -34,7 +36,7 @@ pub(crate) struct Slot {
     first_status: Option<u16>,
 }
 
-saved!(struct Slot { number, lifecycle, progress, began, process, trouble, first_status });
+saved!(struct Slot { number, lifecycle, progress, began, spawns, process, trouble, first_status });
 
 /// How far an instance has come at least once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -114,6 +116,7 @@ pub(crate) struct SlotView {
     pub(crate) upstream: u64,
     pub(crate) address: Option<SocketAddr>,
     pub(crate) healthy: bool,
+    pub(crate) restarts: u32,
 }
 
 /// What happens to the process of an instance.
@@ -138,6 +141,7 @@ impl Slot {
             lifecycle: Lifecycle::new(Grace::from(spec), seed),
             progress: Progress::Nothing,
             began: None,
+            spawns: 0,
             process: None,
             trouble: None,
             first_status: None,
@@ -220,6 +224,7 @@ impl Slot {
             upstream: process.upstream,
             address: self.address(),
             healthy: self.is_healthy(),
+            restarts: self.spawns.saturating_sub(1),
         })
     }
 
@@ -429,6 +434,7 @@ impl Slot {
             return;
         }
         process.spawned = Some(SpawnedProcess { leader, port, at: step.now });
+        self.spawns = self.spawns.saturating_add(1);
         process.probes = (!spec.background).then(|| Probes {
             liveness: Liveness::starting(step.now),
             under_way: None,

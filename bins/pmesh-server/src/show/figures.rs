@@ -27,6 +27,22 @@ pub(crate) fn percent(share: f64) -> String {
     if percent == 0.0 || percent >= 9.95 { format!("{percent:.0} %") } else { format!("{percent:.1} %") }
 }
 
+/// `1234`, `99k`, `1.2M`: four characters, for what is counted in practice.
+pub(crate) fn short(count: u64) -> String {
+    const UNITS: [&str; 5] = ["k", "M", "G", "T", "P"];
+    if count < 10_000 {
+        return count.to_string();
+    }
+    let mut value = count as f64 / 1000.0;
+    let mut unit = 0;
+    // From here on it would be rounded to 1000.
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if value < 9.95 { format!("{value:.1}{}", UNITS[unit]) } else { format!("{value:.0}{}", UNITS[unit]) }
+}
+
 /// `1 service`, `2 services`.
 pub(crate) fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
@@ -65,7 +81,7 @@ mod tests {
 
     use time::macros::datetime;
 
-    use super::{ago, bytes, counted, percent, span};
+    use super::{ago, bytes, counted, percent, short, span};
 
     #[test]
     fn bytes_have_the_unit_that_leaves_few_digits() {
@@ -81,6 +97,16 @@ mod tests {
         ] {
             assert_eq!(bytes(count), shown);
         }
+    }
+
+    #[test]
+    fn a_count_keeps_the_digits_that_matter() {
+        for (count, shown) in
+            [(0, "0"), (9999, "9999"), (10_000, "10k"), (98_765, "99k"), (999_499, "999k"), (999_500, "1.0M")]
+        {
+            assert_eq!(short(count), shown);
+        }
+        assert_eq!(short(u64::MAX), "18447P");
     }
 
     #[test]

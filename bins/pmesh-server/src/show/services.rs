@@ -4,19 +4,20 @@ use pmesh_api::wire::{Figures, Health, Metrics, Named, Process, Upstream};
 use time::OffsetDateTime;
 
 use super::{
-    figures::{ago, bytes, percent},
+    figures::{ago, between, bytes, instant, percent, short, span},
     table::{Align, Row, Table},
 };
 use crate::terminal::{Colour, Style};
 
-/// The services that are not stopped, and their ids.
-pub(crate) fn list(services: &Named<String>, style: Style) -> String {
+/// Every service with its state, in the manifest's order, and the id of its run, which a stopped one has not.
+pub(crate) fn list(ids: &Named<String>, services: &Named<Health>, style: Style) -> String {
     if services.0.is_empty() {
-        return "no service runs; `pmesh-server status` shows those that are stopped\n".to_owned();
+        return NONE.to_owned();
     }
-    let mut table = Table::new(&[("SERVICE", Align::Left), ("ID", Align::Left)]);
-    for (name, id) in &services.0 {
-        table.push(Row::default().cell(name).cell(id));
+    let mut table = Table::new(&[("SERVICE", Align::Left), ("STATUS", Align::Left), ("ID", Align::Left)]);
+    for (name, health) in &services.0 {
+        let id = ids.0.iter().find(|(other, _)| other == name).map_or("-", |(_, id)| id);
+        table.push(Row::default().cell(name).painted(&health.status, colour(&health.status)).cell(id));
     }
     table.render(style)
 }
@@ -46,13 +47,12 @@ pub(crate) fn metrics(services: &Named<Metrics>, style: Style) -> String {
     if services.0.is_empty() {
         return NONE.to_owned();
     }
-    let mut columns = vec![("SERVICE", Align::Left), ("TYPE", Align::Left)];
-    columns.extend([("STATUS", Align::Left), ("HEALTHY", Align::Right)]);
+    let mut columns = vec![("SERVICE", Align::Left), ("STATUS", Align::Left), ("HEALTHY", Align::Right)];
     columns.extend(TRAFFIC.map(|title| (title, Align::Right)));
     columns.extend([("CPU", Align::Right), ("MEMORY", Align::Right)]);
     let mut table = Table::new(&columns);
     for (name, metrics) in worst_first(&services.0, |metrics| &metrics.health) {
-        let row = health_cells(Row::default().cell(name).cell(&metrics.service_type), &metrics.health);
+        let row = health_cells(Row::default().cell(name), &metrics.health);
         let row = used_cells(traffic_cells(row, &metrics.server.upstreams), &metrics.processes);
         table.push(reason(row, &metrics.health));
     }
@@ -179,12 +179,31 @@ pub(super) fn used_cells(row: Row, processes: &[Process]) -> Row {
     row.cell(percent(cpu)).cell(bytes(figures().map(|figures| figures.rss).sum()))
 }
 
+/// Adds how long its oldest instance has run, how often one was started again, and where they listen.
+pub(super) fn life_cells(row: Row, processes: &[Process], now: OffsetDateTime) -> Row {
+    let began = processes.iter().filter_map(|process| instant(&process.figures.create_time)).min();
+    let Some(began) = began else { return row.cell("-").cell("-").cell("-") };
+    let restarts: u64 = processes.iter().map(|process| u64::from(process.restarts)).sum();
+    let ports: Vec<String> = processes
+        .iter()
+        .filter(|process| process.port != 0)
+        .map(|process| process.port.to_string())
+        .collect();
+    let port = match &ports[..] {
+        [] => "-".to_owned(),
+        [only] => only.clone(),
+        [first, others @ ..] => format!("{first} +{}", others.len()),
+    };
+    row.cell(span(between(began, now))).cell(short(restarts)).cell(port)
+}
+
 /// Adds the requests in flight, or `-` where nothing takes any.
 pub(super) fn load_cell(row: Row, upstreams: &[Upstream]) -> Row {
     row.cell(sum(upstreams, |upstream| upstream.load_factor))
 }
 
-const TRAFFIC: [&str; 5] = ["LOAD", "REQUESTS", "FAILED", "5XX", "4XX"];
+/// Short, so that a row fits into 80 columns with the memory at its end.
+const TRAFFIC: [&str; 5] = ["LOAD", "REQS", "FAIL", "5XX", "4XX"];
 
 /// Adds the columns of [`TRAFFIC`].
 fn traffic_cells(row: Row, upstreams: &[Upstream]) -> Row {
@@ -196,7 +215,7 @@ fn traffic_cells(row: Row, upstreams: &[Upstream]) -> Row {
 }
 
 fn sum(upstreams: &[Upstream], count: impl Fn(&Upstream) -> u64) -> String {
-    if upstreams.is_empty() { "-".to_owned() } else { upstreams.iter().map(count).sum::<u64>().to_string() }
+    if upstreams.is_empty() { "-".to_owned() } else { short(upstreams.iter().map(count).sum()) }
 }
 
 #[cfg(test)]
@@ -220,7 +239,7 @@ pub(super) mod tests {
             "processes": [
                 {"pid": 41, "create_time": "2024-03-09T09:00:00.000Z", "cmd": "python3 app.py", "cpu": 0.41,
                     "rss": 432013312, "vms": 0, "hwm": 536870912, "data": 0, "stack": 0, "locked": 0, "swap": 0,
-                    "io_read": 2048, "io_write": 0,
+                    "io_read": 2048, "io_write": 0, "instance": 1, "port": 20012, "commit": "c0ffee", "restarts": 3,
                     "tree": {
                         "41": {"pid": 41, "create_time": "2024-03-09T09:00:00.000Z", "cmd": "python3 app.py",
                             "cpu": 0.4, "rss": 431964160, "vms": 0, "hwm": 536870912, "data": 0, "stack": 0,
@@ -242,10 +261,34 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn services_are_listed_with_their_ids() {
-        let services = serde_json::from_str(r#"{"web": "286012345678901248", "a": "9"}"#).unwrap();
-        assert_eq!(list(&services, Style::PLAIN), "SERVICE  ID\nweb      286012345678901248\na        9\n");
-        assert!(list(&Named::default(), Style::PLAIN).starts_with("no service runs"));
+    fn services_are_listed_with_their_states_and_ids_also_the_stopped_ones() {
+        let ids = serde_json::from_str(r#"{"web": "286012345678901248", "a": "9"}"#).unwrap();
+        let health = r#"{"web": {"status": "OK", "healthy": 1, "total": 1},
+            "mailer": {"status": "Stopped", "healthy": 0, "total": 0},
+            "a": {"status": "Down", "healthy": 0, "total": 1, "err": "exit code 1"}}"#;
+        let lines = [
+            "SERVICE  STATUS   ID",
+            "web      OK       286012345678901248",
+            "mailer   Stopped  -",
+            "a        Down     9",
+            "",
+        ];
+        assert_eq!(list(&ids, &serde_json::from_str(health).unwrap(), Style::PLAIN), lines.join("\n"));
+        assert_eq!(list(&ids, &Named::default(), Style::PLAIN), "the manifest has no services\n");
+    }
+
+    #[test]
+    fn metrics_fit_80_columns_with_the_memory_whatever_the_names_and_counts() {
+        let text = METRICS.replace("\"api\"", "\"the-api-of-the-shop-and-of-its-mobile-apps\"");
+        let text = text.replace("1200", "123456789").replace("\"error_count\": 1", "\"error_count\": 98765");
+        let shown = metrics(&serde_json::from_str(&text).unwrap(), Style { colour: false, width: Some(80) });
+        for line in shown.lines() {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+        assert!(shown.contains("Degraded      1/2    12  123M   99k    2   30  41 %  412 MiB\n"), "{shown}");
+        assert!(shown.contains("the-api-of-"), "{shown}");
+        let piped = metrics(&serde_json::from_str(&text).unwrap(), Style::PLAIN);
+        assert!(piped.contains("the-api-of-the-shop-and-of-its-mobile-apps  Degraded"), "{piped}");
     }
 
     #[test]
@@ -270,13 +313,13 @@ pub(super) mod tests {
     #[test]
     fn metrics_have_a_row_for_each_service() {
         let lines = [
-            "SERVICE  TYPE  STATUS    HEALTHY  LOAD  REQUESTS  FAILED  5XX  4XX   CPU   MEMORY",
-            "billing  app   Down          0/1     -         -       -    -    -     -        -",
+            "SERVICE  STATUS    HEALTHY  LOAD  REQS  FAIL  5XX  4XX   CPU   MEMORY",
+            "billing  Down          0/1     -     -     -    -    -     -        -",
             "  exit code 1, next try in 38 s | Traceback | connection refused",
-            "api      app   Degraded      1/2    12      1234       1    2   30  41 %  412 MiB",
+            "api      Degraded      1/2    12  1234     1    2   30  41 %  412 MiB",
             "  127.0.0.1:40002: GET /health answered 503",
-            "assets   file  OK            0/0     -         -       -    -    -     -        -",
-            "reports  app   Stopped       0/0     -         -       -    -    -     -        -",
+            "assets   OK            0/0     -     -     -    -    -     -        -",
+            "reports  Stopped       0/0     -     -     -    -    -     -        -",
             "",
         ];
         assert_eq!(metrics(&parsed(), Style::PLAIN), lines.join("\n"));
@@ -289,9 +332,9 @@ pub(super) mod tests {
         let shown = metrics_of_one(name, api, Style::PLAIN, datetime!(2024-03-09 12:00:00 UTC));
         let tail = [
             "",
-            "UPSTREAM         HEALTHY  LOAD  REQUESTS  FAILED  5XX  4XX",
-            "127.0.0.1:40001  yes         9      1200       1    2   30",
-            "127.0.0.1:40002  no          3        34       0    0    0",
+            "UPSTREAM         HEALTHY  LOAD  REQS  FAIL  5XX  4XX",
+            "127.0.0.1:40001  yes         9  1200     1    2   30",
+            "127.0.0.1:40002  no          3    34     0    0    0",
             "",
             "PROCESS    CPU   MEMORY     PEAK  SWAP     READ  WRITTEN  STARTED   COMMAND",
             "41        41 %  412 MiB  512 MiB   0 B  2.0 KiB      0 B  3 h ago   python3 app.py",

@@ -3,14 +3,20 @@
 use std::path::PathBuf;
 
 use pmesh_api::wire::{Metrics, Named, Repo};
+use time::OffsetDateTime;
 
 use super::{
     figures::counted,
     repository,
-    services::{NONE, colour, health_cells, load_cell, reason, statuses, used_cells, worst_first},
+    services::{
+        NONE, colour, health_cells, life_cells, load_cell, reason, statuses, used_cells, worst_first,
+    },
     table::{Align, Row, Table},
 };
 use crate::terminal::{Colour, Style, harmless};
+
+/// What a terminal has to have for every column with figures of their usual lengths.
+const ALL_COLUMNS: usize = 78;
 
 /// What the screen is made of.
 #[derive(Debug)]
@@ -31,7 +37,7 @@ pub(crate) struct Status {
 
 impl Status {
     /// The screen: how it stands in one line, then where, then each service, the worst first.
-    pub(crate) fn show(&self, style: Style) -> String {
+    pub(crate) fn show(&self, style: Style, now: OffsetDateTime) -> String {
         let health = self.services.0.iter().map(|(_, metrics)| &metrics.health);
         let summary: Vec<String> = statuses(health)
             .into_iter()
@@ -61,16 +67,16 @@ impl Status {
             shown.push_str(NONE);
             return shown;
         }
-        let mut table = Table::new(&[
-            ("SERVICE", Align::Left),
-            ("STATUS", Align::Left),
-            ("HEALTHY", Align::Right),
-            ("LOAD", Align::Right),
-            ("CPU", Align::Right),
-            ("MEMORY", Align::Right),
-        ]);
+        let has_room = style.width.is_none_or(|width| width >= ALL_COLUMNS);
+        let mut columns = vec![("SERVICE", Align::Left), ("STATUS", Align::Left), ("HEALTHY", Align::Right)];
+        if has_room {
+            columns.extend(["UPTIME", "RESTARTS", "PORT"].map(|title| (title, Align::Right)));
+        }
+        columns.extend(["LOAD", "CPU", "MEMORY"].map(|title| (title, Align::Right)));
+        let mut table = Table::new(&columns);
         for (name, metrics) in worst_first(&self.services.0, |metrics| &metrics.health) {
             let row = health_cells(Row::default().cell(name), &metrics.health);
+            let row = if has_room { life_cells(row, &metrics.processes, now) } else { row };
             let row = used_cells(load_cell(row, &metrics.server.upstreams), &metrics.processes);
             table.push(reason(row, &metrics.health));
         }
@@ -105,11 +111,15 @@ mod tests {
     use pmesh_api::wire::Named;
     use serde_json::json;
 
+    use time::{OffsetDateTime, macros::datetime};
+
     use super::Status;
     use crate::{
         show::{repository::tests::commit, services::tests::METRICS},
         terminal::Style,
     };
+
+    const NOW: OffsetDateTime = datetime!(2024-03-09 12:00:00 UTC);
 
     fn status() -> Status {
         let (head, remote) = (commit("main", 'a', "Fix cart"), commit("origin/main", 'b', "New cart"));
@@ -131,16 +141,16 @@ mod tests {
             "/srv/shop/pm3.yml on web1, pmesh v0.1.0-9af3c21d0b4e",
             "main aaaaaaaaaaaa \"Fix cart\"; origin/main is at bbbbbbbbbbbb \"New cart\"",
             "",
-            "SERVICE  STATUS    HEALTHY  LOAD   CPU   MEMORY",
-            "billing  Down          0/1     -     -        -",
+            "SERVICE  STATUS    HEALTHY  UPTIME  RESTARTS   PORT  LOAD   CPU   MEMORY",
+            "billing  Down          0/1       -         -      -     -     -        -",
             "  exit code 1, next try in 38 s | Traceback | connection refused",
-            "api      Degraded      1/2    12  41 %  412 MiB",
+            "api      Degraded      1/2     3 h         3  20012    12  41 %  412 MiB",
             "  127.0.0.1:40002: GET /health answered 503",
-            "assets   OK            0/0     -     -        -",
-            "reports  Stopped       0/0     -     -        -",
+            "assets   OK            0/0       -         -      -     -     -        -",
+            "reports  Stopped       0/0       -         -      -     -     -        -",
             "",
         ];
-        assert_eq!(status().show(Style::PLAIN), lines.join("\n"));
+        assert_eq!(status().show(Style::PLAIN, NOW), lines.join("\n"));
     }
 
     #[test]
@@ -151,17 +161,22 @@ mod tests {
         let (_, metrics) = status.services.0.iter_mut().find(|(_, one)| !one.processes.is_empty()).unwrap();
         metrics.processes[0].commit = "b".repeat(40);
         let all = metrics.processes.len();
-        let shown = status.show(Style::PLAIN);
+        let shown = status.show(Style::PLAIN, NOW);
         let warning = format!("1 of {} of ", crate::show::figures::counted(all, "instance"));
         assert!(shown.contains(&warning) && shown.contains(" was started from another commit"), "{shown}");
     }
 
     #[test]
     fn on_a_terminal_no_line_is_wider_than_it_and_the_status_has_its_colour() {
-        let shown = status().show(Style { colour: false, width: Some(60) });
+        let shown = status().show(Style { colour: false, width: Some(60) }, NOW);
         assert!(shown.lines().all(|line| line.chars().count() <= 60), "{shown}");
         assert!(shown.contains("  exit code 1, next try in 38 s | Traceback | connection re…\n"), "{shown}");
-        let coloured = status().show(Style { colour: true, width: None });
+        let usual = status().show(Style { colour: false, width: Some(80) }, NOW);
+        assert!(
+            usual.lines().all(|line| line.chars().count() <= 80) && usual.contains("RESTARTS"),
+            "{usual}"
+        );
+        let coloured = status().show(Style { colour: true, width: None }, NOW);
         assert!(
             coloured.contains("\x1b[31mDown\x1b[0m") && coloured.contains("\x1b[32m1 OK\x1b[0m"),
             "{coloured}"
@@ -185,6 +200,6 @@ mod tests {
             "the manifest has no services",
             "",
         ];
-        assert_eq!(bare.show(Style::PLAIN), lines.join("\n"));
+        assert_eq!(bare.show(Style::PLAIN, NOW), lines.join("\n"));
     }
 }

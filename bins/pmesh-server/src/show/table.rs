@@ -2,6 +2,9 @@
 
 use crate::terminal::{Colour, Style, harmless};
 
+/// Between two columns.
+const GAP: &str = "  ";
+
 /// Where the text of a column stands.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Align {
@@ -53,9 +56,20 @@ impl Table {
         self.rows.push(row);
     }
 
+    /// Where the last column has figures, which say nothing once they are cut, the first gives way to them.
+    fn shrink(&self, widths: &mut [usize], style: Style) {
+        /// What is left of a name is still to be known by.
+        const LEAST: usize = 8;
+        let Some(room) = style.width else { return };
+        let taken = widths.iter().sum::<usize>() + GAP.len() * widths.len().saturating_sub(1);
+        if let (Some(first), Some((_, Align::Right))) = (widths.first_mut(), self.columns.last()) {
+            let least = LEAST.min(*first);
+            *first = first.saturating_sub(taken.saturating_sub(room)).max(least);
+        }
+    }
+
     /// The table as lines, each with its end.
     pub(super) fn render(&self, style: Style) -> String {
-        const GAP: &str = "  ";
         let titles =
             self.columns.iter().fold(Row::default(), |row, (title, _)| row.painted(*title, Colour::Bold));
         let rows: Vec<Row> = std::iter::once(&titles)
@@ -65,7 +79,7 @@ impl Table {
                 remarks: row.remarks.iter().map(|remark| one_line(remark)).collect(),
             })
             .collect();
-        let widths: Vec<usize> = (0..self.columns.len())
+        let mut widths: Vec<usize> = (0..self.columns.len())
             .map(|column| {
                 rows.iter()
                     .filter_map(|row| row.cells.get(column))
@@ -74,6 +88,7 @@ impl Table {
             })
             .map(Option::unwrap_or_default)
             .collect();
+        self.shrink(&mut widths, style);
         let mut table = String::new();
         for Row { cells, remarks } in rows {
             let mut taken = 0;
@@ -81,8 +96,12 @@ impl Table {
             for (index, ((text, colour), (width, (_, align)))) in
                 cells.iter().zip(widths.iter().zip(&self.columns)).enumerate()
             {
-                let padding = " ".repeat(width - text.chars().count());
-                let text = if index == last { style.cut(text, taken) } else { text.clone() };
+                let text = match index {
+                    0 if text.chars().count() > *width => Style { width: Some(*width), ..style }.cut(text, 0),
+                    _ if index == last => style.cut(text, taken),
+                    _ => text.clone(),
+                };
+                let padding = " ".repeat(width.saturating_sub(text.chars().count()));
                 let text = colour.map_or(text.clone(), |colour| style.paint(colour, &text));
                 match align {
                     Align::Left if index == last => table.push_str(&text),

@@ -296,7 +296,7 @@ async fn metrics_are_complete_and_in_order() {
     assert_eq!(all["files"]["processes"], json!([]));
 
     let process = &all["web"]["processes"][0];
-    assert_eq!(keys(process), [&FIGURES[..], &["instance", "port", "commit", "tree"]].concat());
+    assert_eq!(keys(process), [&FIGURES[..], &["instance", "port", "commit", "restarts", "tree"]].concat());
     assert_eq!(process["pid"], node.spawner.pid(0));
     assert_eq!((&process["instance"], process["port"].as_u64() > Some(0)), (&json!(1), true));
     assert_eq!(all["jobs"]["processes"][0]["port"], 0);

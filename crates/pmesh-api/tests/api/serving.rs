@@ -77,7 +77,7 @@ async fn the_client_acts_and_reads_typed_answers() {
 
     let after: Named<String> = client.get("/service").await.unwrap().json().unwrap();
     assert_ne!(before, after);
-    assert_eq!(client.manifest().await.unwrap().as_deref(), Some(node.manifest()));
+    assert_eq!(client.manifest().await.unwrap(), Some(node.manifest()));
 }
 
 #[tokio::test]

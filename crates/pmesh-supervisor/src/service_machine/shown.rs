@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use super::{ServiceMachine, Standing};
-use crate::{Expected, InstanceView, ProcessTree, ServiceFailure, ServiceState, ServiceUpstream, run::Run};
+use crate::{
+    Expected, InstanceView, ProcessTree, ServiceFailure, ServiceState, ServiceUpstream, run::Run,
+    slot::SlotView,
+};
 
 /// Who takes the traffic of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,9 +63,9 @@ impl ServiceMachine {
                 instances: run
                     .instances()
                     .filter_map(|slot| {
-                        let (number, upstream) = (slot.number, slot.upstream);
-                        let (address, healthy) = (slot.address, slot.healthy);
-                        Some(InstanceView { number, upstream, address, healthy, tree: tree(upstream)? })
+                        let SlotView { number, upstream, address, healthy, restarts } = slot;
+                        let tree = tree(upstream)?;
+                        Some(InstanceView { number, upstream, address, healthy, restarts, tree })
                     })
                     .collect(),
                 addresses: run.addresses(),
