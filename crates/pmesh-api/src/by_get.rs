@@ -17,7 +17,7 @@ impl ByGet {
     fn refused(self, code: Code, by: &str) -> Result<(), ApiError> {
         let (what, remedy) = match self {
             Self::Action => ("an action by GET", "use POST"),
-            Self::Fetch => ("a fetch by GET", "`POST /repo/fetch` does the same"),
+            Self::Fetch => ("a fetch by GET", "ask `/repo/fetch` by POST"),
         };
         Err(ApiError::new(code, format!("{what} is not taken from {by}; {remedy}")))
     }

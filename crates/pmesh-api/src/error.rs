@@ -111,6 +111,8 @@ codes! {
         RolloutFailed "rollout_failed",
         /// The repository cannot be read.
         RepositoryDamaged "repository_damaged",
+        /// A full disk, a read-only file system, missing rights.
+        RepositoryUnwritable "repository_unwritable",
         /// Something that should not happen; the log has more.
         Internal "internal",
     502:
@@ -191,14 +193,18 @@ impl From<&VcsError> for ApiError {
             VcsError::Locked { .. } | VcsError::HeadMoved { .. } => Code::RepositoryLocked,
             VcsError::OwnersDiffer { .. } | VcsError::NotTheOwner { .. } => Code::RepositoryOwner,
             VcsError::Dirty { .. } => Code::WorkTreeDirty,
-            VcsError::Diverged { .. } | VcsError::Rewound { .. } | VcsError::Unrelated { .. } => {
-                Code::HistoryDiverged
-            }
+            VcsError::Diverged { .. }
+            | VcsError::Rewound { .. }
+            | VcsError::Shallow { .. }
+            | VcsError::Unrelated { .. } => Code::HistoryDiverged,
             VcsError::Fetch { .. } => Code::FetchFailed,
             VcsError::FetchTimeout { .. } => Code::FetchTimeout,
             VcsError::Timeout { .. } => Code::RepositoryTimeout,
             VcsError::RepositoryTooLarge { .. } => Code::RepositoryTooLarge,
             VcsError::Unsupported { .. } => Code::RepositoryUnsupported,
+            VcsError::Unwritable { .. } => Code::RepositoryUnwritable,
+            // Whatever had to be undone: what helps is what the cause is.
+            VcsError::HalfMoved { failed, .. } => Self::from(&**failed).code,
             VcsError::Cancelled => Code::Cancelled,
             VcsError::UnknownCommit(_)
             | VcsError::TooLarge { .. }
@@ -206,7 +212,6 @@ impl From<&VcsError> for ApiError {
             | VcsError::Io { .. }
             | VcsError::Program { .. }
             | VcsError::Defect { .. }
-            | VcsError::HalfMoved { .. }
             | VcsError::Git { .. } => Code::Internal,
         };
         Self::new(code, in_one_line(error))
@@ -296,6 +301,10 @@ mod tests {
             (
                 VcsError::Timeout { root: "/a".into(), after: Duration::from_secs(10) },
                 Code::RepositoryTimeout,
+            ),
+            (
+                VcsError::Unwritable { root: "/a".into(), cause: "c".into(), remedy: "r" },
+                Code::RepositoryUnwritable,
             ),
             (VcsError::Unsupported { what: "w".into() }, Code::RepositoryUnsupported),
             (VcsError::RepositoryTooLarge { root: "/a".into(), what: "w".into() }, Code::RepositoryTooLarge),

@@ -38,7 +38,9 @@ impl Comparison {
             Relation::Ahead { by } if by == self.local => Way::StayAhead(by),
             Relation::Behind { .. } => Way::ToRemote,
             _ if self.local == 0 => Way::ToRemote,
-            Relation::Ahead { .. } | Relation::Diverged { .. } | Relation::Unrelated => Way::Nowhere,
+            Relation::Ahead { .. } | Relation::Diverged { .. } | Relation::Unrelated | Relation::Unknown => {
+                Way::Nowhere
+            }
         }
     }
 
@@ -47,6 +49,7 @@ impl Comparison {
         match self.relation {
             Relation::Diverged { ahead, behind } => VcsError::Diverged { ahead, behind },
             Relation::Unrelated => VcsError::Unrelated { branch: self.head.branch.clone() },
+            Relation::Unknown => VcsError::Shallow { branch: self.head.branch.clone() },
             _ => VcsError::Rewound { local: self.local },
         }
     }

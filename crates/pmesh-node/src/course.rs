@@ -7,6 +7,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -74,8 +75,8 @@ pub(crate) enum Act {
     PutInForce(Arc<Manifest>),
     /// Stop and forget the services that this manifest lacks.
     Forget(Arc<Manifest>),
-    /// Move the work tree back: undoes [`CheckOut`](Self::CheckOut).
-    GoBack { tried: CommitId, to: CommitId },
+    /// Move the work tree back, but for the edited files that were kept: undoes [`CheckOut`](Self::CheckOut).
+    GoBack { tried: CommitId, to: CommitId, kept: Vec<PathBuf> },
     /// Move the work tree, which somebody else has moved, back to what the services run: nothing of it is lost.
     Return(CommitId),
     /// What is in the work tree may be started again: undoes [`Hold`](Self::Hold).
@@ -128,6 +129,8 @@ pub(crate) struct Survey {
 pub(crate) enum ActResult {
     Done,
     Fetched(Comparison),
+    /// The work tree has moved, but for these tracked files, which have local changes.
+    CheckedOut(Vec<PathBuf>),
     Checked(Arc<Manifest>),
     Surveyed {
         /// What is checked out; none where that is not known.
@@ -358,9 +361,9 @@ impl Course {
             (Act::PutInForce(_), _) if self.rolling().is_some() => {
                 self.undo.push(Act::PutInForce(Arc::clone(&self.situation.manifest)));
             }
-            (Act::CheckOut(tried), _) => {
+            (Act::CheckOut(tried), ActResult::CheckedOut(kept)) => {
                 let to = self.fetched.as_ref().and_then(|fetched| fetched.head.commit.clone());
-                self.undo.extend(to.map(|to| Act::GoBack { tried, to }));
+                self.undo.extend(to.map(|to| Act::GoBack { tried, to, kept }));
             }
             (_, ActResult::Fetched(fetched)) => self.on_fetched(fetched),
             (_, ActResult::Checked(manifest)) => self.replace(manifest),
@@ -384,7 +387,7 @@ impl Course {
                 // Files are served by the front itself: it learns here that it must not.
                 self.todo.push_back(Act::Route(Arc::clone(&self.situation.manifest)));
             }
-            (_, ActResult::Done | ActResult::Surveyed { .. }) => {}
+            (_, ActResult::Done | ActResult::CheckedOut(_) | ActResult::Surveyed { .. }) => {}
         }
     }
 
@@ -516,8 +519,9 @@ impl Course {
     fn go_back(&mut self) {
         let mut back: Vec<Act> = self.undo.drain(..).rev().collect();
         if let Some(act) = self.back_to_deployed() {
-            let files = back.iter().take_while(|act| matches!(act, Act::GoBack { .. })).count();
-            back.insert(files, act);
+            // Behind our own move, and before anything is started from the files.
+            let moved = back.iter().rposition(|act| matches!(act, Act::GoBack { .. }));
+            back.insert(moved.map_or(0, |at| at + 1), act);
         }
         self.todo.extend(back);
         if self.target().is_none() {

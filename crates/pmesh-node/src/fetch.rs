@@ -1,7 +1,7 @@
 //! The fetch of an update: it waits for its turn, refuses a work tree that cannot be moved, and ends when the
 //! operation is wanted no more.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use pmesh_supervisor::CancelToken;
 use pmesh_vcs::{Cancel, Fetched, Relation, Vcs, VcsError};
@@ -61,7 +61,16 @@ pub(crate) async fn fetch(shared: &Shared, cancelled: &CancelToken) -> Result<Co
                 manifest.is_some_and(|file| tree.changed.iter().any(|path| path == file));
             let found = Comparison { head, remote, relation, local, has_edited_manifest, moved_to };
             if found.way() == Way::ToRemote && !tree.changed.is_empty() {
-                return Err(VcsError::Dirty { paths: tree.changed });
+                // An edit of a file that the commit leaves alone stays.
+                let touched = match (&found.head.commit, &found.remote.commit) {
+                    (Some(here), Some(there)) => vcs.changed_paths(here, there, &cancel)?,
+                    _ => Vec::new(),
+                };
+                let is_touched = |path: &PathBuf| touched.binary_search(path).is_ok();
+                let paths: Vec<_> = tree.changed.into_iter().filter(is_touched).collect();
+                if !paths.is_empty() {
+                    return Err(VcsError::Dirty { paths });
+                }
             }
             Ok(found)
         })

@@ -206,15 +206,22 @@ impl Interpreter {
                         Some(turn) => turn,
                         None => shared.vcs_turn().await,
                     };
-                    shared.with_vcs_in(turn, move |vcs| vcs.check_out(&commit)).await?;
-                    Ok(ActResult::Done)
+                    let kept = shared.with_vcs_in(turn, move |vcs| vcs.check_out(&commit)).await?;
+                    if !kept.is_empty() {
+                        let files = kept.len();
+                        warn!(
+                            files,
+                            "tracked files with local changes stay as they are; the commit leaves them alone"
+                        );
+                    }
+                    Ok(ActResult::CheckedOut(kept))
                 })
             }
-            Act::GoBack { tried, to } => ending(async move {
+            Act::GoBack { tried, to, kept } => ending(async move {
                 info!(%to, "the rollout failed: the work tree goes back");
                 // A fetch of somebody else ends within its limit.
                 let turn = shared.vcs_turn().await;
-                let back = shared.with_vcs_in(turn, move |vcs| vcs.go_back(&tried, &to)).await;
+                let back = shared.with_vcs_in(turn, move |vcs| vcs.go_back(&tried, &to, &kept)).await;
                 if let Err(failure) = &back {
                     error!(reason = in_one_line(failure), "the work tree could not go back");
                 }
@@ -227,7 +234,7 @@ impl Interpreter {
                 if let Err(failure) = &back {
                     error!(reason = in_one_line(failure), "the work tree could not go back");
                 }
-                Ok(back.map(|()| ActResult::Done)?)
+                Ok(back.map(|_| ActResult::Done)?)
             }),
             Act::Survey(survey) => Box::pin(async move { Finished::Survey(survey, head(&shared).await) }),
             Act::PutInForce(manifest) => {

@@ -423,7 +423,7 @@ fn distance(relation: Result<Relation, VcsError>) -> Result<Option<Distance>, Vc
         Ok(Relation::Behind { by }) => Ok(Some(Distance { behind: by, ahead: 0 })),
         Ok(Relation::Ahead { by }) => Ok(Some(Distance { behind: 0, ahead: by })),
         Ok(Relation::Diverged { ahead, behind }) => Ok(Some(Distance { behind, ahead })),
-        Ok(Relation::Unrelated)
+        Ok(Relation::Unrelated | Relation::Unknown)
         | Err(VcsError::RepositoryTooLarge { .. } | VcsError::Timeout { .. } | VcsError::UnknownCommit(_)) => {
             Ok(None)
         }

@@ -175,9 +175,23 @@ async fn or_panic<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
     })
 }
 
+/// The services that have no ready instance after an operation that ended well.
+fn unready(outcome: &Outcome) -> Option<String> {
+    let failed = match outcome {
+        Outcome::Started { failed } | Outcome::Reloaded { failed } => failed,
+        Outcome::Updated(update) => &update.failed,
+        Outcome::Restarted { .. } | Outcome::Stopped { .. } | Outcome::ShutDown => return None,
+    };
+    let names: Vec<_> = failed.keys().map(ServiceName::as_str).collect();
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
 fn finish(shared: &Shared, id: OperationId, outcome: Result<Outcome, Failure>) {
     match &outcome {
-        Ok(_) => info!("done"),
+        Ok(outcome) => match unready(outcome) {
+            Some(services) => warn!(services, "done, but these services are not ready"),
+            None => info!("done"),
+        },
         Err(Failure::ShuttingDown) => info!("cancelled: the server ends"),
         Err(failure) => warn!(%failure, "failed"),
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pmesh_node::{Failure, Operation, Outcome, Rebuild, Request, Scope, testing::TestNode};
+use pmesh_node::{Failure, Operation, OperationState, Outcome, Rebuild, Request, Scope, testing::TestNode};
 use pmesh_supervisor::Exit;
 use pmesh_vcs::{Cancel, CommitId, Vcs, VcsError, testing::FakeVcs};
 
@@ -157,4 +157,26 @@ async fn each_instance_has_the_commit_that_was_checked_out_when_it_was_started()
     node.spawner.crash(1, Exit::Code(1));
     node.spawner.wait_for_launches(3).await;
     assert_eq!(known().await, [(1, id(TestNode::COMMIT)), (2, id("b2"))]);
+}
+
+#[tokio::test]
+async fn a_local_edit_of_a_file_that_the_commit_leaves_alone_stays_and_the_update_goes_on_or_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = [("pm3.yml", MANIFEST), ("settings", "1"), ("code", "1")];
+    let node = TestNode::start_with(folder.path(), &files).await;
+    node.spawner.exit_at_start("broken", Exit::Code(1));
+    let (settings, manifest) = (folder.path().join("settings"), with_program("broken"));
+    std::fs::write(&settings, "mine").unwrap();
+    node.vcs.push_files("b2", [("code", "2")]);
+    assert_eq!(run(&node, UPDATE).await.state, OperationState::Done);
+    node.vcs.push_files("c3", [("code", "3"), ("pm3.yml", &manifest)]);
+    let update = run(&node, UPDATE).await;
+    let Failure::Rollout(rollout) = failure(&update) else { panic!("{update:?}") };
+    assert!(rollout.rolled_back, "{rollout:?}");
+    assert_eq!(std::fs::read_to_string(&settings).unwrap(), "mine");
+    assert_eq!(std::fs::read_to_string(folder.path().join("code")).unwrap(), "2");
+    node.vcs.push_files("d4", [("settings", "4"), ("pm3.yml", MANIFEST)]);
+    let update = run(&node, UPDATE).await;
+    let Failure::Vcs(VcsError::Dirty { paths }) = failure(&update) else { panic!("{update:?}") };
+    assert_eq!(*paths, [std::path::PathBuf::from("settings")]);
 }

@@ -210,7 +210,7 @@ impl Executor {
             }),
             RolloutAct::Switch(_) => Box::pin(switch(service)),
             RolloutAct::Drain(_) => Box::pin(drain_old(service)),
-            RolloutAct::Stop(_) => Box::pin(stop_old(member.switch.take())),
+            RolloutAct::Stop(_) => Box::pin(stop_old(service, member.switch.take())),
             RolloutAct::Prune(_) => Box::pin(prune(context, service, spec)),
             RolloutAct::StayUnbuilt(_) => {
                 let (plan, stops, failure) = (plan(None), member.stops.stops, member.failure.take());
@@ -386,10 +386,15 @@ async fn drain_old(service: Service) -> (ActEnd, Remains) {
 }
 
 /// Waits until the old instances have ended.
-async fn stop_old(switch: Option<Switch>) -> (ActEnd, Remains) {
+async fn stop_old(service: Service, switch: Option<Switch>) -> (ActEnd, Remains) {
     let Some(switch) = switch else { return (ActEnd::CutOff, Remains::Nothing) };
     switch.stopped().await;
-    info!("the new run has taken over");
+    let state = service.state();
+    if state.ready > 0 || state.wanted == 0 {
+        info!("the new run has taken over");
+    } else {
+        warn!("the old run has ended, and nothing of the new one is ready");
+    }
     (DONE, Remains::Nothing)
 }
 

@@ -177,6 +177,25 @@ pub enum VcsError {
         /// What is too much, and its limit.
         what: String,
     },
+    /// The repository or its work tree cannot be written, for a cause on this machine.
+    #[error("the repository at {} cannot be written: {cause}; {remedy}", shown(.root))]
+    Unwritable {
+        /// The top of the work tree.
+        root: PathBuf,
+        /// What is in the way, with what git or the system says of it.
+        cause: String,
+        /// What ends it.
+        remedy: &'static str,
+    },
+    /// A shallow clone whose history does not reach to where the head and the remote head part.
+    #[error(
+        "this clone is shallow, and its history does not reach to where branch {branch} and the remote branch part; \
+         `git fetch --unshallow` brings the rest"
+    )]
+    Shallow {
+        /// The branch that is checked out.
+        branch: BranchName,
+    },
     /// The commit has something that a check-out would not bring.
     #[error("{what}")]
     Unsupported {

@@ -154,6 +154,8 @@ pub enum Relation {
         /// Commits that only the remote has.
         behind: usize,
     },
-    /// No commit is common to both, as far as the history is there (a shallow clone knows part of it).
+    /// No commit is common to both.
     Unrelated,
+    /// No commit is common to both as far as the history is here: a shallow clone has a part of it.
+    Unknown,
 }

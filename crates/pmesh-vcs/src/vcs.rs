@@ -116,7 +116,8 @@ pub trait Vcs: Send + Sync + 'static {
     /// otherwise stays as it is.)
     ///
     /// Nothing is lost: untracked and ignored files stay (services keep uploads and databases beside
-    /// their code), and where a tracked file has changes or another file is in the way, nothing moves.
+    /// their code), and where a tracked file that is to change has local changes, or another file is in the way, nothing moves.
+    /// Local changes of tracked files that both commits have alike stay as they are; these files are the answer.
     ///
     /// # Errors
     ///
@@ -124,20 +125,20 @@ pub trait Vcs: Send + Sync + 'static {
     /// [`VcsError::Unborn`], [`VcsError::Unsupported`] and [`VcsError::UnknownCommit`]: nothing was changed. After
     /// [`VcsError::Git`] (a full disk, say) head and files are as before, too;
     /// [`VcsError::HalfMoved`] if the files could not be put back.
-    fn check_out(&self, commit: &CommitId) -> Result<(), VcsError>;
+    fn check_out(&self, commit: &CommitId) -> Result<Vec<PathBuf>, VcsError>;
 
     /// Undoes a [`check_out`](Vcs::check_out) from `to` to `from`, which is the head: moves branch and work
     /// tree back to `to`.
     ///
-    /// That check-out has shown that the work tree was clean. So it overwrites what it finds changed or in the
-    /// way, which came after it – a build's output, say – and nothing else: other untracked and ignored files
-    /// stay, and so does what git was told not to look at.
+    /// That check-out has shown that the work tree was clean but for the files `kept`, which are its answer. So this
+    /// overwrites what it finds changed or in the way, which came after it – a build's output, say – and nothing
+    /// else: `kept` and other untracked and ignored files stay, and so does what git was told not to look at.
     ///
     /// # Errors
     ///
     /// [`VcsError::HeadMoved`] if the head is not at `from`; else those of [`check_out`](Vcs::check_out), of
     /// which [`VcsError::Dirty`] means that somebody writes faster than it can put right.
-    fn go_back(&self, from: &CommitId, to: &CommitId) -> Result<(), VcsError>;
+    fn go_back(&self, from: &CommitId, to: &CommitId, kept: &[PathBuf]) -> Result<(), VcsError>;
 
     /// Tidies up what fetches leave behind, if it is worth while. Ends within 10 minutes, or soon after `cancel` is set, and
     /// the repository is as good as before.

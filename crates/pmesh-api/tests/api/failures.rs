@@ -43,7 +43,7 @@ async fn an_update_that_the_repository_refuses_is_a_conflict() {
         ("repository_locked", |vcs| vcs.set_lock(Some(lock()))),
         ("work_tree_dirty", |vcs| {
             vcs.set_changed(["web.py"]);
-            vcs.push("b2");
+            vcs.push_files("b2", [("web.py", "2")]);
         }),
         ("history_diverged", |vcs| {
             vcs.commit_here("c3");

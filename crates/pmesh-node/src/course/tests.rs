@@ -1,6 +1,10 @@
 //! What operations do, as sentences over the plain type.
 
-use std::{collections::VecDeque, path::Path, sync::Arc};
+use std::{
+    collections::VecDeque,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use pmesh_manifest::{Manifest, Source, Unsupported};
 use pmesh_supervisor::{
@@ -121,6 +125,7 @@ impl Run {
                 let head = Some(revision("a1"));
                 self.course.on_end(ActResult::Surveyed { head, rollout, services });
             }
+            Act::CheckOut(_) => self.course.on_end(ActResult::CheckedOut(vec![PathBuf::from("edited")])),
             Act::Stop(_) => self.course.on_end(ActResult::Stopped(1)),
             _ => self.course.on_end(ActResult::Done),
         }
@@ -372,6 +377,7 @@ fn history_that_is_not_followed_is_refused_before_anything_is_touched() {
     for (relation, local) in [
         (Relation::Diverged { ahead: 2, behind: 2 }, 1),
         (Relation::Unrelated, 2),
+        (Relation::Unknown, 1),
         // Two were fetched once.
         (Relation::Ahead { by: 3 }, 1),
     ] {

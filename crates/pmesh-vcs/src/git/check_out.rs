@@ -18,6 +18,7 @@ use std::{
 use gix::objs::tree::EntryKind;
 
 use super::{
+    cause,
     child::{INPUT_LIMIT, Running},
     commit, hidden,
     opened::Opened,
@@ -33,16 +34,17 @@ use crate::{Cancel, CommitId, HeldLock, VcsError, WorkTree};
 /// (git-config(1), `core.filesRefLockTimeout`).
 const LOCK_LIMIT: Duration = Duration::from_secs(30);
 
-pub(super) fn check_out(repo: &GitRepo, to: &CommitId) -> Result<(), VcsError> {
+pub(super) fn check_out(repo: &GitRepo, to: &CommitId) -> Result<Vec<PathBuf>, VcsError> {
     move_to(repo, to, |git, changes| unsupported::refuse(repo, git, to, changes))
 }
 
-/// Moves branch and work tree, unless `refused` has something against these changes.
+/// Moves branch and work tree, unless `refused` has something against these changes. The answer is the tracked files with
+/// local changes that stay as they are.
 pub(super) fn move_to(
     repo: &GitRepo,
     to: &CommitId,
     refused: impl FnOnce(&Program<'_>, &Arc<Vec<Change>>) -> Result<(), VcsError>,
-) -> Result<(), VcsError> {
+) -> Result<Vec<PathBuf>, VcsError> {
     let wanted = to.clone();
     let (from, changes) = repo.read_bringing(&Cancel::new(), move |opened| {
         let from = head_that_may_move(opened)?;
@@ -52,11 +54,13 @@ pub(super) fn move_to(
 
     let git = repo.program_that_brings(&Cancel::new())?;
     refused(&git, &changes)?;
-    refuse(state::changed(&git)?)?;
+    let touched: HashSet<&Path> = changes.iter().map(|change| &*change.path).collect();
+    let (edited, kept) = state::changed(&git)?.into_iter().partition(|path| touched.contains(&**path));
+    refuse(edited)?;
     refuse(hidden::edited(repo, &git, &changes)?)?;
     refuse(what_is_in_the_way(repo, &changes)?)?;
     if from == *to {
-        return Ok(());
+        return Ok(kept);
     }
 
     // `git read-tree` takes a file whose times differ from those of the index for changed.
@@ -71,7 +75,7 @@ pub(super) fn move_to(
             return Err(state::locked(lock));
         }
         refuse(hidden::there(repo, &changes)?)?;
-        return Err(VcsError::Git { command: "read-tree", message: message(&trial.stderr, &git.secrets) });
+        return Err(git.failed("read-tree", &trial.stderr));
     }
     // What fails from here on (a full disk, a filter) may have written some of the files.
     let moved = git.succeed("read-tree", &["-m", "-u", from.as_str(), to.as_str()].map(OsStr::new));
@@ -82,7 +86,7 @@ pub(super) fn move_to(
         let back = git.succeed("read-tree", &["-m", "-u", to.as_str(), from.as_str()].map(OsStr::new));
         return Err(after(failed, back.map(drop)));
     }
-    Ok(())
+    Ok(kept)
 }
 
 /// The error for a move that failed and was undone, or not.
@@ -162,7 +166,8 @@ fn remove_new(root: &Path, changes: &[Change]) -> Result<(), VcsError> {
             old.contains(above) && root.join(above).symlink_metadata().is_ok_and(|it| !it.is_dir())
         });
         if !is_below_old && path.symlink_metadata().is_ok_and(|there| !there.is_dir()) {
-            result = result.and(std::fs::remove_file(&path).map_err(|source| VcsError::io(&path, source)));
+            result =
+                result.and(std::fs::remove_file(&path).map_err(|source| cause::of_io(root, &path, source)));
             for folder in change.path.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty()) {
                 // It fails where something is left, and that stays.
                 if std::fs::remove_dir(root.join(folder)).is_err() {
@@ -180,6 +185,21 @@ fn remove_new(root: &Path, changes: &[Change]) -> Result<(), VcsError> {
 ///
 /// The first one. That the index does not have a file, or is not to write it (`--skip-worktree`), is none.
 pub(super) fn write_out(git: &Program<'_>, paths: &[impl AsRef<Path>]) -> Result<(), VcsError> {
+    // Without `-u`, which needs the lock of the index: git may have been killed and have left it behind.
+    feed(git, "checkout-index", &["-q", "-f", "-z", "--stdin"].map(OsStr::new), paths)
+}
+
+/// Runs a command that reads these paths, as often as it takes for all of them.
+///
+/// # Errors
+///
+/// The first one. An end with status 1 and without a word is none.
+pub(super) fn feed(
+    git: &Program<'_>,
+    command: &'static str,
+    args: &[&OsStr],
+    paths: &[impl AsRef<Path>],
+) -> Result<(), VcsError> {
     let mut result = Ok(());
     let mut paths = paths.iter().map(|path| path.as_ref().as_os_str().as_bytes()).peekable();
     while paths.peek().is_some() {
@@ -190,25 +210,30 @@ pub(super) fn write_out(git: &Program<'_>, paths: &[impl AsRef<Path>]) -> Result
             input.extend(path);
             input.push(0);
         }
-        result = result.and(write_some(git, &input));
+        result = result.and(feed_some(git, command, args, &input));
     }
     result
 }
 
-fn write_some(git: &Program<'_>, input: &[u8]) -> Result<(), VcsError> {
-    const COMMAND: &str = "checkout-index";
-    // Without `-u`, which needs the lock of the index: git may have been killed and have left it behind.
-    let args = ["-q", "-f", "-z", "--stdin"].map(OsStr::new);
-    let mut writing = git.start(COMMAND, &args, &Extra::default(), Stdio::piped())?;
-    let written = writing.write(input);
-    let output = git.end(writing, &Program::local_limits())?;
-    let said = || message(&output.stderr, &git.secrets);
-    // With `-q` it says nothing of what it leaves out, and ends with 1.
+fn feed_some(
+    git: &Program<'_>,
+    command: &'static str,
+    args: &[&OsStr],
+    input: &[u8],
+) -> Result<(), VcsError> {
+    let literal = Extra { variables: vec![("GIT_LITERAL_PATHSPECS", "1".into())], ..Extra::default() };
+    let mut reading = git.start(command, args, &literal, Stdio::piped())?;
+    let written = reading.write(input);
+    let output = git.end(reading, &Program::local_limits())?;
+    // `checkout-index -q` says nothing of what it leaves out, and ends with 1.
     let is_silent = output.status.code() == Some(1) && output.stderr.is_empty();
     match written {
-        Err(source) => Err(VcsError::Git { command: COMMAND, message: format!("{source}; {}", said()) }),
+        Err(source) => {
+            let said = message(&output.stderr, &git.secrets);
+            Err(VcsError::Git { command, message: format!("{source}; {said}") })
+        }
         Ok(()) if output.status.success() || is_silent => Ok(()),
-        Ok(()) => Err(VcsError::Git { command: COMMAND, message: said() }),
+        Ok(()) => Err(git.failed(command, &output.stderr)),
     }
 }
 
@@ -247,7 +272,7 @@ impl<'a> Reference<'a> {
         if let Some(lock) = held_lock(repo)? {
             return Err(state::locked(lock));
         }
-        Err(VcsError::Git { command: "update-ref", message: message(&output.stderr, &[]) })
+        Err(git.failed("update-ref", &output.stderr))
     }
 
     /// Moves the branch.
@@ -257,7 +282,7 @@ impl<'a> Reference<'a> {
         let output = self.git.end(update, &Program::local_limits())?;
         match written {
             Ok(()) if output.status.success() => Ok(()),
-            _ => Err(VcsError::Git { command: "update-ref", message: message(&output.stderr, &[]) }),
+            _ => Err(self.git.failed("update-ref", &output.stderr)),
         }
     }
 }

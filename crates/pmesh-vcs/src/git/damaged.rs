@@ -89,12 +89,12 @@ impl Vcs for DamagedRepo {
         self.repaired()?.file(commit, path, cancel)
     }
 
-    fn check_out(&self, commit: &CommitId) -> Result<(), VcsError> {
+    fn check_out(&self, commit: &CommitId) -> Result<Vec<PathBuf>, VcsError> {
         self.repaired()?.check_out(commit)
     }
 
-    fn go_back(&self, from: &CommitId, to: &CommitId) -> Result<(), VcsError> {
-        self.repaired()?.go_back(from, to)
+    fn go_back(&self, from: &CommitId, to: &CommitId, kept: &[PathBuf]) -> Result<(), VcsError> {
+        self.repaired()?.go_back(from, to, kept)
     }
 
     fn maintain(&self, cancel: &Cancel) -> Result<(), VcsError> {

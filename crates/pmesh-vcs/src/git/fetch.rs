@@ -9,6 +9,7 @@ use std::{
 use gix::bstr::ByteSlice;
 
 use super::{
+    cause,
     child::{Ended, Output},
     http_remote::HttpRemote,
     network,
@@ -137,6 +138,9 @@ impl Asking<'_> {
         let lock = self.repo.read(self.cancel, |opened| Ok(state::fetch_lock(&opened.repo)))?;
         if let Some(lock) = lock {
             return Ok(state::locked(lock));
+        }
+        if let Some(cause) = cause::here(&self.repo.root, &output.stderr, secrets) {
+            return Ok(cause);
         }
         // The exit status is the same for every failure. The text is that of the C locale.
         if output.stderr.to_str_lossy().to_lowercase().contains("couldn't find remote ref") {

@@ -1,7 +1,7 @@
 //! Undoing a check-out of ours, whatever has been written over it since.
 //!
-//! The check-out has shown that no tracked file had changes and that nothing was where new files were to be.
-//! So what differs now from the commit that was checked out, and what is where one of the old files was, came
+//! The check-out has shown that no tracked file but those that it has named had changes, and that nothing was where new
+//! files were to be. So what differs now from the commit that was checked out, and what is where one of the old files was, came
 //! later: from a build, or from the processes of the new commit. It gives way; everything else is moved under the
 //! rules of a check-out.
 
@@ -13,14 +13,19 @@ use std::{
 
 use tracing::warn;
 
-use super::{check_out, program::Program, repo::GitRepo, state, tree};
+use super::{cause, check_out, program::Program, repo::GitRepo, state, tree};
 use crate::{Cancel, CommitId, VcsError};
 
 /// How often files are put right, at most. Each time there are as many as
 /// [`WorkTree::CHANGED_LIMIT`](crate::WorkTree::CHANGED_LIMIT), and whoever keeps writing is not raced with for ever.
 const ROUNDS: usize = 100;
 
-pub(super) fn go_back(repo: &GitRepo, from: &CommitId, to: &CommitId) -> Result<(), VcsError> {
+pub(super) fn go_back(
+    repo: &GitRepo,
+    from: &CommitId,
+    to: &CommitId,
+    kept: &[PathBuf],
+) -> Result<(), VcsError> {
     let head = repo.read(&Cancel::new(), check_out::head_that_may_move)?;
     if head != *from {
         return Err(VcsError::HeadMoved { found: head, expected: from.clone() });
@@ -28,12 +33,13 @@ pub(super) fn go_back(repo: &GitRepo, from: &CommitId, to: &CommitId) -> Result<
     let git = repo.program_that_brings(&Cancel::new())?;
     let mut before = Vec::new();
     for _ in 0..ROUNDS {
-        let changed = state::changed(&git)?;
+        let mut changed = state::changed(&git)?;
+        changed.retain(|path| !kept.contains(path));
         // What git cannot put right, the check-out below will name.
         if changed.is_empty() || changed == before {
             break;
         }
-        put_right(&git, from, &changed)?;
+        put_right(&git, from, &changed, kept)?;
         before = changed;
     }
     let (here, there) = (from.clone(), to.clone());
@@ -46,27 +52,38 @@ pub(super) fn go_back(repo: &GitRepo, from: &CommitId, to: &CommitId) -> Result<
             break;
         }
         let to_go = in_the_way.clone();
-        repo.with_files(move |root| to_go.iter().try_for_each(|path| remove(&root.join(path))))?;
+        repo.with_files(move |root| to_go.iter().try_for_each(|path| remove(root, &root.join(path))))?;
         before = in_the_way;
     }
     // What it brings was here before.
-    check_out::move_to(repo, to, |_, _| Ok(()))
+    check_out::move_to(repo, to, |_, _| Ok(())).map(drop)
 }
 
 /// Writes these files as they are in `commit`, which is the head.
-fn put_right(git: &Program<'_>, commit: &CommitId, paths: &[PathBuf]) -> Result<(), VcsError> {
-    // The index alone; what is staged beside the commit's files stays in the work tree, and is none of the
-    // index's any more.
-    git.succeed("read-tree", &["--reset", commit.as_str()].map(OsStr::new))?;
+fn put_right(
+    git: &Program<'_>,
+    commit: &CommitId,
+    paths: &[PathBuf],
+    kept: &[PathBuf],
+) -> Result<(), VcsError> {
+    if kept.is_empty() {
+        // The index alone; what is staged beside the commit's files stays in the work tree, and is none of the
+        // index's any more.
+        git.succeed("read-tree", &["--reset", commit.as_str()].map(OsStr::new))?;
+    } else {
+        // What is staged of `kept` stays so.
+        let args = ["-q", commit.as_str(), "--pathspec-from-file=-", "--pathspec-file-nul"].map(OsStr::new);
+        check_out::feed(git, "reset", &args, paths)?;
+    }
     if let Err(error) = check_out::write_out(git, paths) {
         warn!(%error, "not every file could be put right");
     }
     Ok(())
 }
 
-fn remove(path: &Path) -> Result<(), VcsError> {
+fn remove(root: &Path, path: &Path) -> Result<(), VcsError> {
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(VcsError::io(path, error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(cause::of_io(root, path, error)),
         _ => Ok(()),
     }
 }

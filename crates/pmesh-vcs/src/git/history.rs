@@ -46,9 +46,11 @@ fn related_exactly(
         Ok(found)
     };
     let (here, there) = (history(head)?, history(remote)?);
+    let is_shallow = opened.repo.is_shallow().map_err(|error| opened.damaged(error))?;
     Ok(match (here.difference(&there).count(), there.difference(&here).count()) {
         (0, by) => Relation::Behind { by },
         (by, 0) => Relation::Ahead { by },
+        (ahead, _) if ahead == here.len() && is_shallow => Relation::Unknown,
         (ahead, _) if ahead == here.len() => Relation::Unrelated,
         (ahead, behind) => Relation::Diverged { ahead, behind },
     })

@@ -15,6 +15,7 @@ use crate::{Cancel, CommitId, Fetched, Heads, Relation, Revision, Vcs, VcsError,
 mod account;
 mod address;
 mod budget;
+mod cause;
 mod check_out;
 mod child;
 mod commit;
@@ -90,7 +91,9 @@ impl Vcs for GitRepo {
             commit::head(opened)?;
             Ok((state::in_progress(&opened.repo), state::lock(&opened.repo)))
         })?;
-        Ok(WorkTree { changed: state::changed(&self.program())?, in_progress, lock })
+        let mut changed = state::changed(&self.program())?;
+        changed.truncate(WorkTree::CHANGED_LIMIT);
+        Ok(WorkTree { changed, in_progress, lock })
     }
 
     fn fetch(&self, limit: Duration, cancel: &Cancel) -> Result<Fetched, VcsError> {
@@ -138,12 +141,12 @@ impl Vcs for GitRepo {
         self.read_bringing(cancel, move |opened| tree::file(opened, &commit, &path))
     }
 
-    fn check_out(&self, commit: &CommitId) -> Result<(), VcsError> {
+    fn check_out(&self, commit: &CommitId) -> Result<Vec<PathBuf>, VcsError> {
         check_out::check_out(self, commit)
     }
 
-    fn go_back(&self, from: &CommitId, to: &CommitId) -> Result<(), VcsError> {
-        go_back::go_back(self, from, to)
+    fn go_back(&self, from: &CommitId, to: &CommitId, kept: &[PathBuf]) -> Result<(), VcsError> {
+        go_back::go_back(self, from, to, kept)
     }
 
     fn maintain(&self, cancel: &Cancel) -> Result<(), VcsError> {

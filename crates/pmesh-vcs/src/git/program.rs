@@ -15,6 +15,7 @@ use std::{
 
 use super::{
     account::{self, User},
+    cause,
     child::{Ended, Limits, Output, Running},
     configuration::Configuration,
     executable,
@@ -169,11 +170,13 @@ impl Program<'_> {
     /// As [`run`](Self::run); an exit status other than 0 is an error.
     pub(super) fn succeed(&self, command: &'static str, args: &[&OsStr]) -> Result<Vec<u8>, VcsError> {
         let output = self.run(command, args)?;
-        if output.status.success() {
-            Ok(output.stdout)
-        } else {
-            Err(VcsError::Git { command, message: message(&output.stderr, &self.secrets) })
-        }
+        if output.status.success() { Ok(output.stdout) } else { Err(self.failed(command, &output.stderr)) }
+    }
+
+    /// The error for a command that has failed with these words: a cause on this machine has one of its own.
+    pub(super) fn failed(&self, command: &'static str, stderr: &[u8]) -> VcsError {
+        let other = || VcsError::Git { command, message: message(stderr, &self.secrets) };
+        cause::here(self.root, stderr, &self.secrets).unwrap_or_else(other)
     }
 
     /// The configuration as git sees it.

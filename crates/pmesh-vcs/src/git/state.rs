@@ -10,10 +10,9 @@ use std::{
 use gix::{bstr::ByteSlice, state};
 
 use super::{program::Program, upstream};
-use crate::{HeldLock, InProgress, VcsError, WorkTree};
+use crate::{HeldLock, InProgress, VcsError};
 
-/// Tracked files that differ from the head, staged or not, in order; the first
-/// [`WorkTree::CHANGED_LIMIT`] of them.
+/// Tracked files that differ from the head, staged or not, in order; as many as git may print.
 pub(super) fn changed(git: &Program<'_>) -> Result<Vec<PathBuf>, VcsError> {
     let args = ["--porcelain=v1", "-z", "--untracked-files=no", "--ignore-submodules=all", "--no-renames"];
     let output = git.succeed("status", &args.map(OsStr::new))?;
@@ -24,7 +23,6 @@ pub(super) fn changed(git: &Program<'_>) -> Result<Vec<PathBuf>, VcsError> {
         .split(|&b| b == 0)
         .filter_map(|entry| entry.get(3..))
         .map(|path| PathBuf::from(OsStr::from_bytes(path)))
-        .take(WorkTree::CHANGED_LIMIT)
         .collect();
     paths.sort();
     Ok(paths)

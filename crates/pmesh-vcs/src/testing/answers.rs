@@ -162,21 +162,23 @@ impl Vcs for FakeVcs {
         })
     }
 
-    fn check_out(&self, commit: &CommitId) -> Result<(), VcsError> {
+    fn check_out(&self, commit: &CommitId) -> Result<Vec<PathBuf>, VcsError> {
         let mut state = self.0.state.lock();
         state.record(Call::CheckOut(commit.clone()));
         let _head = self.head_that_may_move(&state)?;
         let new = state.commit(commit)?.files.clone();
         let old = state.head_files().cloned().unwrap_or_default();
-        let mut paths = self.changed_files(&state);
+        let (mut paths, kept): (Vec<_>, Vec<_>) =
+            self.changed_files(&state).into_iter().partition(|path| old.get(path) != new.get(path));
         paths.extend(self.in_the_way(&state, &old, &new));
         if !paths.is_empty() {
             return Err(VcsError::Dirty { paths });
         }
-        self.move_to(&mut state, commit, &old, &new)
+        self.move_to(&mut state, commit, &old, &new)?;
+        Ok(kept)
     }
 
-    fn go_back(&self, from: &CommitId, to: &CommitId) -> Result<(), VcsError> {
+    fn go_back(&self, from: &CommitId, to: &CommitId, kept: &[PathBuf]) -> Result<(), VcsError> {
         let mut state = self.0.state.lock();
         state.record(Call::GoBack(to.clone()));
         let found = self.head_that_may_move(&state)?;
@@ -186,12 +188,16 @@ impl Vcs for FakeVcs {
         let new = state.commit(to)?.files.clone();
         let old = state.head_files().cloned().unwrap_or_default();
         if self.0.is_mirrored {
-            mirror::put_right(&self.0.root, &old)?;
+            let ours = old.iter().filter(|(path, _)| !kept.contains(path));
+            mirror::put_right(
+                &self.0.root,
+                &ours.map(|(path, bytes)| (path.clone(), bytes.clone())).collect(),
+            )?;
             for path in self.in_the_way(&state, &old, &new) {
                 mirror::clear(&self.0.root.join(path))?;
             }
         }
-        state.changed.clear();
+        state.changed.retain(|path| kept.contains(path));
         let in_the_way = self.in_the_way(&state, &old, &new);
         state.untracked.retain(|path| !in_the_way.contains(path));
         self.move_to(&mut state, to, &old, &new)

@@ -142,6 +142,7 @@ fn outcome(world: &dyn World, events: &[Event]) -> Vec<String> {
     let vcs = world.vcs();
     let start = vcs.head().unwrap().commit.unwrap();
     let mut told = Vec::new();
+    let mut kept = Vec::new();
     let mut tell = |what: &str, result: Result<String, VcsError>| {
         told.push(format!("{what}: {}", result.unwrap_or_else(|error| kind(&error))));
     };
@@ -153,14 +154,16 @@ fn outcome(world: &dyn World, events: &[Event]) -> Vec<String> {
             CheckOutRemote => {
                 if let Ok(Some(remote)) = vcs.remote_head() {
                     let commit = remote.commit.expect("a remote head has a commit");
-                    tell("check out", vcs.check_out(&commit).map(|()| "done".to_owned()));
+                    let moved = vcs.check_out(&commit);
+                    kept = moved.as_ref().map(Clone::clone).unwrap_or_default();
+                    tell("check out", moved.map(|kept| format!("done, {kept:?} stay")));
                 } else {
                     tell("check out", Ok("nowhere to go".to_owned()));
                 }
             }
             GoBack => {
                 let remote = vcs.remote_head().unwrap().unwrap().commit.unwrap();
-                tell("go back", vcs.go_back(&remote, &start).map(|()| "done".to_owned()));
+                tell("go back", vcs.go_back(&remote, &start, &kept).map(|()| "done".to_owned()));
             }
             other => world.happen(*other),
         }
@@ -221,6 +224,8 @@ fn the_fake_answers_as_real_git_does() {
         &[Push, MakeUnborn, Fetch, CheckOutRemote],
         &[Push, GoOffline, Fetch, CheckOutRemote],
         &[Push, Edit, Fetch, CheckOutRemote],
+        &[PushFile("b"), Edit, Fetch, CheckOutRemote, GoBack],
+        &[PushFile("a.txt"), Edit, Fetch, CheckOutRemote],
         &[PushFile("b"), Leave("b"), Fetch, CheckOutRemote],
         &[PushFile("b"), Leave("c"), Fetch, CheckOutRemote],
         &[PushFile("b"), Fetch, CheckOutRemote, GoBack],

@@ -85,11 +85,8 @@ fn before_an_update(local: &str) -> (Site, pmesh_vcs::CommitId) {
 fn where_something_would_be_lost_nothing_moves() {
     for (situation, local, named) in [
         ("a tracked file is edited", "echo x >> a.txt", "a.txt"),
-        ("a tracked file that stays the same is edited", "echo x >> kept", "kept"),
         ("an edit is staged", "echo x >> a.txt; git add .", "a.txt"),
         ("an edit is staged and undone in the tree", "echo x >> a.txt; git add .; echo one > a.txt", "a.txt"),
-        ("a new file is staged", "echo x > mine; git add mine", "mine"),
-        ("a new file is announced", "echo x > mine; git add -N mine", "mine"),
         ("a tracked file is deleted", "rm a.txt", "a.txt"),
         ("a deletion is staged", "git rm -q --cached a.txt", "a.txt"),
         ("a tracked file turned into a folder", "rm gone; mkdir gone; echo x > gone/x", "gone"),
@@ -164,6 +161,39 @@ fn what_is_not_in_the_way_stays() {
         assert_eq!(site.run(mine), before, "{situation}");
         assert_eq!(site.commit("server", "HEAD"), to, "{situation}");
         assert_eq!(site.run("cat server/new/file server/dir server/file/sub/f server/a.txt"), "2\n2\n2\n2");
+    }
+}
+
+#[test]
+fn a_local_change_of_a_file_that_the_commit_leaves_alone_stays_there_and_back() {
+    for (situation, local, kept) in [
+        ("an edit", "echo x >> kept", "kept"),
+        ("a staged edit", "echo x >> kept; git add kept", "kept"),
+        ("an edit that is staged and edited again", "echo x >> kept; git add kept; echo y >> kept", "kept"),
+        ("a deletion", "rm kept", "kept"),
+        ("a staged deletion", "git rm -q kept", "kept"),
+        ("a mode", "chmod +x kept", "kept"),
+        ("a new file that is staged", "echo x > mine; git add mine", "mine"),
+        ("a new file that is announced", "echo x > mine; git add -N mine", "mine"),
+        ("a name that is a pattern", "echo x > '*'; git add -f '*'", "*"),
+    ] {
+        let (site, to) = before_an_update(local);
+        let from = site.commit("server", "HEAD");
+        let status =
+            "git -C server status --porcelain -uno; git -C server diff HEAD; git -C server diff --cached";
+        let (before, tree) = (site.run(status), site.snapshot("server"));
+        let repo = site.server();
+        let stayed = repo.check_out(&to).expect(situation);
+        assert_eq!(stayed, [PathBuf::from(kept)], "{situation}");
+        assert_eq!(site.run(status), before, "{situation}");
+        assert_eq!(
+            (site.run("cat server/a.txt"), site.commit("server", "HEAD")),
+            ("2".to_owned(), to.clone())
+        );
+        // A build writes over tracked files: these go back, and what was edited before stays.
+        site.run("echo build > server/a.txt; echo build > server/.gitignore");
+        repo.go_back(&to, &from, &stayed).expect(situation);
+        assert_eq!((site.run(status), site.snapshot("server")), (before, tree), "{situation}, back");
     }
 }
 
@@ -432,7 +462,7 @@ proptest! {
         let (old_index, to) = (site.run(tracked), site.commit("server", "to"));
 
         match site.server().check_out(&to) {
-            Ok(()) => {
+            Ok(_) => {
                 prop_assert_eq!(site.run("git -C server status --porcelain -uno"), "");
                 let after = site.snapshot("server");
                 site.run("git clone -q -b to file://$PWD/server fresh");

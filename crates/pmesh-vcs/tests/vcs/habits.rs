@@ -62,7 +62,7 @@ fn a_clone_without_trees_is_read_and_moved_like_any_other() {
     assert_eq!(changed, ["d/e/f", "d/h/i/k", "link"].map(PathBuf::from));
     repo.check_out(&to).unwrap();
     assert_eq!(site.run("cat server/d/e/f server/link; git -C server status --porcelain"), "2\n3");
-    repo.go_back(&to, &from).unwrap();
+    repo.go_back(&to, &from, &[]).unwrap();
     assert_eq!(site.run("cat server/d/e/f; git -C server status --porcelain"), "1");
 }
 
@@ -130,7 +130,7 @@ fn a_commit_that_brings_or_moves_a_submodule_is_refused_and_one_that_does_not_is
     let gone = site.push("git rm -qf sub");
     repo.fetch(LIMIT, &Cancel::new()).unwrap();
     repo.check_out(&gone).unwrap();
-    repo.go_back(&gone, &beside).unwrap();
+    repo.go_back(&gone, &beside, &[]).unwrap();
     assert_eq!(site.commit("server", "HEAD"), beside);
 }
 

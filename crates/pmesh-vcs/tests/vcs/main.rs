@@ -2,6 +2,7 @@
 
 mod bombs;
 mod both;
+mod causes;
 mod check_out;
 mod discover;
 mod fetch;

@@ -95,7 +95,7 @@ fn what_a_link_in_the_way_leads_to_is_left_alone() {
     repo.fetch(std::time::Duration::from_mins(1), &Cancel::new()).unwrap();
     repo.check_out(&to).unwrap();
     site.run("rm -r server/d; ln -s ../of-root server/d; chown -h 65534 server/d");
-    repo.go_back(&to, &from).unwrap();
+    repo.go_back(&to, &from, &[]).unwrap();
     assert_eq!(site.run("cat of-root/keep; find server ! -user 65534"), "mine");
 }
 
