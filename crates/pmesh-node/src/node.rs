@@ -295,7 +295,7 @@ impl Node {
             .await
     }
 
-    /// Fetches what the remote has, within [`FETCH_LIMIT`]; changes nothing but the remote head.
+    /// Fetches what the remote has, within [`FETCH_LIMIT`](crate::FETCH_LIMIT); changes nothing but the remote head.
     ///
     /// Cancel-safe: dropped, it ends the fetch. So does the server's end.
     ///

@@ -1,4 +1,4 @@
-//! A scripted repository, for the tests of whatever is built on [`Vcs`].
+//! A scripted repository, for the tests of whatever is built on [`Vcs`](crate::Vcs).
 //!
 //! [`FakeVcs`] keeps the rules of a real one: a push is not seen before a fetch, a head that is detached has no
 //! remote head, a work tree with changes is not moved.
@@ -117,7 +117,7 @@ impl FakeVcs {
     }
 
     /// Someone pushes a commit on top of what the remote has, with the same files. As with a real remote, nobody
-    /// here sees it before the next [`fetch`](Vcs::fetch).
+    /// here sees it before the next [`fetch`](crate::Vcs::fetch).
     pub fn push(&self, commit: &str) {
         self.push_files(commit, NO_FILES);
     }

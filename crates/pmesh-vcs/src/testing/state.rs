@@ -11,7 +11,7 @@ use crate::{BranchName, CommitId, HeldLock, InProgress, Moved, Revision, VcsErro
 /// The most calls that are remembered; the oldest go first.
 const CALL_LIMIT: usize = 10_000;
 
-/// A call of a method of [`Vcs`].
+/// A call of a method of [`Vcs`](crate::Vcs).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is named like its method")]
 pub enum Call {
