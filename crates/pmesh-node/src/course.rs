@@ -166,7 +166,7 @@ pub(crate) struct Course {
     fetched: Option<Comparison>,
     /// Whether the operation is to go back.
     is_cancelled: bool,
-    verdict: Option<Verdict>,
+    verdict: Option<OperationEnd>,
     /// Why the work tree could not go back.
     stuck: Option<String>,
 }
@@ -187,7 +187,7 @@ struct Services {
 
 /// How an operation ends.
 #[derive(Debug)]
-enum Verdict {
+enum OperationEnd {
     Good(Outcome),
     Bad(Failure),
     /// Services failed, and everything goes back.
@@ -215,7 +215,7 @@ impl Course {
         };
         match course.first_acts() {
             Ok(acts) => course.todo.extend(acts),
-            Err(failure) => course.verdict = Some(Verdict::Bad(failure)),
+            Err(failure) => course.verdict = Some(OperationEnd::Bad(failure)),
         }
         course
     }
@@ -383,7 +383,7 @@ impl Course {
                 }
             }
             (_, ActResult::Stopped(count)) => {
-                self.verdict = Some(Verdict::Good(Outcome::Stopped { count }));
+                self.verdict = Some(OperationEnd::Good(Outcome::Stopped { count }));
                 // Files are served by the front itself: it learns here that it must not.
                 self.todo.push_back(Act::Route(Arc::clone(&self.situation.manifest)));
             }
@@ -393,7 +393,7 @@ impl Course {
 
     /// Nothing was touched yet but for what is undone now.
     fn fail(&mut self, failure: Failure) {
-        self.verdict = Some(Verdict::Bad(failure));
+        self.verdict = Some(OperationEnd::Bad(failure));
         self.todo = self.undo.drain(..).rev().collect();
     }
 
@@ -422,7 +422,7 @@ impl Course {
             Some(commit) if !is_edited => self.todo.push_back(Act::CheckCommit(commit)),
             None if !is_wanted => {
                 self.todo.push_back(Act::TidyUp);
-                self.verdict = Some(Verdict::Good(self.updated(BTreeMap::new())));
+                self.verdict = Some(OperationEnd::Good(self.updated(BTreeMap::new())));
             }
             _ => self.todo.push_back(Act::CheckFile),
         }
@@ -469,14 +469,14 @@ impl Course {
             self.todo.push_back(Act::Route(Arc::clone(&self.situation.manifest)));
         }
         let verdict = match &self.aim {
-            Aim::Start | Aim::Restart(..) if gave_up => Verdict::Bad(Failure::ShuttingDown),
+            Aim::Start | Aim::Restart(..) if gave_up => OperationEnd::Bad(Failure::ShuttingDown),
             Aim::Start => {
                 self.todo.extend(services.head.clone().map(Act::Deployed));
                 self.todo.push_back(self.remember(failed.is_empty()));
-                Verdict::Good(Outcome::Started { failed })
+                OperationEnd::Good(Outcome::Started { failed })
             }
-            Aim::Restart(..) if failed.is_empty() => Verdict::Good(Outcome::Restarted { count }),
-            Aim::Restart(..) => Verdict::Bad(Failure::Rollout(Box::new(RolloutFailure {
+            Aim::Restart(..) if failed.is_empty() => OperationEnd::Good(Outcome::Restarted { count }),
+            Aim::Restart(..) => OperationEnd::Bad(Failure::Rollout(Box::new(RolloutFailure {
                 services: failed,
                 restarted: Some(count),
                 revisions: None,
@@ -485,13 +485,13 @@ impl Course {
             }))),
             _ if gave_up => {
                 self.go_back();
-                Verdict::WentBack { failed, was_cancelled: self.is_cancelled }
+                OperationEnd::WentBack { failed, was_cancelled: self.is_cancelled }
             }
             _ => {
                 self.go_on(failed.is_empty());
                 match self.aim {
-                    Aim::Update(_) => Verdict::Good(self.updated(failed)),
-                    _ => Verdict::Good(Outcome::Reloaded { failed }),
+                    Aim::Update(_) => OperationEnd::Good(self.updated(failed)),
+                    _ => OperationEnd::Good(Outcome::Reloaded { failed }),
                 }
             }
         };
@@ -575,12 +575,12 @@ impl Course {
     pub(crate) fn end(self) -> Result<Outcome, Failure> {
         let revisions = self.from().zip(self.to().map(|(to, _)| to));
         match self.verdict {
-            Some(Verdict::Good(outcome)) => Ok(outcome),
-            Some(Verdict::Bad(failure)) => Err(failure),
-            Some(Verdict::WentBack { was_cancelled: true, .. }) if self.stuck.is_none() => {
+            Some(OperationEnd::Good(outcome)) => Ok(outcome),
+            Some(OperationEnd::Bad(failure)) => Err(failure),
+            Some(OperationEnd::WentBack { was_cancelled: true, .. }) if self.stuck.is_none() => {
                 Err(Failure::ShuttingDown)
             }
-            Some(Verdict::WentBack { failed, .. }) => Err(Failure::Rollout(Box::new(RolloutFailure {
+            Some(OperationEnd::WentBack { failed, .. }) => Err(Failure::Rollout(Box::new(RolloutFailure {
                 services: failed,
                 restarted: None,
                 revisions,

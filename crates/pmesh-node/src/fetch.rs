@@ -10,7 +10,7 @@ use crate::{
     Failure,
     comparison::{Comparison, Way},
     fetched::FetchedCommits,
-    shared::{FETCH_LIMIT, Shared, VcsTurn},
+    node_shared::{FETCH_LIMIT, NodeShared, VcsTurn},
 };
 
 /// Waits until nobody else fetches – as long as the operation is wanted.
@@ -18,7 +18,7 @@ use crate::{
 /// # Errors
 ///
 /// [`Failure::ShuttingDown`] when it is not any more.
-pub(crate) async fn vcs_turn(shared: &Shared, cancel: &CancelToken) -> Result<VcsTurn, Failure> {
+pub(crate) async fn vcs_turn(shared: &NodeShared, cancel: &CancelToken) -> Result<VcsTurn, Failure> {
     tokio::select! {
         turn = shared.vcs_turn() => Ok(turn),
         () = cancel.cancelled() => Err(Failure::ShuttingDown),
@@ -30,7 +30,7 @@ pub(crate) async fn vcs_turn(shared: &Shared, cancel: &CancelToken) -> Result<Vc
 /// # Errors
 ///
 /// Those of [`Vcs`]; [`Failure::ShuttingDown`] when it was cancelled.
-pub(crate) async fn fetch(shared: &Shared, cancelled: &CancelToken) -> Result<Comparison, Failure> {
+pub(crate) async fn fetch(shared: &NodeShared, cancelled: &CancelToken) -> Result<Comparison, Failure> {
     let cancel = Cancel::new();
     let turn = vcs_turn(shared, cancelled).await?;
     let call = {

@@ -23,11 +23,11 @@ use crate::ServiceView;
 /// How long somebody who asks for the health waits for a disk.
 const LIMIT: Duration = Duration::from_secs(1);
 
-type Look = Shared<BoxFuture<'static, Option<String>>>;
+type SharedLook = Shared<BoxFuture<'static, Option<String>>>;
 
 /// Looks at folders, at each by one thread at a time: a network disk that hangs holds one, whoever asks how often.
 #[derive(Debug, Default)]
-pub(crate) struct FileFolders(Mutex<BTreeMap<PathBuf, Look>>);
+pub(crate) struct FileFolders(Mutex<BTreeMap<PathBuf, SharedLook>>);
 
 impl FileFolders {
     /// Why files cannot be served, for each of the services of which that is so. Waits for a second at most.
@@ -64,7 +64,7 @@ impl FileFolders {
     }
 }
 
-fn look(folder: &Path) -> Look {
+fn look(folder: &Path) -> SharedLook {
     let owned = folder.to_owned();
     let looking = tokio::task::spawn_blocking(move || describe(&owned));
     looking.map(|looked| looked.unwrap_or_else(|error| Some(error.to_string()))).boxed().shared()

@@ -18,12 +18,12 @@ use crate::{
     fetch,
     history::StepKey,
     in_one_line, manifest_source,
-    shared::{Shared, VcsTurn},
+    node_shared::{NodeShared, VcsTurn},
 };
 
 /// One operation under way.
 pub(crate) struct Interpreter {
-    shared: Arc<Shared>,
+    shared: Arc<NodeShared>,
     id: OperationId,
     /// Whether the operation is to go back.
     cancel: CancelToken,
@@ -48,7 +48,7 @@ enum Finished {
 
 impl Interpreter {
     /// One operation, from now on: a stop that is asked for later has come after it.
-    pub(crate) fn new(shared: Arc<Shared>, id: OperationId, cancel: CancelToken) -> Self {
+    pub(crate) fn new(shared: Arc<NodeShared>, id: OperationId, cancel: CancelToken) -> Self {
         let stops = shared.supervisor.services().into_iter();
         let stops = stops.map(|service| (service.name().clone(), service.state().stops)).collect();
         let act = None.into();
@@ -300,7 +300,10 @@ fn ending(
 }
 
 /// The same act for every service.
-fn on_all<F>(shared: Arc<Shared>, act: impl Fn(Service) -> F + Send + 'static) -> BoxFuture<'static, Finished>
+fn on_all<F>(
+    shared: Arc<NodeShared>,
+    act: impl Fn(Service) -> F + Send + 'static,
+) -> BoxFuture<'static, Finished>
 where
     F: Future<Output = ()> + Send,
 {
@@ -316,7 +319,7 @@ fn gone(names: Vec<ServiceName>, manifest: &Manifest) -> Vec<ServiceName> {
     names.into_iter().filter(|name| !declared(name)).collect()
 }
 
-async fn stop(shared: &Shared, scope: &Scope) -> usize {
+async fn stop(shared: &NodeShared, scope: &Scope) -> usize {
     let mut services = shared.supervisor.services();
     services.retain(|service| match scope {
         Scope::All => true,
@@ -326,7 +329,7 @@ async fn stop(shared: &Shared, scope: &Scope) -> usize {
 }
 
 /// What is checked out, and what instances are told of it: nothing where there is no repository.
-async fn head(shared: &Shared) -> Option<Revision> {
+async fn head(shared: &NodeShared) -> Option<Revision> {
     match shared.with_vcs(<dyn pmesh_vcs::Vcs>::head).await {
         Ok(head) => Some(head),
         Err(VcsError::NotFound(_)) => None,

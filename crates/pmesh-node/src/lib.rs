@@ -42,11 +42,11 @@ mod maintenance;
 mod manifest_source;
 mod node;
 mod node_driver;
+mod node_shared;
 mod open;
 mod operation;
+mod operation_queue;
 mod publisher;
-mod queue;
-mod shared;
 mod state;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -56,13 +56,13 @@ mod view;
 pub use changes::{CHANGES_LIMIT, Change, ChangeKind, ChangesSince};
 pub use history::HISTORY_LIMIT;
 pub use node::{Node, NodeParts};
+pub use node_shared::FETCH_LIMIT;
 pub use open::OpenError;
 pub use operation::{
     Failure, Operation, OperationId, OperationKind, OperationState, Outcome, Request, RolloutFailure, Scope,
     Step, Update, in_one_line,
 };
+pub use operation_queue::{QUEUE_LIMIT, SubmitError};
 pub use pmesh_supervisor::{Rebuild, StepName, StepState};
-pub use queue::{QUEUE_LIMIT, SubmitError};
-pub use shared::FETCH_LIMIT;
 pub use state::{StateError, StateFolder};
 pub use view::{Distance, Measured, Metrics, Repository, ServiceType, ServiceView, View};

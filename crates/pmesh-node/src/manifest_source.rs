@@ -6,7 +6,7 @@ use pmesh_manifest::{FILE_NAMES, Manifest, Mistakes, ReadError, Source};
 use pmesh_supervisor::CancelToken;
 use pmesh_vcs::{Cancel, CommitId, Vcs, VcsError};
 
-use crate::{Failure, fetch::while_wanted, shared::Shared};
+use crate::{Failure, fetch::while_wanted, node_shared::NodeShared};
 
 /// Reads and validates the manifest of a commit, out of the object database.
 ///
@@ -14,7 +14,7 @@ use crate::{Failure, fetch::while_wanted, shared::Shared};
 ///
 /// [`Failure`]: there is none, it has mistakes, or the repository is out of reach.
 pub(crate) async fn in_commit(
-    shared: &Shared,
+    shared: &NodeShared,
     cancelled: &CancelToken,
     commit: &CommitId,
 ) -> Result<Manifest, Failure> {
@@ -75,7 +75,7 @@ fn adds_a_second(
 /// # Errors
 ///
 /// [`Failure`]: it has mistakes, or cannot be read.
-pub(crate) async fn on_disk(shared: &Shared) -> Result<Manifest, Failure> {
+pub(crate) async fn on_disk(shared: &NodeShared) -> Result<Manifest, Failure> {
     let (given, unsupported) = (shared.given.clone(), shared.unsupported);
     let shown = shared.shown_file().to_owned();
     let read = tokio::task::spawn_blocking(move || {

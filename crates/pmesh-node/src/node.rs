@@ -34,8 +34,8 @@ use crate::{
     ids::Ids,
     maintenance::Maintenance,
     node_driver::NodeDriver,
+    node_shared::NodeShared,
     publisher::Publisher,
-    shared::Shared,
 };
 
 /// What a node is made from.
@@ -95,7 +95,7 @@ impl fmt::Debug for NodeParts {
 
 /// A handle to a running node; clones are of the same one.
 #[derive(Clone)]
-pub struct Node(pub(crate) Arc<Shared>);
+pub struct Node(pub(crate) Arc<NodeShared>);
 
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -129,7 +129,7 @@ impl Node {
         for name in &names {
             supervisor.add(name, ServiceId(new_id().0));
         }
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(NodeShared {
             served: Mutex::new(parts.file.clone()),
             given: parts.given,
             file: parts.file,
@@ -397,7 +397,7 @@ impl Node {
 }
 
 /// Looks at what is checked out whenever an instance has been started, for ever. Cancel-safe.
-async fn follow_instances(shared: &Shared) {
+async fn follow_instances(shared: &NodeShared) {
     loop {
         let view = shared.publisher.view();
         let manifest = shared.in_force();

@@ -8,18 +8,18 @@ use tracing::{Instrument, Span, error, info, info_span, warn};
 
 use crate::{
     Failure, OperationId, OperationKind, Outcome, Request, Scope, course::Aim, interpreter::Interpreter,
-    shared::Shared,
+    node_shared::NodeShared,
 };
 
 /// Owns the changes of a node.
 pub(crate) struct NodeDriver {
-    shared: Arc<Shared>,
+    shared: Arc<NodeShared>,
     start: OperationId,
     shutdown: OperationId,
 }
 
 impl NodeDriver {
-    pub(crate) fn new(shared: Arc<Shared>, start: OperationId, shutdown: OperationId) -> Self {
+    pub(crate) fn new(shared: Arc<NodeShared>, start: OperationId, shutdown: OperationId) -> Self {
         Self { shared, start, shutdown }
     }
 
@@ -105,7 +105,7 @@ impl NodeDriver {
     }
 }
 
-async fn stop_everything(shared: &Shared, shutdown: OperationId, services: &[Service]) {
+async fn stop_everything(shared: &NodeShared, shutdown: OperationId, services: &[Service]) {
     shared.publisher.begin(shutdown);
     info!(services = services.len(), "stopping every service");
     let mut stopping = pin!(shared.supervisor.stop(services));
@@ -135,7 +135,7 @@ impl From<Request> for Aim {
     }
 }
 
-impl Shared {
+impl NodeShared {
     /// The next request that `may_run`. Cancel-safe.
     async fn next(&self, may_run: impl Fn(&Request) -> bool) -> (OperationId, Request) {
         loop {
@@ -150,7 +150,7 @@ impl Shared {
 }
 
 /// Ends every process of every service, without grace.
-async fn kill_all(shared: &Shared) {
+async fn kill_all(shared: &NodeShared) {
     warn!("ending every process at once");
     for service in shared.supervisor.services() {
         service.kill().await;
@@ -158,7 +158,7 @@ async fn kill_all(shared: &Shared) {
 }
 
 /// A stop as an operation of its own, beside the one that runs.
-async fn stop_beside(shared: &Arc<Shared>, id: OperationId, scope: Scope) {
+async fn stop_beside(shared: &Arc<NodeShared>, id: OperationId, scope: Scope) {
     shared.publisher.begin(id);
     let interpreter = Interpreter::new(Arc::clone(shared), id, shared.ending.clone());
     let outcome = or_panic(interpreter.run(Aim::Stop(scope))).await.unwrap_or_else(Err);
@@ -186,7 +186,7 @@ fn unready(outcome: &Outcome) -> Option<String> {
     (!names.is_empty()).then(|| names.join(", "))
 }
 
-fn finish(shared: &Shared, id: OperationId, outcome: Result<Outcome, Failure>) {
+fn finish(shared: &NodeShared, id: OperationId, outcome: Result<Outcome, Failure>) {
     match &outcome {
         Ok(outcome) => match unready(outcome) {
             Some(services) => warn!(services, "done, but these services are not ready"),

@@ -15,7 +15,7 @@ use crate::{
     SubmitError, View,
     changes::{ChangeKind, Changes},
     history::{History, StepKey},
-    queue::{Admission, Queue},
+    operation_queue::{OperationQueue, Submitted},
 };
 
 /// The state that the node publishes. Short locks only; reads take a view that never changes.
@@ -30,7 +30,7 @@ pub(crate) struct Publisher {
 struct Inner {
     view: Arc<View>,
     changes: Changes,
-    queue: Queue,
+    queue: OperationQueue,
     history: History,
     /// Who waits for the end of an operation that has not ended.
     ends: BTreeMap<OperationId, watch::Sender<Option<Arc<Operation>>>>,
@@ -62,7 +62,7 @@ impl Publisher {
                     deployed: None,
                 }),
                 changes: Changes::new(first),
-                queue: Queue::default(),
+                queue: OperationQueue::default(),
                 history: History::default(),
                 ends: BTreeMap::new(),
                 services: Vec::new(),
@@ -180,7 +180,7 @@ impl Publisher {
         });
     }
 
-    /// Puts a request in the queue, or finds the operation that serves it; see [`Queue::submit`].
+    /// Puts a request in the queue, or finds the operation that serves it; see [`OperationQueue::submit`].
     ///
     /// # Errors
     ///
@@ -192,8 +192,8 @@ impl Publisher {
     ) -> Result<OperationId, SubmitError> {
         let kind = request.kind();
         self.publish(|inner| match inner.queue.submit(request, new_id)? {
-            Admission::Joined(id) => Ok(id),
-            Admission::Anew(id) => {
+            Submitted::Joined(id) => Ok(id),
+            Submitted::Anew(id) => {
                 inner.record(id, kind);
                 Ok(id)
             }
@@ -205,7 +205,7 @@ impl Publisher {
         self.inner.lock().queue.close();
     }
 
-    /// Takes a request whose turn has come; see [`Queue::take`].
+    /// Takes a request whose turn has come; see [`OperationQueue::take`].
     pub(crate) fn take(&self, may_run: impl Fn(&Request) -> bool) -> Option<(OperationId, Request)> {
         self.inner.lock().queue.take(may_run)
     }

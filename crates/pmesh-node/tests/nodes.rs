@@ -12,7 +12,7 @@ use pmesh_proxy::{Front, FrontLimits};
 use pmesh_supervisor::{AppSpec, Exit};
 use pmesh_vcs::{
     Vcs, VcsError,
-    testing::{Call, FakeVcs},
+    testing::{FakeVcs, VcsCall},
 };
 
 const MANIFEST: &str = "services:\n  job: !App\n    run: work\n    background: true\n";
@@ -289,7 +289,7 @@ async fn an_update_waits_for_one_fetch_and_not_for_those_of_all_readers() {
     }
     node.vcs.go_online();
     assert_eq!(node.operation_ended(update).await.unwrap().state, OperationState::Done);
-    assert_eq!(node.vcs.calls().iter().filter(|call| **call == Call::Fetch).count(), 2);
+    assert_eq!(node.vcs.calls().iter().filter(|call| **call == VcsCall::Fetch).count(), 2);
 }
 
 #[tokio::test]
@@ -460,7 +460,7 @@ async fn the_repository_is_tidied_up_after_an_update_and_makes_room_for_the_next
     let node = TestNode::start(folder.path(), MANIFEST).await;
     node.vcs.hang_maintenance();
     run(&node, Request::Restart(Scope::All, Rebuild::Changed)).await;
-    assert!(!node.vcs.calls().contains(&Call::Maintain));
+    assert!(!node.vcs.calls().contains(&VcsCall::Maintain));
     for name in ["b2", "c3"] {
         node.vcs.push(name);
         assert_eq!(run(&node, UPDATE).await.state, OperationState::Done);
@@ -468,6 +468,6 @@ async fn the_repository_is_tidied_up_after_an_update_and_makes_room_for_the_next
     let end = node.shut_down();
     node.close();
     node.operation_ended(end).await.unwrap();
-    let begun = node.vcs.calls().iter().filter(|call| **call == Call::Maintain).count();
+    let begun = node.vcs.calls().iter().filter(|call| **call == VcsCall::Maintain).count();
     assert!(begun > 0);
 }

@@ -13,10 +13,10 @@ use tracing::Instrument as _;
 use crate::{
     at_work::PhaseCell,
     budget::{Descriptors, is_for_want_of_our_own},
-    caller::ThreadContext,
     connection,
-    limits::Stage,
-    occupancy::{Occupancy, Occupied, Place},
+    context::ThreadContext,
+    limits::FrontStage,
+    occupancy::{Occupancy, Occupied, OccupiedPlace},
     seldom::Seldom,
 };
 
@@ -42,7 +42,7 @@ pub(crate) struct Lane {
 pub(crate) struct Handed {
     stream: std::net::TcpStream,
     peer: SocketAddr,
-    place: Place,
+    place: OccupiedPlace,
 }
 
 impl Spread {
@@ -90,7 +90,7 @@ pub(crate) async fn accept(
     spread: Arc<Spread>,
 ) {
     let mut stage = context.stage.clone();
-    let mut end = pin!(stage.wait_for(|stage| matches!(stage, Stage::Draining { .. })));
+    let mut end = pin!(stage.wait_for(|stage| matches!(stage, FrontStage::Draining { .. })));
     loop {
         tokio::select! {
             biased;
@@ -120,7 +120,7 @@ async fn next(listener: &TcpListener, own: usize, context: &Arc<ThreadContext>, 
     let (chosen, occupied) = spread.choose(own, descriptor);
     // From here, not from when its thread comes to it: else, in a burst, those that say nothing yet could not be
     // found where somebody has to go.
-    let place = Place::shown(occupied, PhaseCell::new(&context.limits));
+    let place = OccupiedPlace::shown(occupied, PhaseCell::new(&context.limits));
     if chosen == own {
         return serve(context, stream, peer, place);
     }
@@ -134,7 +134,7 @@ async fn next(listener: &TcpListener, own: usize, context: &Arc<ThreadContext>, 
     }
 }
 
-fn serve(context: &Arc<ThreadContext>, stream: TcpStream, peer: SocketAddr, place: Place) {
+fn serve(context: &Arc<ThreadContext>, stream: TcpStream, peer: SocketAddr, place: OccupiedPlace) {
     let served = connection::serve(context.clone(), stream, peer, place);
     let span = tracing::debug_span!("client", %peer);
     // Where nobody reads such lines, nothing is entered and left each time that it is polled.

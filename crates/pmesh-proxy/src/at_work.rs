@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep};
 use crate::{
     limits::FrontLimits,
     next_head::BodyLength,
-    phase::{AtRest, Event, Outlook, Phases},
+    phase::{AtRest, ConnectionEvent, Outlook, Phases},
 };
 
 /// The phases of a connection, told by its stream, its service and the bodies on it.
@@ -46,7 +46,7 @@ struct PhasesNow {
 
 /// Why a connection is ended from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum CutReason {
     /// The client is not there any more.
     Gone,
     /// It was its turn to send or to read, for too long.
@@ -66,7 +66,7 @@ impl PhaseCell {
     }
 
     /// Something happened.
-    pub(crate) fn on(&self, event: Event) {
+    pub(crate) fn on(&self, event: ConnectionEvent) {
         self.now.lock().phases.on(event, Instant::now);
     }
 
@@ -78,11 +78,11 @@ impl PhaseCell {
     /// Ready when the connection is to end; what happens must wake the task that asks.
     ///
     /// The alarm is set anew only where it would come too late: it may come too early, once.
-    pub(crate) fn poll_verdict(&self, cx: &mut Context<'_>, mut alarm: Pin<&mut Sleep>) -> Poll<Verdict> {
+    pub(crate) fn poll_verdict(&self, cx: &mut Context<'_>, mut alarm: Pin<&mut Sleep>) -> Poll<CutReason> {
         loop {
             let outlook = self.now.lock().phases.outlook();
             let deadline = match outlook {
-                Outlook::Gone => return Poll::Ready(Verdict::Gone),
+                Outlook::Gone => return Poll::Ready(CutReason::Gone),
                 Outlook::Open => return Poll::Pending,
                 Outlook::Until(deadline) => deadline,
             };
@@ -93,7 +93,7 @@ impl PhaseCell {
                 return Poll::Pending;
             }
             if deadline <= Instant::now() {
-                return Poll::Ready(Verdict::TooSlow);
+                return Poll::Ready(CutReason::TooSlow);
             }
             alarm.as_mut().reset(deadline);
         }
@@ -169,7 +169,7 @@ impl Drop for AtWork {
         let mut now = self.0.now.lock();
         now.at_work -= 1;
         if now.at_work == 0 {
-            now.phases.on(Event::Done, Instant::now);
+            now.phases.on(ConnectionEvent::Done, Instant::now);
         }
     }
 }

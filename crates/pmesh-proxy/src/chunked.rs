@@ -19,14 +19,14 @@ pub(crate) fn chunk_begin(size: usize) -> Bytes {
 /// LF for one sees other chunks than who does not.
 #[derive(Debug)]
 pub(crate) struct Chunked {
-    next: Expected,
+    next: NextPart,
     /// Bytes of extensions and trailer fields so far.
     dropped: usize,
 }
 
 /// What comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Expected {
+enum NextPart {
     /// The size of a chunk, of which this much was read.
     Size {
         size: u64,
@@ -72,23 +72,23 @@ pub(crate) struct NotChunked;
 
 impl Chunked {
     pub(crate) fn new() -> Self {
-        Self { next: Expected::Size { size: 0, has_digits: false }, dropped: 0 }
+        Self { next: NextPart::Size { size: 0, has_digits: false }, dropped: 0 }
     }
 
     /// Takes what is next out of the buffer.
     pub(crate) fn take(&mut self, buffer: &mut BytesMut) -> Result<BodyPiece, NotChunked> {
         loop {
             match self.next {
-                Expected::Data { left } => {
+                NextPart::Data { left } => {
                     if buffer.is_empty() {
                         return Ok(BodyPiece::NeedsMore);
                     }
                     let size = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
                     let left = left - size as u64;
-                    self.next = if left == 0 { Expected::DataReturn } else { Expected::Data { left } };
+                    self.next = if left == 0 { NextPart::DataReturn } else { NextPart::Data { left } };
                     return Ok(BodyPiece::Data(buffer.split_to(size).freeze()));
                 }
-                Expected::Nothing => return Ok(BodyPiece::End),
+                NextPart::Nothing => return Ok(BodyPiece::End),
                 next => {
                     let Some(byte) = buffer.first().copied() else { return Ok(BodyPiece::NeedsMore) };
                     buffer.advance(1);
@@ -100,43 +100,43 @@ impl Chunked {
 
     /// Whether the end was read.
     pub(crate) fn is_over(&self) -> bool {
-        self.next == Expected::Nothing
+        self.next == NextPart::Nothing
     }
 
-    fn after(&mut self, next: Expected, byte: u8) -> Result<Expected, NotChunked> {
+    fn after(&mut self, next: NextPart, byte: u8) -> Result<NextPart, NotChunked> {
         Ok(match (next, byte) {
-            (Expected::Size { size, .. }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
+            (NextPart::Size { size, .. }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
                 let digit = char::from(byte).to_digit(16).ok_or(NotChunked)?;
                 let size = size.checked_mul(16).ok_or(NotChunked)? + u64::from(digit);
-                Expected::Size { size, has_digits: true }
+                NextPart::Size { size, has_digits: true }
             }
-            (Expected::Size { has_digits: false, .. }, _) => return Err(NotChunked),
-            (Expected::Size { size, .. } | Expected::SizeSpace { size }, b' ' | b'\t') => {
+            (NextPart::Size { has_digits: false, .. }, _) => return Err(NotChunked),
+            (NextPart::Size { size, .. } | NextPart::SizeSpace { size }, b' ' | b'\t') => {
                 self.drop_one()?;
-                Expected::SizeSpace { size }
+                NextPart::SizeSpace { size }
             }
-            (Expected::Size { size, .. } | Expected::SizeSpace { size }, b';') => {
-                Expected::Extension { size }
+            (NextPart::Size { size, .. } | NextPart::SizeSpace { size }, b';') => {
+                NextPart::Extension { size }
             }
             (
-                Expected::Size { size, .. } | Expected::SizeSpace { size } | Expected::Extension { size },
+                NextPart::Size { size, .. } | NextPart::SizeSpace { size } | NextPart::Extension { size },
                 b'\r',
-            ) => Expected::SizeLineFeed { size },
-            (Expected::Extension { size }, byte) if byte != b'\n' => {
+            ) => NextPart::SizeLineFeed { size },
+            (NextPart::Extension { size }, byte) if byte != b'\n' => {
                 self.drop_one()?;
-                Expected::Extension { size }
+                NextPart::Extension { size }
             }
-            (Expected::SizeLineFeed { size: 0 } | Expected::TrailerLineFeed, b'\n') => Expected::TrailerBegin,
-            (Expected::SizeLineFeed { size }, b'\n') => Expected::Data { left: size },
-            (Expected::DataReturn, b'\r') => Expected::DataLineFeed,
-            (Expected::DataLineFeed, b'\n') => Expected::Size { size: 0, has_digits: false },
-            (Expected::TrailerBegin, b'\r') => Expected::EndLineFeed,
-            (Expected::Trailer, b'\r') => Expected::TrailerLineFeed,
-            (Expected::TrailerBegin | Expected::Trailer, byte) if byte != b'\n' => {
+            (NextPart::SizeLineFeed { size: 0 } | NextPart::TrailerLineFeed, b'\n') => NextPart::TrailerBegin,
+            (NextPart::SizeLineFeed { size }, b'\n') => NextPart::Data { left: size },
+            (NextPart::DataReturn, b'\r') => NextPart::DataLineFeed,
+            (NextPart::DataLineFeed, b'\n') => NextPart::Size { size: 0, has_digits: false },
+            (NextPart::TrailerBegin, b'\r') => NextPart::EndLineFeed,
+            (NextPart::Trailer, b'\r') => NextPart::TrailerLineFeed,
+            (NextPart::TrailerBegin | NextPart::Trailer, byte) if byte != b'\n' => {
                 self.drop_one()?;
-                Expected::Trailer
+                NextPart::Trailer
             }
-            (Expected::EndLineFeed, b'\n') => Expected::Nothing,
+            (NextPart::EndLineFeed, b'\n') => NextPart::Nothing,
             _ => return Err(NotChunked),
         })
     }

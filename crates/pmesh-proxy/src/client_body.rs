@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
-use crate::{answer_body::AnswerBody, at_work::AtWork, local_body::BoxError, phase::Event};
+use crate::{answer_body::AnswerBody, at_work::AtWork, local_body::BoxError, phase::ConnectionEvent};
 
 /// An answer's body; the connection is at work until it is written or dropped.
 pub(crate) struct ClientBody {
@@ -19,7 +19,7 @@ pub(crate) struct ClientBody {
 impl ClientBody {
     /// The head before it goes out now.
     pub(crate) fn behind_head(body: AnswerBody, at_work: AtWork) -> Self {
-        at_work.phases().on(Event::Answered);
+        at_work.phases().on(ConnectionEvent::Answered);
         Self { body, _at_work: at_work }
     }
 }

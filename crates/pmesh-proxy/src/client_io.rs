@@ -19,7 +19,7 @@ use tokio::{
     },
 };
 
-use crate::{at_work::PhaseCell, phase::Event};
+use crate::{at_work::PhaseCell, phase::ConnectionEvent};
 
 /// A client's stream, as whoever speaks HTTP on it reads and writes it.
 pub(crate) struct ClientIo {
@@ -44,7 +44,7 @@ impl ClientIo {
 
     /// Notes what came of writing.
     fn noted<T>(&self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        self.phases.on(if written.is_ready() { Event::Written } else { Event::Blocked });
+        self.phases.on(if written.is_ready() { ConnectionEvent::Written } else { ConnectionEvent::Blocked });
         written
     }
 
@@ -75,11 +75,11 @@ impl ClientEnd {
         if let Ok(ready) = stream.ready(Interest::PRIORITY | Interest::ERROR).await
             && !ready.is_error()
         {
-            phases.on(Event::Finished);
+            phases.on(ConnectionEvent::Finished);
             // An error here is no other end than the one that is waited for.
             drop(stream.ready(Interest::ERROR).await);
         }
-        phases.on(Event::Reset);
+        phases.on(ConnectionEvent::Reset);
     }
 }
 
@@ -92,8 +92,8 @@ impl AsyncRead for ClientIo {
         let before = buffer.filled().len();
         let read = ready!(Pin::new(&mut self.reading).poll_read(cx, buffer));
         match (&read, buffer.filled().get(before..)) {
-            (Err(_), _) => self.phases.on(Event::Reset),
-            (Ok(()), None | Some([])) => self.phases.on(Event::ReadEnd),
+            (Err(_), _) => self.phases.on(ConnectionEvent::Reset),
+            (Ok(()), None | Some([])) => self.phases.on(ConnectionEvent::ReadEnd),
             (Ok(()), Some(bytes)) => self.phases.on_bytes(bytes),
         }
         Poll::Ready(read)

@@ -24,13 +24,13 @@ use tokio::{
 };
 
 use crate::{
-    at_work::{AtWork, Dismissal, Verdict},
-    caller::{Caller, ConnectionInfo, ThreadContext},
+    at_work::{AtWork, CutReason, Dismissal},
     client_body::ClientBody,
     client_io::ClientIo,
-    limits::Stage,
+    context::{ConnectionContext, ConnectionInfo, ThreadContext},
+    limits::FrontStage,
     next_head::BodyLength,
-    occupancy::Place,
+    occupancy::OccupiedPlace,
     serve,
 };
 
@@ -40,7 +40,12 @@ const MAX_BUFFER: usize = 64 << 10;
 const MAX_HEAD: usize = 32 << 10;
 
 /// Serves a connection to its end.
-pub(crate) async fn serve(thread: Arc<ThreadContext>, stream: TcpStream, peer: SocketAddr, place: Place) {
+pub(crate) async fn serve(
+    thread: Arc<ThreadContext>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: OccupiedPlace,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::trace!(%error, "a client left before it was served");
         return;
@@ -53,7 +58,7 @@ pub(crate) async fn serve(thread: Arc<ThreadContext>, stream: TcpStream, peer: S
         PeerOwner::NotAsked
     };
     let connection = ConnectionInfo { peer, local, owner };
-    let caller = Arc::new(Caller::new(thread.clone(), connection, place.occupied.clone()));
+    let caller = Arc::new(ConnectionContext::new(thread.clone(), connection, place.occupied.clone()));
     let limits = thread.limits.clone();
     let phases = place.phases.clone();
     let (io, end) = ClientIo::new(stream, phases.clone());
@@ -79,7 +84,7 @@ pub(crate) async fn serve(thread: Arc<ThreadContext>, stream: TcpStream, peer: S
     let mut stage = thread.stage.clone();
     let mut is_closing = false;
     let served = loop {
-        let is_draining = !is_closing && matches!(*stage.borrow_and_update(), Stage::Draining { .. });
+        let is_draining = !is_closing && matches!(*stage.borrow_and_update(), FrontStage::Draining { .. });
         if is_draining {
             is_closing = true;
             connection.as_mut().graceful_shutdown();
@@ -92,7 +97,7 @@ pub(crate) async fn serve(thread: Arc<ThreadContext>, stream: TcpStream, peer: S
             match phases.dismissal(cx) {
                 None => {}
                 Some(Dismissal::Finish) => connection.as_mut().graceful_shutdown(),
-                Some(Dismissal::Close) => return Poll::Ready(Err(Verdict::Dismissed)),
+                Some(Dismissal::Close) => return Poll::Ready(Err(CutReason::Dismissed)),
             }
             if let Poll::Ready(served) = connection.as_mut().poll(cx) {
                 return Poll::Ready(Ok(served));
@@ -112,7 +117,7 @@ fn body_length(body: &Incoming) -> BodyLength {
 }
 
 /// Says how a connection has ended.
-fn tell(thread: &ThreadContext, peer: SocketAddr, served: Result<hyper::Result<()>, Verdict>) {
+fn tell(thread: &ThreadContext, peer: SocketAddr, served: Result<hyper::Result<()>, CutReason>) {
     match served {
         Err(verdict) => tracing::debug!(?verdict, "a client's connection is closed"),
         Ok(Ok(())) => {}

@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::{header, limits::Stage, request_body::RequestBody};
+use crate::{header, limits::FrontStage, request_body::RequestBody};
 
 /// What is read of a body, in bytes, so that the connection can go on.
 const WORTH_A_CONNECTION: u64 = 1 << 20;
@@ -36,7 +36,7 @@ pub(crate) fn discard(
     body: Option<RequestBody>,
     may_not_come: bool,
     answer: &mut HeaderMap,
-    stage: &watch::Receiver<Stage>,
+    stage: &watch::Receiver<FrontStage>,
 ) {
     let Some(body) = body.filter(|body| !body.is_over()) else { return };
     if may_not_come || is_too_much(&body) {
@@ -48,7 +48,7 @@ pub(crate) fn discard(
         tokio::select! {
             () = read_away(body, PATIENCE, PATIENCE) => {}
             // The server's end waits for nobody who sends what nobody reads.
-            _ = stage.wait_for(|stage| matches!(stage, Stage::Draining { .. })) => {}
+            _ = stage.wait_for(|stage| matches!(stage, FrontStage::Draining { .. })) => {}
         }
     });
 }
@@ -132,14 +132,14 @@ mod tests {
 
     /// How long a body is read that does not come, on a front that ends or does not.
     async fn reading(ends: bool) -> Duration {
-        let (stage, now) = watch::channel(Stage::Serving);
+        let (stage, now) = watch::channel(FrontStage::Serving);
         let (dropped, is_dropped) = oneshot::channel();
         let begun = Instant::now();
         let mut fields = HeaderMap::new();
         discard(Some(RequestBody::new(Awaited { _dropped: dropped })), false, &mut fields, &now);
         assert!(fields.is_empty(), "the connection is worth that much");
         if ends {
-            stage.send_replace(Stage::Draining { until: begun + 2 * PATIENCE });
+            stage.send_replace(FrontStage::Draining { until: begun + 2 * PATIENCE });
         }
         is_dropped.await.unwrap_err();
         begun.elapsed()

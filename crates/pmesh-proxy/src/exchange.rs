@@ -10,7 +10,7 @@ use crate::{
     answer::{AnswerForm, Reason},
     answer_body::AnswerBody,
     at_work::AtWork,
-    caller::Caller,
+    context::ConnectionContext,
     discard::discard,
     header::{self, X_FORWARDED_FOR, X_REQUEST_ID},
     request_body::RequestBody,
@@ -18,7 +18,7 @@ use crate::{
 
 /// A request, who sent it, and how its answer ends. Its body is not in here: it is given to whoever takes it.
 pub(crate) struct Exchange<'a> {
-    pub(crate) caller: &'a Caller,
+    pub(crate) caller: &'a ConnectionContext,
     pub(crate) at_work: &'a AtWork,
     pub(crate) head: Parts,
     /// The client behind the peer, else the peer.
@@ -28,7 +28,7 @@ pub(crate) struct Exchange<'a> {
 }
 
 impl<'a> Exchange<'a> {
-    pub(crate) fn new(caller: &'a Caller, at_work: &'a AtWork, head: Parts) -> Self {
+    pub(crate) fn new(caller: &'a ConnectionContext, at_work: &'a AtWork, head: Parts) -> Self {
         let chain = head.headers.get_all(X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
         let client = caller.thread.tables.trusted().client_of(caller.peer.ip, chain);
         let id = header::kept_request_id(&head.headers).cloned();

@@ -19,7 +19,7 @@ use crate::{
     file_body::{CHUNK, FileBody, read_at},
     http_date,
     path::Path,
-    preconditions::{self, Validators, Verdict},
+    preconditions::{self, ConditionResult, Validators},
     ranges::{self, Range},
     relief::Relief,
     spec::{FilesSpec, NotFound},
@@ -180,11 +180,11 @@ impl OpenFile {
         let tag = self.tag();
         let validators = Validators { tag: &tag, modified: self.modified };
         let range = match preconditions::evaluate(&validators, headers, OffsetDateTime::now_utc) {
-            Verdict::NotModified => return Ok(self.head(StatusCode::NOT_MODIFIED, &tag)),
-            Verdict::Failed => return Err(Reason::Status(StatusCode::PRECONDITION_FAILED)),
+            ConditionResult::NotModified => return Ok(self.head(StatusCode::NOT_MODIFIED, &tag)),
+            ConditionResult::Failed => return Err(Reason::Status(StatusCode::PRECONDITION_FAILED)),
             // Ranges are for GET (RFC 9110, section 14.2).
-            Verdict::Answer if !asked.is_head => ranges::asked_for(headers, self.len),
-            Verdict::Answer | Verdict::Whole => None,
+            ConditionResult::Answer if !asked.is_head => ranges::asked_for(headers, self.len),
+            ConditionResult::Answer | ConditionResult::Whole => None,
         };
         let (mut answer, part) = match range {
             None => (self.head(StatusCode::OK, &tag), 0..self.len),

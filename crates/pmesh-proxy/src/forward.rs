@@ -14,7 +14,7 @@ use crate::{
     held::HeldBytes,
     live_upstream::InFlight,
     login_scheme,
-    logins::Kept,
+    logins::KeptLogin,
     outgoing::Outgoing,
     patience::TurnLimits,
     pool::{Lease, Owned},
@@ -69,15 +69,17 @@ pub(crate) async fn forward(
     let mut tries = Tries::new(&balancing.retry, may_repeat);
     let mut kept = from.logins.take(client, to);
     loop {
-        let (in_flight, owned) = match std::mem::replace(&mut kept, Kept::Nothing) {
-            Kept::Connection(in_flight, owned) => (in_flight, Some(owned)),
-            Kept::Nothing | Kept::Left => match next_upstream(to, &mut tries, head.len() as u64).await {
-                Ok(in_flight) => (in_flight, None),
-                Err(reason) => {
-                    *body = upload.into_body();
-                    return Err(reason);
+        let (in_flight, owned) = match std::mem::replace(&mut kept, KeptLogin::Nothing) {
+            KeptLogin::Connection(in_flight, owned) => (in_flight, Some(owned)),
+            KeptLogin::Nothing | KeptLogin::Left => {
+                match next_upstream(to, &mut tries, head.len() as u64).await {
+                    Ok(in_flight) => (in_flight, None),
+                    Err(reason) => {
+                        *body = upload.into_body();
+                        return Err(reason);
+                    }
                 }
-            },
+            }
         };
         let had_login = owned.is_some();
         let upstream = in_flight.upstream().clone();

@@ -19,8 +19,8 @@ use tokio::{
 use crate::{
     accept::{self, Handed, Lane, Spread},
     budget::Descriptors,
-    caller::{LocalHandler, ThreadContext},
-    limits::{FrontLimits, Stage},
+    context::{LocalHandler, ThreadContext},
+    limits::{FrontLimits, FrontStage},
     occupancy::Occupancy,
     pool::Pool,
     relief::Relief,
@@ -43,7 +43,7 @@ const PER_LISTENER: usize = 2;
 #[derive(Debug)]
 pub struct Front {
     threads: Vec<Thread>,
-    stage: watch::Sender<Stage>,
+    stage: watch::Sender<FrontStage>,
     spread: Arc<Spread>,
     _descriptors: Descriptors,
 }
@@ -80,7 +80,7 @@ impl Front {
         }
         let limits = Arc::new(limits);
         let peers = Peers::open();
-        let (stage, stage_now) = watch::channel(Stage::Serving);
+        let (stage, stage_now) = watch::channel(FrontStage::Serving);
         let (mut threads, mut lanes, mut clients) = (Vec::new(), Vec::new(), Vec::new());
         let per_thread = PER_THREAD + PER_LISTENER * listeners.len();
         for _ in 0..tables.budget().threads(limits.threads, per_thread) {
@@ -115,8 +115,13 @@ impl Front {
                 stage: stage_now.clone(),
             };
             let (ending, ended) = oneshot::channel();
-            let run =
-                Run { index, listeners: shared, inbox, context: Arc::new(context), spread: spread.clone() };
+            let run = FrontThread {
+                index,
+                listeners: shared,
+                inbox,
+                context: Arc::new(context),
+                spread: spread.clone(),
+            };
             let handle = thread::Builder::new().name(format!("front-{index}")).spawn(move || {
                 run.until_the_end(runtime);
                 drop(ending);
@@ -136,7 +141,7 @@ impl Front {
     ///
     /// Dropped before its end, everything ends at once.
     pub async fn shutdown(mut self, grace: Duration) {
-        self.stage.send_replace(Stage::Draining { until: Instant::now() + grace });
+        self.stage.send_replace(FrontStage::Draining { until: Instant::now() + grace });
         for thread in &mut self.threads {
             // The sender is dropped, never used.
             if (&mut thread.ended).await.is_err()
@@ -161,12 +166,12 @@ fn notice_vanished_clients(listener: &TcpListener) -> io::Result<()> {
 
 impl Drop for Front {
     fn drop(&mut self) {
-        self.stage.send_replace(Stage::Draining { until: Instant::now() });
+        self.stage.send_replace(FrontStage::Draining { until: Instant::now() });
     }
 }
 
 /// What a front thread runs.
-struct Run {
+struct FrontThread {
     index: usize,
     listeners: Vec<TcpListener>,
     inbox: mpsc::UnboundedReceiver<Handed>,
@@ -174,7 +179,7 @@ struct Run {
     spread: Arc<Spread>,
 }
 
-impl Run {
+impl FrontThread {
     fn until_the_end(self, runtime: Runtime) {
         let Self { index, listeners, inbox, context, spread } = self;
         runtime.block_on(async {
@@ -200,9 +205,9 @@ impl Run {
                 }
             }
             let mut stage = context.stage.clone();
-            let until = match stage.wait_for(|stage| matches!(stage, Stage::Draining { .. })).await.as_deref() {
-                Ok(Stage::Draining { until }) => *until,
-                Ok(Stage::Serving) | Err(_) => Instant::now(),
+            let until = match stage.wait_for(|stage| matches!(stage, FrontStage::Draining { .. })).await.as_deref() {
+                Ok(FrontStage::Draining { until }) => *until,
+                Ok(FrontStage::Serving) | Err(_) => Instant::now(),
             };
             tokio::select! {
                 () = spread.empty(index) => {}

@@ -23,7 +23,7 @@ const USUAL_HEAD: usize = 768;
 
 /// The other end of a client's connection.
 #[derive(Debug)]
-pub(crate) struct Peer {
+pub(crate) struct ClientPeer {
     /// IPv4 addresses as such, also where they came in over IPv6.
     pub(crate) ip: IpAddr,
     /// `ip` as a field's value.
@@ -34,7 +34,7 @@ pub(crate) struct Peer {
     pub(crate) is_internal: bool,
 }
 
-impl Peer {
+impl ClientPeer {
     pub(crate) fn new(ip: IpAddr, is_trusted: bool, is_internal: bool) -> Self {
         let ip = ip.to_canonical();
         Self { ip, ip_text: ip.to_string(), is_trusted, is_internal }
@@ -43,7 +43,7 @@ impl Peer {
 
 /// What is said about a request besides its own fields.
 pub(crate) struct About<'a> {
-    pub(crate) peer: &'a Peer,
+    pub(crate) peer: &'a ClientPeer,
     /// The client behind the peer, else the peer.
     pub(crate) client: IpAddr,
     pub(crate) request_id: &'a HeaderValue,

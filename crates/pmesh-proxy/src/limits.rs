@@ -44,7 +44,7 @@ impl Default for FrontLimits {
 
 /// What a front's connections do.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Stage {
+pub(crate) enum FrontStage {
     Serving,
     /// No new connections; those that are there end after the request under way, at last then.
     Draining {

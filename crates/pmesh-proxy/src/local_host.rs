@@ -6,8 +6,8 @@ use http::{HeaderValue, Request, Response, header::HOST};
 use tokio::{runtime::Handle, task::JoinSet};
 
 use crate::{
-    answer::Reason, answer_body::AnswerBody, caller::LocalHandler, exchange::Exchange, phase::Event,
-    request_body::RequestBody,
+    answer::Reason, answer_body::AnswerBody, context::LocalHandler, exchange::Exchange,
+    phase::ConnectionEvent, request_body::RequestBody,
 };
 
 /// The host that is handed to the [`LocalHandler`].
@@ -28,7 +28,7 @@ pub(crate) async fn hand_over(
     body: Option<RequestBody>,
 ) -> Result<Response<AnswerBody>, Reason> {
     // As on the API's own port: whoever hangs up there waits for nothing.
-    exchange.at_work.phases().on(Event::HandedOver);
+    exchange.at_work.phases().on(ConnectionEvent::HandedOver);
     let request = as_routed(exchange, body.unwrap_or_else(RequestBody::empty));
     let (handler, connection) = (handler.clone(), exchange.caller.connection);
     // Dropped with its caller's connection, the set ends what it has.

@@ -36,7 +36,7 @@ struct Login {
 }
 
 /// What a client has logged in to at a destination.
-pub(crate) enum Kept {
+pub(crate) enum KeptLogin {
     Nothing,
     /// Its instance has left, or has closed the connection.
     Left,
@@ -45,19 +45,19 @@ pub(crate) enum Kept {
 
 impl Logins {
     /// The connection of the client's login at a destination, for a request.
-    pub(crate) fn take(&self, client: IpAddr, to: &Arc<UpstreamGroup>) -> Kept {
+    pub(crate) fn take(&self, client: IpAddr, to: &Arc<UpstreamGroup>) -> KeptLogin {
         let all = self.all.lock();
         let found = all.iter().position(|login| login.client == client && Arc::ptr_eq(&login.to, to));
-        let Some(at) = found else { return Kept::Nothing };
+        let Some(at) = found else { return KeptLogin::Nothing };
         let login = &all[at];
         if to.has(&login.upstream)
             && let Some(connection) = login.binding.take()
         {
-            return Kept::Connection(InFlight::begin(login.upstream.clone()), connection);
+            return KeptLogin::Connection(InFlight::begin(login.upstream.clone()), connection);
         }
         drop(all);
         self.lose(client, to);
-        Kept::Left
+        KeptLogin::Left
     }
 
     /// The login of a client at a destination is none any more.

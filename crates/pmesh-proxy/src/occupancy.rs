@@ -85,13 +85,13 @@ impl Occupied {
 /// The place that a connection takes on its thread, and what it is doing there, shown to whoever looks for one to
 /// close.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct OccupiedPlace {
     pub(crate) occupied: Occupied,
     pub(crate) phases: Arc<PhaseCell>,
     _shown: Shown,
 }
 
-impl Place {
+impl OccupiedPlace {
     pub(crate) fn shown(occupied: Occupied, phases: Arc<PhaseCell>) -> Self {
         let shown = occupied.show(&phases);
         Self { occupied, phases, _shown: shown }

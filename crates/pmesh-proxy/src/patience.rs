@@ -10,7 +10,7 @@ const ASK_ANYWAY: Duration = Duration::from_secs(1);
 
 /// Who has to do something next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Turn {
+pub(crate) enum NextTurn {
     /// The upstream: take what is there for it, or answer.
     Upstream,
     /// The upstream: say whether it wants the body.
@@ -35,7 +35,7 @@ pub(crate) struct Patience {
 
 #[derive(Debug)]
 struct Since {
-    turn: Turn,
+    turn: NextTurn,
     /// What had been done by then.
     progress: u64,
     until: Instant,
@@ -48,14 +48,19 @@ impl Patience {
 
     /// Until when whoever's turn it is has to do something; `progress` is a number that is another one once
     /// something was done. `now` is asked where a time begins.
-    pub(crate) fn deadline(&mut self, turn: Turn, progress: u64, now: impl FnOnce() -> Instant) -> Instant {
+    pub(crate) fn deadline(
+        &mut self,
+        turn: NextTurn,
+        progress: u64,
+        now: impl FnOnce() -> Instant,
+    ) -> Instant {
         match &self.since {
             Some(since) if (since.turn, since.progress) == (turn, progress) => since.until,
             Some(_) | None => {
                 let limit = match turn {
-                    Turn::Upstream => self.limits.upstream,
-                    Turn::Expected => ASK_ANYWAY,
-                    Turn::Client => self.limits.client,
+                    NextTurn::Upstream => self.limits.upstream,
+                    NextTurn::Expected => ASK_ANYWAY,
+                    NextTurn::Client => self.limits.client,
                 };
                 let until = now() + limit;
                 self.since = Some(Since { turn, progress, until });
@@ -90,13 +95,13 @@ mod tests {
             let until = patience.deadline(turn, progress, || start + seconds * SECOND);
             u32::try_from((until - start).as_secs()).unwrap()
         };
-        assert_eq!(at(Turn::Upstream, 0, 0), 60);
-        assert_eq!(at(Turn::Upstream, 0, 5), 60, "waiting buys no time");
-        assert_eq!(at(Turn::Upstream, 1, 6), 66);
-        assert_eq!(at(Turn::Expected, 1, 7), 8);
-        assert_eq!(at(Turn::Client, 1, 8), 38);
-        assert_eq!(at(Turn::Client, 2, 9), 39);
+        assert_eq!(at(NextTurn::Upstream, 0, 0), 60);
+        assert_eq!(at(NextTurn::Upstream, 0, 5), 60, "waiting buys no time");
+        assert_eq!(at(NextTurn::Upstream, 1, 6), 66);
+        assert_eq!(at(NextTurn::Expected, 1, 7), 8);
+        assert_eq!(at(NextTurn::Client, 1, 8), 38);
+        assert_eq!(at(NextTurn::Client, 2, 9), 39);
         patience.restart();
-        assert_eq!(patience.deadline(Turn::Client, 2, || start + 20 * SECOND), start + 50 * SECOND);
+        assert_eq!(patience.deadline(NextTurn::Client, 2, || start + 20 * SECOND), start + 50 * SECOND);
     }
 }

@@ -37,14 +37,14 @@ pub struct Pattern {
 #[derive(Clone, Debug)]
 enum Alternative {
     Any,
-    Exact(Place),
-    Prefix(Place),
+    Exact(PatternPlace),
+    Prefix(PatternPlace),
     Suffix(String),
     Regex(Regex),
 }
 
 #[derive(Clone, Debug)]
-enum Place {
+enum PatternPlace {
     Path(String),
     HostAndPath(String),
 }
@@ -191,23 +191,23 @@ impl Alternative {
         } else if let Some(suffix) = text.strip_prefix('+') {
             if suffix.is_empty() { Err(PatternError::LonePlus) } else { Ok(Self::Suffix(suffix.to_owned())) }
         } else if let Some(prefix) = text.strip_suffix('+') {
-            Ok(Self::Prefix(Place::of(prefix)))
+            Ok(Self::Prefix(PatternPlace::of(prefix)))
         } else if text.ends_with('/') {
-            Ok(Self::Prefix(Place::of(text)))
+            Ok(Self::Prefix(PatternPlace::of(text)))
         } else if text.contains('/') {
-            Ok(Self::Exact(Place::of(text)))
+            Ok(Self::Exact(PatternPlace::of(text)))
         } else {
-            Ok(Self::Prefix(Place::of(&format!("{text}/"))))
+            Ok(Self::Prefix(PatternPlace::of(&format!("{text}/"))))
         }
     }
 
     fn matches(&self, host: &str, path: &str) -> bool {
         match self {
             Self::Any => true,
-            Self::Exact(Place::Path(expected)) => path == expected,
-            Self::Exact(Place::HostAndPath(expected)) => expected.strip_prefix(host) == Some(path),
-            Self::Prefix(Place::Path(prefix)) => path.starts_with(prefix.as_str()),
-            Self::Prefix(Place::HostAndPath(prefix)) => match prefix.strip_prefix(host) {
+            Self::Exact(PatternPlace::Path(expected)) => path == expected,
+            Self::Exact(PatternPlace::HostAndPath(expected)) => expected.strip_prefix(host) == Some(path),
+            Self::Prefix(PatternPlace::Path(prefix)) => path.starts_with(prefix.as_str()),
+            Self::Prefix(PatternPlace::HostAndPath(prefix)) => match prefix.strip_prefix(host) {
                 Some(rest) => path.starts_with(rest),
                 None => host.starts_with(prefix.as_str()),
             },
@@ -222,11 +222,11 @@ impl Alternative {
     /// The host that this names, if it names a whole one.
     fn host(&self) -> Option<&str> {
         match self {
-            Self::Exact(Place::HostAndPath(text)) | Self::Prefix(Place::HostAndPath(text)) => {
+            Self::Exact(PatternPlace::HostAndPath(text)) | Self::Prefix(PatternPlace::HostAndPath(text)) => {
                 text.split_once('/').map(|(host, _)| host)
             }
-            Self::Exact(Place::Path(_))
-            | Self::Prefix(Place::Path(_))
+            Self::Exact(PatternPlace::Path(_))
+            | Self::Prefix(PatternPlace::Path(_))
             | Self::Any
             | Self::Suffix(_)
             | Self::Regex(_) => None,
@@ -234,7 +234,7 @@ impl Alternative {
     }
 }
 
-impl Place {
+impl PatternPlace {
     fn of(text: &str) -> Self {
         match text.find('/') {
             Some(0) => Self::Path(text.to_owned()),

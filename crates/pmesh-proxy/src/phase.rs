@@ -11,7 +11,7 @@ use crate::{
 
 /// What happened on a client's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Event {
+pub(crate) enum ConnectionEvent {
     /// Bytes came in.
     Read,
     /// Whoever reads wanted more of a request, and no more will come.
@@ -67,7 +67,7 @@ pub(crate) struct AtRest {
 /// is there after all, the first write says so (RST).
 #[derive(Debug)]
 pub(crate) struct Phases {
-    phase: Phase,
+    phase: ConnectionPhase,
     /// The client has ended its side.
     is_finished: bool,
     /// Since when bytes wait that the client does not take.
@@ -79,7 +79,7 @@ pub(crate) struct Phases {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Phase {
+enum ConnectionPhase {
     /// No request is there: until its first byte.
     Idle { until: Instant },
     /// The rest of a head, or the first byte of a connection.
@@ -99,7 +99,7 @@ impl Phases {
     /// between two requests.
     pub(crate) fn new(limits: &FrontLimits, now: Instant) -> Self {
         Self {
-            phase: Phase::Head { until: now + limits.header_timeout, has_begun: false },
+            phase: ConnectionPhase::Head { until: now + limits.header_timeout, has_begun: false },
             is_finished: false,
             unread_since: None,
             next_head: NextHead::new(),
@@ -112,70 +112,95 @@ impl Phases {
     /// Takes bytes that came in.
     pub(crate) fn on_bytes(&mut self, bytes: &[u8], now: impl FnOnce() -> Instant) {
         match self.phase {
-            Phase::Idle { .. } | Phase::Head { .. } => self.next_head.on_head_bytes(bytes),
-            Phase::Asked | Phase::Answering => self.next_head.on_later_bytes(bytes),
-            Phase::Tunnel | Phase::Gone => {}
+            ConnectionPhase::Idle { .. } | ConnectionPhase::Head { .. } => {
+                self.next_head.on_head_bytes(bytes);
+            }
+            ConnectionPhase::Asked | ConnectionPhase::Answering => self.next_head.on_later_bytes(bytes),
+            ConnectionPhase::Tunnel | ConnectionPhase::Gone => {}
         }
-        self.on(Event::Read, now);
+        self.on(ConnectionEvent::Read, now);
     }
 
     /// A request's head is whole, and this is its body.
     pub(crate) fn on_head(&mut self, body: BodyLength, now: impl FnOnce() -> Instant) {
         self.next_head.on_head(body);
-        self.on(Event::Asked, now);
+        self.on(ConnectionEvent::Asked, now);
     }
 
     /// Takes an event. `now` is asked only where the time matters, which is once a request at most.
-    pub(crate) fn on(&mut self, event: Event, now: impl FnOnce() -> Instant) {
+    pub(crate) fn on(&mut self, event: ConnectionEvent, now: impl FnOnce() -> Instant) {
         match (event, self.phase) {
             // Bytes in the way of an end are of no interest any more.
-            (_, Phase::Gone) => {}
-            (Event::Reset, _)
-            | (Event::ReadEnd, Phase::Asked | Phase::Answering)
-            | (Event::Finished, Phase::Answering) => self.phase = Phase::Gone,
+            (_, ConnectionPhase::Gone) => {}
+            (ConnectionEvent::Reset, _)
+            | (ConnectionEvent::ReadEnd, ConnectionPhase::Asked | ConnectionPhase::Answering)
+            | (ConnectionEvent::Finished, ConnectionPhase::Answering) => self.phase = ConnectionPhase::Gone,
             // Whoever reads heads closes the connection by itself.
-            (Event::ReadEnd, Phase::Idle { .. } | Phase::Head { .. } | Phase::Tunnel) => {}
-            (Event::Finished, Phase::Idle { .. } | Phase::Head { .. } | Phase::Asked | Phase::Tunnel) => {
+            (
+                ConnectionEvent::ReadEnd,
+                ConnectionPhase::Idle { .. } | ConnectionPhase::Head { .. } | ConnectionPhase::Tunnel,
+            ) => {}
+            (
+                ConnectionEvent::Finished,
+                ConnectionPhase::Idle { .. }
+                | ConnectionPhase::Head { .. }
+                | ConnectionPhase::Asked
+                | ConnectionPhase::Tunnel,
+            ) => {
                 self.is_finished = true;
             }
 
-            (Event::Read, Phase::Idle { .. }) => {
-                self.phase = Phase::Head { until: now() + self.header_timeout, has_begun: true }
+            (ConnectionEvent::Read, ConnectionPhase::Idle { .. }) => {
+                self.phase = ConnectionPhase::Head { until: now() + self.header_timeout, has_begun: true }
             }
-            (Event::Read, Phase::Head { until, .. }) => self.phase = Phase::Head { until, has_begun: true },
-            (Event::Read, Phase::Asked | Phase::Answering | Phase::Tunnel) => {}
+            (ConnectionEvent::Read, ConnectionPhase::Head { until, .. }) => {
+                self.phase = ConnectionPhase::Head { until, has_begun: true }
+            }
+            (
+                ConnectionEvent::Read,
+                ConnectionPhase::Asked | ConnectionPhase::Answering | ConnectionPhase::Tunnel,
+            ) => {}
 
-            (Event::Asked, _) => self.phase = Phase::Asked,
-            (Event::HandedOver, _) => {
-                self.phase = if self.is_finished { Phase::Gone } else { Phase::Answering }
+            (ConnectionEvent::Asked, _) => self.phase = ConnectionPhase::Asked,
+            (ConnectionEvent::HandedOver, _) => {
+                self.phase = if self.is_finished { ConnectionPhase::Gone } else { ConnectionPhase::Answering }
             }
-            (Event::Answered, Phase::Tunnel) => {}
-            (Event::Answered, _) => self.phase = Phase::Answering,
-            (Event::Switched, _) => self.phase = Phase::Tunnel,
-            (Event::Done, Phase::Tunnel) => self.phase = Phase::Idle { until: now() + self.idle_timeout },
-            (Event::Done, _) => {
+            (ConnectionEvent::Answered, ConnectionPhase::Tunnel) => {}
+            (ConnectionEvent::Answered, _) => self.phase = ConnectionPhase::Answering,
+            (ConnectionEvent::Switched, _) => self.phase = ConnectionPhase::Tunnel,
+            (ConnectionEvent::Done, ConnectionPhase::Tunnel) => {
+                self.phase = ConnectionPhase::Idle { until: now() + self.idle_timeout }
+            }
+            (ConnectionEvent::Done, _) => {
                 self.phase = if self.next_head.on_done() {
-                    Phase::Head { until: now() + self.header_timeout, has_begun: true }
+                    ConnectionPhase::Head { until: now() + self.header_timeout, has_begun: true }
                 } else {
-                    Phase::Idle { until: now() + self.idle_timeout }
+                    ConnectionPhase::Idle { until: now() + self.idle_timeout }
                 }
             }
 
             // The end of an answer may still be on its way to a slow client.
-            (Event::Written, Phase::Idle { .. }) => {
+            (ConnectionEvent::Written, ConnectionPhase::Idle { .. }) => {
                 self.unread_since = None;
-                self.phase = Phase::Idle { until: now() + self.idle_timeout };
+                self.phase = ConnectionPhase::Idle { until: now() + self.idle_timeout };
             }
-            (Event::Written, Phase::Head { has_begun, .. }) => {
+            (ConnectionEvent::Written, ConnectionPhase::Head { has_begun, .. }) => {
                 self.unread_since = None;
-                self.phase = Phase::Head { until: now() + self.header_timeout, has_begun };
+                self.phase = ConnectionPhase::Head { until: now() + self.header_timeout, has_begun };
             }
-            (Event::Written, Phase::Asked | Phase::Answering | Phase::Tunnel) => {
+            (
+                ConnectionEvent::Written,
+                ConnectionPhase::Asked | ConnectionPhase::Answering | ConnectionPhase::Tunnel,
+            ) => {
                 self.unread_since = None;
             }
             (
-                Event::Blocked,
-                Phase::Idle { .. } | Phase::Head { .. } | Phase::Asked | Phase::Answering | Phase::Tunnel,
+                ConnectionEvent::Blocked,
+                ConnectionPhase::Idle { .. }
+                | ConnectionPhase::Head { .. }
+                | ConnectionPhase::Asked
+                | ConnectionPhase::Answering
+                | ConnectionPhase::Tunnel,
             ) => {
                 self.unread_since.get_or_insert_with(now);
             }
@@ -185,9 +210,9 @@ impl Phases {
     /// What comes next by itself.
     pub(crate) fn outlook(&self) -> Outlook {
         let turn = match self.phase {
-            Phase::Gone => return Outlook::Gone,
-            Phase::Idle { until } | Phase::Head { until, .. } => Some(until),
-            Phase::Asked | Phase::Answering | Phase::Tunnel => None,
+            ConnectionPhase::Gone => return Outlook::Gone,
+            ConnectionPhase::Idle { until } | ConnectionPhase::Head { until, .. } => Some(until),
+            ConnectionPhase::Asked | ConnectionPhase::Answering | ConnectionPhase::Tunnel => None,
         };
         let stalled = self.unread_since.map(|since| since + self.write_stall);
         turn.into_iter().chain(stalled).min().map_or(Outlook::Open, Outlook::Until)
@@ -196,12 +221,15 @@ impl Phases {
     /// How long nothing has been asked on it; none while something is.
     pub(crate) fn at_rest(&self) -> Option<AtRest> {
         let (until, limit, has_begun) = match self.phase {
-            Phase::Idle { until } => (until, self.idle_timeout, false),
-            Phase::Head { until, has_begun } => (until, self.header_timeout, has_begun),
-            Phase::Asked | Phase::Answering | Phase::Tunnel | Phase::Gone => return None,
+            ConnectionPhase::Idle { until } => (until, self.idle_timeout, false),
+            ConnectionPhase::Head { until, has_begun } => (until, self.header_timeout, has_begun),
+            ConnectionPhase::Asked
+            | ConnectionPhase::Answering
+            | ConnectionPhase::Tunnel
+            | ConnectionPhase::Gone => return None,
         };
         Some(AtRest {
-            is_between_requests: matches!(self.phase, Phase::Idle { .. }),
+            is_between_requests: matches!(self.phase, ConnectionPhase::Idle { .. }),
             has_begun,
             since: until.checked_sub(limit).unwrap_or(until),
         })
@@ -219,7 +247,7 @@ mod tests {
         (Phases::new(&FrontLimits::default(), now), now)
     }
 
-    fn after(events: &[Event]) -> Outlook {
+    fn after(events: &[ConnectionEvent]) -> Outlook {
         let (mut phases, now) = connection();
         for event in events {
             phases.on(*event, || now);
@@ -229,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_client_that_breaks_off_is_gone_at_any_time() {
-        use Event::{Answered, Asked, Done, Read, Reset};
+        use ConnectionEvent::{Answered, Asked, Done, Read, Reset};
         let life = [Read, Asked, Answered, Done, Read];
         for until in 0..=life.len() {
             let mut events = life[..until].to_vec();
@@ -240,7 +268,7 @@ mod tests {
 
     #[test]
     fn the_end_of_what_a_client_sends_is_its_end_inside_a_body_and_once_an_answer_has_begun() {
-        use Event::{Answered, Asked, Finished, HandedOver, Read, ReadEnd};
+        use ConnectionEvent::{Answered, Asked, Finished, HandedOver, Read, ReadEnd};
         for (events, expected) in [
             (&[Read, Asked, Finished][..], Outlook::Open),
             (&[Read, Finished, Asked], Outlook::Open),
@@ -258,7 +286,7 @@ mod tests {
 
     #[test]
     fn either_end_of_a_tunnel_may_end_its_side_and_one_that_brings_nothing_is_left_alone() {
-        use Event::{Answered, Asked, Blocked, Finished, Read, ReadEnd, Reset, Switched, Written};
+        use ConnectionEvent::{Answered, Asked, Blocked, Finished, Read, ReadEnd, Reset, Switched, Written};
         let open = [Asked, Switched, Answered, Finished, Written, Read, ReadEnd];
         assert_eq!(after(&open), Outlook::Open);
         assert_eq!(after(&[&open[..], &[Reset]].concat()), Outlook::Gone);
@@ -267,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_request_that_was_behind_another_is_asked_anew() {
-        use Event::{Answered, Asked, Done, Finished, Read};
+        use ConnectionEvent::{Answered, Asked, Done, Finished, Read};
         assert_eq!(after(&[Read, Asked, Finished, Answered, Done, Asked]), Outlook::Open);
     }
 
@@ -276,19 +304,19 @@ mod tests {
         let (mut phases, start) = connection();
         let limits = FrontLimits::default();
         assert_eq!(phases.outlook(), Outlook::Until(start + limits.header_timeout));
-        phases.on(Event::Read, || start + SECOND);
+        phases.on(ConnectionEvent::Read, || start + SECOND);
         assert_eq!(
             phases.outlook(),
             Outlook::Until(start + limits.header_timeout),
             "a byte more buys no time"
         );
-        phases.on(Event::Asked, || start + SECOND);
+        phases.on(ConnectionEvent::Asked, || start + SECOND);
         assert_eq!(phases.outlook(), Outlook::Open);
-        phases.on(Event::Done, || start + 2 * SECOND);
+        phases.on(ConnectionEvent::Done, || start + 2 * SECOND);
         assert_eq!(phases.outlook(), Outlook::Until(start + 2 * SECOND + limits.idle_timeout));
-        phases.on(Event::Written, || start + 3 * SECOND);
+        phases.on(ConnectionEvent::Written, || start + 3 * SECOND);
         assert_eq!(phases.outlook(), Outlook::Until(start + 3 * SECOND + limits.idle_timeout));
-        phases.on(Event::Read, || start + 4 * SECOND);
+        phases.on(ConnectionEvent::Read, || start + 4 * SECOND);
         assert_eq!(phases.outlook(), Outlook::Until(start + 4 * SECOND + limits.header_timeout));
     }
 
@@ -300,11 +328,11 @@ mod tests {
             let (mut phases, start) = connection();
             phases.on_bytes(format!("{request}{behind}").as_bytes(), || start);
             phases.on_head(BodyLength::Exact(2), || start);
-            for event in [Event::Answered, Event::Done] {
+            for event in [ConnectionEvent::Answered, ConnectionEvent::Done] {
                 phases.on(event, || start + SECOND);
             }
             assert_eq!(phases.outlook(), Outlook::Until(start + SECOND + timeout), "{behind:?}");
-            phases.on(Event::Written, || start + 2 * SECOND);
+            phases.on(ConnectionEvent::Written, || start + 2 * SECOND);
             assert_eq!(phases.outlook(), Outlook::Until(start + 2 * SECOND + timeout), "{behind:?}");
             assert_eq!(phases.at_rest().unwrap().has_begun, !behind.is_empty());
         }
@@ -319,13 +347,13 @@ mod tests {
         };
         assert_eq!(phases.at_rest(), rest(false, false, 0));
         for (seconds, event, expected) in [
-            (1, Event::Read, rest(false, true, 0)),
-            (2, Event::Asked, None),
-            (3, Event::Answered, None),
-            (4, Event::Done, rest(true, false, 4)),
-            (5, Event::Written, rest(true, false, 5)),
-            (6, Event::Read, rest(false, true, 6)),
-            (7, Event::Reset, None),
+            (1, ConnectionEvent::Read, rest(false, true, 0)),
+            (2, ConnectionEvent::Asked, None),
+            (3, ConnectionEvent::Answered, None),
+            (4, ConnectionEvent::Done, rest(true, false, 4)),
+            (5, ConnectionEvent::Written, rest(true, false, 5)),
+            (6, ConnectionEvent::Read, rest(false, true, 6)),
+            (7, ConnectionEvent::Reset, None),
         ] {
             phases.on(event, || at(seconds));
             assert_eq!(phases.at_rest(), expected, "{event:?}");
@@ -336,17 +364,17 @@ mod tests {
     fn an_answer_that_nobody_reads_is_closed_and_one_that_brings_nothing_is_not() {
         let (mut phases, start) = connection();
         let stall = FrontLimits::default().write_stall;
-        for event in [Event::Asked, Event::Answered, Event::Written] {
+        for event in [ConnectionEvent::Asked, ConnectionEvent::Answered, ConnectionEvent::Written] {
             phases.on(event, || start);
         }
         assert_eq!(phases.outlook(), Outlook::Open);
-        phases.on(Event::Blocked, || start + SECOND);
-        phases.on(Event::Blocked, || start + 2 * SECOND);
+        phases.on(ConnectionEvent::Blocked, || start + SECOND);
+        phases.on(ConnectionEvent::Blocked, || start + 2 * SECOND);
         assert_eq!(phases.outlook(), Outlook::Until(start + SECOND + stall));
-        phases.on(Event::Written, || start + 3 * SECOND);
+        phases.on(ConnectionEvent::Written, || start + 3 * SECOND);
         assert_eq!(phases.outlook(), Outlook::Open, "it reads on");
-        phases.on(Event::Blocked, || start + 4 * SECOND);
-        phases.on(Event::Done, || start + 5 * SECOND);
+        phases.on(ConnectionEvent::Blocked, || start + 4 * SECOND);
+        phases.on(ConnectionEvent::Done, || start + 5 * SECOND);
         assert_eq!(phases.outlook(), Outlook::Until(start + 4 * SECOND + stall), "its end waits as well");
     }
 }

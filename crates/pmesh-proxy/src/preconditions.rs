@@ -19,7 +19,7 @@ pub(crate) struct Validators<'a> {
 
 /// What a request gets by its conditions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum ConditionResult {
     /// The file, or the part of it that is asked for.
     Answer,
     /// All of the file, whatever part is asked for.
@@ -36,7 +36,7 @@ pub(crate) fn evaluate(
     file: &Validators<'_>,
     headers: &HeaderMap,
     now: impl Fn() -> OffsetDateTime,
-) -> Verdict {
+) -> ConditionResult {
     // A field that says nothing, or two things, is ignored.
     let date = |name| only(headers, name).and_then(|value| http_date::read(value, &now));
     let seconds = |date: OffsetDateTime| date.unix_timestamp();
@@ -44,17 +44,17 @@ pub(crate) fn evaluate(
 
     if headers.contains_key(IF_MATCH) {
         if !is_named(headers, IF_MATCH, |tag| tag.is_strongly(file.tag)) {
-            return Verdict::Failed;
+            return ConditionResult::Failed;
         }
     } else if date(IF_UNMODIFIED_SINCE).is_some_and(|since| modified > seconds(since)) {
-        return Verdict::Failed;
+        return ConditionResult::Failed;
     }
     if headers.contains_key(IF_NONE_MATCH) {
         if is_named(headers, IF_NONE_MATCH, |tag| tag.is_weakly(file.tag)) {
-            return Verdict::NotModified;
+            return ConditionResult::NotModified;
         }
     } else if date(IF_MODIFIED_SINCE).is_some_and(|since| modified <= seconds(since)) {
-        return Verdict::NotModified;
+        return ConditionResult::NotModified;
     }
     // A date is for whoever has no tag and got the file a second or more after its last change, so that it was not
     // changed again within the second (sections 13.1.5, 8.8.2.2); no tag of ours is strong.
@@ -62,7 +62,7 @@ pub(crate) fn evaluate(
         Some((_, tag)) => tag.is_strongly(file.tag),
         None => date(IF_RANGE).is_some_and(|since| modified == seconds(since)),
     };
-    if headers.contains_key(IF_RANGE) && !is_met() { Verdict::Whole } else { Verdict::Answer }
+    if headers.contains_key(IF_RANGE) && !is_met() { ConditionResult::Whole } else { ConditionResult::Answer }
 }
 
 fn only(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&HeaderValue> {
@@ -131,7 +131,7 @@ mod tests {
     const BEFORE: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
     const AFTER: &str = "Sun, 06 Nov 1994 08:49:38 GMT";
 
-    fn of(tag: &str, fields: &[(&'static str, &str)]) -> Verdict {
+    fn of(tag: &str, fields: &[(&'static str, &str)]) -> ConditionResult {
         let modified = OffsetDateTime::from_unix_timestamp_nanos(784_111_777_900_000_000).unwrap();
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn each_condition_is_judged_by_its_own_kind_of_comparison() {
-        use Verdict::{Answer, Failed, NotModified, Whole};
+        use ConditionResult::{Answer, Failed, NotModified, Whole};
         for (name, value, if_weak, if_strong) in [
             ("if-match", "*", Answer, Answer),
             ("if-match", "\"a-1\"", Failed, Answer),
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn conditions_are_judged_in_the_order_of_rfc_9110() {
-        use Verdict::{Answer, Failed, NotModified, Whole};
+        use ConditionResult::{Answer, Failed, NotModified, Whole};
         for (fields, expected) in [
             (&[][..], Answer),
             // A tag decides where there is one, whatever a date says.

@@ -9,8 +9,8 @@ use crate::{
     answer::Reason,
     answer_body::AnswerBody,
     at_work::AtWork,
-    caller::Caller,
     check,
+    context::ConnectionContext,
     exchange::Exchange,
     files::{self, Found},
     forward, local_host,
@@ -27,7 +27,7 @@ const TWO_READINGS: Reason = Reason::Malformed("the path of the request can be r
 
 /// Answers a request.
 pub(crate) async fn respond(
-    caller: &Caller,
+    caller: &ConnectionContext,
     request: Request<Incoming>,
     at_work: &AtWork,
 ) -> Response<AnswerBody> {

@@ -11,7 +11,7 @@ use tokio::{io::AsyncWrite as _, net::TcpStream};
 
 use crate::{
     chunked,
-    patience::Turn,
+    patience::NextTurn,
     request_body::{BrokenBody, RequestBody},
 };
 
@@ -100,12 +100,12 @@ impl Upload {
     }
 
     /// Whose turn it is.
-    pub(crate) fn turn(&self) -> Turn {
+    pub(crate) fn turn(&self) -> NextTurn {
         match &self.body {
-            Some(_) if !self.is_written() => Turn::Upstream,
-            Some(_) if self.asks_first => Turn::Expected,
-            Some(_) => Turn::Client,
-            None => Turn::Upstream,
+            Some(_) if !self.is_written() => NextTurn::Upstream,
+            Some(_) if self.asks_first => NextTurn::Expected,
+            Some(_) => NextTurn::Client,
+            None => NextTurn::Upstream,
         }
     }
 

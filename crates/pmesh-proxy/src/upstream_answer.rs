@@ -15,7 +15,7 @@ use crate::{
     bad_answer::BadAnswer,
     exchange::Exchange,
     header,
-    phase::Event,
+    phase::ConnectionEvent,
     pool::Lease,
     tunnel::{self, ClientSide, UpstreamEnd},
 };
@@ -101,7 +101,7 @@ fn switched(head: AnswerHead, lease: Lease, upgrade: WantedUpgrade) -> Response<
     let Lease { connection, in_flight, pool: _, owner: _ } = lease;
     let (stream, sent, open) = connection.into_tunnel();
     let upstream = UpstreamEnd { stream, sent, open };
-    upgrade.client.at_work.phases().on(Event::Switched);
+    upgrade.client.at_work.phases().on(ConnectionEvent::Switched);
     tokio::spawn(tunnel::run(upgrade.client, upstream, in_flight).in_current_span());
     response
 }

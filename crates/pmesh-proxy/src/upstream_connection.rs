@@ -24,7 +24,7 @@ use crate::{
     chunked::{BodyPiece, Chunked, NotChunked},
     discard,
     live_upstream::OpenConnection,
-    patience::{Patience, Turn, TurnLimits},
+    patience::{NextTurn, Patience, TurnLimits},
     request_body::RequestBody,
     upload::{Upload, UploadError},
 };
@@ -196,14 +196,14 @@ impl UpstreamConnection {
                 return Poll::Ready(Ok(self.begun(head)));
             }
             let turn = self.upload.turn();
-            if turn != Turn::Expected || !self.download.is_wanted {
+            if turn != NextTurn::Expected || !self.download.is_wanted {
                 ready!(self.poll_patience(cx));
             }
             match turn {
-                Turn::Upstream => return Poll::Ready(Err(self.failed(AskFailure::TooSlow))),
-                Turn::Client => return Poll::Ready(Err(self.failed(AskFailure::BodyRests))),
+                NextTurn::Upstream => return Poll::Ready(Err(self.failed(AskFailure::TooSlow))),
+                NextTurn::Client => return Poll::Ready(Err(self.failed(AskFailure::BodyRests))),
                 // It wants the body, or says nothing about it and gets it unasked.
-                Turn::Expected => self.upload.ask_no_longer(),
+                NextTurn::Expected => self.upload.ask_no_longer(),
             }
         }
     }
@@ -358,7 +358,7 @@ impl UpstreamConnection {
                     BodyError::Upstream(BadAnswer::BodyCut)
                 }))
             }
-            Poll::Pending if self.upload.turn() == Turn::Client => {
+            Poll::Pending if self.upload.turn() == NextTurn::Client => {
                 ready!(self.poll_patience(cx));
                 Poll::Ready(Err(BodyError::ClientRests))
             }

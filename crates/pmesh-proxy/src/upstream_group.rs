@@ -158,9 +158,9 @@ impl UpstreamGroup {
         timeout_at(since + queue.wait, came).await.map_err(|_| NoUpstream)
     }
 
-    fn enter(&self, queue: &Queue, bytes: u64) -> Result<Place<'_>, NoUpstream> {
+    fn enter(&self, queue: &Queue, bytes: u64) -> Result<QueuePlace<'_>, NoUpstream> {
         let requests = self.waiting.fetch_add(1, Ordering::SeqCst) + 1;
-        let place = Place { of: self, _held: self.held.hold(bytes) };
+        let place = QueuePlace { of: self, _held: self.held.hold(bytes) };
         if requests > queue.requests || self.held.now() > queue.bytes { Err(NoUpstream) } else { Ok(place) }
     }
 }
@@ -176,12 +176,12 @@ fn choose<'a>(
     }
 }
 
-struct Place<'a> {
+struct QueuePlace<'a> {
     of: &'a UpstreamGroup,
     _held: Held,
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueuePlace<'_> {
     fn drop(&mut self) {
         self.of.waiting.fetch_sub(1, Ordering::SeqCst);
     }

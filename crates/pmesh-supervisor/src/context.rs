@@ -19,7 +19,7 @@ use crate::{
 
 /// What instances are put into.
 #[derive(Debug)]
-pub(crate) struct Surroundings {
+pub(crate) struct InstanceContext {
     /// The server's own environment.
     pub(crate) env: BTreeMap<OsString, OsString>,
     pub(crate) logs: LogFolder,
@@ -32,7 +32,7 @@ pub(crate) struct Context {
     pub(crate) prober: Arc<dyn Prober>,
     pub(crate) balancer: Arc<dyn Balancer>,
     pub(crate) builder: Builder,
-    pub(crate) surroundings: Surroundings,
+    pub(crate) surroundings: InstanceContext,
     pub(crate) last_block: AtomicU32,
     pub(crate) lack: Lack,
 }
@@ -52,7 +52,7 @@ impl Context {
         wishes: watch::Receiver<Wish>,
     ) -> Result<Option<Build>, BuildError> {
         let ServiceKind::App(app) = &spec.kind else { return Ok(None) };
-        let Surroundings { env, logs, .. } = &self.surroundings;
+        let InstanceContext { env, logs, .. } = &self.surroundings;
         let facts = ServiceFacts {
             service: &spec.name,
             commit: revision.commit.as_deref(),

@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::{
     notice::Notice,
     saved::saved,
-    service_action::{Answer, ServiceAction},
+    service_action::{ServiceAction, ServiceAnswer},
     service_event::Ticket,
 };
 
@@ -45,7 +45,7 @@ impl MachineStep {
         self.actions.push(action);
     }
 
-    pub(crate) fn answer(&mut self, ticket: Ticket, answer: Answer) {
+    pub(crate) fn answer(&mut self, ticket: Ticket, answer: ServiceAnswer) {
         self.ask(ServiceAction::Answer(ticket, answer));
     }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use crate::saved::{BadBytes, Reader, Saved, Writer, saved};
+use crate::saved::{BadBytes, Saved, SavedReader, SavedWriter, saved};
 
 /// A service's name: 1 to 63 of `A–Z a–z 0–9 . _ -`, the first a letter or digit.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,11 +38,11 @@ impl FromStr for ServiceName {
 }
 
 impl Saved for ServiceName {
-    fn write(&self, to: &mut Writer) {
+    fn write(&self, to: &mut SavedWriter) {
         self.as_str().to_owned().write(to);
     }
 
-    fn read(from: &mut Reader<'_>) -> Result<Self, BadBytes> {
+    fn read(from: &mut SavedReader<'_>) -> Result<Self, BadBytes> {
         String::read(from)?.parse().map_err(|_| from.bad("no service's name"))
     }
 }

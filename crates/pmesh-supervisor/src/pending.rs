@@ -16,7 +16,7 @@ use tracing::{Instrument, Span, error, trace};
 use crate::{
     Exit, Port, Prepared, ProcessTree, ServiceLog, Switched, Tail, Wish,
     ending::KillOnDrop,
-    service_action::{Answer, ServiceAction},
+    service_action::{ServiceAction, ServiceAnswer},
     service_event::{BUILT, EventKey, SHUTDOWN_COMMANDS_ENDED, ServiceEvent, TREE_ENDED, Ticket},
 };
 
@@ -127,12 +127,12 @@ impl Pending {
 
     /// Answers a caller. One that has gone away meanwhile does not want to know: what it asked for goes
     /// on without it.
-    pub(crate) fn answer(&mut self, ticket: Ticket, answer: Answer) {
+    pub(crate) fn answer(&mut self, ticket: Ticket, answer: ServiceAnswer) {
         let is_heard = match (self.callers.remove(&ticket), answer) {
-            (Some(Caller::Done(caller)), Answer::Done) => caller.send(()).is_ok(),
-            (Some(Caller::Prepared(caller)), Answer::Prepared(end)) => caller.send(end).is_ok(),
-            (Some(Caller::Switched(caller)), Answer::Switched(what)) => caller.send(what).is_ok(),
-            (Some(Caller::Stopped(caller)), Answer::Stopped { was_up }) => caller.send(was_up).is_ok(),
+            (Some(Caller::Done(caller)), ServiceAnswer::Done) => caller.send(()).is_ok(),
+            (Some(Caller::Prepared(caller)), ServiceAnswer::Prepared(end)) => caller.send(end).is_ok(),
+            (Some(Caller::Switched(caller)), ServiceAnswer::Switched(what)) => caller.send(what).is_ok(),
+            (Some(Caller::Stopped(caller)), ServiceAnswer::Stopped { was_up }) => caller.send(was_up).is_ok(),
             (None, _) => false,
             (Some(caller), answer) => {
                 error!(?caller, ?answer, "an answer does not fit its question");

@@ -27,17 +27,17 @@ pub(crate) struct BadBytes {
 
 /// A value that can be written down and read back.
 pub(crate) trait Saved: Sized {
-    fn write(&self, to: &mut Writer);
+    fn write(&self, to: &mut SavedWriter);
 
     /// # Errors
     ///
     /// [`BadBytes`] if it is not this that stands there.
-    fn read(from: &mut Reader<'_>) -> Result<Self, BadBytes>;
+    fn read(from: &mut SavedReader<'_>) -> Result<Self, BadBytes>;
 }
 
 /// Writes a value and the form it is in.
 pub(crate) fn write(value: &impl Saved, now: Instant) -> Vec<u8> {
-    let mut writer = Writer { bytes: FORM.to_vec(), now };
+    let mut writer = SavedWriter { bytes: FORM.to_vec(), now };
     value.write(&mut writer);
     writer.bytes
 }
@@ -48,7 +48,7 @@ pub(crate) fn write(value: &impl Saved, now: Instant) -> Vec<u8> {
 ///
 /// [`BadBytes`] for everything else.
 pub(crate) fn read<T: Saved>(bytes: &[u8], now: Instant) -> Result<T, BadBytes> {
-    let mut reader = Reader { bytes, at: 0, now };
+    let mut reader = SavedReader { bytes, at: 0, now };
     if reader.take(FORM.len())? != FORM {
         return Err(BadBytes { what: "another form", at: 0 });
     }
@@ -56,12 +56,12 @@ pub(crate) fn read<T: Saved>(bytes: &[u8], now: Instant) -> Result<T, BadBytes> 
     if reader.at == bytes.len() { Ok(value) } else { Err(reader.bad("something behind the end")) }
 }
 
-pub(crate) struct Writer {
+pub(crate) struct SavedWriter {
     bytes: Vec<u8>,
     now: Instant,
 }
 
-impl Writer {
+impl SavedWriter {
     pub(crate) fn variant(&mut self, number: u8) {
         self.bytes.push(number);
     }
@@ -71,13 +71,13 @@ impl Writer {
     }
 }
 
-pub(crate) struct Reader<'a> {
+pub(crate) struct SavedReader<'a> {
     bytes: &'a [u8],
     at: usize,
     now: Instant,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> SavedReader<'a> {
     pub(crate) fn bad(&self, what: &'static str) -> BadBytes {
         BadBytes { what, at: self.at }
     }
@@ -111,11 +111,11 @@ impl<'a> Reader<'a> {
 macro_rules! saved_number {
     ($($number:ty)*) => { $(
         impl Saved for $number {
-            fn write(&self, to: &mut Writer) {
+            fn write(&self, to: &mut SavedWriter) {
                 to.bytes.extend(self.to_le_bytes());
             }
 
-            fn read(from: &mut Reader<'_>) -> Result<Self, BadBytes> {
+            fn read(from: &mut SavedReader<'_>) -> Result<Self, BadBytes> {
                 Ok(Self::from_le_bytes(from.array()?))
             }
         }
@@ -125,11 +125,11 @@ macro_rules! saved_number {
 saved_number! { u16 u32 u64 i32 i64 }
 
 impl Saved for bool {
-    fn write(&self, to: &mut Writer) {
+    fn write(&self, to: &mut SavedWriter) {
         to.variant(u8::from(*self));
     }
 
-    fn read(from: &mut Reader<'_>) -> Result<Self, BadBytes> {
+    fn read(from: &mut SavedReader<'_>) -> Result<Self, BadBytes> {
         match from.variant()? {
             0 => Ok(false),
             1 => Ok(true),
@@ -139,25 +139,25 @@ impl Saved for bool {
 }
 
 impl Saved for Duration {
-    fn write(&self, to: &mut Writer) {
+    fn write(&self, to: &mut SavedWriter) {
         self.as_secs().write(to);
         self.subsec_nanos().write(to);
     }
 
-    fn read(from: &mut Reader<'_>) -> Result<Self, BadBytes> {
+    fn read(from: &mut SavedReader<'_>) -> Result<Self, BadBytes> {
         let (seconds, nanos) = (u64::read(from)?, u32::read(from)?);
         if nanos < 1_000_000_000 { Ok(Self::new(seconds, nanos)) } else { Err(from.bad("a duration")) }
     }
 }
 
 impl Saved for Instant {
-    fn write(&self, to: &mut Writer) {
+    fn write(&self, to: &mut SavedWriter) {
         let later = self.saturating_duration_since(to.now);
         later.write(to);
         to.now.saturating_duration_since(*self).write(to);
     }
 
-    fn read(from: &mut Reader<'_>) -> Result<Self, BadBytes> {
+    fn read(from: &mut SavedReader<'_>) -> Result<Self, BadBytes> {
         let (later, earlier) = (Duration::read(from)?, Duration::read(from)?);
         let at = from.now.checked_add(later).and_then(|at| at.checked_sub(earlier));
         at.ok_or(from.bad("a moment"))
@@ -165,12 +165,12 @@ impl Saved for Instant {
 }
 
 impl Saved for String {
-    fn write(&self, to: &mut Writer) {
+    fn write(&self, to: &mut SavedWriter) {
         to.length(self.len());
         to.bytes.extend(self.as_bytes());
     }
 
-    fn read(from: &mut Reader<'_>) -> Result<Self, BadBytes> {
+    fn read(from: &mut SavedReader<'_>) -> Result<Self, BadBytes> {
         let length = from.length()?;
         let text = std::str::from_utf8(from.take(length)?);
         text.map(str::to_owned).map_err(|_| from.bad("no text"))
@@ -178,59 +178,59 @@ impl Saved for String {
 }
 
 impl Saved for PathBuf {
-    fn write(&self, to: &mut Writer) {
+    fn write(&self, to: &mut SavedWriter) {
         let bytes = self.as_os_str().as_bytes();
         to.length(bytes.len());
         to.bytes.extend(bytes);
     }
 
-    fn read(from: &mut Reader<'_>) -> Result<Self, BadBytes> {
+    fn read(from: &mut SavedReader<'_>) -> Result<Self, BadBytes> {
         let length = from.length()?;
         Ok(OsString::from_vec(from.take(length)?.to_vec()).into())
     }
 }
 
 impl<T: Saved> Saved for Option<T> {
-    fn write(&self, to: &mut Writer) {
+    fn write(&self, to: &mut SavedWriter) {
         self.is_some().write(to);
         if let Some(value) = self {
             value.write(to);
         }
     }
 
-    fn read(from: &mut Reader<'_>) -> Result<Self, BadBytes> {
+    fn read(from: &mut SavedReader<'_>) -> Result<Self, BadBytes> {
         bool::read(from)?.then(|| T::read(from)).transpose()
     }
 }
 
 impl<T: Saved> Saved for Vec<T> {
-    fn write(&self, to: &mut Writer) {
+    fn write(&self, to: &mut SavedWriter) {
         to.length(self.len());
         for value in self {
             value.write(to);
         }
     }
 
-    fn read(from: &mut Reader<'_>) -> Result<Self, BadBytes> {
+    fn read(from: &mut SavedReader<'_>) -> Result<Self, BadBytes> {
         (0..from.length()?).map(|_| T::read(from)).collect()
     }
 }
 
 impl<T: Saved + Ord> Saved for BTreeSet<T> {
-    fn write(&self, to: &mut Writer) {
+    fn write(&self, to: &mut SavedWriter) {
         to.length(self.len());
         for value in self {
             value.write(to);
         }
     }
 
-    fn read(from: &mut Reader<'_>) -> Result<Self, BadBytes> {
+    fn read(from: &mut SavedReader<'_>) -> Result<Self, BadBytes> {
         (0..from.length()?).map(|_| T::read(from)).collect()
     }
 }
 
 impl<K: Saved + Ord, V: Saved> Saved for BTreeMap<K, V> {
-    fn write(&self, to: &mut Writer) {
+    fn write(&self, to: &mut SavedWriter) {
         to.length(self.len());
         for (key, value) in self {
             key.write(to);
@@ -238,38 +238,38 @@ impl<K: Saved + Ord, V: Saved> Saved for BTreeMap<K, V> {
         }
     }
 
-    fn read(from: &mut Reader<'_>) -> Result<Self, BadBytes> {
+    fn read(from: &mut SavedReader<'_>) -> Result<Self, BadBytes> {
         (0..from.length()?).map(|_| Ok((K::read(from)?, V::read(from)?))).collect()
     }
 }
 
 impl<A: Saved, B: Saved> Saved for (A, B) {
-    fn write(&self, to: &mut Writer) {
+    fn write(&self, to: &mut SavedWriter) {
         self.0.write(to);
         self.1.write(to);
     }
 
-    fn read(from: &mut Reader<'_>) -> Result<Self, BadBytes> {
+    fn read(from: &mut SavedReader<'_>) -> Result<Self, BadBytes> {
         Ok((A::read(from)?, B::read(from)?))
     }
 }
 
 impl<T: Saved> Saved for Box<T> {
-    fn write(&self, to: &mut Writer) {
+    fn write(&self, to: &mut SavedWriter) {
         (**self).write(to);
     }
 
-    fn read(from: &mut Reader<'_>) -> Result<Self, BadBytes> {
+    fn read(from: &mut SavedReader<'_>) -> Result<Self, BadBytes> {
         Ok(Self::new(T::read(from)?))
     }
 }
 
 impl<T: Saved> Saved for Arc<T> {
-    fn write(&self, to: &mut Writer) {
+    fn write(&self, to: &mut SavedWriter) {
         (**self).write(to);
     }
 
-    fn read(from: &mut Reader<'_>) -> Result<Self, BadBytes> {
+    fn read(from: &mut SavedReader<'_>) -> Result<Self, BadBytes> {
         Ok(Self::new(T::read(from)?))
     }
 }
@@ -279,30 +279,30 @@ impl<T: Saved> Saved for Arc<T> {
 macro_rules! saved {
     (newtype $name:ident) => {
         impl $crate::saved::Saved for $name {
-            fn write(&self, to: &mut $crate::saved::Writer) {
+            fn write(&self, to: &mut $crate::saved::SavedWriter) {
                 self.0.write(to);
             }
 
-            fn read(from: &mut $crate::saved::Reader<'_>) -> Result<Self, $crate::saved::BadBytes> {
+            fn read(from: &mut $crate::saved::SavedReader<'_>) -> Result<Self, $crate::saved::BadBytes> {
                 Ok(Self($crate::saved::Saved::read(from)?))
             }
         }
     };
     (struct $name:ident { $($field:ident),* $(,)? }) => {
         impl $crate::saved::Saved for $name {
-            fn write(&self, to: &mut $crate::saved::Writer) {
+            fn write(&self, to: &mut $crate::saved::SavedWriter) {
                 let Self { $($field),* } = self;
                 $( $field.write(to); )*
             }
 
-            fn read(from: &mut $crate::saved::Reader<'_>) -> Result<Self, $crate::saved::BadBytes> {
+            fn read(from: &mut $crate::saved::SavedReader<'_>) -> Result<Self, $crate::saved::BadBytes> {
                 Ok(Self { $( $field: $crate::saved::Saved::read(from)? ),* })
             }
         }
     };
     (enum $name:ident { $( $number:literal $variant:ident $( ( $($part:ident),* ) )? $( { $($field:ident),* } )? ),* $(,)? }) => {
         impl $crate::saved::Saved for $name {
-            fn write(&self, to: &mut $crate::saved::Writer) {
+            fn write(&self, to: &mut $crate::saved::SavedWriter) {
                 match self {
                     $( Self::$variant $( ( $($part),* ) )? $( { $($field),* } )? => {
                         to.variant($number);
@@ -312,7 +312,7 @@ macro_rules! saved {
                 }
             }
 
-            fn read(from: &mut $crate::saved::Reader<'_>) -> Result<Self, $crate::saved::BadBytes> {
+            fn read(from: &mut $crate::saved::SavedReader<'_>) -> Result<Self, $crate::saved::BadBytes> {
                 match from.variant()? {
                     $( $number => {
                         $( $( let $part = $crate::saved::Saved::read(from)?; )* )?

@@ -38,14 +38,14 @@ pub(crate) enum ServiceAction {
     /// Compare the limit of open descriptors that a service wants with the one that it can have.
     CheckDescriptorLimit { wanted: u64 },
     /// Answer a caller.
-    Answer(Ticket, Answer),
+    Answer(Ticket, ServiceAnswer),
     /// Write something into the server's log.
     Note(Notice),
 }
 
 /// An answer to a caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum ServiceAnswer {
     /// It is done, or will not come about any more.
     Done,
     /// How a preparation ended.

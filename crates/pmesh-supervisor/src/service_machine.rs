@@ -7,8 +7,8 @@
 mod before;
 mod broken;
 mod candidate;
+mod last_look;
 mod leaving;
-mod look;
 mod shown;
 mod switch;
 #[cfg(test)]
@@ -18,10 +18,10 @@ use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 pub(crate) use self::shown::Traffic;
 use self::{
-    before::{Before, Kept},
+    before::{Before, Predecessor},
     candidate::Candidate,
+    last_look::LastLook,
     leaving::Leaving,
-    look::Look,
 };
 use crate::{
     Build, Plan, Prepared, ServiceFailure, ServiceId, ServiceKind, ServiceName, Signal, Wish, backoff,
@@ -31,10 +31,10 @@ use crate::{
     notice::Notice,
     run::Run,
     saved::saved,
-    service_action::{Answer, ServiceAction},
+    service_action::{ServiceAction, ServiceAnswer},
     service_event::{NoBuild, ServiceEvent, Ticket},
     slot::ProcessEvent,
-    unbuilt::{Retry, RetryAction, RetryEvent, Unbuilt},
+    unbuilt::{BuildRetry, RetryAction, RetryEvent, Unbuilt},
 };
 
 /// A service, all of it that can be written down.
@@ -51,9 +51,9 @@ pub(crate) struct ServiceMachine {
     /// What had to make room for the candidate.
     before: Before,
     /// What the service was, while the run that has taken over may still be taken back.
-    kept: Option<Kept>,
+    kept: Option<Predecessor>,
     /// Who waits for a last look at the new run.
-    look: Option<Look>,
+    look: Option<LastLook>,
     /// The run that is the service as soon as it is built.
     unbuilt: Option<Unbuilt>,
     /// Tries to build that are under way, also such that are wanted no more: their numbers, and what
@@ -147,20 +147,20 @@ impl ServiceMachine {
     fn take(&mut self, event: ServiceEvent, step: &mut MachineStep) {
         match event {
             ServiceEvent::Prepare { stops, spawned, ended, .. } if stops != self.stops => {
-                step.answer(spawned, Answer::Done);
-                step.answer(ended, Answer::Prepared(Prepared::Left));
+                step.answer(spawned, ServiceAnswer::Done);
+                step.answer(ended, ServiceAnswer::Prepared(Prepared::Left));
             }
             ServiceEvent::Prepare { plan, spawned, ended, .. } => self.prepare(plan, spawned, ended, step),
             ServiceEvent::StayUnbuilt { plan, stops, failure, done } => {
                 if stops == self.stops {
                     self.stay_unbuilt(plan, failure, step);
                 }
-                step.answer(done, Answer::Done);
+                step.answer(done, ServiceAnswer::Done);
             }
             ServiceEvent::AwaitReady { ended } => match &mut self.candidate {
                 // Answered, as the first time, when what has changed is settled.
                 Some(candidate) if !candidate.revived => candidate.await_ready(ended, step),
-                _ => step.answer(ended, Answer::Prepared(Prepared::Left)),
+                _ => step.answer(ended, ServiceAnswer::Prepared(Prepared::Left)),
             },
             ServiceEvent::LookAgain { ended } => self.look_again(ended, step),
             ServiceEvent::Switch { switched } => _ = self.switch(switched, step),
@@ -303,11 +303,11 @@ impl ServiceMachine {
         match std::mem::replace(&mut self.before, Before::Nothing) {
             Before::Run(plan) => self.start_alone(plan, Some(ended), step),
             Before::Unbuilt(Unbuilt { plan, failure, .. }) => {
-                step.answer(ended, Answer::Prepared(Prepared::Failed(failure.sentence(step.now))));
+                step.answer(ended, ServiceAnswer::Prepared(Prepared::Failed(failure.sentence(step.now))));
                 self.drop_candidate(step);
                 self.wait_for_build(plan, failure, step.now);
             }
-            Before::Nothing | Before::Stopped => step.answer(ended, Answer::Prepared(Prepared::Ready)),
+            Before::Nothing | Before::Stopped => step.answer(ended, ServiceAnswer::Prepared(Prepared::Ready)),
         }
     }
 
@@ -384,7 +384,7 @@ impl ServiceMachine {
     }
 
     fn wait_for_build(&mut self, plan: Arc<Plan>, failure: ServiceFailure, now: Instant) {
-        let retry = Retry::new(backoff::seed(self.name.as_str()), self.held, now);
+        let retry = BuildRetry::new(backoff::seed(self.name.as_str()), self.held, now);
         self.unbuilt = Some(Unbuilt { plan, failure, retry, trying: None });
     }
 
@@ -459,7 +459,7 @@ impl ServiceMachine {
         }
         if self.attempts.iter().all(|&(_, wish)| wish == Wish::GoOn) {
             for waiter in self.hold_waiters.drain(..) {
-                step.answer(waiter, Answer::Done);
+                step.answer(waiter, ServiceAnswer::Done);
             }
         }
         self.settle_stop(step);
@@ -492,7 +492,7 @@ impl ServiceMachine {
         let until = *self.output_until.get_or_insert(step.now + OUTPUT_GRACE);
         if self.outputs.is_empty() || until <= step.now {
             for (waiter, was_up) in self.stop_waiters.drain(..) {
-                step.answer(waiter, Answer::Stopped { was_up });
+                step.answer(waiter, ServiceAnswer::Stopped { was_up });
             }
             if !self.orphaned {
                 self.output_until = None;

@@ -24,12 +24,12 @@ const READY_AFTER: Duration = Duration::from_secs(1);
 pub(crate) struct Slot {
     number: u32,
     lifecycle: Lifecycle,
-    progress: Progress,
+    progress: Furthest,
     /// When it was started for the first time.
     began: Option<Instant>,
     /// How many processes it has had.
     spawns: u32,
-    process: Option<Process>,
+    process: Option<InstanceProcess>,
     /// What went wrong last, and has not healed.
     trouble: Option<Trouble>,
     /// The status of the first answer of its last process that was ready.
@@ -40,17 +40,17 @@ saved!(struct Slot { number, lifecycle, progress, began, spawns, process, troubl
 
 /// How far an instance has come at least once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Progress {
+enum Furthest {
     Nothing,
     Spawned,
     Ready,
 }
 
-saved!(enum Progress { 0 Nothing, 1 Spawned, 2 Ready });
+saved!(enum Furthest { 0 Nothing, 1 Spawned, 2 Ready });
 
 /// The process of an instance, from the wish to have it until its tree is gone.
 #[derive(Clone, Debug, PartialEq)]
-struct Process {
+struct InstanceProcess {
     upstream: u64,
     /// None while it is being spawned.
     spawned: Option<SpawnedProcess>,
@@ -59,7 +59,7 @@ struct Process {
     probes: Option<Probes>,
 }
 
-saved!(struct Process { upstream, spawned, exited, probes });
+saved!(struct InstanceProcess { upstream, spawned, exited, probes });
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct SpawnedProcess {
@@ -139,7 +139,7 @@ impl Slot {
         Self {
             number,
             lifecycle: Lifecycle::new(Grace::from(spec), seed),
-            progress: Progress::Nothing,
+            progress: Furthest::Nothing,
             began: None,
             spawns: 0,
             process: None,
@@ -189,11 +189,11 @@ impl Slot {
     }
 
     pub(crate) fn has_been_spawned(&self) -> bool {
-        self.progress >= Progress::Spawned
+        self.progress >= Furthest::Spawned
     }
 
     pub(crate) fn has_been_ready(&self) -> bool {
-        self.progress >= Progress::Ready
+        self.progress >= Furthest::Ready
     }
 
     pub(crate) fn failed_starts(&self) -> u32 {
@@ -201,7 +201,7 @@ impl Slot {
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let probe = self.process.as_ref().and_then(Process::next_probe).filter(|_| self.is_probed());
+        let probe = self.process.as_ref().and_then(InstanceProcess::next_probe).filter(|_| self.is_probed());
         self.lifecycle.deadline().into_iter().chain(probe).chain(self.ready_at()).min()
     }
 
@@ -279,7 +279,7 @@ impl Slot {
             self.act(action, event, plan, step);
         }
         if self.is_ready() && !was_ready {
-            self.progress = Progress::Ready;
+            self.progress = Furthest::Ready;
             self.trouble = None;
             let leader = self.process.as_ref().and_then(|process| Some(process.spawned?.leader));
             self.note(InstanceNotice::IsReady { pid: leader.unwrap_or(0) }, step);
@@ -318,7 +318,7 @@ impl Slot {
         match action {
             Action::Spawn => {
                 let upstream = step.numbers.next();
-                self.process = Some(Process { upstream, spawned: None, exited: false, probes: None });
+                self.process = Some(InstanceProcess { upstream, spawned: None, exited: false, probes: None });
                 step.ask(ServiceAction::Spawn { upstream, number: self.number, plan: Arc::clone(plan) });
             }
             Action::Drain => {
@@ -342,7 +342,7 @@ impl Slot {
 
     /// Signals its tree. One that is being spawned is signalled when it is there.
     fn signal(&self, signal: Signal, step: &mut MachineStep) {
-        if let Some(Process { upstream, spawned: Some(_), .. }) = self.process {
+        if let Some(InstanceProcess { upstream, spawned: Some(_), .. }) = self.process {
             step.ask(ServiceAction::Signal { upstream, signal });
         }
     }
@@ -441,7 +441,7 @@ impl Slot {
             proven: false,
             silent: false,
         });
-        self.progress = self.progress.max(Progress::Spawned);
+        self.progress = self.progress.max(Furthest::Spawned);
         // It may have been told to end meanwhile.
         match self.phase() {
             Phase::Stopping { .. } => self.signal(Signal::Terminate, step),
@@ -558,7 +558,7 @@ fn listen_address(address: SocketAddr) -> ExternalAddress {
     ExternalAddress { host: address.ip().to_string(), port: address.port() }
 }
 
-impl Process {
+impl InstanceProcess {
     fn next_probe(&self) -> Option<Instant> {
         let probes = self.probes.as_ref()?;
         probes.under_way.is_none().then(|| probes.liveness.next_probe())

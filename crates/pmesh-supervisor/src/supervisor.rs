@@ -18,7 +18,7 @@ use crate::{
     Balancer, Builder, CancelToken, Executor, LogFolder, NetProber, NoBalancer, OsSpawner, Ports, Prober,
     Rebuild, RevisionFacts, RolloutEnd, RolloutPlan, Service, ServiceId, ServiceKind, ServiceName,
     ServiceSpec, Spawner, StepName, StepState, Turn,
-    context::{Context, Surroundings},
+    context::{Context, InstanceContext},
     drivers::run_drivers,
     executor::revive,
     lack::Lack,
@@ -88,7 +88,7 @@ impl Supervisor {
                 Some(state) => builder.with_state(state),
                 None => builder,
             },
-            surroundings: Surroundings { env: settings.env, logs: settings.logs, ports: Ports::new() },
+            surroundings: InstanceContext { env: settings.env, logs: settings.logs, ports: Ports::new() },
             last_block: AtomicU32::new(0),
             lack: Lack::default(),
         };

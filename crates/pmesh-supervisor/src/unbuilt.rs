@@ -13,7 +13,7 @@ pub(crate) enum RetryEvent {
     Hold,
     /// It may again.
     Release,
-    /// A [`deadline`](Retry::deadline) may have passed.
+    /// A [`deadline`](BuildRetry::deadline) may have passed.
     Tick,
 }
 
@@ -27,7 +27,7 @@ pub(crate) enum RetryAction {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum TryPhase {
     Waiting {
         until: Instant,
     },
@@ -36,31 +36,31 @@ enum Phase {
     Ending,
 }
 
-saved!(enum Phase { 0 Waiting { until }, 1 Building, 2 Ending });
+saved!(enum TryPhase { 0 Waiting { until }, 1 Building, 2 Ending });
 
 /// When the next try is. A plain type: takes events and the time, answers with what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Retry {
+pub(crate) struct BuildRetry {
     backoff: Backoff,
-    phase: Phase,
+    phase: TryPhase,
     held: bool,
 }
 
-saved!(struct Retry { backoff, phase, held });
+saved!(struct BuildRetry { backoff, phase, held });
 
-impl Retry {
+impl BuildRetry {
     /// After the first failure; `seed` decides the jitter.
     pub(crate) fn new(seed: u64, held: bool, now: Instant) -> Self {
         let mut backoff = Backoff::of_builds(seed);
         let until = now + backoff.on_failure(None);
-        Self { backoff, phase: Phase::Waiting { until }, held }
+        Self { backoff, phase: TryPhase::Waiting { until }, held }
     }
 
     /// When the next try is planned.
     pub(crate) fn next_try(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Waiting { until } => Some(until),
-            Phase::Building | Phase::Ending => None,
+            TryPhase::Waiting { until } => Some(until),
+            TryPhase::Building | TryPhase::Ending => None,
         }
     }
 
@@ -71,23 +71,23 @@ impl Retry {
 
     pub(crate) fn on_event(&mut self, event: RetryEvent, now: Instant) -> Option<RetryAction> {
         match (event, self.phase) {
-            (RetryEvent::Failed, Phase::Building) => {
-                self.phase = Phase::Waiting { until: now + self.backoff.on_failure(None) };
+            (RetryEvent::Failed, TryPhase::Building) => {
+                self.phase = TryPhase::Waiting { until: now + self.backoff.on_failure(None) };
                 None
             }
             // No failure of its own.
-            (RetryEvent::Failed, Phase::Ending) => {
-                self.phase = Phase::Waiting { until: now };
+            (RetryEvent::Failed, TryPhase::Ending) => {
+                self.phase = TryPhase::Waiting { until: now };
                 self.on_event(RetryEvent::Tick, now)
             }
-            (RetryEvent::Failed, Phase::Waiting { .. }) => None,
+            (RetryEvent::Failed, TryPhase::Waiting { .. }) => None,
 
-            (RetryEvent::Hold, Phase::Building) => {
+            (RetryEvent::Hold, TryPhase::Building) => {
                 self.held = true;
-                self.phase = Phase::Ending;
+                self.phase = TryPhase::Ending;
                 Some(RetryAction::End)
             }
-            (RetryEvent::Hold, Phase::Waiting { .. } | Phase::Ending) => {
+            (RetryEvent::Hold, TryPhase::Waiting { .. } | TryPhase::Ending) => {
                 self.held = true;
                 None
             }
@@ -96,8 +96,8 @@ impl Retry {
                 self.on_event(RetryEvent::Tick, now)
             }
 
-            (RetryEvent::Tick, Phase::Waiting { until }) if until <= now && !self.held => {
-                self.phase = Phase::Building;
+            (RetryEvent::Tick, TryPhase::Waiting { until }) if until <= now && !self.held => {
+                self.phase = TryPhase::Building;
                 Some(RetryAction::Build)
             }
             (RetryEvent::Tick, _) => None,
@@ -112,7 +112,7 @@ pub(crate) struct Unbuilt {
     pub(crate) plan: Arc<Plan>,
     /// Why it has none.
     pub(crate) failure: ServiceFailure,
-    pub(crate) retry: Retry,
+    pub(crate) retry: BuildRetry,
     /// The number of the try that is under way.
     pub(crate) trying: Option<u64>,
 }
@@ -135,12 +135,12 @@ impl Unbuilt {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{Retry, RetryAction, RetryEvent};
+    use super::{BuildRetry, RetryAction, RetryEvent};
     use crate::backoff::{FIRST_BUILD_PAUSE, LONGEST_BUILD_PAUSE};
 
-    fn failed_once() -> (Retry, Instant) {
+    fn failed_once() -> (BuildRetry, Instant) {
         let now = Instant::now();
-        (Retry::new(1, false, now), now)
+        (BuildRetry::new(1, false, now), now)
     }
 
     #[test]

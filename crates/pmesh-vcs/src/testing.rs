@@ -18,8 +18,8 @@ mod mirror;
 mod state;
 
 use mirror::Files;
-pub use state::Call;
-use state::{Commit, Health, Network, Remote, State};
+pub use state::VcsCall;
+use state::{Commit, FakeNetwork, FakeState, Remote, RepoHealth};
 
 /// A repository in memory, with a remote. Clones are the same repository.
 ///
@@ -33,7 +33,7 @@ struct Shared {
     root: PathBuf,
     // Whether check-outs write to `root`.
     is_mirrored: bool,
-    state: Mutex<State>,
+    state: Mutex<FakeState>,
     changed: Condvar,
 }
 
@@ -80,7 +80,7 @@ impl FakeVcs {
             (base.clone(), Commit::new("ba5e", None, Files::new())),
             (head.clone(), Commit::new(commit, Some(base.clone()), files)),
         ]);
-        let state = State {
+        let state = FakeState {
             here: BTreeSet::from([base, head.clone()]),
             commits,
             branch: "main".to_owned(),
@@ -92,13 +92,13 @@ impl FakeVcs {
                 log: BTreeSet::from([head.clone()]),
                 fetched: Some(head),
             }),
-            network: Network::Online,
+            network: FakeNetwork::Online,
             moved_to: None,
             changed: Vec::new(),
             untracked: Vec::new(),
             in_progress: None,
             lock: None,
-            health: Health::Sound,
+            health: RepoHealth::Sound,
             check_out_failure: None,
             maintenance_hangs: false,
             calls: VecDeque::new(),
@@ -219,22 +219,22 @@ impl FakeVcs {
 
     /// From now on every fetch fails with this message.
     pub fn refuse_fetches(&self, message: &str) {
-        self.edit(|state| state.network = Network::Offline(message.to_owned()));
+        self.edit(|state| state.network = FakeNetwork::Offline(message.to_owned()));
     }
 
     /// From now on the remote accepts a connection and says nothing, until [`go_online`](Self::go_online).
     pub fn hang(&self) {
-        self.edit(|state| state.network = Network::Hanging);
+        self.edit(|state| state.network = FakeNetwork::Hanging);
     }
 
     /// From now on every fetch takes longer than it may; no time passes in it.
     pub fn be_too_slow(&self) {
-        self.edit(|state| state.network = Network::TooSlow);
+        self.edit(|state| state.network = FakeNetwork::TooSlow);
     }
 
     /// The remote answers (again), also to a fetch that hangs.
     pub fn go_online(&self) {
-        self.edit(|state| state.network = Network::Online);
+        self.edit(|state| state.network = FakeNetwork::Online);
     }
 
     /// From now on the remote redirects to `url`, and every fetch follows it there.
@@ -314,22 +314,22 @@ impl FakeVcs {
 
     /// From now on the repository cannot be read.
     pub fn damage(&self) {
-        self.edit(|state| state.health = Health::Damaged);
+        self.edit(|state| state.health = RepoHealth::Damaged);
     }
 
     /// From now on there is no repository.
     pub fn remove(&self) {
-        self.edit(|state| state.health = Health::Gone);
+        self.edit(|state| state.health = RepoHealth::Gone);
     }
 
     /// From now on every call panics, as a defect of an implementation would let it.
     pub fn panic(&self) {
-        self.edit(|state| state.health = Health::Defective);
+        self.edit(|state| state.health = RepoHealth::Defective);
     }
 
     /// Undoes [`damage`](Self::damage), [`remove`](Self::remove) and [`panic`](Self::panic).
     pub fn repair(&self) {
-        self.edit(|state| state.health = Health::Sound);
+        self.edit(|state| state.health = RepoHealth::Sound);
     }
 
     /// From now on check-outs, also those that go back, fail with this message (a full disk, say) and change nothing; with `None` they succeed again.
@@ -343,20 +343,20 @@ impl FakeVcs {
     }
 
     /// The calls since the repository was made, oldest first; the last 10 000 of them.
-    pub fn calls(&self) -> Vec<Call> {
+    pub fn calls(&self) -> Vec<VcsCall> {
         self.0.state.lock().calls.iter().cloned().collect()
     }
 
     /// The check-outs among the [`calls`](Self::calls), also those that went back and those that failed.
     pub fn check_outs(&self) -> Vec<CommitId> {
         let to = |call| match call {
-            Call::CheckOut(commit) | Call::GoBack(commit) => Some(commit),
+            VcsCall::CheckOut(commit) | VcsCall::GoBack(commit) => Some(commit),
             _ => None,
         };
         self.calls().into_iter().filter_map(to).collect()
     }
 
-    fn edit(&self, change: impl FnOnce(&mut State)) {
+    fn edit(&self, change: impl FnOnce(&mut FakeState)) {
         change(&mut self.0.state.lock());
         self.0.changed.notify_all();
     }
@@ -365,14 +365,18 @@ impl FakeVcs {
     fn read_unless<T>(
         &self,
         cancel: &Cancel,
-        call: Call,
-        read: impl FnOnce(&State) -> Result<T, VcsError>,
+        call: VcsCall,
+        read: impl FnOnce(&FakeState) -> Result<T, VcsError>,
     ) -> Result<T, VcsError> {
         self.read(call, |state| if cancel.is_cancelled() { Err(VcsError::Cancelled) } else { read(state) })
     }
 
     /// Records a call, and lets it read if the repository is sound.
-    fn read<T>(&self, call: Call, read: impl FnOnce(&State) -> Result<T, VcsError>) -> Result<T, VcsError> {
+    fn read<T>(
+        &self,
+        call: VcsCall,
+        read: impl FnOnce(&FakeState) -> Result<T, VcsError>,
+    ) -> Result<T, VcsError> {
         let mut state = self.0.state.lock();
         state.record(call);
         state.check_health(&self.0.root)?;

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::saved::{BadBytes, Reader, Saved, Writer, saved};
+use crate::saved::{BadBytes, Saved, SavedReader, SavedWriter, saved};
 
 /// The name of a build: a hash of everything that it is made from, in 16 hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,11 +21,11 @@ impl BuildId {
 }
 
 impl Saved for BuildId {
-    fn write(&self, to: &mut Writer) {
+    fn write(&self, to: &mut SavedWriter) {
         self.as_str().to_owned().write(to);
     }
 
-    fn read(from: &mut Reader<'_>) -> Result<Self, BadBytes> {
+    fn read(from: &mut SavedReader<'_>) -> Result<Self, BadBytes> {
         Ok(Self(String::read(from)?.into()))
     }
 }

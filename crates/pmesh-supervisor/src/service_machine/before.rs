@@ -21,11 +21,11 @@ saved!(enum Before { 0 Nothing, 1 Stopped, 2 Run(value), 3 Unbuilt(value) });
 
 /// What the service was before the run that has taken over.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Kept {
+pub(super) struct Predecessor {
     /// It goes on running, and takes no new requests.
     pub(super) run: Option<Run>,
     pub(super) before: Before,
     pub(super) was_new: bool,
 }
 
-saved!(struct Kept { run, before, was_new });
+saved!(struct Predecessor { run, before, was_new });

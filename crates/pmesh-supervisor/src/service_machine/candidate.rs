@@ -3,13 +3,13 @@
 use std::time::Instant;
 
 use crate::{
-    Prepared, machine_step::MachineStep, notice::Notice, run::Run, saved::saved, service_action::Answer,
-    service_event::Ticket,
+    Prepared, machine_step::MachineStep, notice::Notice, run::Run, saved::saved,
+    service_action::ServiceAnswer, service_event::Ticket,
 };
 
 /// How far the start of a candidate has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum CandidateStage {
     /// It waits for the end of the run before it.
     Waits,
     /// It starts.
@@ -18,13 +18,13 @@ enum Stage {
     Ended,
 }
 
-saved!(enum Stage { 0 Waits, 1 Starts, 2 Ended });
+saved!(enum CandidateStage { 0 Waits, 1 Starts, 2 Ended });
 
 /// A run that is to become the service.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Candidate {
     pub(super) run: Run,
-    stage: Stage,
+    stage: CandidateStage,
     /// Whether nothing serves beside it, so that its instances take traffic as they become ready.
     pub(super) alone: bool,
     /// Whether it is the service when its start has ended, without a commit.
@@ -41,38 +41,38 @@ impl Candidate {
     /// A run that waits for a commit when it has started.
     pub(super) fn prepared(run: Run, alone: bool, spawned: Ticket, ended: Ticket) -> Self {
         let (spawned, ended) = (Some(spawned), Some(ended));
-        Self { run, stage: Stage::Waits, alone, revived: false, spawned, ended }
+        Self { run, stage: CandidateStage::Waits, alone, revived: false, spawned, ended }
     }
 
     /// A run that is the service when it has started.
     pub(super) fn revived(run: Run, ended: Option<Ticket>) -> Self {
-        Self { run, stage: Stage::Waits, alone: true, revived: true, spawned: None, ended }
+        Self { run, stage: CandidateStage::Waits, alone: true, revived: true, spawned: None, ended }
     }
 
     /// Somebody waits for the end of its start once more.
     pub(super) fn await_ready(&mut self, ended: Ticket, step: &mut MachineStep) {
         if let Some(before) = self.ended.replace(ended) {
-            step.answer(before, Answer::Prepared(Prepared::Left));
+            step.answer(before, ServiceAnswer::Prepared(Prepared::Left));
         }
-        if self.stage == Stage::Ended {
-            self.stage = Stage::Starts;
+        if self.stage == CandidateStage::Ended {
+            self.stage = CandidateStage::Starts;
         }
     }
 
     /// Starts what may start; answers whether the start has ended, well or not. What may not run beside
     /// anything waits until it `is_alone_now`.
     pub(super) fn go_on(&mut self, is_alone_now: bool, step: &mut MachineStep) -> bool {
-        if self.stage == Stage::Waits {
+        if self.stage == CandidateStage::Waits {
             if self.alone && !is_alone_now {
                 return false;
             }
-            self.stage = Stage::Starts;
+            self.stage = CandidateStage::Starts;
         }
         self.run.start_next(step);
         if self.run.all_spawned()
             && let Some(spawned) = self.spawned.take()
         {
-            step.answer(spawned, Answer::Done);
+            step.answer(spawned, ServiceAnswer::Done);
         }
         let end = if self.run.all_ready() {
             Prepared::Ready
@@ -81,34 +81,34 @@ impl Candidate {
         } else {
             return false;
         };
-        if self.stage == Stage::Ended {
+        if self.stage == CandidateStage::Ended {
             return false;
         }
-        self.stage = Stage::Ended;
+        self.stage = CandidateStage::Ended;
         if let Prepared::Failed(reason) = &end {
             step.note(Notice::RunFails { reason: reason.clone() });
         }
         if let Some(spawned) = self.spawned.take() {
-            step.answer(spawned, Answer::Done);
+            step.answer(spawned, ServiceAnswer::Done);
         }
         if let Some(ended) = self.ended.take() {
-            step.answer(ended, Answer::Prepared(end));
+            step.answer(ended, ServiceAnswer::Prepared(end));
         }
         true
     }
 
     /// When its start has failed, if nothing else happens first.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.run.start_deadline().filter(|_| self.stage == Stage::Starts)
+        self.run.start_deadline().filter(|_| self.stage == CandidateStage::Starts)
     }
 
     /// It is no candidate any more; who waits for it learns so.
     pub(super) fn into_run(self, step: &mut MachineStep) -> Run {
         if let Some(spawned) = self.spawned {
-            step.answer(spawned, Answer::Done);
+            step.answer(spawned, ServiceAnswer::Done);
         }
         if let Some(ended) = self.ended {
-            step.answer(ended, Answer::Prepared(Prepared::Left));
+            step.answer(ended, ServiceAnswer::Prepared(Prepared::Left));
         }
         self.run
     }

@@ -1,7 +1,7 @@
 //! A run that ends.
 
 use crate::{
-    lifecycle, machine_step::MachineStep, run::Run, saved::saved, service_action::Answer,
+    lifecycle, machine_step::MachineStep, run::Run, saved::saved, service_action::ServiceAnswer,
     service_event::Ticket,
 };
 
@@ -37,7 +37,7 @@ impl Leaving {
     pub(super) fn settle(&mut self, step: &mut MachineStep) -> bool {
         let answer = |waiters: &mut Vec<Ticket>, step: &mut MachineStep| {
             for waiter in waiters.drain(..) {
-                step.answer(waiter, Answer::Done);
+                step.answer(waiter, ServiceAnswer::Done);
             }
         };
         if self.told && self.run.has_drained() {
@@ -53,7 +53,7 @@ impl Leaving {
     /// Nobody looks after it in its own way any longer; who waits for it is told now.
     pub(super) fn give_up(self, step: &mut MachineStep) {
         for waiter in self.drained.into_iter().chain(self.stopped) {
-            step.answer(waiter, Answer::Done);
+            step.answer(waiter, ServiceAnswer::Done);
         }
     }
 }

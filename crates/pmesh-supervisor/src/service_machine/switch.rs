@@ -2,12 +2,13 @@
 
 use super::{
     ServiceMachine, Standing,
-    before::{Before, Kept},
+    before::{Before, Predecessor},
+    last_look::LastLook,
     leaving::Leaving,
-    look::Look,
 };
 use crate::{
-    Prepared, Switched, machine_step::MachineStep, run::Run, service_action::Answer, service_event::Ticket,
+    Prepared, Switched, machine_step::MachineStep, run::Run, service_action::ServiceAnswer,
+    service_event::Ticket,
 };
 
 impl ServiceMachine {
@@ -16,13 +17,13 @@ impl ServiceMachine {
     pub(super) fn switch(&mut self, switched: Ticket, step: &mut MachineStep) -> bool {
         let Some(candidate) = self.candidate.take_if(|candidate| !candidate.revived) else {
             // It was stopped meanwhile.
-            step.answer(switched, Answer::Switched(Switched::Left));
+            step.answer(switched, ServiceAnswer::Switched(Switched::Left));
             return false;
         };
         self.drop_kept(step);
         let new = candidate.into_run(step);
-        step.answer(switched, Answer::Switched(how_ready(&new)));
-        self.kept = Some(Kept {
+        step.answer(switched, ServiceAnswer::Switched(how_ready(&new)));
+        self.kept = Some(Predecessor {
             run: self.current.replace(new),
             before: std::mem::replace(&mut self.before, Before::Nothing),
             was_new: std::mem::replace(&mut self.is_new, false),
@@ -40,7 +41,7 @@ impl ServiceMachine {
     ) {
         match &self.current {
             Some(new) if self.kept.is_some() => {
-                step.answer(switched, Answer::Switched(how_ready(new)));
+                step.answer(switched, ServiceAnswer::Switched(how_ready(new)));
             }
             _ => _ = self.switch(switched, step),
         }
@@ -48,8 +49,8 @@ impl ServiceMachine {
             Some(old) => self
                 .leave(Leaving { drained: vec![drained], stopped: vec![stopped], ..Leaving::of(old) }, step),
             None => {
-                step.answer(drained, Answer::Done);
-                step.answer(stopped, Answer::Done);
+                step.answer(drained, ServiceAnswer::Done);
+                step.answer(stopped, ServiceAnswer::Done);
             }
         }
     }
@@ -72,7 +73,7 @@ impl ServiceMachine {
             (self.before, self.is_new) = (kept.before, kept.was_new);
             self.leave(Leaving { stopped: vec![done], ..Leaving::of(new) }, step);
         } else {
-            step.answer(done, Answer::Done);
+            step.answer(done, ServiceAnswer::Done);
             return;
         }
         if self.current.is_none() && matches!(self.before, Before::Nothing | Before::Stopped) {
@@ -91,10 +92,10 @@ impl ServiceMachine {
     /// Looks once more at every instance of the new run: before it takes over, and before the old one drains.
     pub(super) fn look_again(&mut self, ended: Ticket, step: &mut MachineStep) {
         if let Some(before) = self.look.take() {
-            step.answer(before.ended, Answer::Prepared(Prepared::Left));
+            step.answer(before.ended, ServiceAnswer::Prepared(Prepared::Left));
         }
         let probes = self.looked_at_mut().map(|run| run.probe_now(step)).unwrap_or_default();
-        self.look = Some(Look { ended, probes, has_failed: false, failure: None });
+        self.look = Some(LastLook { ended, probes, has_failed: false, failure: None });
     }
 
     /// Says how the look has ended, if it has.
@@ -121,7 +122,7 @@ impl ServiceMachine {
                 }
             }
         };
-        step.answer(look.ended, Answer::Prepared(end));
+        step.answer(look.ended, ServiceAnswer::Prepared(end));
     }
 
     fn looked_at_mut(&mut self) -> Option<&mut Run> {

@@ -15,7 +15,7 @@ use super::ServiceMachine;
 use crate::{
     AppSpec, Exit, Monitor, Overlap, Prepared, Readiness, ServiceId, Signal, StartOrder, Status, Switched,
     Wish, saved,
-    service_action::Answer,
+    service_action::ServiceAnswer,
     service_event::{NoBuild, ServiceEvent, Ticket},
 };
 
@@ -28,7 +28,7 @@ fn a_run_that_recovered_is_not_replaced_by_one_that_waits_for_its_build() {
     world.grow_ready();
     assert_eq!((world.machine.traffic(), world.status()), (before, Status::Ok));
     assert_eq!(world.machine.state(|_| None).id, ServiceId(1));
-    assert_eq!(world.answer_to(done), Some(&Answer::Done));
+    assert_eq!(world.answer_to(done), Some(&ServiceAnswer::Done));
 }
 
 /// A service whose new run of two has just become ready, and one of the two.
@@ -55,7 +55,7 @@ fn a_look_passes_when_every_new_instance_passes_a_probe_then() {
     world.probed(other, Ok(()));
     assert_eq!(world.answer_to(look), None);
     world.probed(new, Ok(()));
-    assert_eq!(world.answer_to(look), Some(&Answer::Prepared(Prepared::Ready)));
+    assert_eq!(world.answer_to(look), Some(&ServiceAnswer::Prepared(Prepared::Ready)));
 }
 
 #[test]
@@ -63,7 +63,9 @@ fn who_has_died_or_fails_its_probe_fails_the_look_with_the_reason() {
     let (mut world, new) = about_to_switch();
     let look = look_again(&mut world);
     world.probed(new, Err(refused()));
-    let Some(Answer::Prepared(Prepared::Failed(reason))) = world.answer_to(look) else { panic!("it fails") };
+    let Some(ServiceAnswer::Prepared(Prepared::Failed(reason))) = world.answer_to(look) else {
+        panic!("it fails")
+    };
     assert!(reason.contains("cannot connect"), "{reason}");
 
     let (mut world, new) = about_to_switch();
@@ -71,7 +73,9 @@ fn who_has_died_or_fails_its_probe_fails_the_look_with_the_reason() {
     let look = look_again(&mut world);
     assert_eq!(world.answer_to(look), None, "its last lines are to come");
     world.end_tree(new);
-    let Some(Answer::Prepared(Prepared::Failed(reason))) = world.answer_to(look) else { panic!("it fails") };
+    let Some(ServiceAnswer::Prepared(Prepared::Failed(reason))) = world.answer_to(look) else {
+        panic!("it fails")
+    };
     assert!(reason.contains("exit code 1"), "{reason}");
 }
 
@@ -81,14 +85,14 @@ fn a_run_that_has_taken_over_can_be_taken_back_until_the_old_one_is_told_to_end(
     let before = world.machine.state(|_| None).id;
     let switched = world.ticket();
     world.tell(ServiceEvent::Switch { switched });
-    assert_eq!(world.answer_to(switched), Some(&Answer::Switched(Switched::Ready)));
+    assert_eq!(world.answer_to(switched), Some(&ServiceAnswer::Switched(Switched::Ready)));
     assert!(world.machine.traffic().upstreams.iter().any(|upstream| upstream.id == new));
     assert_eq!(world.processes.len(), 3, "the old one goes on");
     let done = world.ticket();
     world.tell(ServiceEvent::Abandon { done });
     assert_eq!(world.machine.state(|_| None).id, before);
     world.be_kind();
-    assert_eq!((world.answer_to(done), world.processes.len()), (Some(&Answer::Done), 1));
+    assert_eq!((world.answer_to(done), world.processes.len()), (Some(&ServiceAnswer::Done), 1));
     assert_eq!(world.status(), Status::Ok);
 }
 
@@ -149,7 +153,7 @@ fn a_hold_is_answered_when_the_try_to_build_that_was_under_way_has_ended() {
     assert_eq!((world.builds[&attempt], world.answer_to(done)), (Wish::End, None));
     world.builds.clear();
     world.tell(ServiceEvent::Built { attempt, built: Err(NoBuild::Cancelled) });
-    assert_eq!(world.answer_to(done), Some(&Answer::Done));
+    assert_eq!(world.answer_to(done), Some(&ServiceAnswer::Done));
 }
 
 #[test]
@@ -162,7 +166,7 @@ fn a_process_that_comes_to_be_after_its_stop_is_signalled_then() {
     world.spawned(upstream);
     assert_eq!(world.processes[&upstream].asked, Some(Signal::Terminate));
     world.be_kind();
-    assert_eq!(world.answer_to(stop), Some(&Answer::Stopped { was_up: true }));
+    assert_eq!(world.answer_to(stop), Some(&ServiceAnswer::Stopped { was_up: true }));
 }
 
 #[test]
@@ -172,7 +176,7 @@ fn a_start_that_fails_after_its_stop_is_the_end_of_it() {
     let upstream = world.spawning.pop_first().expect("it starts");
     let stop = world.stop();
     world.tell(ServiceEvent::SpawnFailed { upstream, reason: "no memory".to_owned() });
-    assert_eq!(world.answer_to(stop), Some(&Answer::Stopped { was_up: true }));
+    assert_eq!(world.answer_to(stop), Some(&ServiceAnswer::Stopped { was_up: true }));
     world.pass(60 * SEC);
     assert!(world.spawning.is_empty(), "and for good");
 }
@@ -208,7 +212,7 @@ fn with_slow_start_the_time_of_each_instance_counts_from_its_own_spawn() {
     world.pass(19 * SEC);
     assert_eq!(world.answer_to(ended), None);
     world.pass(2 * SEC);
-    let Some(Answer::Prepared(Prepared::Failed(reason))) = world.answer_to(ended) else {
+    let Some(ServiceAnswer::Prepared(Prepared::Failed(reason))) = world.answer_to(ended) else {
         panic!("its time is over: {:?}", world.answers)
     };
     assert!(reason.starts_with("instance 2: "), "{reason}");
@@ -226,7 +230,7 @@ fn what_broke_down_is_down_shows_nothing_and_starts_when_nothing_is_left_of_it()
     let ended = world.prepare(app_plan(2, app()));
     assert!(world.spawning.is_empty(), "what is left may be in its way");
     world.grow_ready();
-    assert_eq!(world.answer_to(ended), Some(&Answer::Prepared(Prepared::Ready)));
+    assert_eq!(world.answer_to(ended), Some(&ServiceAnswer::Prepared(Prepared::Ready)));
 }
 
 #[test]
@@ -250,7 +254,7 @@ fn a_run_that_comes_back_to_wait_for_its_build_ends_what_was_prepared_in_its_pla
     let ended = world.ticket();
     world.tell(ServiceEvent::Revive { ended });
     world.commit();
-    assert!(world.answers.iter().any(|(_, answer)| *answer == Answer::Switched(Switched::Left)));
+    assert!(world.answers.iter().any(|(_, answer)| *answer == ServiceAnswer::Switched(Switched::Left)));
     world.be_kind();
     world.pass(10 * SEC);
     world.grow_ready();
@@ -290,7 +294,7 @@ proptest! {
         world.pass(60 * SEC);
         let ended = world.prepare(app_plan(u64::MAX, AppSpec { instances: 2, ..app() }));
         world.grow_ready();
-        prop_assert_eq!(world.answer_to(ended), Some(&Answer::Prepared(Prepared::Ready)));
+        prop_assert_eq!(world.answer_to(ended), Some(&ServiceAnswer::Prepared(Prepared::Ready)));
         world.commit();
         world.grow_ready();
         prop_assert_eq!((world.status(), world.processes.len()), (Status::Ok, 2));

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    child::{Ended, Limits, Running},
+    child::{ChildEnd, ChildLimits, RunningChild},
     executable,
 };
 
@@ -94,9 +94,9 @@ fn file(path: &str) -> Vec<u8> {
 fn asked(program: &str, args: &[&str]) -> Option<Vec<u8>> {
     let mut command = Command::new(executable::find(Path::new(program))?);
     command.args(args).current_dir("/").process_group(0);
-    let limits = Limits { time: ASKING_LIMIT, cancel: None, output_bytes: OUTPUT_LIMIT };
-    match Running::start(&mut command, Stdio::null()).and_then(|running| running.finish(&limits)) {
-        Ok(Ended::Exited(output)) => Some(output.stdout),
+    let limits = ChildLimits { time: ASKING_LIMIT, cancel: None, output_bytes: OUTPUT_LIMIT };
+    match RunningChild::start(&mut command, Stdio::null()).and_then(|running| running.finish(&limits)) {
+        Ok(ChildEnd::Exited(output)) => Some(output.stdout),
         ended => {
             tracing::debug!(?ended, program, "no answer to who somebody is");
             None

@@ -19,13 +19,13 @@ use gix::objs::tree::EntryKind;
 
 use super::{
     cause,
-    child::{INPUT_LIMIT, Running},
+    child::{INPUT_LIMIT, RunningChild},
     commit, hidden,
-    opened::Opened,
+    opened::OpenedRepo,
     program::{Extra, Program, message},
     repo::GitRepo,
     state, tree,
-    tree_diff::Change,
+    tree_diff::TreeChange,
     unsupported,
 };
 use crate::{Cancel, CommitId, HeldLock, VcsError, WorkTree};
@@ -43,7 +43,7 @@ pub(super) fn check_out(repo: &GitRepo, to: &CommitId) -> Result<Vec<PathBuf>, V
 pub(super) fn move_to(
     repo: &GitRepo,
     to: &CommitId,
-    refused: impl FnOnce(&Program<'_>, &Arc<Vec<Change>>) -> Result<(), VcsError>,
+    refused: impl FnOnce(&Program<'_>, &Arc<Vec<TreeChange>>) -> Result<(), VcsError>,
 ) -> Result<Vec<PathBuf>, VcsError> {
     let wanted = to.clone();
     let (from, changes) = repo.read_bringing(&Cancel::new(), move |opened| {
@@ -98,7 +98,7 @@ fn after(failed: VcsError, back: Result<(), VcsError>) -> VcsError {
 }
 
 /// The commit of the head, if nobody else is about to move it.
-pub(super) fn head_that_may_move(opened: &Opened) -> Result<CommitId, VcsError> {
+pub(super) fn head_that_may_move(opened: &OpenedRepo) -> Result<CommitId, VcsError> {
     let repo = &opened.repo;
     let head = commit::head(opened)?;
     let Some(commit) = head.commit else { return Err(VcsError::Unborn { branch: head.branch }) };
@@ -121,7 +121,7 @@ fn held_lock(repo: &GitRepo) -> Result<Option<HeldLock>, VcsError> {
 /// As [`in_the_way`], looked at with the owner's rights.
 pub(super) fn what_is_in_the_way(
     repo: &GitRepo,
-    changes: &Arc<Vec<Change>>,
+    changes: &Arc<Vec<TreeChange>>,
 ) -> Result<Vec<PathBuf>, VcsError> {
     let changes = Arc::clone(changes);
     repo.with_files(move |root| Ok(in_the_way(root, &changes)))
@@ -131,7 +131,7 @@ pub(super) fn what_is_in_the_way(
 ///
 /// The trial has shown that nothing was where the new files were to be, so what is there now was written by git. Other
 /// files are not touched, whatever has been done to them meanwhile.
-fn put_back(repo: &GitRepo, git: &Program<'_>, changes: Arc<Vec<Change>>) -> Result<(), VcsError> {
+fn put_back(repo: &GitRepo, git: &Program<'_>, changes: Arc<Vec<TreeChange>>) -> Result<(), VcsError> {
     let (removed, to_write, blocked) = repo.with_files(move |root| {
         let removed = remove_new(root, &changes);
         let mut to_write = Vec::new();
@@ -155,7 +155,7 @@ fn put_back(repo: &GitRepo, git: &Program<'_>, changes: Arc<Vec<Change>>) -> Res
 /// # Errors
 ///
 /// The first one; the others are removed all the same.
-fn remove_new(root: &Path, changes: &[Change]) -> Result<(), VcsError> {
+fn remove_new(root: &Path, changes: &[TreeChange]) -> Result<(), VcsError> {
     let old: HashSet<&Path> =
         changes.iter().filter(|change| change.old.is_some()).map(|change| &*change.path).collect();
     let mut result = Ok(());
@@ -251,7 +251,7 @@ fn refuse(mut paths: Vec<PathBuf>) -> Result<(), VcsError> {
 /// the branch stays.
 struct Reference<'a> {
     git: &'a Program<'a>,
-    update: Option<Running>,
+    update: Option<RunningChild>,
 }
 
 impl<'a> Reference<'a> {
@@ -299,7 +299,7 @@ impl Drop for Reference<'_> {
 }
 
 /// Untracked and ignored files where a new tracked one is to be.
-fn in_the_way(root: &Path, changes: &[Change]) -> Vec<PathBuf> {
+fn in_the_way(root: &Path, changes: &[TreeChange]) -> Vec<PathBuf> {
     let old: HashSet<&Path> =
         changes.iter().filter(|change| change.old.is_some()).map(|change| &*change.path).collect();
     let mut found = Vec::new();

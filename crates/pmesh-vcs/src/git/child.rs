@@ -36,14 +36,14 @@ pub(super) struct Output {
 
 /// How a child came to its end.
 #[derive(Debug)]
-pub(super) enum Ended {
+pub(super) enum ChildEnd {
     Exited(Output),
     TimedOut,
     Cancelled,
 }
 
 /// What a child may take.
-pub(super) struct Limits<'a> {
+pub(super) struct ChildLimits<'a> {
     pub(super) time: Duration,
     pub(super) cancel: Option<&'a Cancel>,
     /// Output beyond it is read and dropped, of stderr the beginning (the end says what went wrong).
@@ -77,14 +77,14 @@ fn patiently<T>(
 }
 
 /// A running child in a process group of its own. Dropping it ends the group.
-pub(super) struct Running {
+pub(super) struct RunningChild {
     child: Child,
     pid: Pid,
     pidfd: OwnedFd,
     is_over: bool,
 }
 
-impl Running {
+impl RunningChild {
     /// Starts `command`, whose process must become the leader of a process group, at once or by itself.
     pub(super) fn start(command: &mut Command, stdin: Stdio) -> io::Result<Self> {
         command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -132,11 +132,11 @@ impl Running {
     }
 
     /// Closes stdin, reads what the child says and waits for its end, by force if `limits` say so.
-    pub(super) fn finish(mut self, limits: &Limits<'_>) -> io::Result<Ended> {
+    pub(super) fn finish(mut self, limits: &ChildLimits<'_>) -> io::Result<ChildEnd> {
         self.wait(limits)
     }
 
-    fn wait(&mut self, limits: &Limits<'_>) -> io::Result<Ended> {
+    fn wait(&mut self, limits: &ChildLimits<'_>) -> io::Result<ChildEnd> {
         drop(self.child.stdin.take());
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let _registered = limits.cancel.map(|cancel| {
@@ -150,24 +150,24 @@ impl Running {
 
         let mut stdout = Sink::new(self.child.stdout.take(), Keep::Beginning(limits.output_bytes))?;
         let mut stderr = Sink::new(self.child.stderr.take(), Keep::End(limits.output_bytes))?;
-        let mut stage = Stage::Running { until: Instant::now().checked_add(limits.time) };
+        let mut stage = ChildStage::RunningChild { until: Instant::now().checked_add(limits.time) };
         loop {
             let now = Instant::now();
             stage = match stage {
-                Stage::Running { .. } if limits.cancel.is_some_and(Cancel::is_cancelled) => {
+                ChildStage::RunningChild { .. } if limits.cancel.is_some_and(Cancel::is_cancelled) => {
                     self.signal(Signal::TERM);
-                    Stage::Terminating { why: Why::Cancelled, until: now + GRACE }
+                    ChildStage::Terminating { why: Why::Cancelled, until: now + GRACE }
                 }
-                Stage::Running { until: Some(until) } if until <= now => {
+                ChildStage::RunningChild { until: Some(until) } if until <= now => {
                     self.signal(Signal::TERM);
-                    Stage::Terminating { why: Why::TimedOut, until: now + GRACE }
+                    ChildStage::Terminating { why: Why::TimedOut, until: now + GRACE }
                 }
-                Stage::Terminating { why, until } if until <= now => {
+                ChildStage::Terminating { why, until } if until <= now => {
                     self.signal(Signal::KILL);
-                    Stage::Killed { why, until: now + GRACE }
+                    ChildStage::Killed { why, until: now + GRACE }
                 }
                 // It will end when the kernel lets it; its caller has waited long enough.
-                Stage::Killed { why, until } if until <= now => {
+                ChildStage::Killed { why, until } if until <= now => {
                     self.is_over = true;
                     return Ok(why.into());
                 }
@@ -175,7 +175,7 @@ impl Running {
             };
 
             let mut fds = vec![PollFd::new(&self.pidfd, PollFlags::IN)];
-            if matches!(stage, Stage::Running { .. }) {
+            if matches!(stage, ChildStage::RunningChild { .. }) {
                 fds.push(PollFd::new(&*wake, PollFlags::IN));
             }
             fds.extend(stdout.poll_fd());
@@ -188,7 +188,7 @@ impl Running {
             if has_exited {
                 // Descendants that keep the pipes open (a credential cache) are not waited for. Those of a
                 // child that was told to end must end too; until the child is reaped, its group's number is taken.
-                if !matches!(stage, Stage::Running { .. }) {
+                if !matches!(stage, ChildStage::RunningChild { .. }) {
                     self.signal(Signal::KILL);
                 }
                 stdout.read_what_is_there()?;
@@ -196,11 +196,11 @@ impl Running {
                 self.is_over = true;
                 let status = self.child.wait()?;
                 return Ok(match stage {
-                    Stage::Running { .. } => {
+                    ChildStage::RunningChild { .. } => {
                         let (stdout, stderr) = (stdout.into_kept(), stderr.into_kept());
-                        Ended::Exited(Output { status, stdout, stderr })
+                        ChildEnd::Exited(Output { status, stdout, stderr })
                     }
-                    Stage::Terminating { why, .. } | Stage::Killed { why, .. } => why.into(),
+                    ChildStage::Terminating { why, .. } | ChildStage::Killed { why, .. } => why.into(),
                 });
             }
         }
@@ -216,26 +216,27 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningChild {
     fn drop(&mut self) {
         if !self.is_over
-            && let Err(error) = self.wait(&Limits { time: Duration::ZERO, cancel: None, output_bytes: 0 })
+            && let Err(error) =
+                self.wait(&ChildLimits { time: Duration::ZERO, cancel: None, output_bytes: 0 })
         {
             tracing::warn!(%error, "cannot end a child");
         }
     }
 }
 
-enum Stage {
-    Running { until: Option<Instant> },
+enum ChildStage {
+    RunningChild { until: Option<Instant> },
     Terminating { why: Why, until: Instant },
     Killed { why: Why, until: Instant },
 }
 
-impl Stage {
+impl ChildStage {
     fn deadline(&self) -> Option<Instant> {
         match self {
-            Self::Running { until } => *until,
+            Self::RunningChild { until } => *until,
             Self::Terminating { until, .. } | Self::Killed { until, .. } => Some(*until),
         }
     }
@@ -247,7 +248,7 @@ enum Why {
     TimedOut,
 }
 
-impl From<Why> for Ended {
+impl From<Why> for ChildEnd {
     fn from(why: Why) -> Self {
         match why {
             Why::Cancelled => Self::Cancelled,
@@ -351,12 +352,12 @@ mod tests {
 
     use super::*;
 
-    fn shell(script: &str) -> Running {
-        Running::start(Command::new("sh").args(["-c", script]).process_group(0), Stdio::null()).unwrap()
+    fn shell(script: &str) -> RunningChild {
+        RunningChild::start(Command::new("sh").args(["-c", script]).process_group(0), Stdio::null()).unwrap()
     }
 
-    fn within(time: Duration, cancel: Option<&Cancel>) -> Limits<'_> {
-        Limits { time, cancel, output_bytes: 8 }
+    fn within(time: Duration, cancel: Option<&Cancel>) -> ChildLimits<'_> {
+        ChildLimits { time, cancel, output_bytes: 8 }
     }
 
     #[test]
@@ -379,7 +380,7 @@ mod tests {
     fn of_long_output_the_beginning_and_of_long_errors_the_end_is_kept() {
         let script =
             "i=0; while [ $i -lt 9000 ]; do echo 0123456789; echo abcdefghij >&2; i=$((i+1)); done; exit 3";
-        let Ended::Exited(output) = shell(script).finish(&within(Duration::from_mins(1), None)).unwrap()
+        let ChildEnd::Exited(output) = shell(script).finish(&within(Duration::from_mins(1), None)).unwrap()
         else {
             panic!("it was not told to end");
         };
@@ -409,10 +410,10 @@ mod tests {
         rustix::io::fcntl_setfd(&writer, rustix::io::FdFlags::empty()).unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", &script]).process_group(0);
-        let running = Running::start(&mut command, Stdio::null()).unwrap();
+        let running = RunningChild::start(&mut command, Stdio::null()).unwrap();
         drop(writer);
         let ended = running.finish(&within(Duration::from_millis(50), None)).unwrap();
-        assert!(matches!(ended, Ended::TimedOut));
+        assert!(matches!(ended, ChildEnd::TimedOut));
         assert_eq!(reader.read(&mut [0]).unwrap(), 0, "nobody holds the pipe");
     }
 
@@ -423,14 +424,14 @@ mod tests {
         let running = shell("sleep 600");
         let canceller = std::thread::spawn(move || other.cancel());
         let ended = running.finish(&within(Duration::from_mins(10), Some(&cancel))).unwrap();
-        assert!(matches!(ended, Ended::Cancelled));
+        assert!(matches!(ended, ChildEnd::Cancelled));
         canceller.join().unwrap();
     }
 
     #[test]
     fn a_descendant_that_keeps_the_pipes_is_not_waited_for() {
         let ended = shell("sleep 600 & echo $!").finish(&within(Duration::from_mins(1), None)).unwrap();
-        let Ended::Exited(output) = ended else { panic!("it was not told to end") };
+        let ChildEnd::Exited(output) = ended else { panic!("it was not told to end") };
         let pid = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
         rustix::process::kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
     }

@@ -2,11 +2,11 @@
 
 use gix::{ObjectId, bstr::ByteSlice, head::Kind};
 
-use super::opened::{OBJECT_LIMIT, Opened};
+use super::opened::{OBJECT_LIMIT, OpenedRepo};
 use crate::{BranchName, CommitId, Revision, VcsError};
 
 /// The revision that HEAD names.
-pub(super) fn head(opened: &Opened) -> Result<Revision, VcsError> {
+pub(super) fn head(opened: &OpenedRepo) -> Result<Revision, VcsError> {
     let damaged = |error| opened.damaged(error);
     let mut head = opened.repo.head().map_err(damaged)?;
     let branch = match &head.kind {
@@ -22,7 +22,7 @@ pub(super) fn head(opened: &Opened) -> Result<Revision, VcsError> {
 }
 
 /// The tip `id` of `branch`.
-pub(super) fn revision(opened: &Opened, branch: BranchName, id: ObjectId) -> Result<Revision, VcsError> {
+pub(super) fn revision(opened: &OpenedRepo, branch: BranchName, id: ObjectId) -> Result<Revision, VcsError> {
     opened.size(id, OBJECT_LIMIT)?;
     let commit = opened.repo.find_commit(id).map_err(|error| opened.damaged(error))?;
     let (author, message) = author_and_message(&commit.data);

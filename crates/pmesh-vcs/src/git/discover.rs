@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    opened::Opened,
+    opened::OpenedRepo,
     readers::Readers,
     repo::{GitRepo, READ_LIMIT},
 };
@@ -52,7 +52,7 @@ impl GitRepo {
             }
             let (place, file) = (root.to_owned(), folder.join(name));
             let ours = readers.run(root, READ_LIMIT, &Cancel::new(), move |rights, stop| {
-                is_of(&Opened::at(&place, rights, stop)?, &file)
+                is_of(&OpenedRepo::at(&place, rights, stop)?, &file)
             })?;
             return if ours { Ok(Self::new(root.to_owned(), Arc::clone(readers))) } else { Err(not_found()) };
         }
@@ -61,7 +61,7 @@ impl GitRepo {
 }
 
 /// Whether the repository is the one of the manifest `file`.
-fn is_of(opened: &Opened, file: &Path) -> Result<bool, VcsError> {
+fn is_of(opened: &OpenedRepo, file: &Path) -> Result<bool, VcsError> {
     let root: &Path = &opened.root;
     let Some(work_tree) = opened.repo.workdir().map(Path::canonicalize) else {
         return Err(VcsError::damaged(root, "it is bare (core.bare), so it has no work tree"));
@@ -72,7 +72,7 @@ fn is_of(opened: &Opened, file: &Path) -> Result<bool, VcsError> {
 }
 
 /// Whether the index, or the head where there is no index, has `file`.
-fn is_tracked(opened: &Opened, file: &Path) -> Result<bool, VcsError> {
+fn is_tracked(opened: &OpenedRepo, file: &Path) -> Result<bool, VcsError> {
     let repo = &opened.repo;
     let Ok(path) = file.strip_prefix(&opened.root) else { return Ok(false) };
     let index = repo.try_index().map_err(|error| opened.damaged(error))?;

@@ -10,15 +10,15 @@ use gix::bstr::ByteSlice;
 
 use super::{
     cause,
-    child::{Ended, Output},
+    child::{ChildEnd, Output},
     http_remote::HttpRemote,
     network,
-    opened::Opened,
+    opened::OpenedRepo,
     program::{Extra, message},
     redirect,
     repo::GitRepo,
     state,
-    upstream::{self, Upstream},
+    tracked_branch::{self, TrackedBranch},
 };
 use crate::{Cancel, Fetched, Moved, VcsError, redact};
 
@@ -73,7 +73,7 @@ pub(super) fn fetch(repo: &GitRepo, limit: Duration, cancel: &Cancel) -> Result<
 /// What all commands of one fetch have in common.
 struct Asking<'a> {
     repo: &'a GitRepo,
-    upstream: &'a Upstream,
+    upstream: &'a TrackedBranch,
     ssh: Option<OsString>,
     limit: Duration,
     /// When the limit ends; none if that is never.
@@ -125,11 +125,11 @@ impl Asking<'_> {
     fn run(&self, command: &'static str, args: &[&OsStr], extra: &Extra) -> Result<Output, VcsError> {
         let left = self.until.map_or(self.limit, |until| until.saturating_duration_since(Instant::now()));
         match self.repo.program().run_limited(command, args, extra, left, self.cancel)? {
-            Ended::Exited(output) => Ok(output),
-            Ended::TimedOut => {
+            ChildEnd::Exited(output) => Ok(output),
+            ChildEnd::TimedOut => {
                 Err(VcsError::FetchTimeout { url: self.upstream.shown_url(), after: self.limit })
             }
-            Ended::Cancelled => Err(VcsError::Cancelled),
+            ChildEnd::Cancelled => Err(VcsError::Cancelled),
         }
     }
 
@@ -161,9 +161,9 @@ fn may_be_redirect(stderr: &[u8]) -> bool {
 }
 
 /// The upstream of the head, or why there is none.
-fn upstream_to_fetch(opened: &Opened) -> Result<Upstream, VcsError> {
+fn upstream_to_fetch(opened: &OpenedRepo) -> Result<TrackedBranch, VcsError> {
     let (repo, damaged) = (&opened.repo, |error| opened.damaged(error));
-    if let Some(upstream) = upstream::of_head(repo).map_err(damaged)? {
+    if let Some(upstream) = tracked_branch::of_head(repo).map_err(damaged)? {
         return Ok(upstream);
     }
     let head = super::commit::head(opened)?;

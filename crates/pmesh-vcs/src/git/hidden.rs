@@ -19,11 +19,11 @@ use gix::{
 
 use super::{
     child::INPUT_LIMIT,
-    opened::Opened,
+    opened::OpenedRepo,
     program::{Extra, Program, message},
     repo::GitRepo,
     state,
-    tree_diff::Change,
+    tree_diff::TreeChange,
 };
 use crate::{Cancel, VcsError};
 
@@ -44,7 +44,7 @@ enum There {
 }
 
 /// The hidden ones among `changes` that are there.
-pub(super) fn there(repo: &GitRepo, changes: &Arc<Vec<Change>>) -> Result<Vec<PathBuf>, VcsError> {
+pub(super) fn there(repo: &GitRepo, changes: &Arc<Vec<TreeChange>>) -> Result<Vec<PathBuf>, VcsError> {
     let changes = Arc::clone(changes);
     repo.read(&Cancel::new(), move |opened| {
         let hidden = all(opened, &changes)?.into_iter().map(|hidden| hidden.path);
@@ -56,7 +56,7 @@ pub(super) fn there(repo: &GitRepo, changes: &Arc<Vec<Change>>) -> Result<Vec<Pa
 pub(super) fn edited(
     repo: &GitRepo,
     git: &Program<'_>,
-    changes: &Arc<Vec<Change>>,
+    changes: &Arc<Vec<TreeChange>>,
 ) -> Result<Vec<PathBuf>, VcsError> {
     let changes = Arc::clone(changes);
     let (hidden, looks_at_modes) = repo.read(&Cancel::new(), move |opened| {
@@ -93,7 +93,7 @@ pub(super) fn edited(
     Ok(edited)
 }
 
-fn all(opened: &Opened, changes: &[Change]) -> Result<Vec<Hidden>, VcsError> {
+fn all(opened: &OpenedRepo, changes: &[TreeChange]) -> Result<Vec<Hidden>, VcsError> {
     let index = opened.repo.index_or_empty().map_err(|error| opened.damaged(error))?;
     let hidden = changes.iter().filter(|change| change.old.is_some()).filter_map(|change| {
         let entry = index.entry_by_path(change.path.as_os_str().as_bytes().into())?;

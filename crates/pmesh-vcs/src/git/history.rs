@@ -8,10 +8,14 @@ use gix::{
     traverse::commit::{Parents, Simple},
 };
 
-use super::{opened::Opened, walk::Walk};
+use super::{opened::OpenedRepo, walk::Walk};
 use crate::{CommitId, Relation, VcsError};
 
-pub(super) fn relation(opened: &Opened, head: &CommitId, remote: &CommitId) -> Result<Relation, VcsError> {
+pub(super) fn relation(
+    opened: &OpenedRepo,
+    head: &CommitId,
+    remote: &CommitId,
+) -> Result<Relation, VcsError> {
     let (head, remote) = (find(opened, head)?, find(opened, remote)?);
     if head == remote {
         return Ok(Relation::Same);
@@ -33,7 +37,7 @@ pub(super) fn relation(opened: &Opened, head: &CommitId, remote: &CommitId) -> R
 
 /// The relation by two whole histories, without a look at a date.
 fn related_exactly(
-    opened: &Opened,
+    opened: &OpenedRepo,
     walk: &Walk<'_>,
     head: ObjectId,
     remote: ObjectId,
@@ -58,7 +62,7 @@ fn related_exactly(
 
 /// How many commits of `head` neither `remote` nor any of `fetched` has in its history.
 pub(super) fn local_commits(
-    opened: &Opened,
+    opened: &OpenedRepo,
     head: &CommitId,
     remote: &CommitId,
     fetched: &[CommitId],
@@ -93,7 +97,7 @@ pub(super) fn local_commits(
 /// Goes through the history of `of`, which ends where a shallow clone ends, but for what the quick walk finds in that
 /// of `without`.
 fn each(
-    opened: &Opened,
+    opened: &OpenedRepo,
     walk: &Walk<'_>,
     of: impl IntoIterator<Item = ObjectId>,
     without: &[ObjectId],
@@ -130,7 +134,7 @@ fn each(
 }
 
 /// The id of a commit that is here.
-pub(super) fn find(opened: &Opened, commit: &CommitId) -> Result<ObjectId, VcsError> {
+pub(super) fn find(opened: &OpenedRepo, commit: &CommitId) -> Result<ObjectId, VcsError> {
     let unknown = || VcsError::UnknownCommit(commit.clone());
     let id = ObjectId::from_hex(commit.as_str().as_bytes()).map_err(|_| unknown())?;
     if id.kind() != opened.repo.object_hash() {

@@ -8,7 +8,7 @@ use gix::bstr::{BStr, BString, ByteSlice};
 use super::{
     address::{Address, NoAddress},
     configuration::Configuration,
-    redirect::{self, Refused, Target},
+    redirect::{self, RedirectTarget, Refused},
 };
 use crate::redact;
 
@@ -89,7 +89,7 @@ impl HttpRemote {
     }
 
     /// Where `location`, said by this remote, leads.
-    pub(super) fn target(&self, location: &str) -> Result<Target, Refused> {
+    pub(super) fn target(&self, location: &str) -> Result<RedirectTarget, Refused> {
         redirect::target(&self.address(), location)
     }
 
@@ -99,7 +99,7 @@ impl HttpRemote {
     }
 
     /// The same remote at the place to which it has sent us. Its credentials are for its host alone.
-    pub(super) fn at(&self, target: &Target) -> Self {
+    pub(super) fn at(&self, target: &RedirectTarget) -> Self {
         let user = self.address().user.filter(|_| target.is_same_host);
         let asked = match Address::parse(&target.url) {
             Some(Ok(address)) => address.with_user(user),

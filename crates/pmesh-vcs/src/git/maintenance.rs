@@ -3,7 +3,7 @@
 use std::{ffi::OsStr, time::Duration};
 
 use super::{
-    child::Ended,
+    child::ChildEnd,
     program::{Extra, message},
     repo::GitRepo,
 };
@@ -17,11 +17,11 @@ pub(super) fn maintain(repo: &GitRepo, cancel: &Cancel) -> Result<(), VcsError> 
     let git = repo.program();
     let args = ["run", "--auto", "--quiet"].map(OsStr::new);
     match git.run_limited("maintenance", &args, &Extra::default(), LIMIT, cancel)? {
-        Ended::Exited(output) if output.status.success() => Ok(()),
-        Ended::Exited(output) => {
+        ChildEnd::Exited(output) if output.status.success() => Ok(()),
+        ChildEnd::Exited(output) => {
             Err(VcsError::Git { command: "maintenance", message: message(&output.stderr, &[]) })
         }
-        Ended::TimedOut => Err(VcsError::Timeout { root: repo.root.clone(), after: LIMIT }),
-        Ended::Cancelled => Err(VcsError::Cancelled),
+        ChildEnd::TimedOut => Err(VcsError::Timeout { root: repo.root.clone(), after: LIMIT }),
+        ChildEnd::Cancelled => Err(VcsError::Cancelled),
     }
 }

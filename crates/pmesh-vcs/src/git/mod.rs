@@ -34,18 +34,18 @@ mod network;
 mod opened;
 mod owner;
 mod plain;
-mod pool;
 mod program;
 mod readers;
 mod redirect;
 mod reflog;
 mod repo;
 mod state;
+mod thread_pool;
 mod threads;
+mod tracked_branch;
 mod tree;
 mod tree_diff;
 mod unsupported;
-mod upstream;
 mod walk;
 
 pub use damaged::DamagedRepo;
@@ -66,7 +66,7 @@ impl Vcs for GitRepo {
 
     fn remote_head(&self) -> Result<Option<Revision>, VcsError> {
         self.read(&Cancel::new(), |opened| {
-            match upstream::of_head(&opened.repo).map_err(|error| opened.damaged(error))? {
+            match tracked_branch::of_head(&opened.repo).map_err(|error| opened.damaged(error))? {
                 Some(upstream) => upstream.revision(opened, None),
                 None => Ok(None),
             }
@@ -76,7 +76,7 @@ impl Vcs for GitRepo {
     fn heads(&self, cancel: &Cancel) -> Result<Heads, VcsError> {
         self.read(cancel, |opened| {
             let head = commit::head(opened)?;
-            let upstream = upstream::of_head(&opened.repo).map_err(|error| opened.damaged(error))?;
+            let upstream = tracked_branch::of_head(&opened.repo).map_err(|error| opened.damaged(error))?;
             let remote_head = match &upstream {
                 Some(upstream) => upstream.revision(opened, Some(&head))?,
                 None => None,

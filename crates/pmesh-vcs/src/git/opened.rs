@@ -49,7 +49,7 @@ impl Rights {
 }
 
 /// A repository as it is now.
-pub(super) struct Opened {
+pub(super) struct OpenedRepo {
     pub(super) repo: gix::Repository,
     /// The top of the work tree.
     pub(super) root: PathBuf,
@@ -59,7 +59,7 @@ pub(super) struct Opened {
     on_remote: Cell<Option<ObjectId>>,
 }
 
-impl Opened {
+impl OpenedRepo {
     /// Opens the repository whose work tree begins at `root`.
     pub(super) fn at(root: &Path, rights: &Rights, stop: &Stop) -> Result<Self, VcsError> {
         let dot_git = root.join(".git");

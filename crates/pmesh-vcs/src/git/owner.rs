@@ -1,7 +1,7 @@
 //! Whose a repository is: as whom git may run in it, and as whom it is read.
 //!
 //! Whoever may write a repository's configuration decides what git executes, so git runs as the one
-//! user who owns all of it, or not at all. [`Look`] looks, by descriptors and without following `.git`; what
+//! user who owns all of it, or not at all. [`OwnedPlaces`] looks, by descriptors and without following `.git`; what
 //! follows from what it has found is decided by plain functions.
 
 use std::{
@@ -24,7 +24,7 @@ const POINTER_LIMIT: u64 = 4096 + 64;
 
 /// A place that has an owner of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct OwnedPlace {
     /// What it is to the repository.
     pub(super) part: Part,
     /// Where it is; absolute.
@@ -75,7 +75,7 @@ pub(super) enum Refusal {
 }
 
 /// The user as whom git runs for a server that is `server`, where these are the repository's places.
-pub(super) fn runs_as(places: &[Place], server: u32) -> Result<u32, Refusal> {
+pub(super) fn runs_as(places: &[OwnedPlace], server: u32) -> Result<u32, Refusal> {
     let Some(owner) = places.first().map(|place| place.uid) else { return Ok(server) };
     if places.iter().any(|place| place.uid != owner) {
         let to = receiver(places);
@@ -87,7 +87,7 @@ pub(super) fn runs_as(places: &[Place], server: u32) -> Result<u32, Refusal> {
 /// The user as whom a repository is read by a server of root: the owner nearest to the configuration who
 /// is not root, and the group of what that one has. What one of them has written must not be read with the
 /// rights of another.
-pub(super) fn read_as(places: &[Place]) -> (u32, u32) {
+pub(super) fn read_as(places: &[OwnedPlace]) -> (u32, u32) {
     let strangers = places.iter().rev().find(|place| place.uid != 0);
     strangers.map_or((0, 0), |place| (place.uid, place.gid))
 }
@@ -96,7 +96,7 @@ pub(super) fn read_as(places: &[Place]) -> (u32, u32) {
 ///
 /// Not root's, as long as somebody else has written part of it. But what lies elsewhere is not to be given
 /// to the one who only points there: a `.git` that is a link to `/usr` must not end with `chown -R … /usr`.
-fn receiver(places: &[Place]) -> u32 {
+fn receiver(places: &[OwnedPlace]) -> u32 {
     let (first, _) = read_as(places);
     let Some(top) = places.first().map(|place| &place.path) else { return first };
     let pointed_at = places.windows(2).rev().find_map(|pair| {
@@ -108,7 +108,7 @@ fn receiver(places: &[Place]) -> u32 {
 }
 
 /// The paths that are not `to`'s, without those below another one: `chown -R` reaches them.
-fn to_give(places: &[Place], to: u32) -> Vec<PathBuf> {
+fn to_give(places: &[OwnedPlace], to: u32) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = Vec::new();
     for place in places.iter().filter(|place| place.uid != to) {
         if !paths.iter().any(|above| place.path.starts_with(above)) {
@@ -122,7 +122,7 @@ impl Refusal {
     /// The error, with names that `shown` gives to users in sentences and `word` in commands.
     pub(super) fn into_error(
         self,
-        places: &[Place],
+        places: &[OwnedPlace],
         server: u32,
         shown: impl Fn(u32) -> String,
         word: impl Fn(u32) -> String,
@@ -166,17 +166,17 @@ fn chown(user: &str, paths: &[PathBuf]) -> String {
 
 /// What there is of a repository at one moment.
 #[derive(Debug)]
-pub(super) struct Look {
+pub(super) struct OwnedPlaces {
     /// The work tree itself, whatever its path leads to by now.
     pub(super) work_tree: OwnedFd,
     /// In the order of [`Part`], the work tree first. Places that are not there are left out: git or
     /// gix says what is missing.
-    pub(super) places: Vec<Place>,
+    pub(super) places: Vec<OwnedPlace>,
     /// Where HEAD and the index are, and where what linked work trees share.
     pub(super) directories: Option<(PathBuf, PathBuf)>,
 }
 
-impl Look {
+impl OwnedPlaces {
     /// Looks at the repository whose work tree is the folder `root`.
     ///
     /// # Errors
@@ -260,9 +260,9 @@ impl Look {
     }
 }
 
-fn place(part: Part, path: &Path, stat: &Stat) -> Place {
+fn place(part: Part, path: &Path, stat: &Stat) -> OwnedPlace {
     let is_link = FileType::from_raw_mode(stat.st_mode).is_symlink();
-    Place { part, path: path.to_owned(), uid: stat.st_uid, gid: stat.st_gid, is_link }
+    OwnedPlace { part, path: path.to_owned(), uid: stat.st_uid, gid: stat.st_gid, is_link }
 }
 
 fn folder_at(at: impl std::os::fd::AsFd, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
@@ -305,13 +305,13 @@ mod tests {
     const DEPLOY: u32 = 1001;
     const OTHER: u32 = 1002;
 
-    fn places(of: &[(Part, &str, u32)]) -> Vec<Place> {
+    fn places(of: &[(Part, &str, u32)]) -> Vec<OwnedPlace> {
         of.iter()
-            .map(|&(part, path, uid)| Place { part, path: path.into(), uid, gid: uid, is_link: false })
+            .map(|&(part, path, uid)| OwnedPlace { part, path: path.into(), uid, gid: uid, is_link: false })
             .collect()
     }
 
-    fn remedy(places: &[Place]) -> String {
+    fn remedy(places: &[OwnedPlace]) -> String {
         let refusal = runs_as(places, 0).unwrap_err();
         let shown = |uid| format!("uid {uid}");
         match refusal.into_error(places, 0, shown, |uid| uid.to_string()) {

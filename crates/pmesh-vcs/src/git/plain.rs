@@ -14,7 +14,7 @@ use std::{
 
 use gix::{bstr::ByteSlice, config::file::Metadata};
 
-use super::owner::Look;
+use super::owner::OwnedPlaces;
 use crate::VcsError;
 
 /// HEAD and other files with one reference in them.
@@ -55,7 +55,7 @@ const SYMBOLIC_LIMIT: usize = 5;
 ///
 /// [`VcsError::RepositoryTooLarge`], and [`VcsError::Damaged`] for what is no file.
 pub(super) fn look(root: &Path, own: Option<&Path>) -> Result<(), VcsError> {
-    let look = Look::at(root)?;
+    let look = OwnedPlaces::at(root)?;
     let Some((git_dir, common_dir)) = &look.directories else { return Ok(()) };
     let plain = Plain { root };
     plain.check(&git_dir.join("HEAD"), REFERENCE_LIMIT)?;

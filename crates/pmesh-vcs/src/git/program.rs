@@ -16,12 +16,12 @@ use std::{
 use super::{
     account::{self, User},
     cause,
-    child::{Ended, Limits, Output, Running},
+    child::{ChildEnd, ChildLimits, Output, RunningChild},
     configuration::Configuration,
     executable,
     http_remote::{CONCEALED, SETTINGS_FILE},
     ids,
-    owner::{self, Look},
+    owner::{self, OwnedPlaces},
 };
 use crate::{Cancel, VcsError, redact};
 
@@ -162,7 +162,7 @@ pub(super) struct Program<'a> {
 impl Program<'_> {
     /// Runs a command that stays on this machine.
     pub(super) fn run(&self, command: &'static str, args: &[&OsStr]) -> Result<Output, VcsError> {
-        let limits = Limits { time: LOCAL_LIMIT, cancel: None, output_bytes: OUTPUT_LIMIT };
+        let limits = ChildLimits { time: LOCAL_LIMIT, cancel: None, output_bytes: OUTPUT_LIMIT };
         let running = self.start(command, args, &self.promisors, Stdio::null())?;
         self.end(running, &limits)
     }
@@ -192,23 +192,23 @@ impl Program<'_> {
         extra: &Extra,
         time: Duration,
         cancel: &Cancel,
-    ) -> Result<Ended, VcsError> {
-        let limits = Limits { time, cancel: Some(cancel), output_bytes: OUTPUT_LIMIT };
+    ) -> Result<ChildEnd, VcsError> {
+        let limits = ChildLimits { time, cancel: Some(cancel), output_bytes: OUTPUT_LIMIT };
         let running = self.start(command, args, extra, Stdio::null())?;
         running.finish(&limits).map_err(|source| self.cannot_run(source))
     }
 
     /// Waits for a command of [`start`](Self::start) that stays on this machine.
-    pub(super) fn end(&self, running: Running, limits: &Limits<'_>) -> Result<Output, VcsError> {
+    pub(super) fn end(&self, running: RunningChild, limits: &ChildLimits<'_>) -> Result<Output, VcsError> {
         match running.finish(limits).map_err(|source| self.cannot_run(source))? {
-            Ended::Exited(output) => Ok(output),
-            Ended::TimedOut => Err(VcsError::Timeout { root: self.root.to_owned(), after: limits.time }),
-            Ended::Cancelled => Err(VcsError::Cancelled),
+            ChildEnd::Exited(output) => Ok(output),
+            ChildEnd::TimedOut => Err(VcsError::Timeout { root: self.root.to_owned(), after: limits.time }),
+            ChildEnd::Cancelled => Err(VcsError::Cancelled),
         }
     }
 
-    pub(super) fn local_limits() -> Limits<'static> {
-        Limits { time: LOCAL_LIMIT, cancel: None, output_bytes: OUTPUT_LIMIT }
+    pub(super) fn local_limits() -> ChildLimits<'static> {
+        ChildLimits { time: LOCAL_LIMIT, cancel: None, output_bytes: OUTPUT_LIMIT }
     }
 
     /// Starts a command. One that has [`Extra::settings`] has no other stdin.
@@ -218,13 +218,13 @@ impl Program<'_> {
         args: &[&OsStr],
         extra: &Extra,
         stdin: Stdio,
-    ) -> Result<Running, VcsError> {
+    ) -> Result<RunningChild, VcsError> {
         let git =
             executable::find(self.git).ok_or_else(|| self.cannot_run(io::ErrorKind::NotFound.into()))?;
         // The folder that is looked at is the one git starts in: whatever its path leads to by then, git is
         // there as the user whose it is. All that can be gained by putting something else in the place of `.git` is
         // that git fails, as that user.
-        let look = Look::at(self.root)?;
+        let look = OwnedPlaces::at(self.root)?;
         let another = self.another(&look)?;
         let (stdin, words): (_, &[&str]) = match &extra.settings {
             Some(settings) => {
@@ -280,12 +280,12 @@ impl Program<'_> {
         }
         process.arg(command).args(args);
         tracing::debug!(command, root = %self.root.display(), "git");
-        Running::start(&mut process, stdin).map_err(|source| self.cannot_run(source))
+        RunningChild::start(&mut process, stdin).map_err(|source| self.cannot_run(source))
     }
 
     /// The user as whom git runs, if that is another: files of root in a deploy user's repository
     /// would lock that user out, and what that repository is configured to run would run as root.
-    fn another(&self, look: &Look) -> Result<Option<User>, VcsError> {
+    fn another(&self, look: &OwnedPlaces) -> Result<Option<User>, VcsError> {
         let server = rustix::process::geteuid().as_raw();
         let owner = owner::runs_as(&look.places, server).map_err(|refusal| {
             let word = |uid| account::name(uid).unwrap_or_else(|| uid.to_string());
@@ -308,7 +308,7 @@ impl Program<'_> {
 
     /// Whether git runs as another user than the server, so that the server's own settings are not for it.
     pub(super) fn is_anothers(&self) -> Result<bool, VcsError> {
-        Ok(self.another(&Look::at(self.root)?)?.is_some())
+        Ok(self.another(&OwnedPlaces::at(self.root)?)?.is_some())
     }
 
     fn cannot_run(&self, source: io::Error) -> VcsError {

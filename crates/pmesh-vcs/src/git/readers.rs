@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use super::{
     account::User,
     opened::Rights,
-    owner::{self, Look},
+    owner::{self, OwnedPlaces},
     threads::{Stop, Threads, Unanswered},
 };
 use crate::{Cancel, VcsError};
@@ -71,7 +71,7 @@ impl Readers {
         }
         let (place, known) = (root.to_owned(), self.owners.lock().clone());
         let first = self.own.run(limit, cancel, move |stop| {
-            let look = Look::at(&place)?;
+            let look = OwnedPlaces::at(&place)?;
             let (uid, gid) = owner::read_as(&look.places);
             if uid == 0 {
                 return job(&Rights::Servers, stop).map(First::Done);

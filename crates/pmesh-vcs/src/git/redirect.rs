@@ -9,7 +9,7 @@ use super::address::Address;
 
 /// The address to which a remote has moved.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Target {
+pub(super) struct RedirectTarget {
     /// The URL to fetch from, without a user.
     pub(super) url: String,
     /// Whether it is the host that was asked, so that the same credentials are for it.
@@ -43,7 +43,7 @@ const TAILS: [&str; 3] = ["/info/refs?service=git-upload-pack", "/info/refs", "/
 /// # Errors
 ///
 /// Why it is not followed.
-pub(super) fn target(asked: &Address<'_>, location: &str) -> Result<Target, Refused> {
+pub(super) fn target(asked: &Address<'_>, location: &str) -> Result<RedirectTarget, Refused> {
     let absolute = resolved(asked, location);
     let Some(Ok(new)) = Address::parse(&absolute) else { return Err(Refused::NoUrl) };
     if !absolute.is_ascii() {
@@ -69,7 +69,7 @@ pub(super) fn target(asked: &Address<'_>, location: &str) -> Result<Target, Refu
         return Err(Refused::NoRepository);
     }
     let url = Address { scheme: if new.is_encrypted() { "https" } else { "http" }, path: base, ..new };
-    Ok(Target { url: url.without_user(), is_same_host })
+    Ok(RedirectTarget { url: url.without_user(), is_same_host })
 }
 
 /// `location` as an absolute URL (RFC 3986, 5.2); dot segments are left to whoever asks.

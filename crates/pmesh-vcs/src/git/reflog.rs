@@ -11,15 +11,15 @@ use std::{
 
 use gix::bstr::ByteSlice;
 
-use super::{opened::Opened, upstream};
+use super::{opened::OpenedRepo, tracked_branch};
 use crate::{CommitId, VcsError};
 
 /// How much of a log is read, from its end, in bytes: some thousand lines.
 const LIMIT: u64 = 1 << 20;
 
 /// The commits at which the tracking branch of the head's upstream has been, the oldest first. Without a log there are none.
-pub(super) fn of_upstream(opened: &Opened) -> Result<Vec<CommitId>, VcsError> {
-    let upstream = upstream::of_head(&opened.repo).map_err(|error| opened.damaged(error))?;
+pub(super) fn of_upstream(opened: &OpenedRepo) -> Result<Vec<CommitId>, VcsError> {
+    let upstream = tracked_branch::of_head(&opened.repo).map_err(|error| opened.damaged(error))?;
     let Some(upstream) = upstream else { return Ok(Vec::new()) };
     let path = opened.repo.common_dir().join("logs").join(OsStr::from_bytes(&upstream.tracking));
     match last_of(&path) {

@@ -10,10 +10,10 @@ use std::{
 use gix::ObjectId;
 
 use super::{
-    child::Ended,
+    child::ChildEnd,
     http_remote::{self, HttpRemote},
     network,
-    opened::Opened,
+    opened::OpenedRepo,
     program::{Extra, Program, message},
     readers::Readers,
 };
@@ -63,11 +63,11 @@ impl GitRepo {
     pub(super) fn read<T: Send + 'static>(
         &self,
         cancel: &Cancel,
-        question: impl FnOnce(&Opened) -> Result<T, VcsError> + Send + 'static,
+        question: impl FnOnce(&OpenedRepo) -> Result<T, VcsError> + Send + 'static,
     ) -> Result<T, VcsError> {
         let root = self.root.clone();
         self.readers.run(&self.root, READ_LIMIT, cancel, move |rights, stop| {
-            question(&Opened::at(&root, rights, stop)?)
+            question(&OpenedRepo::at(&root, rights, stop)?)
         })
     }
 
@@ -76,7 +76,7 @@ impl GitRepo {
     pub(super) fn read_bringing<T: Send + 'static>(
         &self,
         cancel: &Cancel,
-        question: impl Fn(&Opened) -> Result<T, VcsError> + Clone + Send + 'static,
+        question: impl Fn(&OpenedRepo) -> Result<T, VcsError> + Clone + Send + 'static,
     ) -> Result<T, VcsError> {
         let until = Instant::now() + BRINGING_LIMIT;
         loop {
@@ -102,12 +102,12 @@ impl GitRepo {
         let git = self.program_that_brings(cancel)?;
         let id = id.to_string();
         match git.run_limited(COMMAND, &["-e", &id].map(OsStr::new), &git.promisors, BRING_LIMIT, cancel)? {
-            Ended::Exited(output) if output.status.success() => Ok(()),
-            Ended::Exited(output) => {
+            ChildEnd::Exited(output) if output.status.success() => Ok(()),
+            ChildEnd::Exited(output) => {
                 Err(VcsError::Git { command: COMMAND, message: message(&output.stderr, &git.secrets) })
             }
-            Ended::Cancelled => Err(VcsError::Cancelled),
-            Ended::TimedOut => Err(VcsError::Git {
+            ChildEnd::Cancelled => Err(VcsError::Cancelled),
+            ChildEnd::TimedOut => Err(VcsError::Git {
                 command: COMMAND,
                 message: format!("the remote did not send it within {} s", BRING_LIMIT.as_secs()),
             }),

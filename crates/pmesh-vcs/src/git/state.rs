@@ -9,7 +9,7 @@ use std::{
 
 use gix::{bstr::ByteSlice, state};
 
-use super::{program::Program, upstream};
+use super::{program::Program, tracked_branch};
 use crate::{HeldLock, InProgress, VcsError};
 
 /// Tracked files that differ from the head, staged or not, in order; as many as git may print.
@@ -61,7 +61,7 @@ pub(super) fn check_out_lock(repo: &gix::Repository) -> Option<HeldLock> {
 pub(super) fn fetch_lock(repo: &gix::Repository) -> Option<HeldLock> {
     let mut locks = vec![repo.common_dir().join("shallow.lock"), repo.common_dir().join("packed-refs.lock")];
     // As above.
-    if let Ok(Some(upstream)) = upstream::of_head(repo) {
+    if let Ok(Some(upstream)) = tracked_branch::of_head(repo) {
         locks.push(reference_lock(repo, upstream.tracking.as_bstr()));
     }
     first_held(&locks)

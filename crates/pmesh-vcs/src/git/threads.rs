@@ -17,7 +17,7 @@ use parking_lot::{Condvar, Mutex};
 use super::{
     account::User,
     ids,
-    pool::{Admission, Pool, PoolLimits},
+    thread_pool::{Intake, PoolLimits, ThreadPool},
 };
 use crate::Cancel;
 
@@ -43,7 +43,7 @@ struct Shared {
 }
 
 struct State {
-    pool: Pool,
+    pool: ThreadPool,
     jobs: VecDeque<Job>,
     next_ticket: u64,
     is_closed: bool,
@@ -85,7 +85,7 @@ pub(super) enum Unanswered {
     Panicked(String),
 }
 
-enum Reply<T> {
+enum JobEnd<T> {
     Done(T),
     Panicked(String),
     Cancelled,
@@ -94,7 +94,7 @@ enum Reply<T> {
 impl Threads {
     /// Threads that are called `name` (15 bytes are shown, `prctl(2)`) and open files as `user`, or as the server.
     pub(super) fn new(name: String, user: Option<User>) -> Self {
-        let pool = Pool::new(LIMITS);
+        let pool = ThreadPool::new(LIMITS);
         let state = State { pool, jobs: VecDeque::new(), next_ticket: 0, is_closed: false };
         Self(Arc::new(Shared {
             name,
@@ -127,7 +127,7 @@ impl Threads {
         let _registered = cancel.on_cancel(move || {
             stop.is_cancelled.store(true, Ordering::Relaxed);
             // There is room for this reply and one more; where the job's came first, it counts.
-            drop(replies.try_send(Reply::Cancelled));
+            drop(replies.try_send(JobEnd::Cancelled));
         });
         loop {
             let now = Instant::now();
@@ -135,9 +135,9 @@ impl Threads {
             let look_again = self.0.state.lock().pool.next_overdue(now);
             let pause = look_again.map_or(left, |at| left.min(at.saturating_duration_since(now)));
             match replied.recv_timeout(pause) {
-                Ok(Reply::Done(answer)) => return Ok(answer),
-                Ok(Reply::Panicked(message)) => return Err(Unanswered::Panicked(message)),
-                Ok(Reply::Cancelled) => return Err(Unanswered::Cancelled),
+                Ok(JobEnd::Done(answer)) => return Ok(answer),
+                Ok(JobEnd::Panicked(message)) => return Err(Unanswered::Panicked(message)),
+                Ok(JobEnd::Cancelled) => return Err(Unanswered::Cancelled),
                 Err(RecvTimeoutError::Timeout) if left > pause => self.0.replace_stuck()?,
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                     return Err(Unanswered::TimedOut);
@@ -151,15 +151,15 @@ impl Threads {
 fn answering<T: Send + 'static>(
     job: impl FnOnce(&Stop) -> T + Send + 'static,
     stop: Stop,
-    replies: SyncSender<Reply<T>>,
+    replies: SyncSender<JobEnd<T>>,
 ) -> impl FnOnce() + Send + 'static {
     move || {
         let reply = match catch_unwind(AssertUnwindSafe(|| job(&stop))) {
-            Ok(answer) => Reply::Done(answer),
+            Ok(answer) => JobEnd::Done(answer),
             Err(panic) => {
                 let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
                 let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-                Reply::Panicked(text.unwrap_or_else(|| "it panicked".to_owned()))
+                JobEnd::Panicked(text.unwrap_or_else(|| "it panicked".to_owned()))
             }
         };
         // Whoever asked may have left.
@@ -210,7 +210,7 @@ impl Shared {
         let (ticket, admission) = {
             let mut state = self.state.lock();
             let admission = state.pool.submit(now);
-            if admission == Admission::Refuse {
+            if admission == Intake::Refuse {
                 return Err(Unanswered::TimedOut);
             }
             let ticket = state.next_ticket;
@@ -219,7 +219,7 @@ impl Shared {
             (ticket, admission)
         };
         self.changed.notify_one();
-        if admission == Admission::Start
+        if admission == Intake::Start
             && let Err(error) = self.start()
         {
             drop(Waiting { shared: self, ticket });

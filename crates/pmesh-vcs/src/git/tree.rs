@@ -10,8 +10,8 @@ use gix::{ObjectId, bstr::ByteSlice, objs::tree::EntryKind};
 
 use super::{
     history,
-    opened::{OBJECT_LIMIT, Opened},
-    tree_diff::{self, Change},
+    opened::{OBJECT_LIMIT, OpenedRepo},
+    tree_diff::{self, TreeChange},
 };
 use crate::{CommitId, FILE_LIMIT, VcsError};
 
@@ -22,7 +22,11 @@ const LINK_LIMIT: usize = 40;
 const TARGET_LIMIT: u64 = 4096;
 
 /// The files that differ between two commits.
-pub(super) fn changes(opened: &Opened, from: &CommitId, to: &CommitId) -> Result<Vec<Change>, VcsError> {
+pub(super) fn changes(
+    opened: &OpenedRepo,
+    from: &CommitId,
+    to: &CommitId,
+) -> Result<Vec<TreeChange>, VcsError> {
     let tree_of = |commit| -> Result<ObjectId, VcsError> {
         let id = history::find(opened, commit)?;
         opened.size(id, OBJECT_LIMIT)?;
@@ -33,12 +37,16 @@ pub(super) fn changes(opened: &Opened, from: &CommitId, to: &CommitId) -> Result
 }
 
 /// The content of a file of a commit.
-pub(super) fn file(opened: &Opened, commit: &CommitId, path: &Path) -> Result<Option<Vec<u8>>, VcsError> {
+pub(super) fn file(opened: &OpenedRepo, commit: &CommitId, path: &Path) -> Result<Option<Vec<u8>>, VcsError> {
     content(opened, history::find(opened, commit)?, path)
 }
 
 /// As [`file`], of a commit that is here.
-pub(super) fn content(opened: &Opened, commit: ObjectId, path: &Path) -> Result<Option<Vec<u8>>, VcsError> {
+pub(super) fn content(
+    opened: &OpenedRepo,
+    commit: ObjectId,
+    path: &Path,
+) -> Result<Option<Vec<u8>>, VcsError> {
     let Some(blob) = find_blob(opened, commit, path)? else { return Ok(None) };
     let size = opened.header(blob)?.size();
     if size > FILE_LIMIT {
@@ -50,7 +58,7 @@ pub(super) fn content(opened: &Opened, commit: ObjectId, path: &Path) -> Result<
 
 /// Walks `path` through the trees of a commit, and on through symbolic links that stay within them.
 pub(super) fn find_blob(
-    opened: &Opened,
+    opened: &OpenedRepo,
     commit: ObjectId,
     path: &Path,
 ) -> Result<Option<ObjectId>, VcsError> {
@@ -63,7 +71,7 @@ pub(super) fn find_blob(
     let mut trees = vec![root];
     let mut links = 0;
     while let Some(step) = to_go.pop() {
-        let Step::Into(name) = step else {
+        let PathStep::Into(name) = step else {
             // Above the top of the commit is nothing.
             if trees.len() == 1 {
                 return Ok(None);
@@ -107,17 +115,17 @@ pub(super) fn find_blob(
     Ok(None)
 }
 
-enum Step {
+enum PathStep {
     Into(Vec<u8>),
     Up,
 }
 
 /// `to_go` (the next step last) with the steps of `path` before it; `None` for an absolute path.
-fn pushed(mut to_go: Vec<Step>, path: &Path) -> Option<Vec<Step>> {
+fn pushed(mut to_go: Vec<PathStep>, path: &Path) -> Option<Vec<PathStep>> {
     for component in path.components().rev() {
         match component {
-            Component::Normal(name) => to_go.push(Step::Into(name.as_bytes().to_vec())),
-            Component::ParentDir => to_go.push(Step::Up),
+            Component::Normal(name) => to_go.push(PathStep::Into(name.as_bytes().to_vec())),
+            Component::ParentDir => to_go.push(PathStep::Up),
             Component::CurDir => {}
             Component::RootDir | Component::Prefix(_) => return None,
         }

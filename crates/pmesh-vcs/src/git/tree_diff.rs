@@ -11,14 +11,14 @@ use gix::{
 };
 
 use super::{
-    opened::Opened,
-    walk::{Kept, Walk},
+    opened::OpenedRepo,
+    walk::{KeptObject, Walk},
 };
 use crate::VcsError;
 
 /// A file, a symbolic link or a submodule that differs between two commits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Change {
+pub(super) struct TreeChange {
     /// Relative to the top of the work tree.
     pub(super) path: PathBuf,
     /// What the first commit has there; `None` for nothing or a folder.
@@ -29,7 +29,11 @@ pub(super) struct Change {
 
 /// What differs between the trees `old` and `new`; a path that changes between file and folder is there once for the
 /// file. Subtrees that are the same are not looked at.
-pub(super) fn between(opened: &Opened, old: ObjectId, new: ObjectId) -> Result<Vec<Change>, VcsError> {
+pub(super) fn between(
+    opened: &OpenedRepo,
+    old: ObjectId,
+    new: ObjectId,
+) -> Result<Vec<TreeChange>, VcsError> {
     let walk = Walk::new(opened);
     let mut diff = Diff { opened, walk: &walk, path: Vec::new(), changes: Vec::new() };
     diff.trees(Some(old), Some(new), 0)?;
@@ -37,11 +41,11 @@ pub(super) fn between(opened: &Opened, old: ObjectId, new: ObjectId) -> Result<V
 }
 
 struct Diff<'a> {
-    opened: &'a Opened,
+    opened: &'a OpenedRepo,
     walk: &'a Walk<'a>,
     /// Where the walk is, with a slash at its end.
     path: Vec<u8>,
-    changes: Vec<Change>,
+    changes: Vec<TreeChange>,
 }
 
 /// An entry of a tree.
@@ -115,9 +119,9 @@ impl Diff<'_> {
         self.path.extend_from_slice(name);
         let (was, is) = (old.and_then(|entry| entry.file()), new.and_then(|entry| entry.file()));
         if was.is_some() || is.is_some() {
-            self.walk.keep(self.path.len() + size_of::<Change>())?;
+            self.walk.keep(self.path.len() + size_of::<TreeChange>())?;
             let path = PathBuf::from(OsStr::from_bytes(&self.path));
-            self.changes.push(Change { path, old: was, new: is });
+            self.changes.push(TreeChange { path, old: was, new: is });
         }
         let (was, is) = (old.and_then(|entry| entry.folder()), new.and_then(|entry| entry.folder()));
         if was.is_some() || is.is_some() {
@@ -128,7 +132,7 @@ impl Diff<'_> {
         Ok(())
     }
 
-    fn entries<'t>(&self, tree: Option<&'t Kept<'_>>) -> TreeRefIter<'t> {
+    fn entries<'t>(&self, tree: Option<&'t KeptObject<'_>>) -> TreeRefIter<'t> {
         let data = tree.map_or(&[][..], |tree| &tree.data);
         TreeRefIter::from_bytes(data, self.opened.repo.object_hash())
     }

@@ -20,7 +20,9 @@ use gix::{
     worktree::stack::state::attributes::Source,
 };
 
-use super::{history, opened::Opened, program::Program, repo::GitRepo, tree, tree_diff::Change, walk::Walk};
+use super::{
+    history, opened::OpenedRepo, program::Program, repo::GitRepo, tree, tree_diff::TreeChange, walk::Walk,
+};
 use crate::{Cancel, CommitId, VcsError, redact};
 
 /// A pointer to a file that LFS keeps is smaller than this, and begins so (git-lfs, `docs/spec.md`, "The Pointer").
@@ -34,7 +36,7 @@ pub(super) fn refuse(
     repo: &GitRepo,
     git: &Program<'_>,
     to: &CommitId,
-    changes: &Arc<Vec<Change>>,
+    changes: &Arc<Vec<TreeChange>>,
 ) -> Result<(), VcsError> {
     let submodules = changes.iter().filter(|change| change.new == Some(EntryKind::Commit));
     let submodules: Vec<_> = submodules.map(|change| change.path.clone()).collect();
@@ -81,7 +83,11 @@ fn is_set_up(git: &Program<'_>) -> Result<bool, VcsError> {
 }
 
 /// The changed files that a commit keeps as pointers by its own `.gitattributes`.
-fn lfs_pointers(opened: &Opened, commit: &CommitId, changes: &[Change]) -> Result<Vec<PathBuf>, VcsError> {
+fn lfs_pointers(
+    opened: &OpenedRepo,
+    commit: &CommitId,
+    changes: &[TreeChange],
+) -> Result<Vec<PathBuf>, VcsError> {
     let id = history::find(opened, commit)?;
     let damaged = |error| opened.damaged(error);
     let Some(attributes) = attributes(opened, id, changes)? else { return Ok(Vec::new()) };
@@ -107,13 +113,17 @@ fn lfs_pointers(opened: &Opened, commit: &CommitId, changes: &[Change]) -> Resul
 }
 
 /// The files that a move writes.
-fn written(changes: &[Change]) -> impl Iterator<Item = &Change> {
+fn written(changes: &[TreeChange]) -> impl Iterator<Item = &TreeChange> {
     let is_file = |kind| matches!(kind, EntryKind::Blob | EntryKind::BlobExecutable);
     changes.iter().filter(move |change| change.new.is_some_and(is_file))
 }
 
 /// The `.gitattributes` of a commit above its changed files, as an index; none where none of them speaks of LFS.
-fn attributes(opened: &Opened, commit: ObjectId, changes: &[Change]) -> Result<Option<State>, VcsError> {
+fn attributes(
+    opened: &OpenedRepo,
+    commit: ObjectId,
+    changes: &[TreeChange],
+) -> Result<Option<State>, VcsError> {
     const NAME: &str = ".gitattributes";
     let walk = Walk::new(opened);
     let mut seen: BTreeSet<&Path> = BTreeSet::new();
@@ -138,7 +148,7 @@ fn attributes(opened: &Opened, commit: ObjectId, changes: &[Change]) -> Result<O
     Ok(speaks_of_lfs.then_some(state))
 }
 
-fn is_pointer(opened: &Opened, blob: ObjectId) -> Result<bool, VcsError> {
+fn is_pointer(opened: &OpenedRepo, blob: ObjectId) -> Result<bool, VcsError> {
     // One that is on the remote is worth no way there.
     if !opened.repo.has_object(blob) {
         return Ok(true);

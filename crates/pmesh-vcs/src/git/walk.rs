@@ -9,32 +9,32 @@ use gix::{
 
 use super::{
     budget::{WalkBudget, WalkLimits},
-    opened::{OBJECT_LIMIT, Opened},
+    opened::{OBJECT_LIMIT, OpenedRepo},
 };
 use crate::VcsError;
 
 /// One walk. As a [`Find`] it counts every object that a walk of gix asks for.
 pub(super) struct Walk<'a> {
-    opened: &'a Opened,
+    opened: &'a OpenedRepo,
     budget: RefCell<WalkBudget>,
     /// Why it has ended early, for a walk of gix that has passed it on as an error of gix.
     ended: RefCell<Option<VcsError>>,
 }
 
 /// What is kept of an object while a walk is in it. Dropped, its bytes are given back.
-pub(super) struct Kept<'a> {
+pub(super) struct KeptObject<'a> {
     pub(super) data: Vec<u8>,
     budget: &'a RefCell<WalkBudget>,
 }
 
-impl Drop for Kept<'_> {
+impl Drop for KeptObject<'_> {
     fn drop(&mut self) {
         self.budget.borrow_mut().give_back(self.data.len() as u64);
     }
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(opened: &'a Opened) -> Self {
+    pub(super) fn new(opened: &'a OpenedRepo) -> Self {
         let budget = WalkBudget::new(WalkLimits::default(), opened.stop.until());
         Self { opened, budget: RefCell::new(budget), ended: RefCell::new(None) }
     }
@@ -55,7 +55,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The content of a tree.
-    pub(super) fn tree(&self, id: ObjectId) -> Result<Kept<'_>, VcsError> {
+    pub(super) fn tree(&self, id: ObjectId) -> Result<KeptObject<'_>, VcsError> {
         let (opened, damaged) = (self.opened, |error| self.opened.damaged(error));
         let size = opened.size(id, OBJECT_LIMIT)?;
         let kept = self.budget.borrow_mut().keep(size);
@@ -68,7 +68,7 @@ impl<'a> Walk<'a> {
                 return Err(error);
             }
         };
-        Ok(Kept { data, budget: &self.budget })
+        Ok(KeptObject { data, budget: &self.budget })
     }
 
     /// The error of a walk of gix.

@@ -10,7 +10,7 @@ use std::{
 use super::{
     FakeVcs, mirror,
     mirror::Files,
-    state::{Call, Network, State},
+    state::{FakeNetwork, FakeState, VcsCall},
 };
 use crate::{
     BranchName, Cancel, CommitId, FILE_LIMIT, Fetched, Heads, Relation, Revision, Vcs, VcsError, WorkTree,
@@ -27,15 +27,15 @@ impl Vcs for FakeVcs {
     }
 
     fn head(&self) -> Result<Revision, VcsError> {
-        self.read(Call::Head, State::head_revision)
+        self.read(VcsCall::Head, FakeState::head_revision)
     }
 
     fn remote_head(&self) -> Result<Option<Revision>, VcsError> {
-        self.read(Call::RemoteHead, State::remote_revision)
+        self.read(VcsCall::RemoteHead, FakeState::remote_revision)
     }
 
     fn heads(&self, cancel: &Cancel) -> Result<Heads, VcsError> {
-        self.read_unless(cancel, Call::Heads, |state| {
+        self.read_unless(cancel, VcsCall::Heads, |state| {
             Ok(Heads {
                 head: state.head_revision()?,
                 remote_head: state.remote_revision()?,
@@ -45,7 +45,7 @@ impl Vcs for FakeVcs {
     }
 
     fn work_tree(&self) -> Result<WorkTree, VcsError> {
-        self.read(Call::WorkTree, |state| {
+        self.read(VcsCall::WorkTree, |state| {
             Ok(WorkTree {
                 changed: self.changed_files(state),
                 in_progress: state.in_progress,
@@ -63,7 +63,7 @@ impl Vcs for FakeVcs {
             shared.changed.notify_all();
         });
         let mut state = self.0.state.lock();
-        state.record(Call::Fetch);
+        state.record(VcsCall::Fetch);
         state.fetches += 1;
         self.0.changed.notify_all();
         state.check_health(&self.0.root)?;
@@ -73,7 +73,8 @@ impl Vcs for FakeVcs {
         };
         state.check_lock("index.lock")?;
 
-        let waits = |state: &mut State| matches!(state.network, Network::Hanging) && !cancel.is_cancelled();
+        let waits =
+            |state: &mut FakeState| matches!(state.network, FakeNetwork::Hanging) && !cancel.is_cancelled();
         match until {
             Some(until) => drop(self.0.changed.wait_while_until(&mut state, waits, until)),
             None => self.0.changed.wait_while(&mut state, waits),
@@ -82,13 +83,13 @@ impl Vcs for FakeVcs {
             return Err(VcsError::Cancelled);
         }
         match &state.network {
-            Network::Online => {}
-            Network::Offline(message) => {
+            FakeNetwork::Online => {}
+            FakeNetwork::Offline(message) => {
                 let configured = state.remote.as_ref().map(|remote| redact::secrets_of(&remote.url));
                 let message = redact::text(message, &configured.unwrap_or_default());
                 return Err(VcsError::Fetch { url, message });
             }
-            Network::Hanging | Network::TooSlow => {
+            FakeNetwork::Hanging | FakeNetwork::TooSlow => {
                 return Err(VcsError::FetchTimeout { url, after: limit });
             }
         }
@@ -107,7 +108,7 @@ impl Vcs for FakeVcs {
     }
 
     fn relation(&self, head: &CommitId, remote: &CommitId, cancel: &Cancel) -> Result<Relation, VcsError> {
-        self.read_unless(cancel, Call::Relation, |state| {
+        self.read_unless(cancel, VcsCall::Relation, |state| {
             let (here, there) = (state.history(head)?, state.history(remote)?);
             Ok(match (here.difference(&there).count(), there.difference(&here).count()) {
                 (0, 0) => Relation::Same,
@@ -126,7 +127,7 @@ impl Vcs for FakeVcs {
         fetched: &[CommitId],
         cancel: &Cancel,
     ) -> Result<usize, VcsError> {
-        self.read_unless(cancel, Call::LocalCommits, |state| {
+        self.read_unless(cancel, VcsCall::LocalCommits, |state| {
             let mut known = state.history(remote)?;
             let log = state.remote.iter().flat_map(|remote| &remote.log);
             for tip in log.chain(fetched).filter(|tip| state.here.contains(tip)) {
@@ -142,7 +143,7 @@ impl Vcs for FakeVcs {
         to: &CommitId,
         cancel: &Cancel,
     ) -> Result<Vec<PathBuf>, VcsError> {
-        self.read_unless(cancel, Call::ChangedPaths, |state| {
+        self.read_unless(cancel, VcsCall::ChangedPaths, |state| {
             let (old, new) = (&state.commit(from)?.files, &state.commit(to)?.files);
             let paths: BTreeSet<_> =
                 old.keys().chain(new.keys()).filter(|path| old.get(*path) != new.get(*path)).collect();
@@ -151,7 +152,7 @@ impl Vcs for FakeVcs {
     }
 
     fn file(&self, commit: &CommitId, path: &Path, cancel: &Cancel) -> Result<Option<Vec<u8>>, VcsError> {
-        self.read_unless(cancel, Call::File(commit.clone(), path.to_owned()), |state| {
+        self.read_unless(cancel, VcsCall::File(commit.clone(), path.to_owned()), |state| {
             let file = state.commit(commit)?.files.get(path);
             match file.map(|bytes| bytes.len() as u64) {
                 Some(size) if size > FILE_LIMIT => {
@@ -164,7 +165,7 @@ impl Vcs for FakeVcs {
 
     fn check_out(&self, commit: &CommitId) -> Result<Vec<PathBuf>, VcsError> {
         let mut state = self.0.state.lock();
-        state.record(Call::CheckOut(commit.clone()));
+        state.record(VcsCall::CheckOut(commit.clone()));
         let _head = self.head_that_may_move(&state)?;
         let new = state.commit(commit)?.files.clone();
         let old = state.head_files().cloned().unwrap_or_default();
@@ -180,7 +181,7 @@ impl Vcs for FakeVcs {
 
     fn go_back(&self, from: &CommitId, to: &CommitId, kept: &[PathBuf]) -> Result<(), VcsError> {
         let mut state = self.0.state.lock();
-        state.record(Call::GoBack(to.clone()));
+        state.record(VcsCall::GoBack(to.clone()));
         let found = self.head_that_may_move(&state)?;
         if found != *from {
             return Err(VcsError::HeadMoved { found, expected: from.clone() });
@@ -210,7 +211,7 @@ impl Vcs for FakeVcs {
             shared.changed.notify_all();
         });
         let mut state = self.0.state.lock();
-        state.record(Call::Maintain);
+        state.record(VcsCall::Maintain);
         state.check_health(&self.0.root)?;
         self.0.changed.wait_while(&mut state, |state| state.maintenance_hangs && !cancel.is_cancelled());
         if cancel.is_cancelled() { Err(VcsError::Cancelled) } else { Ok(()) }
@@ -218,7 +219,7 @@ impl Vcs for FakeVcs {
 }
 
 impl FakeVcs {
-    fn head_that_may_move(&self, state: &State) -> Result<CommitId, VcsError> {
+    fn head_that_may_move(&self, state: &FakeState) -> Result<CommitId, VcsError> {
         state.check_health(&self.0.root)?;
         let Some(head) = state.head.clone() else {
             return Err(VcsError::Unborn { branch: BranchName::new(&state.branch) });
@@ -235,7 +236,7 @@ impl FakeVcs {
 
     fn move_to(
         &self,
-        state: &mut State,
+        state: &mut FakeState,
         commit: &CommitId,
         old: &Files,
         new: &Files,
@@ -250,7 +251,7 @@ impl FakeVcs {
         Ok(())
     }
 
-    fn changed_files(&self, state: &State) -> Vec<PathBuf> {
+    fn changed_files(&self, state: &FakeState) -> Vec<PathBuf> {
         let mut changed = state.changed.clone();
         if let (true, Some(files)) = (self.0.is_mirrored, state.head_files()) {
             changed.extend(mirror::changed(&self.0.root, files));
@@ -262,7 +263,7 @@ impl FakeVcs {
     }
 
     /// Untracked files where `new` has one that `old` has not.
-    fn in_the_way(&self, state: &State, old: &Files, new: &Files) -> Vec<PathBuf> {
+    fn in_the_way(&self, state: &FakeState, old: &Files, new: &Files) -> Vec<PathBuf> {
         let is_there = |path: &PathBuf| {
             state.untracked.contains(path) || (self.0.is_mirrored && mirror::exists(&self.0.root.join(path)))
         };

@@ -14,7 +14,7 @@ const CALL_LIMIT: usize = 10_000;
 /// A call of a method of [`Vcs`](crate::Vcs).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is named like its method")]
-pub enum Call {
+pub enum VcsCall {
     Head,
     RemoteHead,
     Heads,
@@ -30,7 +30,7 @@ pub enum Call {
 }
 
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct FakeState {
     pub(super) commits: BTreeMap<CommitId, Commit>,
     /// The commits that are here; the others are only on the remote.
     pub(super) here: BTreeSet<CommitId>,
@@ -38,16 +38,16 @@ pub(super) struct State {
     pub(super) head: Option<CommitId>,
     pub(super) is_detached: bool,
     pub(super) remote: Option<Remote>,
-    pub(super) network: Network,
+    pub(super) network: FakeNetwork,
     pub(super) moved_to: Option<Moved>,
     pub(super) changed: Vec<PathBuf>,
     pub(super) untracked: Vec<PathBuf>,
     pub(super) in_progress: Option<InProgress>,
     pub(super) lock: Option<HeldLock>,
-    pub(super) health: Health,
+    pub(super) health: RepoHealth,
     pub(super) check_out_failure: Option<String>,
     pub(super) maintenance_hangs: bool,
-    pub(super) calls: VecDeque<Call>,
+    pub(super) calls: VecDeque<VcsCall>,
     pub(super) fetches: usize,
 }
 
@@ -71,7 +71,7 @@ pub(super) struct Remote {
 }
 
 #[derive(Debug)]
-pub(super) enum Network {
+pub(super) enum FakeNetwork {
     Online,
     Offline(String),
     Hanging,
@@ -80,7 +80,7 @@ pub(super) enum Network {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Health {
+pub(super) enum RepoHealth {
     Sound,
     Damaged,
     Gone,
@@ -98,8 +98,8 @@ impl Commit {
     }
 }
 
-impl State {
-    pub(super) fn record(&mut self, call: Call) {
+impl FakeState {
+    pub(super) fn record(&mut self, call: VcsCall) {
         if self.calls.len() == CALL_LIMIT {
             self.calls.pop_front();
         }
@@ -108,10 +108,10 @@ impl State {
 
     pub(super) fn check_health(&self, root: &Path) -> Result<(), VcsError> {
         match self.health {
-            Health::Sound => Ok(()),
-            Health::Damaged => Err(VcsError::damaged(root, "an object is missing")),
-            Health::Gone => Err(VcsError::NotFound(root.to_owned())),
-            Health::Defective => panic!("the test says so"),
+            RepoHealth::Sound => Ok(()),
+            RepoHealth::Damaged => Err(VcsError::damaged(root, "an object is missing")),
+            RepoHealth::Gone => Err(VcsError::NotFound(root.to_owned())),
+            RepoHealth::Defective => panic!("the test says so"),
         }
     }
 

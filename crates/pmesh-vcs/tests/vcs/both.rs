@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use pmesh_vcs::{
     Cancel, CommitId, InProgress, Relation, Vcs, VcsError, WorkTree,
-    testing::{Call, FakeVcs},
+    testing::{FakeVcs, VcsCall},
 };
 use tempfile::TempDir;
 
@@ -314,7 +314,7 @@ fn calls_are_recorded_in_order_and_failures_are_as_scripted() {
         matches!(repo.check_out(&to), Err(VcsError::Git { message, .. }) if message.contains("no space"))
     );
     assert_eq!(repo.head().unwrap().commit, Some(FakeVcs::commit_id("a1")));
-    assert_eq!(repo.calls(), [Call::Fetch, Call::CheckOut(to), Call::Head]);
+    assert_eq!(repo.calls(), [VcsCall::Fetch, VcsCall::CheckOut(to), VcsCall::Head]);
 
     repo.set_remote_url("https://t0ken@example.org/app.git");
     repo.refuse_fetches("403 for t0ken");

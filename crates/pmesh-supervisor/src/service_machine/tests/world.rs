@@ -12,7 +12,7 @@ use crate::{
     ServiceId, ServiceKind, ServiceName, ServiceSpec, Signal, Status, Wish,
     machine_step::Numbers,
     saved,
-    service_action::{Answer, ServiceAction},
+    service_action::{ServiceAction, ServiceAnswer},
     service_event::{NoBuild, ServiceEvent, Ticket},
     service_machine::ServiceMachine,
 };
@@ -21,7 +21,7 @@ pub(super) const SEC: Duration = Duration::from_secs(1);
 
 /// A process in the world.
 #[derive(Debug, Default)]
-pub(super) struct Process {
+pub(super) struct InstanceProcess {
     pub(super) exited: bool,
     pub(super) asked: Option<Signal>,
 }
@@ -33,9 +33,9 @@ pub(super) struct World {
     pub(super) tickets: u64,
     /// Who waits for an answer.
     pub(super) waiting: BTreeSet<Ticket>,
-    pub(super) answers: Vec<(Ticket, Answer)>,
+    pub(super) answers: Vec<(Ticket, ServiceAnswer)>,
     pub(super) spawning: BTreeSet<u64>,
-    pub(super) processes: BTreeMap<u64, Process>,
+    pub(super) processes: BTreeMap<u64, InstanceProcess>,
     pub(super) ever: BTreeSet<u64>,
     pub(super) outputs: BTreeSet<u64>,
     pub(super) probes: BTreeSet<u64>,
@@ -191,7 +191,7 @@ impl World {
 
     pub(super) fn spawned(&mut self, upstream: u64) {
         self.spawning.remove(&upstream);
-        self.processes.insert(upstream, Process::default());
+        self.processes.insert(upstream, InstanceProcess::default());
         self.outputs.insert(upstream);
         let port = u16::try_from(upstream & 0xffff).ok();
         self.tell(ServiceEvent::Spawned { upstream, leader: 7, port });
@@ -270,7 +270,7 @@ impl World {
         self.be_kind();
     }
 
-    pub(super) fn answer_to(&self, ticket: Ticket) -> Option<&Answer> {
+    pub(super) fn answer_to(&self, ticket: Ticket) -> Option<&ServiceAnswer> {
         self.answers.iter().find(|(answered, _)| *answered == ticket).map(|(_, answer)| answer)
     }
 

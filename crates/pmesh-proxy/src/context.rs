@@ -9,8 +9,8 @@ use tokio::{runtime::Handle, sync::watch};
 
 use crate::{
     connections::Connections,
-    header::Peer,
-    limits::{FrontLimits, Stage},
+    header::ClientPeer,
+    limits::{FrontLimits, FrontStage},
     local_body::LocalBody,
     logins::Logins,
     occupancy::Occupied,
@@ -54,23 +54,23 @@ pub(crate) struct ThreadContext {
     pub(crate) relief: Arc<Relief>,
     pub(crate) request_ids: RequestIds,
     pub(crate) peers: Peers,
-    pub(crate) stage: watch::Receiver<Stage>,
+    pub(crate) stage: watch::Receiver<FrontStage>,
 }
 
 /// What the requests of a client's connection share.
-pub(crate) struct Caller {
+pub(crate) struct ConnectionContext {
     pub(crate) thread: Arc<ThreadContext>,
     pub(crate) connection: ConnectionInfo,
-    pub(crate) peer: Peer,
+    pub(crate) peer: ClientPeer,
     pub(crate) occupied: Occupied,
     pub(crate) logins: Logins,
 }
 
-impl Caller {
+impl ConnectionContext {
     pub(crate) fn new(thread: Arc<ThreadContext>, connection: ConnectionInfo, occupied: Occupied) -> Self {
         let ip = connection.peer.ip();
         let is_internal = connection.owner.is_of(rustix::process::geteuid().as_raw());
-        let peer = Peer::new(ip, thread.tables.trusted().contains(ip), is_internal);
+        let peer = ClientPeer::new(ip, thread.tables.trusted().contains(ip), is_internal);
         Self { thread, connection, peer, occupied, logins: Logins::default() }
     }
 

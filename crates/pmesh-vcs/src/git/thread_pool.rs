@@ -19,7 +19,7 @@ pub(super) struct PoolLimits {
 /// hangs. Up to [`PoolLimits::replacements`] others work in the place of such threads, and after that a job is refused
 /// at once, until one of them comes back.
 #[derive(Debug)]
-pub(super) struct Pool {
+pub(super) struct ThreadPool {
     limits: PoolLimits,
     threads: usize,
     queued: usize,
@@ -34,28 +34,28 @@ pub(super) struct JobId(u64);
 
 /// What happens to a new job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Admission {
+pub(super) enum Intake {
     /// It waits for a thread that is there.
     Queue,
-    /// It waits, and a thread is to be started; [`Pool::not_started`] takes that back.
+    /// It waits, and a thread is to be started; [`ThreadPool::not_started`] takes that back.
     Start,
     /// Too many wait, or every thread stands still.
     Refuse,
 }
 
-impl Pool {
+impl ThreadPool {
     pub(super) fn new(limits: PoolLimits) -> Self {
         Self { limits, threads: 0, queued: 0, running: BTreeMap::new(), next: 0 }
     }
 
     /// A job wants to run.
-    pub(super) fn submit(&mut self, now: Instant) -> Admission {
+    pub(super) fn submit(&mut self, now: Instant) -> Intake {
         let is_stuck = self.threads >= self.capacity(now) && self.stuck(now) >= self.threads;
         if self.queued >= self.limits.queue || is_stuck {
-            return Admission::Refuse;
+            return Intake::Refuse;
         }
         self.queued += 1;
-        if self.wants_thread(now) { Admission::Start } else { Admission::Queue }
+        if self.wants_thread(now) { Intake::Start } else { Intake::Queue }
     }
 
     /// Whether a thread is to be started for those that wait: one of the others has come to stand still.
@@ -126,13 +126,13 @@ impl Pool {
 mod tests {
     use std::time::Duration;
 
-    use super::{Admission::*, *};
+    use super::{Intake::*, *};
 
     const LIMITS: PoolLimits = PoolLimits { threads: 2, queue: 3, replacements: 1 };
     const SEC: Duration = Duration::from_secs(1);
 
-    fn pool() -> (Pool, Instant) {
-        (Pool::new(LIMITS), Instant::now())
+    fn pool() -> (ThreadPool, Instant) {
+        (ThreadPool::new(LIMITS), Instant::now())
     }
 
     #[test]

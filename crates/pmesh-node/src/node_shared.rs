@@ -22,7 +22,7 @@ use crate::{
 pub const FETCH_LIMIT: Duration = Duration::from_mins(1);
 
 /// What the handle and the driver share.
-pub(crate) struct Shared {
+pub(crate) struct NodeShared {
     /// The manifest's file when the server began, its folder without links: that of the repository.
     pub(crate) file: PathBuf,
     /// The same by the path that was given.
@@ -60,7 +60,7 @@ pub(crate) struct Shared {
     pub(crate) shutdown: OperationId,
 }
 
-impl Shared {
+impl NodeShared {
     pub(crate) fn new_id(&self) -> u64 {
         self.ids.lock().next(SystemTime::now())
     }

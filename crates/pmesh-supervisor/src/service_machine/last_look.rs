@@ -6,7 +6,7 @@ use crate::{FirstAnswer, ProbeFailure, saved::saved, service_event::Ticket};
 
 /// A last look at every instance of a new run.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Look {
+pub(super) struct LastLook {
     pub(super) ended: Ticket,
     /// Whose probes are waited for.
     pub(super) probes: BTreeSet<u64>,
@@ -15,9 +15,9 @@ pub(super) struct Look {
     pub(super) failure: Option<ProbeFailure>,
 }
 
-saved!(struct Look { ended, probes, has_failed, failure });
+saved!(struct LastLook { ended, probes, has_failed, failure });
 
-impl Look {
+impl LastLook {
     /// Takes the result of a probe, also of one that was under way when the look began.
     pub(super) fn on_probed(&mut self, upstream: u64, result: &Result<FirstAnswer, ProbeFailure>) {
         if self.probes.remove(&upstream)

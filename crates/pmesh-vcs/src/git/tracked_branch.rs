@@ -7,13 +7,13 @@ use gix::{
 
 use super::{
     commit,
-    opened::{OBJECT_LIMIT, Opened},
+    opened::{OBJECT_LIMIT, OpenedRepo},
 };
 use crate::{BranchName, Revision, VcsError, redact};
 
 /// The remote branch that a local one follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Upstream {
+pub(super) struct TrackedBranch {
     /// The remote's name in the configuration.
     pub(super) remote: BString,
     /// The remote's first URL; git fetches from that one.
@@ -25,13 +25,13 @@ pub(super) struct Upstream {
 }
 
 /// The upstream of the branch that is checked out, if a branch is.
-pub(super) fn of_head(repo: &gix::Repository) -> gix::Result<Option<Upstream>> {
+pub(super) fn of_head(repo: &gix::Repository) -> gix::Result<Option<TrackedBranch>> {
     let head = repo.head()?;
     let Some(branch) = head.referent_name() else { return Ok(None) };
     Ok(of_branch(repo.config_snapshot().plumbing(), branch.as_bstr()))
 }
 
-impl Upstream {
+impl TrackedBranch {
     /// The URL as it may be shown.
     pub(super) fn shown_url(&self) -> String {
         redact::url(&self.url.to_str_lossy())
@@ -45,7 +45,7 @@ impl Upstream {
     /// The tip as of the last fetch. Where it is the commit of `known`, that one is not read again.
     pub(super) fn revision(
         &self,
-        opened: &Opened,
+        opened: &OpenedRepo,
         known: Option<&Revision>,
     ) -> Result<Option<Revision>, VcsError> {
         let damaged = |error| opened.damaged(error);
@@ -76,7 +76,7 @@ impl Upstream {
 ///
 /// A branch that follows another local branch, or a URL that has no name as a remote, follows nothing: there
 /// is no place here that says what was fetched last.
-fn of_branch(config: &File, branch: &BStr) -> Option<Upstream> {
+fn of_branch(config: &File, branch: &BStr) -> Option<TrackedBranch> {
     let short = branch.strip_prefix(b"refs/heads/")?.as_bstr();
     let remotes = remotes(config);
     let find = |name: &BStr| remotes.iter().find(|(remote, _)| remote == name);
@@ -96,7 +96,7 @@ fn of_branch(config: &File, branch: &BStr) -> Option<Upstream> {
         None => branch.to_owned(),
     };
     let tracking = tracking(config, remote.as_bstr(), source.as_bstr());
-    Some(Upstream { remote: remote.clone(), url: url.clone(), source, tracking })
+    Some(TrackedBranch { remote: remote.clone(), url: url.clone(), source, tracking })
 }
 
 /// Name and first URL of every remote, in the order of the configuration.

@@ -25,7 +25,7 @@ pub enum SubmitError {
 
 /// What waits, and which stops run.
 #[derive(Debug, Default)]
-pub(crate) struct Queue {
+pub(crate) struct OperationQueue {
     waiting: VecDeque<(OperationId, Request)>,
     /// The stops that have begun and not ended.
     stops: Vec<(OperationId, Request)>,
@@ -34,14 +34,14 @@ pub(crate) struct Queue {
 
 /// Which operation a request has become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Admission {
+pub(crate) enum Submitted {
     /// One of its own.
     Anew(OperationId),
     /// An equal one that waits already, or a stop that runs already.
     Joined(OperationId),
 }
 
-impl Queue {
+impl OperationQueue {
     /// Puts a request at the end, or finds the equal one that serves it – unless it would pass one whose
     /// order to it matters.
     ///
@@ -52,7 +52,7 @@ impl Queue {
         &mut self,
         request: Request,
         new_id: impl FnOnce() -> OperationId,
-    ) -> Result<Admission, SubmitError> {
+    ) -> Result<Submitted, SubmitError> {
         if self.is_closed {
             return Err(SubmitError::ShuttingDown);
         }
@@ -60,14 +60,14 @@ impl Queue {
         let before = self.stops.iter().chain(&self.waiting).rev();
         let mut behind = before.take_while(|(_, queued)| !queued.is_ordered_with(&request));
         if let Some((id, _)) = behind.find(|(_, queued)| *queued == request) {
-            return Ok(Admission::Joined(*id));
+            return Ok(Submitted::Joined(*id));
         }
         if self.waiting.len() + self.stops.len() >= QUEUE_LIMIT {
             return Err(SubmitError::Busy);
         }
         let id = new_id();
         self.waiting.push_back((id, request));
-        Ok(Admission::Anew(id))
+        Ok(Submitted::Anew(id))
     }
 
     /// Nothing is taken into the queue any more; what waits there can still be taken out.
@@ -123,7 +123,7 @@ impl Request {
 
 #[cfg(test)]
 mod tests {
-    use super::{Admission, QUEUE_LIMIT, Queue, SubmitError};
+    use super::{OperationQueue, QUEUE_LIMIT, SubmitError, Submitted};
     use crate::{OperationId, Rebuild, Request, Scope};
 
     fn restart(name: &str) -> Request {
@@ -134,19 +134,19 @@ mod tests {
         Request::Stop(Scope::One(name.parse().unwrap()))
     }
 
-    fn submit(queue: &mut Queue, request: Request, id: u64) -> Admission {
+    fn submit(queue: &mut OperationQueue, request: Request, id: u64) -> Submitted {
         queue.submit(request, || OperationId(id)).unwrap()
     }
 
     #[test]
     fn equal_requests_that_wait_share_one_operation() {
-        let mut queue = Queue::default();
+        let mut queue = OperationQueue::default();
         let (one, other) = (OperationId(1), OperationId(3));
-        assert_eq!(submit(&mut queue, restart("a"), 1), Admission::Anew(one));
-        assert_eq!(submit(&mut queue, restart("a"), 2), Admission::Joined(one));
-        assert_eq!(submit(&mut queue, restart("b"), 3), Admission::Anew(other));
+        assert_eq!(submit(&mut queue, restart("a"), 1), Submitted::Anew(one));
+        assert_eq!(submit(&mut queue, restart("a"), 2), Submitted::Joined(one));
+        assert_eq!(submit(&mut queue, restart("b"), 3), Submitted::Anew(other));
         queue.take(|_| true).unwrap();
-        assert_eq!(submit(&mut queue, restart("a"), 4), Admission::Anew(OperationId(4)), "its turn has come");
+        assert_eq!(submit(&mut queue, restart("a"), 4), Submitted::Anew(OperationId(4)), "its turn has come");
     }
 
     #[test]
@@ -170,11 +170,11 @@ mod tests {
             (vec![restart("a"), stop("b")], stop("a"), false, false),
             (vec![restart("a")], Request::Stop(Scope::All), false, false),
         ] {
-            let mut queue = Queue::default();
+            let mut queue = OperationQueue::default();
             for (request, id) in queued.iter().zip(0..) {
                 submit(&mut queue, request.clone(), id);
             }
-            let joined = submit(&mut queue, asked.clone(), 99) != Admission::Anew(OperationId(99));
+            let joined = submit(&mut queue, asked.clone(), 99) != Submitted::Anew(OperationId(99));
             assert_eq!(joined, joins, "{asked:?} behind {queued:?}");
             let taken = queue.take(|request| *request == asked);
             assert_eq!(taken.is_some(), is_taken, "{asked:?} out of {queued:?}");
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn the_queue_is_bounded() {
-        let mut queue = Queue::default();
+        let mut queue = OperationQueue::default();
         let mut submit = |number| queue.submit(restart(&format!("s{number}")), || OperationId(number));
         for number in 0..64 {
             assert!(submit(number).is_ok());
@@ -193,31 +193,31 @@ mod tests {
 
     #[test]
     fn stops_that_run_beside_others_count_and_equal_ones_join_them_until_they_end() {
-        let mut queue = Queue::default();
+        let mut queue = OperationQueue::default();
         let name = |number: u64| format!("s{number}");
         for number in 0..QUEUE_LIMIT as u64 {
             submit(&mut queue, stop(&name(number)), number);
             queue.take(|_| true).unwrap();
         }
-        let more = |queue: &mut Queue, request| queue.submit(request, || OperationId(99));
+        let more = |queue: &mut OperationQueue, request| queue.submit(request, || OperationId(99));
         assert_eq!(more(&mut queue, stop("another")), Err(SubmitError::Busy));
-        assert_eq!(more(&mut queue, stop(&name(7))), Ok(Admission::Joined(OperationId(7))));
+        assert_eq!(more(&mut queue, stop(&name(7))), Ok(Submitted::Joined(OperationId(7))));
         queue.on_end(OperationId(7));
-        assert_eq!(more(&mut queue, stop(&name(7))), Ok(Admission::Anew(OperationId(99))));
+        assert_eq!(more(&mut queue, stop(&name(7))), Ok(Submitted::Anew(OperationId(99))));
     }
 
     #[test]
     fn a_stop_does_not_join_one_that_runs_past_a_restart_that_waits() {
-        let mut queue = Queue::default();
+        let mut queue = OperationQueue::default();
         submit(&mut queue, stop("a"), 1);
         queue.take(|_| true).unwrap();
         submit(&mut queue, restart("a"), 2);
-        assert_eq!(submit(&mut queue, stop("a"), 3), Admission::Anew(OperationId(3)));
+        assert_eq!(submit(&mut queue, stop("a"), 3), Submitted::Anew(OperationId(3)));
     }
 
     #[test]
     fn a_closed_queue_takes_nothing_and_gives_what_is_in_it() {
-        let mut queue = Queue::default();
+        let mut queue = OperationQueue::default();
         submit(&mut queue, restart("a"), 1);
         queue.close();
         assert_eq!(queue.submit(restart("b"), || OperationId(2)), Err(SubmitError::ShuttingDown));
