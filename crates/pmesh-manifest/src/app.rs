@@ -7,13 +7,15 @@ use crate::{
     after::After,
     balancing::balancing,
     command::{command, commands, environment, is_variable},
-    elsewhere,
+    elsewhere, later,
+    later::written,
     mistake::quoted,
     monitor::{Watched, monitor},
     needs::Needed,
     not_served::Feature,
     place::Place,
     report::Report,
+    scalar::Span,
     surroundings::Surroundings,
     value::{Table, Value, Zero},
 };
@@ -112,6 +114,7 @@ pub(crate) fn app(
     variables(&mut table, &mut spec, report);
     process(&mut table, &mut spec, report);
     scaling(&mut table, report);
+    job(&mut table, report);
     let log_place = log(&mut table, &mut spec, report);
     wrapped(&mut table, more.unwrap_or_default(), report);
     table.end_with(elsewhere::APP, report);
@@ -151,6 +154,10 @@ fn process(table: &mut Table, spec: &mut AppSpec, report: &mut Report<'_>) {
     if let Some(value) = table.take_later("watch") {
         value.one_or_many_texts(report, "a glob, or a list of them");
         written(&value, Feature::Watch, report);
+    }
+    if let Some(value) = table.take_later("reuse") {
+        value.one_or_many_texts(report, "a folder, or a list of them");
+        written(&value, Feature::Reuse, report);
     }
 }
 
@@ -218,13 +225,6 @@ pub(crate) fn no_effect(variable: &str, key: &str) -> String {
 /// Whether an `!App` has something to run: `run` is written, be it with a mistake.
 pub(crate) fn runs(value: &Value) -> bool {
     value.has_key("run")
-}
-
-/// Says that `feature` is not served, unless what is written says nothing.
-fn written(value: &Value, feature: Feature, report: &mut Report<'_>) {
-    if !value.is_empty() {
-        value.not_served(report, feature);
-    }
 }
 
 /// How many ports there are for instances, and so how many instances a service can have, and all services together.
@@ -323,8 +323,10 @@ fn timing(table: &mut Table, spec: &mut AppSpec, report: &mut Report<'_>) {
         }
     }
     if let Some(value) = table.take_later("unhealthy_timeout") {
-        value.span(report, Zero::Refused);
-        value.not_served(report, Feature::UnhealthyTimeout);
+        not_for_ever(&value, Feature::UnhealthyTimeout, report);
+    }
+    if let Some(value) = table.take_later("watchdog") {
+        not_for_ever(&value, Feature::Watchdog, report);
     }
     if let Some(flag) = table.take("overlap").and_then(|value| value.flag(report)) {
         spec.overlap = if flag { Overlap::Yes } else { Overlap::No };
@@ -332,6 +334,40 @@ fn timing(table: &mut Table, spec: &mut AppSpec, report: &mut Report<'_>) {
     if table.take("slow_start").and_then(|value| value.flag(report)) == Some(true) {
         spec.start = StartOrder::OneByOne;
     }
+}
+
+/// A time of which nothing but `never` is served.
+fn not_for_ever(value: &Value, feature: Feature, report: &mut Report<'_>) {
+    if !matches!(value.span(report, Zero::Refused), Some(Span::Never)) {
+        value.not_served(report, feature);
+    }
+}
+
+/// What says that a service may end by itself, or is to run at set times.
+fn job(table: &mut Table, report: &mut Report<'_>) {
+    if let Some(value) = table.take_later("notify")
+        && value.flag(report) != Some(false)
+    {
+        value.not_served(report, Feature::Notify);
+    }
+    if let Some(value) = table.take_later("restart") {
+        let words =
+            [("always", Ok(())), ("on-failure", Err(Feature::Restart)), ("never", Err(Feature::Restart))];
+        value.word(report, &words);
+    }
+    if let Some(value) = table.take_later("schedule") {
+        value.text(report, "times such as `*/5 * * * *` or `every 10m`");
+        value.not_served(report, Feature::Schedule);
+    }
+    if let Some(value) = table.take_later("timeout") {
+        value.span(report, Zero::Refused);
+        value.not_served(report, Feature::JobTimeout);
+    }
+}
+
+/// What says that this is a job, if it is one. A server that left that out would run it over and over.
+pub(crate) fn is_job(value: &Value) -> Option<Value> {
+    value.peek("schedule").or_else(|| value.peek("restart").filter(|value| !value.is("always")))
 }
 
 fn scaling(table: &mut Table, report: &mut Report<'_>) {
@@ -371,6 +407,17 @@ fn scaling(table: &mut Table, report: &mut Report<'_>) {
 const LONGEST_LOG: usize = 200;
 
 fn log_file(value: &Value, report: &mut Report<'_>) -> Option<String> {
+    if value.is_map() {
+        let mut table = Table::of(value, report, "a map of file, size, keep, compress");
+        let file = table.take_later("file").and_then(|value| log_file(&value, report));
+        later::rotation(&mut table, report);
+        if let Some(value) = table.take_later("compress") {
+            value.flag(report);
+        }
+        table.end(report);
+        value.not_served(report, Feature::LogMap);
+        return file;
+    }
     let wanted = "a plain file name in the log folder";
     let file = value.text(report, wanted)?;
     if file.is_empty() || file.contains('/') || matches!(file, "." | "..") || file.len() > LONGEST_LOG {

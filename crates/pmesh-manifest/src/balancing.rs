@@ -18,13 +18,14 @@ pub(crate) fn balancing(value: &Value, report: &mut Report<'_>) -> LoadBalancing
             ("round-robin", Ok(Strategy::RoundRobin)),
             ("random", Err(Feature::StrategyRandom)),
             ("hash", Err(Feature::StrategyHash)),
+            ("p2c", Err(Feature::StrategyP2c)),
         ];
         if let Some(strategy) = value.word(report, &words) {
             balancing.strategy = strategy;
         }
     }
     if let Some(value) = table.take("state") {
-        value.word(report, &[("none", Ok(())), ("sticky", Err(Feature::Sticky))]);
+        state(&value, report);
     }
     if let Some(value) = table.take("retry") {
         let mut inner = Table::of(&value, report, "a map of attempts, backoff, timeout");
@@ -33,6 +34,10 @@ pub(crate) fn balancing(value: &Value, report: &mut Report<'_>) -> LoadBalancing
         retry(&mut table, Some(&value), &mut balancing.retry, report);
     } else {
         retry(&mut table, None, &mut balancing.retry, report);
+    }
+    if let Some(value) = table.take_later("drain_streams") {
+        value.span(report, Zero::Allowed);
+        value.not_served(report, Feature::DrainStreams);
     }
     if let Some(time) = table.take("connect_timeout").and_then(|value| value.duration(report, Zero::Refused))
     {
@@ -81,6 +86,20 @@ const ERROR_HANDLERS: [&str; 3] = ["404", "4xx", "5xx"];
 pub(crate) fn error_handlers(service: &Value) -> impl Iterator<Item = Value> + use<> {
     let balancing = service.peek("lb");
     ERROR_HANDLERS.into_iter().filter_map(move |key| balancing.as_ref()?.peek(key)?.peek("handle"))
+}
+
+/// Whether a client stays with its upstream: a word, or the name of a cookie.
+fn state(value: &Value, report: &mut Report<'_>) {
+    if !value.is_map() {
+        value.word(report, &[("none", Ok(())), ("sticky", Err(Feature::Sticky))]);
+        return;
+    }
+    let mut table = Table::of(value, report, "none, or a map such as {cookie: NAME}");
+    if let Some(cookie) = table.take_later("cookie") {
+        cookie.text(report, "the name of a cookie");
+    }
+    table.end(report);
+    value.not_served(report, Feature::StickyCookie);
 }
 
 /// Reads the three keys of `retry` from `table`. Directly under `lb`, beside a `retry` of their

@@ -6,6 +6,7 @@ use pmesh_proxy::Handler;
 use crate::{
     elsewhere::{self, Ours},
     mistake::{Known, quoted},
+    not_served::Feature,
     report::Report,
     scalar::{self, Span},
     value::Value,
@@ -88,6 +89,7 @@ pub(crate) const DIRECTIVES: &[Directive] = &[
         "limit [@id] RATE [burst=N] [block_after=RATE] [block_for=DURATION] [advise=BOOL]",
         LaterLimit,
     ),
+    directive("publish", "publish …", Later { least: 0, most: usize::MAX }),
 ];
 
 impl Directive {
@@ -154,6 +156,7 @@ pub(crate) fn read(
                         quoted(code)
                     ),
                 ),
+                Err(Wrong::Later(feature)) => value.not_served(report, feature),
                 Err(Wrong::Words) => value.mistake(
                     report,
                     format!("more words than `{}` takes; put the text in quotes", directive.usage),
@@ -194,6 +197,7 @@ enum Wrong<'a> {
     Usage,
     Code(&'a str),
     Words,
+    Later(Feature),
 }
 
 fn served(kind: DirectiveKind, arguments: &[String]) -> Result<Handler, Wrong<'_>> {
@@ -206,6 +210,11 @@ fn served(kind: DirectiveKind, arguments: &[String]) -> Result<Handler, Wrong<'_
         }
         (DirectiveKind::Status, [text]) => Ok(Handler::Status(code(text)?)),
         (DirectiveKind::Redirect, [url]) if is_location(url) => Ok(Handler::Redirect(url.clone())),
+        (DirectiveKind::Redirect, [code, url])
+            if is_location(url) && matches!(code.as_str(), "301" | "302" | "303" | "307" | "308") =>
+        {
+            Err(Wrong::Later(Feature::RedirectCode))
+        }
         (DirectiveKind::Return | DirectiveKind::Redirect, [_, _, ..]) => Err(Wrong::Words),
         _ => Err(Wrong::Usage),
     }

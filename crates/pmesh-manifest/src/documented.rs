@@ -12,10 +12,10 @@ use crate::{
     value::Value,
 };
 
-const DOCUMENT: &str = include_str!("../../../docs/manifest.md");
+pub(crate) const DOCUMENT: &str = include_str!("../../../docs/manifest.md");
 
 /// The rows of the first table under this heading.
-fn table(heading: &str) -> Vec<Vec<String>> {
+pub(crate) fn table(heading: &str) -> Vec<Vec<String>> {
     let (_, section) = DOCUMENT.split_once(&format!("\n{heading}\n")).expect("the heading is there");
     section
         .lines()
@@ -27,7 +27,7 @@ fn table(heading: &str) -> Vec<Vec<String>> {
 }
 
 /// The keys of the map at `path` of a manifest.
-fn keys(text: &str, path: &str) -> BTreeSet<String> {
+pub(crate) fn keys(text: &str, path: &str) -> BTreeSet<String> {
     let mut report = Report::new(Path::new("pm3.yml"), text, Unsupported::Warn);
     let root = tree::parse(text, &mut report).expect("it is YAML");
     decode(&Value::root(root), Path::new("/srv"), &mut report);

@@ -6,6 +6,7 @@ use pmesh_proxy::{FilesSpec, NotFound};
 
 use crate::{
     elsewhere,
+    later::written,
     not_served::Feature,
     report::Report,
     value::{Table, Value},
@@ -27,6 +28,14 @@ pub(crate) fn files(value: &Value, folder: &Path, service_root: &Path, report: &
     }
     if let Some(index) = table.take("index").and_then(|value| inside(&value, report)) {
         spec.index = index;
+    }
+    if let Some(value) = table.take_later("fallback") {
+        inside(&value, report);
+        value.not_served(report, Feature::Fallback);
+    }
+    if let Some(value) = table.take_later("cache") {
+        value.texts(report, "a map of globs to what `Cache-Control` says", |_| Ok(()));
+        written(&value, Feature::Cache, report);
     }
     if let Some(value) = table.take("404") {
         match value.text(report, "a file, or `default`") {

@@ -47,6 +47,7 @@ mod external;
 mod file;
 mod files;
 mod host;
+mod later;
 mod manifest;
 mod mistake;
 mod monitor;
@@ -63,6 +64,8 @@ mod summary;
 mod surroundings;
 mod tree;
 mod value;
+#[cfg(test)]
+mod whole_format;
 mod words;
 
 pub use file::{FILE_NAMES, ReadError, find, read, read_as};

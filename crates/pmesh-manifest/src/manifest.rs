@@ -12,7 +12,7 @@ use crate::{
     Mistake, Mistakes, RepoSpec, Service, Unsupported,
     app::{address_variables, no_effect},
     command::environment,
-    elsewhere,
+    elsewhere, later,
     needs::Needs,
     not_served::Feature,
     place::{MAX_BYTES, Place},
@@ -94,10 +94,19 @@ pub(crate) fn decode(value: &Value, folder: &Path, report: &mut Report<'_>) -> M
         value.text(report, "a folder");
         value.not_served(report, Feature::CustomErrors);
     }
+    if let Some(value) = table.take_later("acme") {
+        later::acme(&value, report);
+    }
     if let Some(value) = table.take_later("hosts") {
         check_hosts(&value, report);
     }
     let repo = table.take("repo").map_or_else(RepoSpec::default, |value| repo(&value, report));
+    if let Some(value) = table.take_later("limits") {
+        later::limits(&value, report);
+    }
+    if let Some(value) = table.take_later("access_log") {
+        later::access_log(&value, report);
+    }
     let around = Surroundings { service_root, env, names: std::collections::BTreeSet::new() };
     let written = table.take("services");
     let server = table.take("server");

@@ -3,6 +3,7 @@
 use pmesh_supervisor::{Check, Monitor, NamedCheck, PortOwner, Readiness};
 
 use crate::{
+    command::command,
     elsewhere,
     mistake::{Known, quoted},
     not_served::Feature,
@@ -73,7 +74,8 @@ fn pace(value: &Value, interval: &mut std::time::Duration, threshold: &mut u32, 
 
 const WANTED: &str = "a map of names to checks such as `tcp: !Tcp`";
 
-const CHECKS: [Known<'_>; 2] = [Known::served("!Tcp"), Known { word: "!Http", served: false }];
+const CHECKS: [Known<'_>; 3] =
+    [Known::served("!Tcp"), Known { word: "!Http", served: false }, Known { word: "!Exec", served: false }];
 
 fn checks(value: &Value, report: &mut Report<'_>) -> Vec<NamedCheck> {
     let mut checks = Vec::new();
@@ -99,6 +101,11 @@ fn check(value: &Value, report: &mut Report<'_>) -> Option<Check> {
             return Some(Check::Tcp);
         }
         Some("Http") => http(&value.without_tag(), report),
+        Some("Exec") => {
+            command(&value.without_tag(), report);
+            value.not_served(report, Feature::ExecCheck);
+            return None;
+        }
         Some(tag) => {
             let tag = format!("!{tag}");
             let message = format!("unknown check {}", quoted(&tag));
@@ -110,9 +117,7 @@ fn check(value: &Value, report: &mut Report<'_>) -> Option<Check> {
             let words: Vec<&str> = text.split_ascii_whitespace().collect();
             let good = match words[..] {
                 [method, path] => is_method(method) && path.starts_with('/'),
-                [method, path, code] => {
-                    is_method(method) && path.starts_with('/') && code.parse().is_ok_and(is_status)
-                }
+                [method, path, code] => is_method(method) && path.starts_with('/') && is_status(code),
                 _ => false,
             };
             if !good {
@@ -129,8 +134,10 @@ fn is_method(word: &str) -> bool {
     !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_uppercase())
 }
 
-fn is_status(code: u16) -> bool {
-    (100..600).contains(&code)
+/// Whether a text is a status, or a class of them such as `2xx`.
+fn is_status(text: &str) -> bool {
+    let class = text.strip_suffix("xx").filter(|class| matches!(class.as_bytes(), [b'1'..=b'5']));
+    class.is_some() || text.parse().is_ok_and(|code: u16| (100..600).contains(&code))
 }
 
 /// Finds the mistakes in an HTTP check.
@@ -154,11 +161,21 @@ fn http(value: &Value, report: &mut Report<'_>) {
     }
     if let Some(code) = table.take("code") {
         for code in code.one_or_many() {
-            code.number(report, 100_u16, 599);
+            let wanted = "a status such as `200`, or a class such as `2xx`";
+            if code.text(report, wanted).is_some_and(|text| !is_status(text)) {
+                code.expected(report, wanted);
+            }
         }
     }
     if let Some(body) = table.take("body") {
-        body.text(report, "a text");
+        match body.raw_text(report, "a text, or `~` and a regular expression") {
+            Some(text) if text.starts_with('~') => {
+                if let Err(error) = report.expressions.check(&text[1..]) {
+                    body.expected(report, &error.to_string());
+                }
+            }
+            Some(_) | None => {}
+        }
     }
     table.end(report);
 }

@@ -28,11 +28,18 @@ macro_rules! features {
 
 features! {
     CustomErrors = "`custom_errors`", "own pages for errors";
+    Acme = "`acme`", "certificates that the server gets by itself";
     Hosts = "`hosts`", "names for /etc/hosts";
+    Limits = "`limits`", "limits of the front; today it has those of docs/operations.md";
+    AccessLog = "`access_log`", "a line for each request, of all sites or of one";
     Runners = "`runners`", "how a type of service is run";
     Jet = "`jet`", "the message bus";
     IpInfo = "`ipinfo`", "what is known about clients' addresses";
     Preprocessor = "the preprocessor (`$…`, `${…}`, `$(…)`, `$import`)", "values that are computed; text in single quotes or in a `|` block is never taken for it";
+    Releases = "`releases`", "each revision is built and run in a folder of its own";
+    Keep = "`keep` of `repo`", "how many good revisions stay at hand";
+    Persist = "`persist`", "what all revisions share";
+    KeepAssets = "`keep_assets`", "how many revisions' immutable files still answer";
     RolloutChanged = "`rollout: changed`", "roll over only what differs";
     Bake = "`bake`", "how long an update may still go back by itself";
     Poll = "`poll`", "ask the remote from time to time";
@@ -50,6 +57,8 @@ features! {
     After = "`after`", "services that must be ready first";
     ClusterShare = "a share of the cores as `cluster`", "instances by the number of cores";
     ClusterMin = "`cluster_min`", "the floor of auto-scaling";
+    Notify = "`notify`", "an instance is ready when it says so to `NOTIFY_SOCKET`";
+    Watchdog = "`watchdog`", "an instance that falls silent there is replaced";
     EnvFile = "`env_file`", "environment that is not in git";
     User = "`user`", "whom the instances run as";
     UnhealthyTimeout = "`unhealthy_timeout`", "replace an instance that is unhealthy for so long";
@@ -60,12 +69,23 @@ features! {
     UpscalePercent = "`upscale_percent`", "load above which it adds instances";
     DownscalePercent = "`downscale_percent`", "load below which it removes some";
     Watch = "`watch`", "more files whose change counts";
+    Reuse = "`reuse`", "folders that a build wants to find again";
+    LogMap = "a map as `log`", "size and number of a service's log files";
+    Restart = "`restart`", "background services that may end (`on-failure`, `never`); one is left out as a whole";
+    Schedule = "`schedule`", "a job that is started at set times; it is left out as a whole";
+    JobTimeout = "`timeout` of an `!App`", "how long a run of a job may take";
     HttpCheck = "an HTTP check (`!Http`, `GET /path 200`)", "a probe that asks and reads the answer";
+    ExecCheck = "`!Exec`", "a command as a probe";
     StrategyRandom = "`strat: random`", "any upstream";
     StrategyHash = "`strat: hash`", "the upstream that a client's address says";
+    StrategyP2c = "`strat: p2c`", "the faster one of two";
     Sticky = "`state: sticky`", "a client stays with its upstream";
+    StickyCookie = "`state: {cookie: NAME}`", "a client stays with its instance, by a cookie";
+    DrainStreams = "`drain_streams`", "how long websockets and event streams go on at a restart";
     ProtocolH2 = "`proto: h2`", "HTTP/2 towards upstreams";
     ErrorHandler = "an error handler of `lb` (`404`, `4xx`, `5xx`)", "routes for answers that are errors";
+    Fallback = "`fallback`", "a file for what no file answers, for single-page apps";
+    Cache = "`cache`", "`Cache-Control` by the file's name";
     FromMemory = "`dynamic: false`", "files from memory, compressed before";
     Immutable = "`immutable`", "cache headers for `/immutable/`";
     NoImmutableMatch = "`no_immutable_match`", "no such headers for what it matches";
@@ -80,7 +100,9 @@ features! {
     SwitchProto = "`!Switch-Proto`", "a route by its protocol";
     SwitchUserAgent = "`!Switch-UserAgent`", "a route by its `User-Agent`";
     SwitchReferer = "`!Switch-Referer`", "a route by its `Referer`";
+    InternalMap = "`!Internal`", "a route for internal requests alone";
     LimitMap = "`!Limit`", "a limit, written as a map";
+    RedirectCode = "`redirect CODE \"url\"`", "a redirect with another status than 302";
 }
 
 #[cfg(test)]
@@ -105,11 +127,18 @@ mod tests {
         let router = |handler: &str| format!("server: {{_: {{router: [{handler}]}}}}");
         match feature {
             F::CustomErrors => "custom_errors: ./errors".to_owned(),
+            F::Acme => "acme: {email: a@example.org, directory: 'https://a', ca_file: ca.pem, challenge: http-01, eab: {kid: a, hmac_file: b}}".to_owned(),
+            F::Limits => "limits: {connections_per_client: 512, streams: 128, header_timeout: 10s, idle: 75s, body_rate: 240, body_grace: 10s, write_stall: 30s}".to_owned(),
+            F::AccessLog => "access_log: {file: '-', format: json, keep: 5, size: 16MiB}".to_owned(),
             F::Hosts => "hosts: [api.my.local, {x.my.local: 10.0.0.2}]".to_owned(),
             F::Runners => "runners: {x: y}".to_owned(),
             F::Jet => "jet: {x: y}".to_owned(),
             F::IpInfo => "ipinfo: {x: y}".to_owned(),
             F::Preprocessor => "env: {A: $(b)}".to_owned(),
+            F::Releases => "repo: {releases: true}".to_owned(),
+            F::Keep => "repo: {keep: 5}".to_owned(),
+            F::Persist => "repo: {persist: [web/uploads, data/, .env]}".to_owned(),
+            F::KeepAssets => "repo: {keep_assets: 0}".to_owned(),
             F::RolloutChanged => "repo: {rollout: changed}".to_owned(),
             F::Bake => "repo: {bake: 1m}".to_owned(),
             F::Poll => "repo: {poll: 1m}".to_owned(),
@@ -129,9 +158,16 @@ mod tests {
             F::After => "services: {s: !App {run: x, after: f}, f: !FS}".to_owned(),
             F::ClusterShare => app("cluster: 50%"),
             F::ClusterMin => app("cluster_min: 1"),
+            F::Notify => app("notify: true"),
+            F::Watchdog => app("watchdog: 10s"),
+            F::Reuse => app("reuse: [node_modules]"),
+            F::LogMap => app("log: {file: a.log, size: 16MiB, keep: 5, compress: true}"),
+            F::Restart => app("background: true, restart: on-failure"),
+            F::Schedule => app("schedule: '*/5 * * * *'"),
+            F::JobTimeout => app("timeout: 1h"),
             F::EnvFile => app("env_file: .env"),
             F::User => app("user: web"),
-            F::UnhealthyTimeout => app("unhealthy_timeout: never"),
+            F::UnhealthyTimeout => app("unhealthy_timeout: 10s"),
             F::MaxMemory => app("max_memory: 512M"),
             F::AutoScale => app("auto_scale: true"),
             F::AutoScaleStreak => app("auto_scale_streak: 30"),
@@ -139,12 +175,18 @@ mod tests {
             F::UpscalePercent => app("upscale_percent: 0.8"),
             F::DownscalePercent => app("downscale_percent: 2"),
             F::Watch => app("watch: ['*.toml']"),
-            F::HttpCheck => app("monitor: {test: {a: !Http {method: GET, path: /, code: 200}}}"),
+            F::HttpCheck => app("monitor: {test: {a: !Http {method: GET, path: /, code: 2xx, body: '~^ok$'}}}"),
+            F::ExecCheck => app("monitor: {test: {a: !Exec ./check.sh}}"),
             F::StrategyRandom => app("lb: {strat: random}"),
             F::StrategyHash => app("lb: {strat: hash}"),
+            F::StrategyP2c => app("lb: {strat: p2c}"),
+            F::StickyCookie => app("lb: {state: {cookie: instance}}"),
+            F::DrainStreams => app("lb: {drain_streams: 5s}"),
             F::Sticky => app("lb: {state: sticky}"),
             F::ProtocolH2 => app("lb: {proto: h2}"),
             F::ErrorHandler => app("lb: {5xx: {limit: 1m, handle: [status 500]}}"),
+            F::Fallback => files("fallback: index.html"),
+            F::Cache => files("cache: {'*.html': no-cache, '/assets/**': 'public, max-age=31536000, immutable'}"),
             F::FromMemory => files("dynamic: false"),
             F::Immutable => files("immutable: true"),
             F::NoImmutableMatch => files("no_immutable_match: ^/x"),
@@ -153,13 +195,17 @@ mod tests {
             F::HttpsUpstream => "services: {s: !Proxy 'https://x:1'}".to_owned(),
             F::Certs => site("certs: x"),
             F::Upgrade => site("no_upgrade: false"),
-            F::SwitchHost => router("!Switch-Host {}"),
-            F::SwitchPath => router("!Switch-Path {}"),
-            F::SwitchMethod => router("!Switch-Method {}"),
-            F::SwitchProto => router("!Switch-Proto {}"),
-            F::SwitchUserAgent => router("!Switch-UserAgent {}"),
-            F::SwitchReferer => router("!Switch-Referer {}"),
-            F::LimitMap => router("!Limit {}"),
+            F::SwitchHost => router("!Switch-Host []"),
+            F::SwitchPath => router("!Switch-Path [/a: status 404]"),
+            F::SwitchMethod => router("!Switch-Method []"),
+            F::SwitchProto => router("!Switch-Proto []"),
+            F::SwitchUserAgent => router("!Switch-UserAgent []"),
+            F::SwitchReferer => router("!Switch-Referer []"),
+            F::InternalMap => router("!Internal {inner: status 404}"),
+            F::LimitMap => {
+                router("!Limit {id: a, rate: 10/s, burst: 5, block_after: 100/5m, block_for: 1h, advise: true}")
+            }
+            F::RedirectCode => router(r#"redirect 301 "/new""#),
         }
     }
 
@@ -186,14 +232,7 @@ mod tests {
     #[test]
     fn each_directive_that_is_not_served_is_named() {
         for directive in DIRECTIVES.iter().filter(|directive| !directive.is_served()) {
-            let written = match directive.word {
-                "rewrite" => "rewrite ^/a /b",
-                "max-body" => "max-body 1MiB",
-                "read-timeout" | "write-timeout" => &format!("{} 5s", directive.word),
-                "auth" => "auth staff ann:secret",
-                "limit" => "limit @x 10/s burst=5 block_after=100/5m block_for=1h advise=true",
-                _ => &directive.usage.replace('…', "x"),
-            };
+            let written = crate::whole_format::directive(directive.word);
             let text = format!("server:\n  _:\n    router:\n      - {written}\n");
             assert_not_served(&text, &format!("`{}`", directive.word));
         }
@@ -209,6 +248,32 @@ mod tests {
             ("services: {s: !App {run: x, cluster: 0%}}", "services.s.cluster"),
             ("services: {s: !Npm {cluster: 0}}", "services.s.cluster"),
             ("services: {s: !FS {match: '('}}", "services.s.match"),
+            ("services: {s: !FS {fallback: ../x}}", "services.s.fallback"),
+            ("services: {s: !FS {cache: no-cache}}", "services.s.cache"),
+            ("services: {s: !App {run: x, watchdog: 5}}", "services.s.watchdog"),
+            ("services: {s: !App {run: x, restart: sometimes}}", "services.s.restart"),
+            ("services: {s: !App {run: x, log: {file: a/b}}}", "services.s.log.file"),
+            ("services: {s: !App {run: x, log: {files: a}}}", "services.s.log"),
+            ("services: {s: !App {run: x, lb: {state: {cooky: a}}}}", "services.s.lb.state"),
+            (
+                "services: {s: !App {run: x, monitor: {test: {a: !Http {code: 2x}}}}}",
+                "services.s.monitor.test.a.code",
+            ),
+            (
+                "services: {s: !App {run: x, monitor: {test: {a: !Http {body: '~('}}}}}",
+                "services.s.monitor.test.a.body",
+            ),
+            (
+                "services: {s: !App {run: x, monitor: {test: {a: !Exec 'a && b'}}}}",
+                "services.s.monitor.test.a",
+            ),
+            ("acme: {challenge: dns-01}", "acme.challenge"),
+            ("limits: {idle: 75}", "limits.idle"),
+            ("access_log: {format: xml}", "access_log.format"),
+            ("repo: {keep: many}", "repo.keep"),
+            ("server: {_: {router: [!Limit {rate: lots}]}}", "server._.router.0.rate"),
+            ("server: {_: {router: [!Internal {inner: nobody}]}}", "server._.router.0.inner"),
+            ("server: {_: {router: ['redirect 200 /a']}}", "server._.router.0"),
             ("server: {_: {router: [rewrite ( b]}}", "server._.router.0"),
             ("server: {_: {router: [max-body lots]}}", "server._.router.0"),
         ] {
@@ -220,7 +285,15 @@ mod tests {
 
     #[test]
     fn a_guard_that_is_left_out_leaves_the_door_shut() {
-        for guard in ["internal", "auth staff ann:secret", "abort", "drop", "hook x", "allow-internal"] {
+        for guard in [
+            "internal",
+            "!Internal {inner: s}",
+            "auth staff ann:secret",
+            "abort",
+            "drop",
+            "hook x",
+            "allow-internal",
+        ] {
             let text = format!("services: {{s: !App {{run: x}}}}\nserver: {{_: {{router: [[{guard}, s]]}}}}");
             let manifest = read(&text, Unsupported::Warn).expect(guard);
             let pmesh_proxy::Handler::Mux(routes) = &manifest.sites[0].routes[0].handler else {
@@ -241,6 +314,21 @@ mod tests {
         };
         assert_eq!((manifest.sites[0].routes.len(), routes.len()), (1, 1));
         assert_eq!(manifest.warnings.len(), 6);
+    }
+
+    #[test]
+    fn a_job_is_left_out_rather_than_run_over_and_over() {
+        for key in ["schedule: every 10m", "background: true, restart: never"] {
+            let text = format!(
+                "services: {{s: !App {{run: x, {key}}}, t: !App {{run: x, restart: always, notify: false, watchdog: never}}}}"
+            );
+            let manifest = read(&text, Unsupported::Warn).expect(key);
+            let names: Vec<&str> =
+                manifest.services.iter().map(|service| service.spec.name.as_str()).collect();
+            assert_eq!(names, ["t"], "{key}");
+            let told = |warning: &crate::Mistake| warning.message.starts_with("the service is left out");
+            assert!(manifest.warnings.iter().any(told), "{:?}", manifest.warnings);
+        }
     }
 
     /// The table of docs/manifest.md.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::{
     elsewhere,
+    later::written,
     not_served::Feature,
     report::Report,
     scalar::Span,
@@ -28,6 +29,21 @@ pub(crate) fn repo(value: &Value, report: &mut Report<'_>) -> RepoSpec {
     let mut table = Table::of(value, report, "a map such as {update: false}");
     if let Some(update) = table.take("update").and_then(|value| value.flag(report)) {
         spec.update = update;
+    }
+    if let Some(value) = table.take_later("releases")
+        && value.flag(report) == Some(true)
+    {
+        value.not_served(report, Feature::Releases);
+    }
+    for (key, feature) in [("keep", Feature::Keep), ("keep_assets", Feature::KeepAssets)] {
+        if let Some(value) = table.take_later(key) {
+            value.number(report, 0, 100_000);
+            value.not_served(report, feature);
+        }
+    }
+    if let Some(value) = table.take_later("persist") {
+        value.one_or_many_texts(report, "a path, or a list of them");
+        written(&value, Feature::Persist, report);
     }
     if let Some(value) = table.take("rollout") {
         value.word(report, &[("all", Ok(())), ("changed", Err(Feature::RolloutChanged))]);

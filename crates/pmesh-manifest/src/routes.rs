@@ -8,7 +8,7 @@ use pmesh_proxy::{DestinationKey, Handler, Pattern, Route, Site, SiteHost};
 use crate::{
     balancing::error_handlers,
     directive::{self, Directive, Outcome},
-    elsewhere, host,
+    elsewhere, host, later,
     mistake::{Known, quoted},
     not_served::Feature,
     report::Report,
@@ -26,6 +26,7 @@ const MUXES: &[(&str, Feature)] = &[
     ("Switch-Proto", Feature::SwitchProto),
     ("Switch-UserAgent", Feature::SwitchUserAgent),
     ("Switch-Referer", Feature::SwitchReferer),
+    ("Internal", Feature::InternalMap),
     ("Limit", Feature::LimitMap),
 ];
 
@@ -40,12 +41,15 @@ pub(crate) fn sites(value: &Value, names: &Names, report: &mut Report<'_>) -> Ve
         {
             value.not_served(report, Feature::Upgrade);
         }
+        if let Some(value) = table.take_later("access_log") {
+            later::access_log(&value, report);
+        }
         if let Some(value) = table.take_later("certs") {
             value.not_served(report, Feature::Certs);
         }
         let reader = Router { names, host: first_name(&key) };
         let routes = match table.take("router") {
-            Some(value) => reader.list(&value, report),
+            Some(value) => reader.one_or_many(&value, report),
             None if value.is_map_or_null() => {
                 let message = "`router` is missing; expected a list of routes".to_owned();
                 report.mistake_at(table.place, &value.path, message);
@@ -116,6 +120,16 @@ impl Router<'_> {
         for item in value.items(report, ROUTES).unwrap_or_default() {
             self.item(&item, &mut routes, report);
         }
+        routes
+    }
+
+    /// The value of `router`: a list, or a single route.
+    fn one_or_many(&self, value: &Value, report: &mut Report<'_>) -> Vec<Route> {
+        if value.is_list() || value.is_null() {
+            return self.list(value, report);
+        }
+        let mut routes = Vec::new();
+        self.item(value, &mut routes, report);
         routes
     }
 
@@ -204,28 +218,49 @@ impl Router<'_> {
 
     /// Finds the mistakes in the handlers of a `!Switch-…`, which is not served itself.
     fn check_switch(&self, value: &Value, report: &mut Report<'_>) {
-        for (_, handler) in value.entries(report, "a map of what is looked for to routes").unwrap_or_default()
-        {
-            drop(self.handler(&handler, report));
+        let wanted = "a list of `PATTERN: HANDLER`";
+        for item in value.items(report, wanted).unwrap_or_default() {
+            if item.is_map() {
+                for (_, handler) in item.entries(report, wanted).unwrap_or_default() {
+                    drop(self.handler(&handler, report));
+                }
+            } else {
+                drop(self.handler(&item, report));
+            }
         }
+    }
+
+    /// What comes of a tag that is not served, whose value is checked all the same.
+    fn later(&self, value: &Value, feature: Feature, report: &mut Report<'_>) -> Option<Handler> {
+        value.not_served(report, feature);
+        let inner = value.without_tag();
+        match feature {
+            Feature::LimitMap => later::limit(&inner, report),
+            Feature::InternalMap => {
+                let mut table = Table::of(&inner, report, "a map such as {inner: HANDLER}");
+                if let Some(inner) = table.take_later("inner") {
+                    drop(self.handler(&inner, report));
+                }
+                table.end(report);
+                return Some(closed(value, "!Internal", report));
+            }
+            _ => self.check_switch(&inner, report),
+        }
+        None
     }
 
     fn handler(&self, value: &Value, report: &mut Report<'_>) -> Option<Handler> {
         if let Some(tag) = value.tag() {
             if let Some((_, feature)) = MUXES.iter().find(|(mux, _)| *mux == tag) {
-                value.not_served(report, *feature);
-                if *feature != Feature::LimitMap {
-                    self.check_switch(&value.without_tag(), report);
-                }
-            } else {
-                let tag = format!("!{tag}");
-                let tags: Vec<String> = MUXES.iter().map(|(mux, _)| format!("!{mux}")).collect();
-                let known: Vec<Known<'_>> = tags.iter().map(|word| Known { word, served: false }).collect();
-                let message = format!("unknown router {}", quoted(&tag));
-                report.mistake_with(value.place, &value.path, message, |near_misses| {
-                    near_misses.did_you_mean_one_of(&tag, &known)
-                });
+                return self.later(value, *feature, report);
             }
+            let tag = format!("!{tag}");
+            let tags: Vec<String> = MUXES.iter().map(|(mux, _)| format!("!{mux}")).collect();
+            let known: Vec<Known<'_>> = tags.iter().map(|word| Known { word, served: false }).collect();
+            let message = format!("unknown router {}", quoted(&tag));
+            report.mistake_with(value.place, &value.path, message, |near_misses| {
+                near_misses.did_you_mean_one_of(&tag, &known)
+            });
             return None;
         }
         if value.is_list() {
@@ -257,14 +292,16 @@ impl Router<'_> {
         match directive::read(directive, arguments, value, report) {
             Outcome::Handler(handler) => Some(handler),
             Outcome::LeftOut => None,
-            Outcome::Closed => {
-                let message =
-                    format!("requests are answered 403 here, because `{}` is not served yet", directive.word);
-                report.left_out(value.place, &value.path, message);
-                Some(Handler::Status(StatusCode::FORBIDDEN))
-            }
+            Outcome::Closed => Some(closed(value, directive.word, report)),
         }
     }
+}
+
+/// What stands in the place of something that is left out and would have kept requests away.
+fn closed(value: &Value, word: &str, report: &mut Report<'_>) -> Handler {
+    let message = format!("requests are answered 403 here, because `{word}` is not served yet");
+    report.left_out(value.place, &value.path, message);
+    Handler::Status(StatusCode::FORBIDDEN)
 }
 
 /// What somebody means by a pattern with a `*` at its beginning or end, as other servers have it.

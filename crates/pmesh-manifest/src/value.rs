@@ -89,6 +89,11 @@ impl Value {
         matches!(self.node.kind, Kind::Scalar { .. }) && !self.is_null()
     }
 
+    /// Whether this is the text `word`.
+    pub(crate) fn is(&self, word: &str) -> bool {
+        matches!(&self.node.kind, Kind::Scalar { text, .. } if &**text == word)
+    }
+
     pub(crate) fn is_list(&self) -> bool {
         matches!(self.node.kind, Kind::List(_))
     }

@@ -355,6 +355,10 @@ fn a_route_is_a_pattern_with_a_handler_or_a_bare_one() {
         [route("/x/", Handler::Mux(vec![bare(to("web")), bare(Handler::Mux(vec![bare(to("web"))]))]))]
     );
     assert_eq!(routes("[]"), []);
+    // A single one needs no list.
+    assert_eq!(routes("web"), [bare(to("web"))]);
+    assert_eq!(routes("{/x: web}"), [route("/x", to("web"))]);
+    assert_eq!(routes("status 404"), [bare(Handler::Status(StatusCode::NOT_FOUND))]);
 }
 
 #[test]
@@ -438,11 +442,13 @@ services:
 #[test]
 fn what_this_server_does_anyway_may_be_written() {
     good("
-repo: {update: false, rollout: all, bake: 0s, poll: never, hooks: {}}
+repo: {update: false, rollout: all, releases: false, persist: [], bake: 0s, poll: never, hooks: {}}
 hosts: []
+limits: {}
+acme: {}
 services:
-  a: !App {run: x, release: [], after: [], watch: [], env_file: [], auto_scale: false, lb: {state: none, proto: h1}}
-  f: !FS {dynamic: true, immutable: false}
+  a: !App {run: x, release: [], after: [], watch: [], env_file: [], auto_scale: false, unhealthy_timeout: never, lb: {state: none, proto: h1}}
+  f: !FS {dynamic: true, immutable: false, cache: {}}
 server: {_: {no_upgrade: true, router: [a]}}
 ");
     assert!(!good("repo: {update: false}").repo.update);

@@ -21,7 +21,7 @@ server:
             r#"pm3.yml:3:3: server.a:80, *.b, ü, a/b, , _: "" is no host name: labels of 1 to 63 of a-z 0-9 - _ between dots, 253 characters at most"#,
             "pm3.yml:3:29: server.a:80, *.b, ü, a/b, , _: `router` is missing; expected a list of routes",
             r#"pm3.yml:4:3: server.a.local: host "a.local" is there twice, first in line 2"#,
-            r#"pm3.yml:4:21: server.a.local.router: expected a list of routes: `PATTERN: HANDLER`, a service, a directive, or a nested list, found "web""#,
+            r#"pm3.yml:4:21: server.a.local.router: "web" is neither a service nor a directive"#,
             r#"pm3.yml:4:26: server.a.local: unknown key "rooter"; did you mean "router"? expected one of no_upgrade, router"#,
             r#"pm3.yml:5:3: server._: host "_" is there twice, first in line 3"#,
             "pm3.yml:5:6: server._: expected a map such as {router: [web]}, found a list",
@@ -175,7 +175,7 @@ services:
 server:
   _:
     router:
-      - !Switch-Method {GET: web, POST: wbe, _: [web, retrun 404]}
+      - !Switch-Method [GET: web, POST: wbe, _: [web, retrun 404]]
       - !Switch-Path web
 ",
         &[
@@ -187,10 +187,10 @@ server:
                 "pm3.yml:6:12: services.web.lb.5xx: an error handler of `lb` (`404`, `4xx`, `5xx`) {not_served}"
             ),
             &format!("pm3.yml:10:9: server._.router.0: `!Switch-Method` {not_served}"),
-            r#"pm3.yml:10:41: server._.router.0.POST: "wbe" is neither a service nor a directive; did you mean "web"?"#,
-            r#"pm3.yml:10:55: server._.router.0._.1: "retrun" is neither a service nor a directive; did you mean "return"?"#,
+            r#"pm3.yml:10:41: server._.router.0.1.POST: "wbe" is neither a service nor a directive; did you mean "web"?"#,
+            r#"pm3.yml:10:55: server._.router.0.2._.1: "retrun" is neither a service nor a directive; did you mean "return"?"#,
             &format!("pm3.yml:11:9: server._.router.1: `!Switch-Path` {not_served}"),
-            r#"pm3.yml:11:9: server._.router.1: expected a map of what is looked for to routes, found "web""#,
+            r#"pm3.yml:11:9: server._.router.1: expected a list of `PATTERN: HANDLER`, found "web""#,
         ],
     );
 }
