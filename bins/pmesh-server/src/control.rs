@@ -128,16 +128,16 @@ impl Plan {
             }),
             ControlCommand::Ls(_) => Self::List,
             ControlCommand::Health(which) => match &which.service {
-                None => read("/service/health", |services, style, _| health(&services, style)),
+                None => read("/service/health", |services, style, now| health(&services, style, now)),
                 Some(name) => {
                     let name = name.to_string();
-                    read(service_path("health", Some(&name)), move |one, style, _| {
-                        health(&Named(vec![(name.clone(), one)]), style)
+                    read(service_path("health", Some(&name)), move |one, style, now| {
+                        health(&Named(vec![(name.clone(), one)]), style, now)
                     })
                 }
             },
             ControlCommand::Metrics(which) => match &which.service {
-                None => read("/service/metrics", |services, style, _| metrics(&services, style)),
+                None => read("/service/metrics", |services, style, now| metrics(&services, style, now)),
                 Some(name) => {
                     let name = name.to_string();
                     read(service_path("metrics", Some(&name)), move |one: Metrics, style, now| {

@@ -111,6 +111,30 @@ impl Style {
         cut.push('…');
         cut
     }
+
+    /// `text` in lines that fit into `width` less `taken` columns, broken between words where that is possible; each
+    /// begins in the column of the first.
+    pub(crate) fn wrapped(self, text: &str, taken: usize) -> Vec<String> {
+        /// Less would be a column of single letters.
+        const LEAST: usize = 4;
+        let Some(room) = self.width.map(|width| width.saturating_sub(taken)) else {
+            return vec![text.to_owned()];
+        };
+        let indent = text.chars().take_while(|c| *c == ' ').count().min(room.saturating_sub(LEAST));
+        let room = (room - indent.min(room)).max(LEAST);
+        let mut lines = Vec::new();
+        let mut rest: Vec<char> = text.trim_start_matches(' ').chars().collect();
+        while rest.len() > room {
+            let gap = rest[..=room].iter().rposition(|c| *c == ' ').filter(|gap| *gap > 0);
+            let behind = rest.split_off(gap.unwrap_or(room));
+            lines.push(std::mem::replace(&mut rest, behind));
+            let spaces = rest.iter().take_while(|c| **c == ' ').count();
+            rest.drain(..spaces);
+        }
+        lines.push(rest);
+        let indent = " ".repeat(indent);
+        lines.into_iter().map(|line| format!("{indent}{}", String::from_iter(line).trim_end())).collect()
+    }
 }
 
 /// Whether both streams of this process are a person's terminal.
@@ -163,6 +187,19 @@ mod tests {
         assert_eq!(narrow.cut("1234567", 2), "12345…");
         assert_eq!(narrow.cut("ééééééé", 2), "ééééé…");
         assert_eq!(Style::PLAIN.cut(&"x".repeat(500), 2).len(), 500);
+    }
+
+    #[test]
+    fn text_is_wrapped_between_words_and_else_where_the_line_ends() {
+        let narrow = Style { colour: false, width: Some(10) };
+        assert_eq!(narrow.wrapped("one two three", 2), ["one two", "three"]);
+        assert_eq!(narrow.wrapped("12345678", 2), ["12345678"]);
+        assert_eq!(narrow.wrapped("123456789 é", 2), ["12345678", "9 é"]);
+        assert_eq!(narrow.wrapped("", 2), [""]);
+        assert_eq!(narrow.wrapped("  at x:1 y", 2), ["  at x:1", "  y"]);
+        assert_eq!(narrow.wrapped("                 deep", 2), ["    deep"]);
+        assert_eq!(Style { colour: false, width: Some(1) }.wrapped("abcdef", 2), ["abcd", "ef"]);
+        assert_eq!(Style::PLAIN.wrapped("one two three", 2), ["one two three"]);
     }
 
     #[test]

@@ -277,10 +277,20 @@ pub struct Health {
     /// What is wrong, if anything is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub err: Option<String>,
+    /// The same in pieces: one short sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What was written last, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub last_lines: Vec<String>,
+    /// When the next try is, if one is planned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_try: Option<String>,
 }
 
-impl From<HealthReport> for Health {
-    fn from(report: HealthReport) -> Self {
+impl Health {
+    /// What was reported at `now`.
+    pub(crate) fn of(report: HealthReport, now: SystemTime) -> Self {
         let status = match report.status {
             Status::Ok => "OK",
             Status::Degraded => "Degraded",
@@ -288,8 +298,9 @@ impl From<HealthReport> for Health {
             Status::Down => "Down",
             Status::Stopped => "Stopped",
         };
-        let HealthReport { status: _, healthy, total, error: err } = report;
-        Self { status: status.to_owned(), healthy, total, err }
+        let HealthReport { status: _, healthy, total, error: err, reason, last_lines, next_try } = report;
+        let next_try = next_try.map(|wait| timestamp(now.checked_add(wait)));
+        Self { status: status.to_owned(), healthy, total, err, reason, last_lines, next_try }
     }
 }
 
@@ -390,8 +401,9 @@ pub struct Figures {
     pub io_write: u64,
 }
 
-impl From<pmesh_node::Metrics> for Metrics {
-    fn from(metrics: pmesh_node::Metrics) -> Self {
+impl Metrics {
+    /// What was measured at `now`.
+    pub(crate) fn of(metrics: pmesh_node::Metrics, now: SystemTime) -> Self {
         let pmesh_node::Metrics { id, kind, upstreams, instances, health } = metrics;
         let upstreams = upstreams.into_iter().map(|(upstream, healthy)| Upstream {
             address: upstream.address.to_string(),
@@ -407,7 +419,7 @@ impl From<pmesh_node::Metrics> for Metrics {
             service_type: kind.as_str().to_owned(),
             server: Server { upstreams: upstreams.collect() },
             processes: instances.into_iter().map(Process::from).collect(),
-            health: health.into(),
+            health: Health::of(health, now),
         }
     }
 }

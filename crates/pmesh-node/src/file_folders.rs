@@ -87,7 +87,7 @@ pub(crate) fn with_fault(report: HealthReport, fault: Option<&String>) -> Health
     match fault {
         Some(fault) if report.status != Status::Stopped => {
             // There is nothing to run, also before its start is through.
-            HealthReport { status: Status::Down, healthy: 0, total: 0, error: Some(fault.clone()) }
+            HealthReport::down(fault.clone())
         }
         Some(_) | None => report,
     }

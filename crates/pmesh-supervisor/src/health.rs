@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{Monitor, lack, saved::saved};
+use crate::{Monitor, ServiceFailure, lack, saved::saved};
 
 /// The health of a service, for people and programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,12 @@ pub struct HealthReport {
     pub total: u32,
     /// What is wrong, in words that help; there whenever the status is `Degraded` or `Down`.
     pub error: Option<String>,
+    /// The first piece of `error`: one short sentence.
+    pub reason: Option<String>,
+    /// Its second piece: what was written last, oldest first.
+    pub last_lines: Vec<String>,
+    /// Its third piece: how long after the report the next try is, if one is planned.
+    pub next_try: Option<Duration>,
 }
 
 /// The one word for a service's health.
@@ -35,24 +41,44 @@ pub enum Status {
 impl HealthReport {
     /// A service that was stopped on request.
     pub fn stopped() -> Self {
-        Self { status: Status::Stopped, healthy: 0, total: 0, error: None }
+        Self::without_words(Status::Stopped, 0, 0)
     }
 
-    /// A service of `total` wanted things of which `healthy` are, with the reason of the latest
-    /// failure if one of the others has failed.
-    pub fn of(healthy: u32, total: u32, failure: Option<String>) -> Self {
+    /// Nothing is served, for this reason, and no try is planned.
+    pub fn down(reason: String) -> Self {
+        Self { error: Some(reason.clone()), reason: Some(reason), ..Self::without_words(Status::Down, 0, 0) }
+    }
+
+    fn without_words(status: Status, healthy: u32, total: u32) -> Self {
+        Self { status, healthy, total, error: None, reason: None, last_lines: Vec::new(), next_try: None }
+    }
+
+    /// A service of `total` wanted things of which `healthy` are, at the moment `now`, with the latest failure if
+    /// one of the others has failed.
+    pub fn of(healthy: u32, total: u32, failure: Option<&ServiceFailure>, now: Instant) -> Self {
         let healthy = healthy.min(total);
         let missing = total - healthy;
-        let (status, error) = match (healthy, failure) {
-            _ if missing == 0 => (Status::Ok, None),
-            (0, None) => (Status::Starting, None),
-            (0, Some(reason)) => (Status::Down, Some(reason)),
-            (_, reason) => (
-                Status::Degraded,
-                Some(reason.unwrap_or_else(|| format!("{missing} of {total} instances are not ready yet"))),
-            ),
+        let status = match (healthy, failure) {
+            _ if missing == 0 => Status::Ok,
+            (0, None) => Status::Starting,
+            (0, Some(_)) => Status::Down,
+            _ => Status::Degraded,
         };
-        Self { status, healthy, total, error }
+        let report = Self::without_words(status, healthy, total);
+        match (status, failure) {
+            (Status::Ok | Status::Starting | Status::Stopped, _) => report,
+            (Status::Degraded | Status::Down, Some(failure)) => Self {
+                error: Some(failure.sentence(now)),
+                reason: Some(failure.what.clone()),
+                last_lines: failure.last_lines.clone(),
+                next_try: failure.retry_at.map(|at| at.saturating_duration_since(now)),
+                ..report
+            },
+            (Status::Degraded | Status::Down, None) => {
+                let reason = format!("{missing} of {total} instances are not ready yet");
+                Self { error: Some(reason.clone()), reason: Some(reason), ..report }
+            }
+        }
     }
 }
 
@@ -172,27 +198,54 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::{HealthReport, Liveness, Status};
-    use crate::Monitor;
+    use crate::{Monitor, ServiceFailure};
+
+    fn failure() -> ServiceFailure {
+        ServiceFailure { what: "exit code 1".to_owned(), retry_at: None, last_lines: Vec::new() }
+    }
 
     #[test]
     fn a_service_is_ok_only_when_every_wanted_instance_is_healthy() {
-        assert_eq!(HealthReport::of(2, 2, Some("old news".into())).status, Status::Ok);
-        assert_eq!(HealthReport::of(0, 0, None).status, Status::Ok);
-        assert_eq!(HealthReport::of(5, 2, None).healthy, 2, "old and new overlap");
-        assert_eq!(HealthReport::of(1, 2, None).status, Status::Degraded);
-        assert_eq!(HealthReport::of(0, 2, None).status, Status::Starting);
-        assert_eq!(HealthReport::of(0, 2, Some("exit code 1".into())).status, Status::Down);
+        let now = Instant::now();
+        let status = |healthy, total, failure: Option<&ServiceFailure>| {
+            HealthReport::of(healthy, total, failure, now).status
+        };
+        assert_eq!(status(2, 2, Some(&failure())), Status::Ok);
+        assert_eq!(status(0, 0, None), Status::Ok);
+        assert_eq!(HealthReport::of(5, 2, None, now).healthy, 2, "old and new overlap");
+        assert_eq!(status(1, 2, None), Status::Degraded);
+        assert_eq!(status(0, 2, None), Status::Starting);
+        assert_eq!(status(0, 2, Some(&failure())), Status::Down);
     }
 
     #[test]
     fn whenever_a_service_is_degraded_or_down_there_is_a_reason() {
-        for healthy in 0..3 {
-            for failure in [None, Some("exit code 1".to_owned())] {
-                let report = HealthReport::of(healthy, 3, failure);
+        for healthy in 0..=3 {
+            for failure in [None, Some(&failure())] {
+                let report = HealthReport::of(healthy, 3, failure, Instant::now());
                 let must = matches!(report.status, Status::Degraded | Status::Down);
-                assert_eq!(report.error.is_some(), must, "{report:?}");
+                assert_eq!((report.error.is_some(), report.reason.is_some()), (must, must), "{report:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_failure_comes_in_pieces_too_and_none_of_it_where_all_is_well() {
+        let now = Instant::now();
+        let lines: Vec<String> = ["a", "b"].map(str::to_owned).to_vec();
+        let wait = Duration::from_secs(4);
+        let failure = ServiceFailure { retry_at: Some(now + wait), last_lines: lines.clone(), ..failure() };
+        let report = HealthReport::of(0, 1, Some(&failure), now);
+        assert_eq!(
+            report.error.as_deref(),
+            Some("exit code 1; the next try is in 4.0 s; its last lines: a | b")
+        );
+        assert_eq!((report.reason.as_deref(), report.next_try), (Some("exit code 1"), Some(wait)));
+        assert_eq!(report.last_lines, lines);
+        let late = HealthReport::of(0, 1, Some(&failure), now + 2 * wait);
+        assert_eq!(late.next_try, Some(Duration::ZERO));
+        let well = HealthReport::of(1, 1, Some(&failure), now);
+        assert_eq!((well.reason, well.last_lines, well.next_try), (None, vec![], None));
     }
 
     #[test]

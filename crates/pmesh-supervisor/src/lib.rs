@@ -106,6 +106,7 @@ mod spec;
 mod step;
 mod supervisor;
 mod sys;
+mod telling_lines;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod unbuilt;
@@ -136,3 +137,4 @@ pub use spec::{
 };
 pub use step::{StepName, StepState};
 pub use supervisor::{Reporter, Supervisor, SupervisorSettings};
+pub use telling_lines::telling_lines;

@@ -439,8 +439,7 @@ impl ServiceState {
         if self.stopped {
             return HealthReport::stopped();
         }
-        let reason = self.failure.as_ref().map(|failure| failure.sentence(now));
-        HealthReport::of(self.healthy, self.wanted, reason)
+        HealthReport::of(self.healthy, self.wanted, self.failure.as_ref(), now)
     }
 }
 

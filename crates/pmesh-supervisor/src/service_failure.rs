@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::saved::saved;
+use crate::{saved::saved, telling_lines::telling_lines};
+
+/// How many of the last lines are in a sentence.
+const LINES_IN_A_SENTENCE: usize = 5;
 
 /// Why something is not healthy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +26,7 @@ impl ServiceFailure {
         Self { retry_at: None, ..self }.sentence(now)
     }
 
-    /// All of it in words, for the moment `now`.
+    /// All of it in words, for the moment `now`; of the last lines those that tell most.
     pub fn sentence(&self, now: Instant) -> String {
         let mut text = self.what.clone();
         match self.retry_at.map(|at| at.saturating_duration_since(now)) {
@@ -33,7 +36,7 @@ impl ServiceFailure {
         }
         if !self.last_lines.is_empty() {
             text.push_str("; its last lines: ");
-            text.push_str(&self.last_lines.join(" | "));
+            text.push_str(&telling_lines(&self.last_lines, LINES_IN_A_SENTENCE).join(" | "));
         }
         text
     }

@@ -34,7 +34,7 @@ pub(crate) fn operations(operations: &[Operation], style: Style, now: OffsetDate
             .cell(ago(&operation.started, now))
             .cell(took.unwrap_or_else(|| "-".to_owned()));
         table.push(match &operation.error {
-            Some(error) => refusal(error).lines().fold(row, Row::remark),
+            Some(error) => refusal(error).lines().fold(row, Row::told),
             None => row,
         });
     }

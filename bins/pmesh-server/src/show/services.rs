@@ -1,6 +1,7 @@
 //! `ls`, `health` and `metrics`.
 
 use pmesh_api::wire::{Figures, Health, Metrics, Named, Process, Upstream};
+use pmesh_supervisor::telling_lines;
 use time::OffsetDateTime;
 
 use super::{
@@ -23,18 +24,15 @@ pub(crate) fn list(ids: &Named<String>, services: &Named<Health>, style: Style) 
 }
 
 /// The health of services, the worst first, with every line of what is wrong.
-pub(crate) fn health(services: &Named<Health>, style: Style) -> String {
+pub(crate) fn health(services: &Named<Health>, style: Style, now: OffsetDateTime) -> String {
     if services.0.is_empty() {
         return NONE.to_owned();
     }
     let mut table =
         Table::new(&[("SERVICE", Align::Left), ("STATUS", Align::Left), ("HEALTHY", Align::Right)]);
     for (name, health) in worst_first(&services.0, |health| health) {
-        let mut row = health_cells(Row::default().cell(name), health);
-        for line in health.err.as_deref().unwrap_or_default().lines() {
-            row = row.remark(line);
-        }
-        table.push(row);
+        let row = health_cells(Row::default().cell(name), health);
+        table.push(reason(row, health, usize::MAX, now));
     }
     table.render(style)
 }
@@ -43,7 +41,7 @@ pub(crate) fn health(services: &Named<Health>, style: Style) -> String {
 pub(super) const NONE: &str = "the manifest has no services\n";
 
 /// One row for each service, the worst first: health, traffic, processes.
-pub(crate) fn metrics(services: &Named<Metrics>, style: Style) -> String {
+pub(crate) fn metrics(services: &Named<Metrics>, style: Style, now: OffsetDateTime) -> String {
     if services.0.is_empty() {
         return NONE.to_owned();
     }
@@ -54,14 +52,14 @@ pub(crate) fn metrics(services: &Named<Metrics>, style: Style) -> String {
     for (name, metrics) in worst_first(&services.0, |metrics| &metrics.health) {
         let row = health_cells(Row::default().cell(name), &metrics.health);
         let row = used_cells(traffic_cells(row, &metrics.server.upstreams), &metrics.processes);
-        table.push(reason(row, &metrics.health));
+        table.push(reason(row, &metrics.health, LINES, now));
     }
     table.render(style)
 }
 
 /// One service in full: its upstreams and every process of its instances.
 pub(crate) fn metrics_of_one(name: &str, metrics: &Metrics, style: Style, now: OffsetDateTime) -> String {
-    let mut shown = self::metrics(&Named(vec![(name.to_owned(), metrics.clone())]), style);
+    let mut shown = self::metrics(&Named(vec![(name.to_owned(), metrics.clone())]), style, now);
     if !metrics.server.upstreams.is_empty() {
         let mut columns = vec![("UPSTREAM", Align::Left), ("HEALTHY", Align::Left)];
         columns.extend(TRAFFIC.map(|title| (title, Align::Right)));
@@ -161,12 +159,32 @@ pub(super) fn health_cells(row: Row, health: &Health) -> Row {
     row.painted(&health.status, colour(&health.status)).cell(format!("{}/{}", health.healthy, health.total))
 }
 
-/// Adds what is wrong as one line, if anything is.
-pub(super) fn reason(row: Row, health: &Health) -> Row {
-    match &health.err {
-        Some(reason) => row.remark(reason.lines().map(str::trim).collect::<Vec<_>>().join(" | ")),
+/// How many of the last lines are shown where a service is one of many.
+pub(super) const LINES: usize = 3;
+
+/// Adds what is wrong, if anything is: the reason with the next try, and the last lines that tell most, at most
+/// `lines`. Of the newest nothing is left out.
+pub(super) fn reason(row: Row, health: &Health, lines: usize, now: OffsetDateTime) -> Row {
+    let Some(said) = &health.reason else {
+        // Of a server that does not tell the pieces.
+        return health.err.iter().flat_map(|all| all.lines()).fold(row, Row::told);
+    };
+    let row = match health.next_try.as_deref().and_then(instant) {
+        Some(next) if next > now => row.told(format!("{said}; next try in {}", span(between(now, next)))),
+        Some(_) => row.told(format!("{said}; the next try is due now")),
+        None => row.told(said),
+    };
+    match telling_lines(&health.last_lines, lines).split_last() {
+        Some((newest, before)) => {
+            before.iter().fold(row, |row, line| row.remark(quoted(line))).told(quoted(newest))
+        }
         None => row,
     }
+}
+
+/// A line that a service wrote.
+fn quoted(line: &str) -> String {
+    format!("| {line}")
 }
 
 /// Adds what the processes use, or `-` where there are none.
@@ -221,7 +239,7 @@ fn sum(upstreams: &[Upstream], count: impl Fn(&Upstream) -> u64) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use pmesh_api::wire::{Health, Metrics, Named};
-    use time::macros::datetime;
+    use time::{OffsetDateTime, macros::datetime};
 
     use super::{health, list, metrics, metrics_of_one};
     use crate::terminal::Style;
@@ -251,10 +269,17 @@ pub(super) mod tests {
             "err": "127.0.0.1:40002: GET /health answered 503"},
         "billing": {"id": "286012345678901250", "type": "app", "server": {}, "processes": [],
             "status": "Down", "healthy": 0, "total": 1,
-            "err": "exit code 1, next try in 38 s\nTraceback\n  connection refused"},
+            "err": "instance 1: it ended with exit code 1 after 0.3 s; the next try is in 38.0 s; its last lines: …",
+            "reason": "instance 1: it ended with exit code 1 after 0.3 s", "next_try": "2024-03-09T12:00:38.000Z",
+            "last_lines": ["begin", "Traceback (most recent call last):", "  File \"app.py\", line 7, in <module>",
+                "    db = connect(os.environ[\"DATABASE_URL\"], timeout=5, retries=3, options=DEFAULT_OPTIONS)",
+                "psycopg2.OperationalError: connection to server at \"db.internal\" (10.0.3.7), port 5432 failed: Connection refused"]},
         "reports": {"id": "286012345678901251", "type": "app", "server": {}, "processes": [],
             "status": "Stopped", "healthy": 0, "total": 0}
     }"#;
+
+    const NOW: OffsetDateTime = datetime!(2024-03-09 12:00:00 UTC);
+    const NARROW: Style = Style { colour: false, width: Some(80) };
 
     fn parsed() -> Named<Metrics> {
         serde_json::from_str(METRICS).unwrap()
@@ -281,13 +306,13 @@ pub(super) mod tests {
     fn metrics_fit_80_columns_with_the_memory_whatever_the_names_and_counts() {
         let text = METRICS.replace("\"api\"", "\"the-api-of-the-shop-and-of-its-mobile-apps\"");
         let text = text.replace("1200", "123456789").replace("\"error_count\": 1", "\"error_count\": 98765");
-        let shown = metrics(&serde_json::from_str(&text).unwrap(), Style { colour: false, width: Some(80) });
+        let shown = metrics(&serde_json::from_str(&text).unwrap(), NARROW, NOW);
         for line in shown.lines() {
             assert!(line.chars().count() <= 80, "{line}");
         }
         assert!(shown.contains("Degraded      1/2    12  123M   99k    2   30  41 %  412 MiB\n"), "{shown}");
         assert!(shown.contains("the-api-of-"), "{shown}");
-        let piped = metrics(&serde_json::from_str(&text).unwrap(), Style::PLAIN);
+        let piped = metrics(&serde_json::from_str(&text).unwrap(), Style::PLAIN, NOW);
         assert!(piped.contains("the-api-of-the-shop-and-of-its-mobile-apps  Degraded"), "{piped}");
     }
 
@@ -298,16 +323,51 @@ pub(super) mod tests {
         let lines = [
             "SERVICE  STATUS    HEALTHY",
             "billing  Down          0/1",
-            "  exit code 1, next try in 38 s",
-            "  Traceback",
-            "    connection refused",
+            "  instance 1: it ended with exit code 1 after 0.3 s; next try in 38 s",
+            "  | begin",
+            "  | Traceback (most recent call last):",
+            "  |   File \"app.py\", line 7, in <module>",
+            "  |     db = connect(os.environ[\"DATABASE_URL\"], timeout=5, retries=3, options=DEFAULT_OPTIONS)",
+            "  | psycopg2.OperationalError: connection to server at \"db.internal\" (10.0.3.7), port 5432 failed: Connection refused",
             "api      Degraded      1/2",
             "  127.0.0.1:40002: GET /health answered 503",
             "assets   OK            0/0",
             "reports  Stopped       0/0",
             "",
         ];
-        assert_eq!(health(&services, Style::PLAIN), lines.join("\n"));
+        assert_eq!(health(&services, Style::PLAIN, NOW), lines.join("\n"));
+    }
+
+    #[test]
+    fn at_80_columns_the_newest_line_and_the_reason_are_whole() {
+        let lines = [
+            "  instance 1: it ended with exit code 1 after 0.3 s; next try in 38 s",
+            "  |   File \"app.py\", line 7, in <module>",
+            "  |     db = connect(os.environ[\"DATABASE_URL\"], timeout=5, retries=3, options=…",
+            "  | psycopg2.OperationalError: connection to server at \"db.internal\" (10.0.3.7),",
+            "  port 5432 failed: Connection refused",
+            "api      Degraded      1/2",
+        ];
+        let services: Named<Health> =
+            parsed().0.into_iter().map(|(name, metrics)| (name, metrics.health)).collect();
+        let shown = health(&services, NARROW, NOW);
+        assert!(shown.contains(&lines[3..].join("\n")) && shown.contains("  | begin\n"), "{shown}");
+        let shown = metrics(&parsed(), NARROW, NOW);
+        assert!(shown.contains(&lines[..5].join("\n")) && !shown.contains("begin"), "{shown}");
+    }
+
+    #[test]
+    fn a_next_try_that_is_due_is_no_time_in_the_past_and_an_older_server_is_told_whole() {
+        let mut services: Named<Health> =
+            parsed().0.into_iter().map(|(name, metrics)| (name, metrics.health)).collect();
+        let later = NOW + time::Duration::minutes(1);
+        let shown = health(&services, Style::PLAIN, later);
+        assert!(shown.contains(" after 0.3 s; the next try is due now\n"), "{shown}");
+        for (_, health) in &mut services.0 {
+            (health.reason, health.err) = (None, health.err.as_ref().map(|_| "one\ntwo".to_owned()));
+        }
+        let shown = health(&services, Style::PLAIN, NOW);
+        assert!(shown.contains("billing  Down          0/1\n  one\n  two\n"), "{shown}");
     }
 
     #[test]
@@ -315,21 +375,24 @@ pub(super) mod tests {
         let lines = [
             "SERVICE  STATUS    HEALTHY  LOAD  REQS  FAIL  5XX  4XX   CPU   MEMORY",
             "billing  Down          0/1     -     -     -    -    -     -        -",
-            "  exit code 1, next try in 38 s | Traceback | connection refused",
+            "  instance 1: it ended with exit code 1 after 0.3 s; next try in 38 s",
+            "  |   File \"app.py\", line 7, in <module>",
+            "  |     db = connect(os.environ[\"DATABASE_URL\"], timeout=5, retries=3, options=DEFAULT_OPTIONS)",
+            "  | psycopg2.OperationalError: connection to server at \"db.internal\" (10.0.3.7), port 5432 failed: Connection refused",
             "api      Degraded      1/2    12  1234     1    2   30  41 %  412 MiB",
             "  127.0.0.1:40002: GET /health answered 503",
             "assets   OK            0/0     -     -     -    -    -     -        -",
             "reports  Stopped       0/0     -     -     -    -    -     -        -",
             "",
         ];
-        assert_eq!(metrics(&parsed(), Style::PLAIN), lines.join("\n"));
+        assert_eq!(metrics(&parsed(), Style::PLAIN, NOW), lines.join("\n"));
     }
 
     #[test]
     fn one_service_is_shown_with_its_upstreams_and_its_process_trees() {
         let services = parsed().0;
         let (name, api) = &services[1];
-        let shown = metrics_of_one(name, api, Style::PLAIN, datetime!(2024-03-09 12:00:00 UTC));
+        let shown = metrics_of_one(name, api, Style::PLAIN, NOW);
         let tail = [
             "",
             "UPSTREAM         HEALTHY  LOAD  REQS  FAIL  5XX  4XX",
@@ -347,7 +410,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_manifest_without_services_is_no_empty_screen() {
-        assert_eq!(health(&Named::default(), Style::PLAIN), "the manifest has no services\n");
-        assert_eq!(metrics(&Named::default(), Style::PLAIN), "the manifest has no services\n");
+        assert_eq!(health(&Named::default(), Style::PLAIN, NOW), "the manifest has no services\n");
+        assert_eq!(metrics(&Named::default(), Style::PLAIN, NOW), "the manifest has no services\n");
     }
 }

@@ -9,7 +9,7 @@ use super::{
     figures::counted,
     repository,
     services::{
-        NONE, colour, health_cells, life_cells, load_cell, reason, statuses, used_cells, worst_first,
+        LINES, NONE, colour, health_cells, life_cells, load_cell, reason, statuses, used_cells, worst_first,
     },
     table::{Align, Row, Table},
 };
@@ -78,7 +78,7 @@ impl Status {
             let row = health_cells(Row::default().cell(name), &metrics.health);
             let row = if has_room { life_cells(row, &metrics.processes, now) } else { row };
             let row = used_cells(load_cell(row, &metrics.server.upstreams), &metrics.processes);
-            table.push(reason(row, &metrics.health));
+            table.push(reason(row, &metrics.health, LINES, now));
         }
         shown.push_str(&table.render(style));
         shown
@@ -143,7 +143,10 @@ mod tests {
             "",
             "SERVICE  STATUS    HEALTHY  UPTIME  RESTARTS   PORT  LOAD   CPU   MEMORY",
             "billing  Down          0/1       -         -      -     -     -        -",
-            "  exit code 1, next try in 38 s | Traceback | connection refused",
+            "  instance 1: it ended with exit code 1 after 0.3 s; next try in 38 s",
+            "  |   File \"app.py\", line 7, in <module>",
+            "  |     db = connect(os.environ[\"DATABASE_URL\"], timeout=5, retries=3, options=DEFAULT_OPTIONS)",
+            "  | psycopg2.OperationalError: connection to server at \"db.internal\" (10.0.3.7), port 5432 failed: Connection refused",
             "api      Degraded      1/2     3 h         3  20012    12  41 %  412 MiB",
             "  127.0.0.1:40002: GET /health answered 503",
             "assets   OK            0/0       -         -      -     -     -        -",
@@ -170,7 +173,13 @@ mod tests {
     fn on_a_terminal_no_line_is_wider_than_it_and_the_status_has_its_colour() {
         let shown = status().show(Style { colour: false, width: Some(60) }, NOW);
         assert!(shown.lines().all(|line| line.chars().count() <= 60), "{shown}");
-        assert!(shown.contains("  exit code 1, next try in 38 s | Traceback | connection re…\n"), "{shown}");
+        assert!(
+            shown.contains(
+                "  instance 1: it ended with exit code 1 after 0.3 s; next\n  try in 38 s\n  |   File"
+            ),
+            "{shown}"
+        );
+        assert!(shown.contains("failed: Connection\n  refused\napi "), "{shown}");
         let usual = status().show(Style { colour: false, width: Some(80) }, NOW);
         assert!(
             usual.lines().all(|line| line.chars().count() <= 80) && usual.contains("RESTARTS"),

@@ -23,7 +23,16 @@ pub(super) struct Table {
 #[derive(Debug, Default)]
 pub(super) struct Row {
     cells: Vec<(String, Option<Colour>)>,
-    remarks: Vec<String>,
+    remarks: Vec<(String, Fit)>,
+}
+
+/// What becomes of a line that is wider than the terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fit {
+    /// Its end is left out.
+    Cut,
+    /// It goes on in the next line.
+    Wrapped,
 }
 
 impl Row {
@@ -41,7 +50,14 @@ impl Row {
 
     /// Adds a line under the row, indented and cut to the terminal.
     pub(super) fn remark(mut self, text: impl Into<String>) -> Self {
-        self.remarks.push(text.into());
+        self.remarks.push((text.into(), Fit::Cut));
+        self
+    }
+
+    /// Adds a line under the row, indented, of which nothing is left out: where it is too long for the terminal it
+    /// goes on in the next one.
+    pub(super) fn told(mut self, text: impl Into<String>) -> Self {
+        self.remarks.push((text.into(), Fit::Wrapped));
         self
     }
 }
@@ -76,7 +92,7 @@ impl Table {
             .chain(&self.rows)
             .map(|row| Row {
                 cells: row.cells.iter().map(|(text, colour)| (one_line(text), *colour)).collect(),
-                remarks: row.remarks.iter().map(|remark| one_line(remark)).collect(),
+                remarks: row.remarks.iter().map(|(remark, fit)| (one_line(remark), *fit)).collect(),
             })
             .collect();
         let mut widths: Vec<usize> = (0..self.columns.len())
@@ -114,8 +130,14 @@ impl Table {
                 taken += width + GAP.len();
             }
             table.push('\n');
-            for remark in remarks {
-                table.extend([GAP, &style.cut(&remark, GAP.len()), "\n"]);
+            for (remark, fit) in remarks {
+                let lines = match fit {
+                    Fit::Cut => vec![style.cut(&remark, GAP.len())],
+                    Fit::Wrapped => style.wrapped(&remark, GAP.len()),
+                };
+                for line in lines {
+                    table.extend([GAP, &line, "\n"]);
+                }
             }
         }
         table
@@ -151,6 +173,15 @@ mod tests {
             "",
         ];
         assert_eq!(table().render(Style::PLAIN), lines.join("\n"));
+    }
+
+    #[test]
+    fn what_is_told_is_never_cut() {
+        let mut table = Table::new(&[("NAME", Align::Left)]);
+        table.push(Row::default().cell("web").told("one two three").told("  four five six"));
+        let shown = table.render(Style { colour: false, width: Some(11) });
+        assert_eq!(shown, "NAME\nweb\n  one two\n  three\n    four\n    five\n    six\n");
+        assert_eq!(table.render(Style::PLAIN), "NAME\nweb\n  one two three\n    four five six\n");
     }
 
     #[test]

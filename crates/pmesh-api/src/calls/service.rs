@@ -1,5 +1,7 @@
 //! `/service` and what is below it.
 
+use std::time::SystemTime;
+
 use pmesh_node::{Request, Scope};
 use pmesh_supervisor::ServiceName;
 
@@ -41,7 +43,8 @@ pub(crate) async fn stop_one(sources: Sources, call: Call) -> Result<Reply, ApiE
 
 /// The health of every service.
 pub(crate) async fn health_of_all(sources: Sources, call: Call) -> Result<Reply, ApiError> {
-    let health = sources.node.health().await.into_iter().map(|(name, health)| (name, health.into()));
+    let (health, now) = (sources.node.health().await, SystemTime::now());
+    let health = health.into_iter().map(|(name, health)| (name, wire::Health::of(health, now)));
     Ok(call.reply(&health.collect::<Named<wire::Health>>()))
 }
 
@@ -49,12 +52,13 @@ pub(crate) async fn health_of_all(sources: Sources, call: Call) -> Result<Reply,
 pub(crate) async fn health_of_one(sources: Sources, call: Call) -> Result<Reply, ApiError> {
     let name = named(&sources, &call)?;
     let health = sources.node.health_of(&name).await.ok_or_else(|| unknown(&sources, name.as_str()))?;
-    Ok(call.reply(&wire::Health::from(health)))
+    Ok(call.reply(&wire::Health::of(health, SystemTime::now())))
 }
 
 /// What is measured of every service.
 pub(crate) async fn metrics_of_all(sources: Sources, call: Call) -> Result<Reply, ApiError> {
-    let metrics = sources.node.metrics().await.into_iter().map(|(name, metrics)| (name, metrics.into()));
+    let (metrics, now) = (sources.node.metrics().await, SystemTime::now());
+    let metrics = metrics.into_iter().map(|(name, metrics)| (name, wire::Metrics::of(metrics, now)));
     Ok(call.reply(&metrics.collect::<Named<wire::Metrics>>()))
 }
 
@@ -62,7 +66,7 @@ pub(crate) async fn metrics_of_all(sources: Sources, call: Call) -> Result<Reply
 pub(crate) async fn metrics_of_one(sources: Sources, call: Call) -> Result<Reply, ApiError> {
     let name = named(&sources, &call)?;
     let metrics = sources.node.metrics_of(&name).await.ok_or_else(|| unknown(&sources, name.as_str()))?;
-    Ok(call.reply(&wire::Metrics::from(metrics)))
+    Ok(call.reply(&wire::Metrics::of(metrics, SystemTime::now())))
 }
 
 /// The service that the path names, if there is one.

@@ -243,12 +243,29 @@ async fn a_service_that_crashed_and_does_not_come_back_is_down_with_a_reason() {
     node.spawner.crash(web, Exit::Code(7));
     node.spawner.wait_for_failures(1).await;
     let health = api.get("/service/health/web").await.json;
-    assert_eq!(keys(&health), ["status", "healthy", "total", "err"]);
+    assert_eq!(keys(&health), ["status", "healthy", "total", "err", "reason", "next_try"]);
+    let (err, reason) = (health["err"].as_str().unwrap(), health["reason"].as_str().unwrap());
+    assert!(err.strip_prefix(reason).is_some_and(|rest| rest.starts_with("; the next try ")), "{health}");
+    assert!(is_time(&health["next_try"]) && health["next_try"] != NO_TIME, "{health}");
     assert_eq!(
         (&health["status"], &health["healthy"], &health["total"]),
         (&json!("Down"), &json!(0), &json!(1))
     );
-    assert!(!health["err"].as_str().unwrap().is_empty());
+    node.spawner.start_normally("web");
+    node.spawner.print_at_start("web", "one\n\nKeyError: 'DATABASE_URL'\n");
+    node.spawner.exit_at_start("web", Exit::Code(1));
+    node.spawner.wait_for_launches(node.spawner.launches().len() + 1).await;
+    let health = loop {
+        let health = api.get("/service/health/web").await.json;
+        if health["last_lines"].is_array() {
+            break health;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(keys(&health), ["status", "healthy", "total", "err", "reason", "last_lines", "next_try"]);
+    assert_eq!(health["last_lines"], json!(["one", "KeyError: 'DATABASE_URL'"]), "oldest first");
+    assert_eq!(health["reason"], "instance 1: it ended with exit code 1 after 0.0 s");
+    assert!(health["err"].as_str().unwrap().ends_with("; its last lines: one | KeyError: 'DATABASE_URL'"));
 }
 
 #[tokio::test(start_paused = true)]

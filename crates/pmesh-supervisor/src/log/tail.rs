@@ -8,6 +8,8 @@ use parking_lot::Mutex;
 const BYTES: usize = 4096;
 /// The most that is shown, in lines.
 const LINES: usize = 20;
+/// The most that is shown of one line, in characters.
+const LINE: usize = 300;
 
 /// The end of an instance's output: 4 KiB of it in memory. Clones are the same.
 #[derive(Clone, Debug, Default)]
@@ -39,7 +41,7 @@ impl Tail {
     }
 
     /// The last lines, at most 20, oldest first, as text for a person: no control characters, no
-    /// terminal colours, no empty lines, and what is no UTF-8 replaced.
+    /// terminal colours, no empty lines, what is no UTF-8 replaced, and of long lines the first 300 characters.
     pub fn lines(&self) -> Vec<String> {
         let kept = self.0.lock();
         let text = String::from_utf8_lossy(&kept.bytes);
@@ -47,7 +49,15 @@ impl Tail {
         let whole = if kept.cut && all.len() > 1 { &all[1..] } else { &all[..] };
         let mut lines: Vec<String> = whole.iter().map(|line| plain(line)).collect();
         lines.retain(|line| !line.trim().is_empty());
-        lines.split_off(lines.len().saturating_sub(LINES))
+        lines.split_off(lines.len().saturating_sub(LINES)).into_iter().map(short).collect()
+    }
+}
+
+/// The beginning of a line that is too long.
+fn short(line: String) -> String {
+    match line.char_indices().nth(LINE) {
+        Some(_) => line.chars().take(LINE - 1).chain(['…']).collect(),
+        None => line,
     }
 }
 
@@ -90,7 +100,14 @@ mod tests {
         assert_eq!(tail.lines(), ["last"]);
         assert!(tail.0.lock().bytes.len() <= BYTES);
         tail.push(&b"y".repeat(10_000));
-        assert_eq!(tail.lines(), ["y".repeat(BYTES)], "but one line is better than none");
+        assert_eq!(tail.lines(), ["y".repeat(LINE - 1) + "…"], "but one line is better than none");
+    }
+
+    #[test]
+    fn a_long_line_is_cut_at_its_end() {
+        let tail = Tail::new();
+        tail.push(format!("{}\n{}é\n", "é".repeat(LINE), "é".repeat(LINE)).as_bytes());
+        assert_eq!(tail.lines(), ["é".repeat(LINE), "é".repeat(LINE - 1) + "…"]);
     }
 
     #[test]
