@@ -15,7 +15,7 @@ use pmesh_api::client::Endpoint;
 use pmesh_sessions::{NetworkError, TrustedProxies};
 use pmesh_supervisor::ServiceName;
 
-use crate::{listen_address::ListenAddress, version::VERSION};
+use crate::{listen_option::ListenOption, version::VERSION};
 
 /// Keeps the web apps of a git repository running and serves them over HTTP.
 ///
@@ -30,12 +30,12 @@ use crate::{listen_address::ListenAddress, version::VERSION};
 )]
 pub(crate) struct CommandLine {
     #[command(subcommand)]
-    command: Command,
+    command: Invocation,
 }
 
 /// What the server is asked to do.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub(crate) enum Invocation {
     /// Serve a manifest until SIGTERM or SIGINT.
     Run(Box<RunArguments>),
     /// Read and validate a manifest, and print what would run.
@@ -99,14 +99,14 @@ pub(crate) struct RunArguments {
 
     /// Where the HTTP front listens; repeatable. A port alone is that of every IPv4 and IPv6 address
     #[arg(long, value_name = "ADDR", env = "PMESH_HTTP", value_delimiter = ',', default_value = ":8080")]
-    pub(crate) http: Vec<ListenAddress>,
+    pub(crate) http: Vec<ListenOption>,
 
     #[command(flatten)]
     not_served: NotServed,
 
     /// Where the API listens over TCP; repeatable. Beyond loopback only with --api-token-file
     #[arg(long, value_name = "ADDR", env = "PMESH_API", value_delimiter = ',', default_value = DEFAULT_API)]
-    pub(crate) api: Vec<ListenAddress>,
+    pub(crate) api: Vec<ListenOption>,
 
     /// Let every user of this machine use the API over TCP; else the server's user and root
     #[arg(long, env = "PMESH_API_OPEN", value_parser = BoolishValueParser::new())]
@@ -165,7 +165,7 @@ pub(crate) const DEFAULT_API: &str = "127.0.0.1:9870";
 struct NotServed {
     /// The HTTP front with TLS; not served yet
     #[arg(long, value_name = "ADDR", env = "PMESH_HTTPS", value_delimiter = ',')]
-    https: Vec<ListenAddress>,
+    https: Vec<ListenOption>,
 
     /// Write the manifest's `hosts` to /etc/hosts, and take them out at the end; not served yet
     #[arg(long, env = "PMESH_MANAGE_HOSTS", value_parser = BoolishValueParser::new())]
@@ -261,7 +261,7 @@ pub(crate) struct Invalidate {
 pub(crate) fn parse(
     mut words: Vec<OsString>,
     exists: impl Fn(&Path) -> bool,
-) -> Result<Command, clap::Error> {
+) -> Result<Invocation, clap::Error> {
     let implied = match words.get(1).map(|word| word.to_string_lossy()) {
         None => true,
         Some(word) if ["-h", "--help", "-V", "--version"].contains(&&*word) || is_command(&word) => false,
@@ -279,7 +279,7 @@ pub(crate) fn parse(
         }
         error
     })?;
-    if let Command::Run(run) = &parsed.command {
+    if let Invocation::Run(run) = &parsed.command {
         match &run.path {
             Some(path) if implied && !exists(path) => {
                 return Err(neither_command_nor_path(&path.to_string_lossy()));

@@ -11,14 +11,14 @@ use rustix::fs::Mode;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UnixListener;
 
-use crate::listen_address::ListenAddress;
+use crate::listen_option::ListenOption;
 
 /// Connections that may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
 /// A listener and where it listens; the port is the real one also where 0 was asked for.
 #[derive(Debug)]
-pub(crate) struct Bound {
+pub(crate) struct BoundListener {
     pub(crate) listener: TcpListener,
     pub(crate) address: SocketAddr,
 }
@@ -33,8 +33,8 @@ pub(crate) enum BindError {
 }
 
 /// Binds all addresses, or none.
-pub(crate) fn all(addresses: &[ListenAddress], what: &'static str) -> Result<Vec<Bound>, BindError> {
-    let mut bound: Vec<Bound> = Vec::new();
+pub(crate) fn all(addresses: &[ListenOption], what: &'static str) -> Result<Vec<BoundListener>, BindError> {
+    let mut bound: Vec<BoundListener> = Vec::new();
     for address in addresses {
         let mut port = None;
         for (index, mut socket) in address.sockets().into_iter().enumerate() {
@@ -61,7 +61,7 @@ fn has_no_ipv6(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))
 }
 
-fn tcp(address: SocketAddr) -> io::Result<Bound> {
+fn tcp(address: SocketAddr) -> io::Result<BoundListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -74,7 +74,7 @@ fn tcp(address: SocketAddr) -> io::Result<Bound> {
     socket.listen(BACKLOG)?;
     let listener = TcpListener::from(socket);
     let address = listener.local_addr()?;
-    Ok(Bound { listener, address })
+    Ok(BoundListener { listener, address })
 }
 
 /// Binds the API's socket, for the server's user alone from its first moment. What a dead server left
@@ -103,12 +103,12 @@ mod tests {
     use std::{net::SocketAddr, os::unix::fs::PermissionsExt};
 
     use super::{BindError, all, tcp, unix};
-    use crate::listen_address::ListenAddress;
+    use crate::listen_option::ListenOption;
 
     #[test]
     fn a_second_listener_on_an_address_is_refused() {
         let first = tcp(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        let again = all(&[ListenAddress::One(first.address)], "front");
+        let again = all(&[ListenOption::One(first.address)], "front");
         assert!(matches!(again, Err(BindError::Tcp { what: "front", .. })));
     }
 

@@ -19,14 +19,14 @@ use crate::{
     exit_code::NO_SERVER,
     place,
     progress::Progress,
-    server_search::{Found, Here, Purpose, Search},
+    server_search::{FoundServer, Here, Search, SearchPurpose},
     show::{
         figures::counted,
         operations::operations,
         repository::{repository, updated},
         services::{health, list, metrics, metrics_of_one},
         sessions::{SHOWN, sessions},
-        status::Status,
+        status::StatusScreen,
     },
     terminal::{Style, complain, harmless, is_interactive, print, say},
 };
@@ -52,9 +52,9 @@ async fn answered(command: &ControlCommand) -> ExitCode {
             return ExitCode::from(crate::exit_code::WRONG_COMMAND_LINE);
         }
     };
-    let plan = Plan::of(command);
+    let plan = Question::of(command);
     let search = search(arguments);
-    let Found { client, note } = match search.run(plan.purpose(), token).await {
+    let FoundServer { client, note } = match search.run(plan.purpose(), token).await {
         Ok(found) => found,
         Err(error) => {
             complain(&harmless(&error.to_string()));
@@ -78,38 +78,38 @@ fn search(arguments: &ServerArguments) -> Search {
 }
 
 /// What an answer looks like to a person.
-type View = Box<dyn Fn(&Answer, Style, OffsetDateTime) -> Result<String, ClientError>>;
+type Printer = Box<dyn Fn(&Answer, Style, OffsetDateTime) -> Result<String, ClientError>>;
 
 /// What a command asks of a server.
-enum Plan {
+enum Question {
     /// Several reads, for one screen.
     Status,
     /// All services, also those that are stopped, which `/service` leaves out.
     List,
     /// A read. The query has what only a person needs.
-    Read { path: String, query: String, view: View },
+    Read { path: String, query: String, view: Printer },
     /// A change that a person may watch.
-    Operate { path: String, parameters: Value, view: fn(Value) -> Result<Outcome, serde_json::Error> },
+    Operate { path: String, parameters: Value, view: fn(Value) -> Result<OutcomeText, serde_json::Error> },
     /// The end of the server.
     ShutDown,
 }
 
 /// What an operation did, for a person.
 #[derive(Debug, Default)]
-struct Outcome {
+struct OutcomeText {
     sentence: String,
     /// Services that had no ready instance before and have none now, and why.
     failed: Named<String>,
 }
 
-impl Plan {
+impl Question {
     fn of(command: &ControlCommand) -> Self {
         fn read<T: serde::de::DeserializeOwned>(
             path: impl Into<String>,
             view: impl Fn(T, Style, OffsetDateTime) -> String + 'static,
-        ) -> Plan {
-            let view: View = Box::new(move |answer, style, now| Ok(view(answer.json()?, style, now)));
-            Plan::Read { path: path.into(), query: String::new(), view }
+        ) -> Question {
+            let view: Printer = Box::new(move |answer, style, now| Ok(view(answer.json()?, style, now)));
+            Question::Read { path: path.into(), query: String::new(), view }
         }
         let operate = |path: String, invalidate: Invalidate, view| {
             let parameters = if invalidate.invalidate { json!({"invalidate": true}) } else { json!({}) };
@@ -120,11 +120,11 @@ impl Plan {
             ControlCommand::Repo(_) => read("/repo", |repo, style, _| repository(&repo, style)),
             ControlCommand::Update(action) => operate("/repo/update".into(), action.invalidate, |result| {
                 let update: Updated = serde_json::from_value(result)?;
-                Ok(Outcome { sentence: updated(&update, Style::of_stdout()), failed: update.services })
+                Ok(OutcomeText { sentence: updated(&update, Style::of_stdout()), failed: update.services })
             }),
             ControlCommand::Reload(action) => operate("/reload".into(), action.invalidate, |result| {
                 let reload: Reloaded = serde_json::from_value(result)?;
-                Ok(Outcome { sentence: "reloaded\n".to_owned(), failed: reload.services })
+                Ok(OutcomeText { sentence: "reloaded\n".to_owned(), failed: reload.services })
             }),
             ControlCommand::Ls(_) => Self::List,
             ControlCommand::Health(which) => match &which.service {
@@ -149,9 +149,9 @@ impl Plan {
                 let service = restart.service.as_ref().map(ServiceName::as_str);
                 operate(service_path("restart", service), restart.invalidate, |result| {
                     let Counted { count } = serde_json::from_value(result)?;
-                    Ok(Outcome {
+                    Ok(OutcomeText {
                         sentence: format!("{} restarted\n", counted(count, "service")),
-                        ..Outcome::default()
+                        ..OutcomeText::default()
                     })
                 })
             }
@@ -159,14 +159,14 @@ impl Plan {
                 let service = which.service.as_ref().map(ServiceName::as_str);
                 operate(service_path("stop", service), Invalidate { invalidate: false }, |result| {
                     let Counted { count } = serde_json::from_value(result)?;
-                    Ok(Outcome {
+                    Ok(OutcomeText {
                         sentence: format!("{} stopped\n", counted(count, "service")),
-                        ..Outcome::default()
+                        ..OutcomeText::default()
                     })
                 })
             }
             ControlCommand::Sessions(_) => {
-                let view: View = Box::new(|answer, style, now| Ok(sessions(&answer.json()?, style, now)));
+                let view: Printer = Box::new(|answer, style, now| Ok(sessions(&answer.json()?, style, now)));
                 Self::Read { path: "/session".into(), query: format!("?limit={SHOWN}&sort=num_reqs"), view }
             }
             ControlCommand::Operations(_) => {
@@ -176,10 +176,10 @@ impl Plan {
         }
     }
 
-    fn purpose(&self) -> Purpose {
+    fn purpose(&self) -> SearchPurpose {
         match self {
-            Self::Status | Self::List | Self::Read { .. } => Purpose::Read,
-            Self::Operate { .. } | Self::ShutDown => Purpose::Act,
+            Self::Status | Self::List | Self::Read { .. } => SearchPurpose::Read,
+            Self::Operate { .. } | Self::ShutDown => SearchPurpose::Act,
         }
     }
 
@@ -214,7 +214,7 @@ impl Plan {
                     call::act(client, &path, parameters).await?.json()?
                 };
                 let not_ours = |source| ClientError::NotOurs { endpoint: client.endpoint().clone(), source };
-                let Outcome { sentence, failed } = view(result).map_err(not_ours)?;
+                let OutcomeText { sentence, failed } = view(result).map_err(not_ours)?;
                 for (service, reason) in &failed.0 {
                     complain(&harmless(&format!("{service} is not ready and goes on trying: {reason}")));
                 }
@@ -244,7 +244,7 @@ fn as_it_came(answer: &Answer) -> Result<ExitCode, CallError> {
     Ok(if answer.status.is_success() { printed } else { ExitCode::FAILURE })
 }
 
-async fn status(client: &Client) -> Result<Status, CallError> {
+async fn status(client: &Client) -> Result<StatusScreen, CallError> {
     let manifest = client.manifest().await?;
     let host = call::read(client, "/ping").await?.json()?;
     let version = call::read(client, "/version").await?.json()?;
@@ -256,7 +256,7 @@ async fn status(client: &Client) -> Result<Status, CallError> {
         None => Ok(repo.json()?),
         Some(error) => Err(error.error),
     };
-    Ok(Status { host, version, manifest, repo, services, clients })
+    Ok(StatusScreen { host, version, manifest, repo, services, clients })
 }
 
 /// The answers that the screen is made of, in one object; an error of `/repo` stands in its place.

@@ -19,7 +19,7 @@ mod call;
 mod check;
 mod control;
 mod exit_code;
-mod listen_address;
+mod listen_option;
 mod log;
 mod notify;
 mod orphans;
@@ -35,7 +35,7 @@ mod work_tree_lock;
 
 use std::{path::Path, process::ExitCode};
 
-use arguments::Command;
+use arguments::Invocation;
 use clap::error::ErrorKind;
 
 use exit_code::WRONG_COMMAND_LINE;
@@ -45,9 +45,9 @@ pub use version::VERSION;
 /// wrong, 3 no server reached.
 pub fn main() -> ExitCode {
     match arguments::parse(std::env::args_os().collect(), Path::exists) {
-        Ok(Command::Run(arguments)) => run::run(&arguments),
-        Ok(Command::Check(arguments)) => check::check(&arguments),
-        Ok(Command::Control(command)) => control::control(&command),
+        Ok(Invocation::Run(arguments)) => run::run(&arguments),
+        Ok(Invocation::Check(arguments)) => check::check(&arguments),
+        Ok(Invocation::Control(command)) => control::control(&command),
         Err(answer) => not_a_command(&answer),
     }
 }

@@ -14,14 +14,14 @@ use tracing::warn;
 
 /// What is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum NotifyState {
     Ready,
     Reloading,
     Stopping,
 }
 
 /// Tells it, if somebody asked by `NOTIFY_SOCKET`. Nobody listening is no reason not to serve.
-pub(crate) fn tell(state: State) {
+pub(crate) fn tell(state: NotifyState) {
     let Some(path) = env::var_os("NOTIFY_SOCKET") else { return };
     let send = || -> io::Result<()> {
         let address = match path.as_bytes() {
@@ -37,14 +37,14 @@ pub(crate) fn tell(state: State) {
 }
 
 /// `Type=notify-reload` wants the moment of a reload too, on the monotonic clock, in microseconds.
-fn message(state: State) -> String {
+fn message(state: NotifyState) -> String {
     match state {
-        State::Ready => "READY=1".to_owned(),
-        State::Reloading => {
+        NotifyState::Ready => "READY=1".to_owned(),
+        NotifyState::Reloading => {
             let now = clock_gettime(ClockId::Monotonic);
             let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1_000;
             format!("RELOADING=1\nMONOTONIC_USEC={micros}")
         }
-        State::Stopping => "STOPPING=1".to_owned(),
+        NotifyState::Stopping => "STOPPING=1".to_owned(),
     }
 }

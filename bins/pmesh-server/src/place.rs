@@ -19,7 +19,7 @@ const MAX_SOCKET_PATH_LEN: usize = 100;
 /// The state folder of the project whose manifest is `manifest`, named by that path as it is given: through a link
 /// that is moved on to the next release (`current`), it stays the same. Nothing is created.
 pub(crate) fn state_folder(manifest: &Path) -> PathBuf {
-    Places::of_this_process().state_folder(folder_of(&given(manifest)))
+    PlaceInputs::of_this_process().state_folder(folder_of(&given(manifest)))
 }
 
 /// A manifest's file as an absolute path, its links kept.
@@ -33,12 +33,12 @@ pub(crate) fn state_folder_without_links(manifest: &Path) -> PathBuf {
     let folder = folder_of(manifest);
     // A folder that is gone has no canonical path, and nobody will find its state anyway.
     let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
-    Places::of_this_process().state_folder(&folder)
+    PlaceInputs::of_this_process().state_folder(&folder)
 }
 
 /// The file that locks the work tree `root` where its git directory cannot be written. Nothing is created.
 pub(crate) fn work_tree_lock(root: &Path) -> PathBuf {
-    let Places { user, state_home, .. } = Places::of_this_process();
+    let PlaceInputs { user, state_home, .. } = PlaceInputs::of_this_process();
     let name = format!("work-tree-{}", digits(root, 16));
     match state_home {
         Some(home) => home.join("pmesh").join(name),
@@ -97,7 +97,7 @@ fn is_same(one: &Path, other: &Path) -> bool {
 pub(crate) fn socket_path(state: &Path) -> PathBuf {
     // Without its state folder no server runs, and none will be found.
     let state = state.canonicalize().unwrap_or_else(|_| state.to_owned());
-    Places::of_this_process().socket_path(&state)
+    PlaceInputs::of_this_process().socket_path(&state)
 }
 
 /// Whether a socket is at `path` that this user or root has made. In a folder that all can write to,
@@ -113,7 +113,7 @@ fn own_user() -> u32 {
 
 /// What the places depend on.
 #[derive(Debug)]
-struct Places {
+struct PlaceInputs {
     user: u32,
     /// Where state folders are; none if the environment does not tell.
     state_home: Option<PathBuf>,
@@ -121,7 +121,7 @@ struct Places {
     runtime: Option<PathBuf>,
 }
 
-impl Places {
+impl PlaceInputs {
     /// Asks the environment and looks for the runtime folder.
     fn of_this_process() -> Self {
         let user = own_user();
@@ -197,10 +197,12 @@ fn digits(path: &Path, count: usize) -> String {
 mod tests {
     use std::path::{Path, PathBuf};
 
-    use super::{Places, as_given, is_trusted_socket, socket_path, state_folder, state_folder_without_links};
+    use super::{
+        PlaceInputs, as_given, is_trusted_socket, socket_path, state_folder, state_folder_without_links,
+    };
 
-    fn of_a_user() -> Places {
-        Places {
+    fn of_a_user() -> PlaceInputs {
+        PlaceInputs {
             user: 1000,
             state_home: Some("/home/ada/.local/state".into()),
             runtime: Some("/run/user/1000".into()),
@@ -227,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_user_without_a_home_has_a_folder_that_nobody_else_can_stand_before() {
-        let homeless = Places { state_home: None, ..of_a_user() };
+        let homeless = PlaceInputs { state_home: None, ..of_a_user() };
         let folder = homeless.state_folder(Path::new("/srv/shop"));
         assert_eq!(folder.parent(), Some(Path::new("/var/tmp")));
         assert!(folder.file_name().unwrap().to_str().unwrap().starts_with("pmesh-1000-shop-"));
@@ -296,7 +298,7 @@ mod tests {
     fn without_a_runtime_folder_of_a_fitting_length_a_socket_is_in_tmp_under_the_users_number() {
         let state = PathBuf::from(format!("/{}", "s".repeat(100)));
         for runtime in [None, Some(PathBuf::from(format!("/{}", "r".repeat(80))))] {
-            let socket = Places { runtime, ..of_a_user() }.socket_path(&state);
+            let socket = PlaceInputs { runtime, ..of_a_user() }.socket_path(&state);
             assert!(socket.to_str().unwrap().starts_with("/tmp/pmesh-1000-"), "{}", socket.display());
         }
     }

@@ -22,7 +22,7 @@ pub(crate) struct Progress {
 
 /// What is to be shown next.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Shown {
+pub(crate) struct ProgressText {
     /// Lines that stay, each with its end.
     pub(crate) lines: String,
     /// The line that the next one takes the place of, without an end; empty when nothing runs.
@@ -31,8 +31,13 @@ pub(crate) struct Shown {
 
 impl Progress {
     /// Takes the operation as it is `now`.
-    pub(crate) fn on_operation(&mut self, operation: &Operation, style: Style, now: OffsetDateTime) -> Shown {
-        let mut shown = Shown::default();
+    pub(crate) fn on_operation(
+        &mut self,
+        operation: &Operation,
+        style: Style,
+        now: OffsetDateTime,
+    ) -> ProgressText {
+        let mut shown = ProgressText::default();
         self.dealt_with.resize(operation.steps.len().max(self.dealt_with.len()), false);
         for (step, dealt_with) in operation.steps.iter().zip(&mut self.dealt_with) {
             if *dealt_with || step.state == "running" {
@@ -100,7 +105,7 @@ mod tests {
     use serde_json::{Value, json};
     use time::{OffsetDateTime, macros::datetime};
 
-    use super::{Progress, Shown};
+    use super::{Progress, ProgressText};
     use crate::terminal::Style;
 
     const NOW: OffsetDateTime = datetime!(2024-03-09 12:00:11 UTC);
@@ -127,14 +132,14 @@ mod tests {
         let mut shown = |operation: &Operation| progress.on_operation(operation, Style::PLAIN, NOW);
         assert_eq!(
             shown(&operation("queued", &json!([]))),
-            Shown { lines: String::new(), live: "waiting for its turn".to_owned() }
+            ProgressText { lines: String::new(), live: "waiting for its turn".to_owned() }
         );
         let fetch = step("fetch", None, "done", "2024-03-09T12:00:00.800Z");
         let out = step("check_out", None, "done", "2024-03-09T12:00:00.010Z");
         let steps = json!([fetch, out, step("start", Some("web"), "running", NO_TIME)]);
         assert_eq!(
             shown(&operation("running", &steps)),
-            Shown {
+            ProgressText {
                 lines: "fetch                        0.8 s\ncheck out                    0.0 s\n".to_owned(),
                 live: "start: web; 11 s".to_owned()
             }
@@ -146,7 +151,7 @@ mod tests {
         let steps = json!([fetch, out, start, quick, failed]);
         assert_eq!(
             shown(&operation("failed", &steps)),
-            Shown {
+            ProgressText {
                 lines: "start     web                2.0 s\nready     api                0.0 s  exit code 1 | last line\n".to_owned(),
                 live: String::new()
             }

@@ -56,7 +56,7 @@ enum StartError {
     #[error(transparent)]
     Manifest(#[from] pmesh_manifest::ReadError),
     #[error(transparent)]
-    State(#[from] StateError),
+    NotifyState(#[from] StateError),
     #[error(transparent)]
     WorkTree(#[from] WorkTreeError),
     #[error(transparent)]
@@ -185,8 +185,8 @@ struct Parts {
     manifest: Manifest,
     unsupported: Unsupported,
     token: Option<Token>,
-    front: Vec<bind::Bound>,
-    api: Vec<bind::Bound>,
+    front: Vec<bind::BoundListener>,
+    api: Vec<bind::BoundListener>,
     socket: Option<(PathBuf, UnixListener)>,
     logs: LogFolder,
     /// Where the state folder is.
@@ -258,7 +258,7 @@ fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<()
             apis.spawn(pmesh_api::serve_unix(listener, api.clone(), is_true(ended.subscribe())));
         }
         print(&lines);
-        notify::tell(notify::State::Ready);
+        notify::tell(notify::NotifyState::Ready);
         let obeyed = tokio::select! {
             obeyed = obey(&node, signals, front, driving) => obeyed,
             never = orphans.reap() => match never {},
@@ -278,7 +278,11 @@ fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<()
 }
 
 /// One line per listener, with its address.
-fn listener_lines(front: &[bind::Bound], api: &[bind::Bound], socket: Option<&Path>) -> String {
+fn listener_lines(
+    front: &[bind::BoundListener],
+    api: &[bind::BoundListener],
+    socket: Option<&Path>,
+) -> String {
     let mut lines = String::new();
     for bound in front {
         lines.push_str(&format!("front   http://{}\n", bound.address));
@@ -366,13 +370,13 @@ async fn obey(
             () = node.ending() => break,
             ended = &mut driving => return ended.map_err(StartError::Node),
             Some(()) = &mut reloading => {
-                notify::tell(notify::State::Ready);
+                notify::tell(notify::NotifyState::Ready);
                 reloading = None.into();
             }
             asked = signals.next() => match asked {
                 Asked::Stop => break,
                 Asked::Reload => {
-                    notify::tell(notify::State::Reloading);
+                    notify::tell(notify::NotifyState::Reloading);
                     reloading = Some(Box::pin(reload(node))).into();
                 }
             },
@@ -380,7 +384,7 @@ async fn obey(
     }
     drop(reloading);
     info!("ending: nothing is accepted any more");
-    notify::tell(notify::State::Stopping);
+    notify::tell(notify::NotifyState::Stopping);
     node.shut_down();
     let grace = node.drain_limit();
     let hurried = watch::Sender::new(false);

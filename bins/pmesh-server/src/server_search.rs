@@ -16,7 +16,7 @@ use crate::{call::is_no_server, place};
 
 /// What the server is wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Purpose {
+pub(crate) enum SearchPurpose {
     /// To be told something.
     Read,
     /// To change something.
@@ -67,7 +67,7 @@ pub(crate) struct Search {
 
 /// A server that was found.
 #[derive(Debug)]
-pub(crate) struct Found {
+pub(crate) struct FoundServer {
     /// A client of its API.
     pub(crate) client: Client,
     /// What the person should know about it.
@@ -98,9 +98,13 @@ impl Search {
     /// # Errors
     ///
     /// [`NoServer`] with what was tried.
-    pub(crate) async fn run(self, purpose: Purpose, token: Option<Token>) -> Result<Found, NoServer> {
+    pub(crate) async fn run(
+        self,
+        purpose: SearchPurpose,
+        token: Option<Token>,
+    ) -> Result<FoundServer, NoServer> {
         if let Some(url) = self.url {
-            return Ok(Found { client: Client::new(url, token), note: None });
+            return Ok(FoundServer { client: Client::new(url, token), note: None });
         }
         // Nobody has named the others: whoever listens there must not learn the token.
         let client = |endpoint| Client::wary(endpoint, token.clone());
@@ -113,7 +117,7 @@ impl Search {
                 match client.manifest().await {
                     Err(error) if is_nobody(&error) => tried.push(format!("{of_whom}: {}", cause(&error))),
                     // What else is wrong with it, the command itself will run into.
-                    _ => return Ok(Found { client, note: None }),
+                    _ => return Ok(FoundServer { client, note: None }),
                 }
             } else {
                 tried.push(format!("{of_whom}: there is none"));
@@ -133,10 +137,10 @@ impl Search {
                 }
                 .expect("writing to a string does not fail");
                 match judge(purpose, here, served.as_deref()) {
-                    Judgement::Meant => return Ok(Found { client, note: None }),
+                    Judgement::Meant => return Ok(FoundServer { client, note: None }),
                     Judgement::Another => {
                         let note = format!("{about}; no server of this project was found");
-                        return Ok(Found { client, note: Some(note) });
+                        return Ok(FoundServer { client, note: Some(note) });
                     }
                     Judgement::NotToBeTouched => {
                         tried.push(format!("{about}; to act on it all the same, name it with --url"));
@@ -174,7 +178,7 @@ enum Judgement {
 
 /// Judges the server at the default address by the manifests `here` and by the one that it says it
 /// serves.
-fn judge(purpose: Purpose, here: Option<&[PathBuf]>, served: Option<&Path>) -> Judgement {
+fn judge(purpose: SearchPurpose, here: Option<&[PathBuf]>, served: Option<&Path>) -> Judgement {
     let Some(here) = here else { return Judgement::Meant };
     let is_ours = served.is_some_and(|served| {
         let served = served.canonicalize().unwrap_or_else(|_| served.to_owned());
@@ -182,8 +186,8 @@ fn judge(purpose: Purpose, here: Option<&[PathBuf]>, served: Option<&Path>) -> J
     });
     match purpose {
         _ if is_ours => Judgement::Meant,
-        Purpose::Read => Judgement::Another,
-        Purpose::Act => Judgement::NotToBeTouched,
+        SearchPurpose::Read => Judgement::Another,
+        SearchPurpose::Act => Judgement::NotToBeTouched,
     }
 }
 
@@ -199,7 +203,7 @@ mod tests {
 
     use pmesh_api::client::Endpoint;
 
-    use super::{Here, Judgement, NoServer, Purpose, Search, judge};
+    use super::{Here, Judgement, NoServer, Search, SearchPurpose, judge};
 
     fn at(address: SocketAddr) -> Endpoint {
         Endpoint::Http { host: address.ip().to_string(), port: address.port() }
@@ -251,7 +255,7 @@ mod tests {
         Project { folder, here }
     }
 
-    fn found(search: Search, purpose: Purpose) -> Result<(Endpoint, Option<String>), NoServer> {
+    fn found(search: Search, purpose: SearchPurpose) -> Result<(Endpoint, Option<String>), NoServer> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let found = runtime.block_on(search.run(purpose, None))?;
         Ok((found.client.endpoint().clone(), found.note))
@@ -284,8 +288,8 @@ mod tests {
             (Some(&here[..]), other, Another, NotToBeTouched),
             (Some(&here[..]), None, Another, NotToBeTouched),
         ] {
-            assert_eq!(judge(Purpose::Read, here, served), read, "{here:?} {served:?}");
-            assert_eq!(judge(Purpose::Act, here, served), act, "{here:?} {served:?}");
+            assert_eq!(judge(SearchPurpose::Read, here, served), read, "{here:?} {served:?}");
+            assert_eq!(judge(SearchPurpose::Act, here, served), act, "{here:?} {served:?}");
         }
     }
 
@@ -293,7 +297,7 @@ mod tests {
     fn a_url_is_taken_as_it_is() {
         let url = nobody();
         let search = Search { url: Some(url.clone()), here: Some(project().here), default: nobody() };
-        assert_eq!(found(search, Purpose::Act).unwrap(), (url, None));
+        assert_eq!(found(search, SearchPurpose::Act).unwrap(), (url, None));
     }
 
     #[test]
@@ -303,7 +307,7 @@ mod tests {
         thread::spawn(move || answer(listener.accept().unwrap().0, &format!("{HEAD}\r\n\"web\"")));
         let search = Search { url: None, here: Some(here), default: nobody() };
         assert_eq!(
-            found(search, Purpose::Act).unwrap(),
+            found(search, SearchPurpose::Act).unwrap(),
             (Endpoint::Unix(folder.path().join("api.sock")), None)
         );
     }
@@ -314,7 +318,7 @@ mod tests {
         drop(UnixListener::bind(&here.socket).unwrap());
         let default = server_of(Some(here.manifest()));
         let search = Search { url: None, here: Some(here), default: default.clone() };
-        assert_eq!(found(search, Purpose::Act).unwrap(), (default, None));
+        assert_eq!(found(search, SearchPurpose::Act).unwrap(), (default, None));
     }
 
     #[test]
@@ -322,14 +326,14 @@ mod tests {
         let Project { folder: _folder, here } = project();
         let search = |default| Search { url: None, here: Some(here.clone()), default };
         let other = Path::new("/srv/blog/pm3.yml");
-        let (_, note) = found(search(server_of(Some(other))), Purpose::Read).unwrap();
+        let (_, note) = found(search(server_of(Some(other))), SearchPurpose::Read).unwrap();
         assert!(note.unwrap().contains("serves /srv/blog/pm3.yml; no server of this project"));
-        let refused = found(search(server_of(Some(other))), Purpose::Act).unwrap_err().to_string();
+        let refused = found(search(server_of(Some(other))), SearchPurpose::Act).unwrap_err().to_string();
         assert!(
             refused.contains("serves /srv/blog/pm3.yml; to act on it all the same, name it with --url"),
             "{refused}"
         );
-        let silent = found(search(server_of(None)), Purpose::Act).unwrap_err().to_string();
+        let silent = found(search(server_of(None)), SearchPurpose::Act).unwrap_err().to_string();
         assert!(silent.contains("does not say which manifest it serves"), "{silent}");
     }
 
@@ -338,7 +342,7 @@ mod tests {
         let Project { folder, here } = project();
         let default = nobody();
         let search = Search { url: None, here: Some(here), default: default.clone() };
-        let text = found(search, Purpose::Read).unwrap_err().to_string();
+        let text = found(search, SearchPurpose::Read).unwrap_err().to_string();
         for part in [
             &*folder.path().join("api.sock").to_string_lossy(),
             &default.to_string(),
@@ -349,14 +353,16 @@ mod tests {
             assert!(text.contains(part), "{part}: {text}");
         }
         let nowhere = Search { url: None, here: None, default: nobody() };
-        assert!(found(nowhere, Purpose::Read).unwrap_err().to_string().contains("`pmesh-server run PATH`"));
+        assert!(
+            found(nowhere, SearchPurpose::Read).unwrap_err().to_string().contains("`pmesh-server run PATH`")
+        );
     }
 
     #[test]
     fn what_does_not_speak_http_is_no_server() {
         let search =
             Search { url: None, here: None, default: answering("220 mail.example.org ESMTP\r\n".to_owned()) };
-        found(search, Purpose::Read).unwrap_err();
+        found(search, SearchPurpose::Read).unwrap_err();
     }
 
     #[test]
@@ -382,7 +388,7 @@ mod tests {
         let token = pmesh_api::Token::read(&path).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let search = Search { url: None, here: None, default };
-        let refused = runtime.block_on(search.run(Purpose::Read, Some(token))).unwrap_err().to_string();
+        let refused = runtime.block_on(search.run(SearchPurpose::Read, Some(token))).unwrap_err().to_string();
         assert!(refused.contains("user id 54321") && refused.contains("not shown the token"), "{refused}");
         stranger.wait().unwrap();
     }

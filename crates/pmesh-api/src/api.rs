@@ -28,17 +28,17 @@ use crate::{
     body::ApiBody,
     by_get::{ByGet, check_no_browser, check_no_descendant},
     callers::{Callers, KernelCallers},
-    calls::{Call, Reply, Style, session},
+    calls::{Call, JsonStyle, Reply, session},
     error::{ApiError, Code},
     listener::Listener,
     parameters::{Parameters, asks_for_pretty},
     places::{MAX_CONNECTIONS, Peer, PlaceLimits},
-    routes::{self, Kind},
+    routes::{self, RouteKind},
     seat::{Seat, Seats},
     seldom::Seldom,
     sources::Sources,
     token::Token,
-    wrong_tokens::{Turn, WrongTokens},
+    wrong_tokens::{TokenTurn, WrongTokens},
 };
 
 /// What an [`Api`] is told beside the node.
@@ -190,7 +190,8 @@ impl Api {
     {
         let owner = self.0.callers.exact(owner, local, peer).await;
         let listener = Listener::FrontHost { local, peer, owner };
-        let (method, style) = (request.method().clone(), Style::of(asks_for_pretty(request.uri().query())));
+        let (method, style) =
+            (request.method().clone(), JsonStyle::of(asks_for_pretty(request.uri().query())));
         let refused = || {
             let mut response = respond(Err(no_place()), &method, style);
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -219,7 +220,7 @@ impl Api {
         B::Error: fmt::Display,
     {
         let (head, body) = request.into_parts();
-        let style = Style::of(asks_for_pretty(head.uri.query()));
+        let style = JsonStyle::of(asks_for_pretty(head.uri.query()));
         // Shared state is only read here, or changed by the node in a task of its own: a panic leaves
         // nothing half done.
         let mut body = pin!(body);
@@ -260,7 +261,7 @@ impl Api {
             return Err(ApiError::new(Code::MethodNotAllowed, message)
                 .with_header(header::ALLOW, HeaderValue::from_static(methods)));
         }
-        if route.kind != Kind::Read && head.method == Method::GET {
+        if route.kind != RouteKind::Read && head.method == Method::GET {
             self.check_may_act_by_get(ByGet::Action, &head.headers, *listener).await?;
         }
         let body = read(body).await?;
@@ -271,13 +272,13 @@ impl Api {
         }
         let is_json = has_word(&head.headers, &header::CONTENT_TYPE, "json");
         let parameters = Parameters::read(route.parameters, head.uri.query(), &body, is_json)?;
-        if route.kind == Kind::Read && parameters.fetch == Some(true) {
+        if route.kind == RouteKind::Read && parameters.fetch == Some(true) {
             self.check_may_act_by_get(ByGet::Fetch, &head.headers, *listener).await?;
         }
         let call = Call {
             open,
             prefers_async: has_word(&head.headers, &PREFER, "respond-async"),
-            style: Style::of(parameters.pretty == Some(true)),
+            style: JsonStyle::of(parameters.pretty == Some(true)),
             parameters,
             seat,
         };
@@ -308,9 +309,9 @@ impl Api {
         let now = || Instant::now().into_std();
         let turn = self.0.wrong_tokens.lock().turn(peer, now());
         match turn {
-            Turn::Now => {}
-            Turn::At(at) => sleep_until(at.into()).await,
-            Turn::Never => {
+            TokenTurn::Now => {}
+            TokenTurn::At(at) => sleep_until(at.into()).await,
+            TokenTurn::Never => {
                 let message = "too many wrong tokens came from you; try again later";
                 return Err(ApiError::new(Code::Busy, message)
                     .with_header(header::RETRY_AFTER, HeaderValue::from_static("60")));
@@ -417,7 +418,7 @@ async fn discard<B: Body>(mut body: Pin<&mut B>) -> bool {
     timeout(Api::DISCARD_TIMEOUT, reading).await.unwrap_or(false)
 }
 
-fn respond(answer: Result<Reply, ApiError>, method: &Method, style: Style) -> Response<ApiBody> {
+fn respond(answer: Result<Reply, ApiError>, method: &Method, style: JsonStyle) -> Response<ApiBody> {
     let (status, body, headers) = match answer {
         Ok(Reply { status, body, headers }) => (status, body, headers),
         Err(error) => {

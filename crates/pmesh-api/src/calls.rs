@@ -33,20 +33,20 @@ pub(crate) struct Call {
     pub(crate) parameters: Parameters,
     /// `Prefer: respond-async` (RFC 7240, 4.1).
     pub(crate) prefers_async: bool,
-    pub(crate) style: Style,
+    pub(crate) style: JsonStyle,
     /// The caller's place, if it has one.
     pub(crate) seat: Option<Seat>,
 }
 
 /// How JSON is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Style {
+pub(crate) enum JsonStyle {
     Compact,
     /// Indented by two spaces.
     Pretty,
 }
 
-impl Style {
+impl JsonStyle {
     pub(crate) fn of(pretty: bool) -> Self {
         if pretty { Self::Pretty } else { Self::Compact }
     }

@@ -64,6 +64,6 @@ pub use near_miss::near_miss;
 pub use parameters::{Parameter, ParameterType};
 /// The node that an [`Api`] is of, for embedders who name this crate alone.
 pub use pmesh_node as node;
-pub use routes::{Kind, ROUTES, Route};
+pub use routes::{ApiRoute, ROUTES, RouteKind};
 pub use serve::{serve_tcp, serve_unix};
 pub use token::{Token, TokenError};

@@ -84,14 +84,14 @@ enum Doing {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct TakenPlace {
     peer: Peer,
     /// Whether it would be let in; who is not may find out, but not keep the others out.
     is_welcome: bool,
     doing: Doing,
 }
 
-impl Place {
+impl TakenPlace {
     fn costs(&self) -> bool {
         self.doing != Doing::Away
     }
@@ -101,7 +101,7 @@ impl Place {
 #[derive(Debug)]
 pub(crate) struct Places {
     limits: PlaceLimits,
-    taken: HashMap<PlaceId, Place>,
+    taken: HashMap<PlaceId, TakenPlace>,
     count: Count,
     /// Who waits for room, at most as many of each peer and of all as there are places.
     hopeful: HashMap<Peer, usize>,
@@ -117,7 +117,7 @@ struct Count {
 }
 
 impl Count {
-    fn add(&mut self, place: &Place) {
+    fn add(&mut self, place: &TakenPlace) {
         if place.costs() {
             self.all += 1;
             self.unwelcome += usize::from(!place.is_welcome);
@@ -125,7 +125,7 @@ impl Count {
         }
     }
 
-    fn remove(&mut self, place: &Place) {
+    fn remove(&mut self, place: &TakenPlace) {
         if !place.costs() {
             return;
         }
@@ -179,7 +179,7 @@ impl Places {
         }
         let id = PlaceId(self.next);
         self.next += 1;
-        let place = Place { peer, is_welcome, doing: Doing::Resting { since: now } };
+        let place = TakenPlace { peer, is_welcome, doing: Doing::Resting { since: now } };
         self.count.add(&place);
         self.taken.insert(id, place);
         Admission::Admit { id, close }
@@ -216,10 +216,10 @@ impl Places {
             leaving.push(self.longest_resting(|place| place.peer == peer)?);
         }
         // Whoever goes already may be among those that another limit is about.
-        let goes = |leaving: &[(Instant, PlaceId)], is_meant: fn(&Place) -> bool| {
+        let goes = |leaving: &[(Instant, PlaceId)], is_meant: fn(&TakenPlace) -> bool| {
             leaving.iter().any(|(_, id)| self.taken.get(id).is_some_and(is_meant))
         };
-        let is_unwelcome = |place: &Place| !place.is_welcome;
+        let is_unwelcome = |place: &TakenPlace| !place.is_welcome;
         if !is_welcome
             && self.count.unwelcome >= all.saturating_sub(reserved)
             && !goes(&leaving, is_unwelcome)
@@ -232,7 +232,7 @@ impl Places {
         Some(leaving)
     }
 
-    fn longest_resting(&self, may_go: impl Fn(&Place) -> bool) -> Option<(Instant, PlaceId)> {
+    fn longest_resting(&self, may_go: impl Fn(&TakenPlace) -> bool) -> Option<(Instant, PlaceId)> {
         let resting = self.taken.iter().filter_map(|(&id, place)| match place.doing {
             Doing::Resting { since } if may_go(place) => Some((since, id)),
             Doing::Resting { .. } | Doing::AtWork | Doing::Away => None,
@@ -279,7 +279,7 @@ impl Places {
         }
     }
 
-    fn change<T>(&mut self, id: PlaceId, change: impl FnOnce(&mut Place) -> T) -> Option<T> {
+    fn change<T>(&mut self, id: PlaceId, change: impl FnOnce(&mut TakenPlace) -> T) -> Option<T> {
         let place = self.taken.get_mut(&id)?;
         self.count.remove(place);
         let changed = change(place);

@@ -15,22 +15,22 @@ use crate::{
 
 /// One route: a path, who may ask for it how, and what it may be told.
 #[derive(Clone, Copy)]
-pub struct Route {
+pub struct ApiRoute {
     /// The path; a segment in braces stands for any text that is not empty.
     pub pattern: &'static str,
     /// Whether it changes anything, and the methods that it therefore answers.
-    pub kind: Kind,
+    pub kind: RouteKind,
     /// What it may be told beside `pretty`.
     pub parameters: &'static [Parameter],
-    pub(crate) run: Run,
+    pub(crate) run: RouteHandler,
 }
 
 /// What answers a call.
-pub(crate) type Run = fn(Sources, Call) -> BoxFuture<'static, Result<Reply, ApiError>>;
+pub(crate) type RouteHandler = fn(Sources, Call) -> BoxFuture<'static, Result<Reply, ApiError>>;
 
 /// Whether a route changes anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum RouteKind {
     /// It tells something.
     Read,
     /// It changes something.
@@ -39,7 +39,7 @@ pub enum Kind {
     ActionByGetToo,
 }
 
-impl Kind {
+impl RouteKind {
     /// The methods that it answers, as `Allow` lists them (RFC 9110, 10.2.1).
     pub fn methods(self) -> &'static str {
         match self {
@@ -55,10 +55,10 @@ impl Kind {
     }
 }
 
-impl fmt::Debug for Route {
+impl fmt::Debug for ApiRoute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { pattern, kind, parameters, run: _ } = self;
-        f.debug_struct("Route")
+        f.debug_struct("ApiRoute")
             .field("pattern", pattern)
             .field("kind", kind)
             .field("parameters", parameters)
@@ -68,9 +68,9 @@ impl fmt::Debug for Route {
 
 macro_rules! routes {
     ($($kind:ident $pattern:literal [$($parameter:ident),*] => $run:path;)+) => {
-        &[$(Route {
+        &[$(ApiRoute {
             pattern: $pattern,
-            kind: Kind::$kind,
+            kind: RouteKind::$kind,
             parameters: &[$(Parameter::$parameter),*],
             run: |sources, call| Box::pin($run(sources, call)),
         }),+]
@@ -78,7 +78,7 @@ macro_rules! routes {
 }
 
 /// The whole API, in the order of `docs/api.md`; a test compares the two.
-pub const ROUTES: &[Route] = routes! {
+pub const ROUTES: &[ApiRoute] = routes! {
     Read           "/repo"                  [Fetch]            => repo::show;
     Action         "/repo/fetch"            []                 => repo::fetch;
     ActionByGetToo "/repo/update"           [Invalidate, Wait] => repo::update;
@@ -105,7 +105,7 @@ pub const ROUTES: &[Route] = routes! {
 /// Each segment is percent-decoded, once. A slash at the end does not count, but where a name would
 /// stand after it in the path of an action: a script whose variable is empty must not act on
 /// everything.
-pub(crate) fn find(path: &str) -> Result<(&'static Route, Option<String>), ApiError> {
+pub(crate) fn find(path: &str) -> Result<(&'static ApiRoute, Option<String>), ApiError> {
     let segments: Vec<String> = path
         .split('/')
         .skip(1)
@@ -134,7 +134,7 @@ fn is_open(segment: &str) -> bool {
 
 /// The open segment of `segments` if they match; `None` twice tells apart "no match" and "none open".
 #[expect(clippy::option_option, reason = "the outer one is the match, the inner one the open segment")]
-fn matched(route: &Route, segments: &[String]) -> Option<Option<String>> {
+fn matched(route: &ApiRoute, segments: &[String]) -> Option<Option<String>> {
     let pattern: Vec<&str> = route.pattern.split('/').skip(1).collect();
     if pattern.len() != segments.len() {
         return None;
@@ -152,10 +152,10 @@ fn matched(route: &Route, segments: &[String]) -> Option<Option<String>> {
 }
 
 /// Whether these are the segments of an action on one service, with nothing where the name belongs.
-fn lacks_its_name(route: &Route, segments: &[String]) -> bool {
+fn lacks_its_name(route: &ApiRoute, segments: &[String]) -> bool {
     let pattern: Vec<&str> = route.pattern.split('/').skip(1).collect();
     let Some((open, literals)) = pattern.split_last() else { return false };
-    route.kind != Kind::Read
+    route.kind != RouteKind::Read
         && is_open(open)
         && segments.len() > literals.len()
         && segments.iter().zip(literals).all(|(segment, literal)| segment == literal)
@@ -164,7 +164,7 @@ fn lacks_its_name(route: &Route, segments: &[String]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Code, Kind, Method, ROUTES, find};
+    use super::{Code, Method, ROUTES, RouteKind, find};
 
     fn found(path: &str) -> Result<(&'static str, Option<String>), Code> {
         find(path).map(|(route, open)| (route.pattern, open)).map_err(|error| error.code)
@@ -236,7 +236,7 @@ mod tests {
     fn only_four_actions_and_their_variants_answer_get() {
         let get_too: Vec<_> = ROUTES
             .iter()
-            .filter(|route| route.kind == Kind::ActionByGetToo)
+            .filter(|route| route.kind == RouteKind::ActionByGetToo)
             .map(|route| route.pattern)
             .collect();
         assert_eq!(
@@ -254,10 +254,13 @@ mod tests {
 
     #[test]
     fn a_kind_answers_the_methods_that_it_lists_and_no_other() {
-        assert!(Kind::Read.answers(&Method::HEAD) && !Kind::Read.answers(&Method::POST));
-        assert!(Kind::Action.answers(&Method::POST) && !Kind::Action.answers(&Method::GET));
-        assert!(Kind::ActionByGetToo.answers(&Method::GET) && !Kind::ActionByGetToo.answers(&Method::HEAD));
-        for kind in [Kind::Read, Kind::Action, Kind::ActionByGetToo] {
+        assert!(RouteKind::Read.answers(&Method::HEAD) && !RouteKind::Read.answers(&Method::POST));
+        assert!(RouteKind::Action.answers(&Method::POST) && !RouteKind::Action.answers(&Method::GET));
+        assert!(
+            RouteKind::ActionByGetToo.answers(&Method::GET)
+                && !RouteKind::ActionByGetToo.answers(&Method::HEAD)
+        );
+        for kind in [RouteKind::Read, RouteKind::Action, RouteKind::ActionByGetToo] {
             for method in [Method::PUT, Method::DELETE, Method::OPTIONS, Method::PATCH, Method::TRACE] {
                 assert!(!kind.answers(&method));
             }

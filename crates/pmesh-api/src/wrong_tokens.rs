@@ -27,12 +27,12 @@ const MAX_PEERS: usize = 1024;
 /// and peer.
 #[derive(Debug)]
 pub(crate) struct WrongTokens<P> {
-    peers: HashMap<P, Peer>,
+    peers: HashMap<P, PeerRecord>,
     said: Seldom,
 }
 
 #[derive(Debug, Default)]
-struct Peer {
+struct PeerRecord {
     /// The last ones, at most [`FREE`], oldest first.
     wrong: VecDeque<Instant>,
     /// When the last request that had to wait has its turn.
@@ -41,7 +41,7 @@ struct Peer {
 
 /// When a request is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Turn {
+pub(crate) enum TokenTurn {
     Now,
     At(Instant),
     /// Not at all: as many as may wait for their turn do.
@@ -57,19 +57,19 @@ impl<P> Default for WrongTokens<P> {
 impl<P: Copy + Eq + Hash> WrongTokens<P> {
     /// When a request of `peer` that shows a token is looked at. Whether the token is right plays no part:
     /// else a right one would be told by how soon it is answered.
-    pub(crate) fn turn(&mut self, peer: P, now: Instant) -> Turn {
-        let Some(peer) = self.peers.get_mut(&peer) else { return Turn::Now };
+    pub(crate) fn turn(&mut self, peer: P, now: Instant) -> TokenTurn {
+        let Some(peer) = self.peers.get_mut(&peer) else { return TokenTurn::Now };
         let is_slow = peer.wrong.len() >= FREE
             && peer.wrong.front().is_some_and(|&oldest| now.duration_since(oldest) < MINUTE);
         let next = peer.last_turn.map_or(now, |last| now.max(last + PAUSE));
         if !is_slow {
-            return Turn::Now;
+            return TokenTurn::Now;
         }
         if next.duration_since(now) > PAUSE * (MAX_WAITING - 1) {
-            return Turn::Never;
+            return TokenTurn::Never;
         }
         peer.last_turn = Some(next);
-        if next > now { Turn::At(next) } else { Turn::Now }
+        if next > now { TokenTurn::At(next) } else { TokenTurn::Now }
     }
 
     /// A token of `peer` was wrong. How many were since the last line in the log, if one is due.
@@ -92,7 +92,7 @@ impl<P: Copy + Eq + Hash> WrongTokens<P> {
         if self.peers.len() < MAX_PEERS {
             return;
         }
-        let last = |peer: &Peer| peer.wrong.back().copied();
+        let last = |peer: &PeerRecord| peer.wrong.back().copied();
         self.peers.retain(|_, peer| last(peer).is_some_and(|last| now.duration_since(last) < MINUTE));
         if self.peers.len() >= MAX_PEERS
             && let Some((&oldest, _)) = self.peers.iter().min_by_key(|(_, peer)| last(peer))
@@ -112,7 +112,7 @@ mod tests {
     fn guesser() -> (WrongTokens<u32>, Instant) {
         let (mut tokens, now) = (WrongTokens::default(), Instant::now());
         for _ in 0..FREE {
-            assert_eq!(tokens.turn(1, now), Turn::Now);
+            assert_eq!(tokens.turn(1, now), TokenTurn::Now);
             tokens.wrong(1, now);
         }
         (tokens, now)
@@ -122,21 +122,21 @@ mod tests {
     fn after_ten_wrong_tokens_in_a_minute_there_is_one_answer_a_second() {
         let (mut tokens, mut now) = guesser();
         for _ in 0..5 {
-            let Turn::At(at) = tokens.turn(1, now) else { panic!("it has to wait") };
+            let TokenTurn::At(at) = tokens.turn(1, now) else { panic!("it has to wait") };
             assert_eq!(at, now + PAUSE);
             now = at;
             tokens.wrong(1, now);
         }
-        assert_eq!(tokens.turn(2, now), Turn::Now, "others do not wait");
-        assert_eq!(tokens.turn(1, now + MINUTE), Turn::Now, "and neither does who has stopped");
+        assert_eq!(tokens.turn(2, now), TokenTurn::Now, "others do not wait");
+        assert_eq!(tokens.turn(1, now + MINUTE), TokenTurn::Now, "and neither does who has stopped");
     }
 
     #[test]
     fn no_more_than_sixteen_requests_of_a_peer_wait() {
         let (mut tokens, now) = guesser();
-        let waiting = (0..100).take_while(|_| tokens.turn(1, now) != Turn::Never).count();
+        let waiting = (0..100).take_while(|_| tokens.turn(1, now) != TokenTurn::Never).count();
         assert_eq!(waiting, MAX_WAITING as usize - 1);
-        assert_eq!(tokens.turn(1, now + PAUSE), Turn::At(now + PAUSE * MAX_WAITING));
+        assert_eq!(tokens.turn(1, now + PAUSE), TokenTurn::At(now + PAUSE * MAX_WAITING));
     }
 
     #[test]
@@ -157,7 +157,7 @@ mod tests {
             tokens.wrong(peer, now);
             assert!(tokens.peers.len() <= MAX_PEERS);
         }
-        assert_eq!(tokens.turn(1, now), Turn::Now, "the oldest is forgotten");
+        assert_eq!(tokens.turn(1, now), TokenTurn::Now, "the oldest is forgotten");
     }
 
     proptest! {
@@ -169,9 +169,9 @@ mod tests {
             for step in steps {
                 now += Duration::from_millis(step);
                 let at = match tokens.turn(1, now) {
-                    Turn::Now => now,
-                    Turn::At(at) => at,
-                    Turn::Never => continue,
+                    TokenTurn::Now => now,
+                    TokenTurn::At(at) => at,
+                    TokenTurn::Never => continue,
                 };
                 // The caller comes back when it has been answered.
                 now = at;

@@ -17,7 +17,7 @@ use crate::{
     report::Report,
     scalar::Span,
     surroundings::Surroundings,
-    value::{Table, Value, Zero},
+    value::{KeyedMap, Value, Zero},
 };
 
 /// An `!App` as it was declared.
@@ -68,7 +68,7 @@ pub(crate) fn app(
     more: Option<WrapperKeys>,
     report: &mut Report<'_>,
 ) -> App {
-    let mut table = Table::of(value, report, "a map such as {run: python3 app.py}");
+    let mut table = KeyedMap::of(value, report, "a map such as {run: python3 app.py}");
     let mut spec = AppSpec::new(name, around.service_root.join(name.as_str()));
     let mut spread = LoadBalancing::default();
     spec.env.clone_from(&around.env);
@@ -134,7 +134,7 @@ pub(crate) fn app(
 }
 
 /// What its processes are started with.
-fn process(table: &mut Table, spec: &mut AppSpec, report: &mut Report<'_>) {
+fn process(table: &mut KeyedMap, spec: &mut AppSpec, report: &mut Report<'_>) {
     if let Some(limit) = table.take("nofile").and_then(|value| value.number(report, 1, u64::from(u32::MAX))) {
         spec.nofile = limit;
     }
@@ -162,7 +162,7 @@ fn process(table: &mut Table, spec: &mut AppSpec, report: &mut Report<'_>) {
 }
 
 /// The name of the log file, and where it is written if it is.
-fn log(table: &mut Table, spec: &mut AppSpec, report: &mut Report<'_>) -> Option<Place> {
+fn log(table: &mut KeyedMap, spec: &mut AppSpec, report: &mut Report<'_>) -> Option<Place> {
     let value = table.take("log")?;
     if let Some(file) = log_file(&value, report) {
         spec.log = file;
@@ -171,7 +171,7 @@ fn log(table: &mut Table, spec: &mut AppSpec, report: &mut Report<'_>) -> Option
 }
 
 /// The keys that a wrapper has beside those of an `!App`.
-fn wrapped(table: &mut Table, more: WrapperKeys, report: &mut Report<'_>) {
+fn wrapped(table: &mut KeyedMap, more: WrapperKeys, report: &mut Report<'_>) {
     for (key, kind) in more {
         if let Some(value) = table.take_later(key) {
             match kind {
@@ -250,7 +250,7 @@ fn count(value: &Value, report: &mut Report<'_>) -> Option<u32> {
     }
 }
 
-fn instances(table: &mut Table, spec: &mut AppSpec, report: &mut Report<'_>) {
+fn instances(table: &mut KeyedMap, spec: &mut AppSpec, report: &mut Report<'_>) {
     // What is written and cannot be counted has no floor that is too high.
     let mut most = Some(spec.instances);
     if let Some(value) = table.take("cluster") {
@@ -267,7 +267,7 @@ fn instances(table: &mut Table, spec: &mut AppSpec, report: &mut Report<'_>) {
     }
 }
 
-fn variables(table: &mut Table, spec: &mut AppSpec, report: &mut Report<'_>) {
+fn variables(table: &mut KeyedMap, spec: &mut AppSpec, report: &mut Report<'_>) {
     let mut name = |key, variable: &mut String| {
         let value = table.take(key)?;
         match value.text(report, "the name of a variable") {
@@ -304,7 +304,7 @@ fn variables(table: &mut Table, spec: &mut AppSpec, report: &mut Report<'_>) {
     }
 }
 
-fn timing(table: &mut Table, spec: &mut AppSpec, report: &mut Report<'_>) {
+fn timing(table: &mut KeyedMap, spec: &mut AppSpec, report: &mut Report<'_>) {
     // These two are what ends a rollout or a stop at last.
     for (key, zero, time) in [
         ("ready_timeout", Zero::Refused, &mut spec.ready_timeout),
@@ -344,7 +344,7 @@ fn not_for_ever(value: &Value, feature: Feature, report: &mut Report<'_>) {
 }
 
 /// What says that a service may end by itself, or is to run at set times.
-fn job(table: &mut Table, report: &mut Report<'_>) {
+fn job(table: &mut KeyedMap, report: &mut Report<'_>) {
     if let Some(value) = table.take_later("notify")
         && value.flag(report) != Some(false)
     {
@@ -370,7 +370,7 @@ pub(crate) fn is_job(value: &Value) -> Option<Value> {
     value.peek("schedule").or_else(|| value.peek("restart").filter(|value| !value.is("always")))
 }
 
-fn scaling(table: &mut Table, report: &mut Report<'_>) {
+fn scaling(table: &mut KeyedMap, report: &mut Report<'_>) {
     if let Some(value) = table.take_later("max_memory") {
         value.size(report);
         value.not_served(report, Feature::MaxMemory);
@@ -408,7 +408,7 @@ const LONGEST_LOG: usize = 200;
 
 fn log_file(value: &Value, report: &mut Report<'_>) -> Option<String> {
     if value.is_map() {
-        let mut table = Table::of(value, report, "a map of file, size, keep, compress");
+        let mut table = KeyedMap::of(value, report, "a map of file, size, keep, compress");
         let file = table.take_later("file").and_then(|value| log_file(&value, report));
         later::rotation(&mut table, report);
         if let Some(value) = table.take_later("compress") {

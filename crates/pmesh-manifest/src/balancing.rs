@@ -6,12 +6,12 @@ use crate::{
     elsewhere,
     not_served::Feature,
     report::Report,
-    value::{Table, Value, Zero},
+    value::{KeyedMap, Value, Zero},
 };
 
 pub(crate) fn balancing(value: &Value, report: &mut Report<'_>) -> LoadBalancing {
     let mut balancing = LoadBalancing::default();
-    let mut table = Table::of(value, report, "a map such as {strat: round-robin}");
+    let mut table = KeyedMap::of(value, report, "a map such as {strat: round-robin}");
     if let Some(value) = table.take("strat") {
         let words = [
             ("least", Ok(Strategy::Least)),
@@ -28,7 +28,7 @@ pub(crate) fn balancing(value: &Value, report: &mut Report<'_>) -> LoadBalancing
         state(&value, report);
     }
     if let Some(value) = table.take("retry") {
-        let mut inner = Table::of(&value, report, "a map of attempts, backoff, timeout");
+        let mut inner = KeyedMap::of(&value, report, "a map of attempts, backoff, timeout");
         retry(&mut inner, None, &mut balancing.retry, report);
         inner.end(report);
         retry(&mut table, Some(&value), &mut balancing.retry, report);
@@ -52,7 +52,7 @@ pub(crate) fn balancing(value: &Value, report: &mut Report<'_>) -> LoadBalancing
         balancing.buffer = bytes;
     }
     if let Some(value) = table.take("queue") {
-        let mut inner = Table::of(&value, report, "a map of requests, bytes, for");
+        let mut inner = KeyedMap::of(&value, report, "a map of requests, bytes, for");
         let queue = &mut balancing.queue;
         if let Some(count) = inner.take("requests").and_then(|value| value.number(report, 0, 1_000_000)) {
             queue.requests = count;
@@ -94,7 +94,7 @@ fn state(value: &Value, report: &mut Report<'_>) {
         value.word(report, &[("none", Ok(())), ("sticky", Err(Feature::Sticky))]);
         return;
     }
-    let mut table = Table::of(value, report, "none, or a map such as {cookie: NAME}");
+    let mut table = KeyedMap::of(value, report, "none, or a map such as {cookie: NAME}");
     if let Some(cookie) = table.take_later("cookie") {
         cookie.text(report, "the name of a cookie");
     }
@@ -104,7 +104,7 @@ fn state(value: &Value, report: &mut Report<'_>) {
 
 /// Reads the three keys of `retry` from `table`. Directly under `lb`, beside a `retry` of their
 /// own, they would say the same thing twice.
-fn retry(table: &mut Table, beside: Option<&Value>, retry: &mut Retry, report: &mut Report<'_>) {
+fn retry(table: &mut KeyedMap, beside: Option<&Value>, retry: &mut Retry, report: &mut Report<'_>) {
     let mut take = |key, report: &mut Report<'_>| {
         let value = table.take(key)?;
         if beside.is_some() {
@@ -124,7 +124,7 @@ fn retry(table: &mut Table, beside: Option<&Value>, retry: &mut Retry, report: &
 }
 
 fn error_handler(value: &Value, report: &mut Report<'_>) {
-    let mut table = Table::of(value, report, "a map of limit, handle");
+    let mut table = KeyedMap::of(value, report, "a map of limit, handle");
     if let Some(limit) = table.take("limit") {
         limit.text(report, "a limit such as `10/s`");
     }

@@ -6,7 +6,7 @@ use crate::{
     elsewhere,
     mistake::quoted,
     report::Report,
-    value::{Table, Value},
+    value::{KeyedMap, Value},
     words::{WordsError, bare_characters, raw_words, unquoted},
 };
 
@@ -186,7 +186,7 @@ pub(crate) fn commands(value: &Value, report: &mut Report<'_>) -> Vec<Command> {
 }
 
 fn from_map(value: &Value, report: &mut Report<'_>) -> Option<Command> {
-    let mut table = Table::of(value, report, WANTED);
+    let mut table = KeyedMap::of(value, report, WANTED);
     let mut command = Command::default();
     if let Some(folder) = table.take("cwd")
         && let Some(text) = folder.text(report, "a folder")

@@ -5,7 +5,7 @@ use pmesh_proxy::Handler;
 
 use crate::{
     elsewhere::{self, Ours},
-    mistake::{Known, quoted},
+    mistake::{KnownWord, quoted},
     not_served::Feature,
     report::Report,
     scalar::{self, Span},
@@ -103,7 +103,7 @@ impl Directive {
 }
 
 /// What becomes of a handler that is a directive.
-pub(crate) enum Outcome {
+pub(crate) enum DirectiveOutcome {
     Handler(Handler),
     /// It is left out, and what stands behind it goes on.
     LeftOut,
@@ -134,8 +134,8 @@ pub(crate) fn read(
     arguments: &[String],
     value: &Value,
     report: &mut Report<'_>,
-) -> Outcome {
-    let later = |good: bool, outcome: Outcome, report: &mut Report<'_>| {
+) -> DirectiveOutcome {
+    let later = |good: bool, outcome: DirectiveOutcome, report: &mut Report<'_>| {
         if !good {
             value.expected(report, &format!("`{}`", directive.usage));
         }
@@ -146,7 +146,7 @@ pub(crate) fn read(
     match directive.kind {
         DirectiveKind::Return | DirectiveKind::Status | DirectiveKind::Redirect => {
             match served(directive.kind, arguments) {
-                Ok(handler) => return Outcome::Handler(handler),
+                Ok(handler) => return DirectiveOutcome::Handler(handler),
                 Err(Wrong::Usage) => value.expected(report, &format!("`{}`", directive.usage)),
                 Err(Wrong::Code(code)) => value.mistake(
                     report,
@@ -162,29 +162,29 @@ pub(crate) fn read(
                     format!("more words than `{}` takes; put the text in quotes", directive.usage),
                 ),
             }
-            Outcome::LeftOut
+            DirectiveOutcome::LeftOut
         }
-        Later { least, most } => later(within(least, most), Outcome::LeftOut, report),
-        Guard { least, most } => later(within(least, most), Outcome::Closed, report),
+        Later { least, most } => later(within(least, most), DirectiveOutcome::LeftOut, report),
+        Guard { least, most } => later(within(least, most), DirectiveOutcome::Closed, report),
         LaterDuration => {
             let good = matches!(arguments, [time] if scalar::duration(time).is_ok());
-            later(good, Outcome::LeftOut, report)
+            later(good, DirectiveOutcome::LeftOut, report)
         }
         LaterSize => {
             let good = matches!(arguments, [size] if scalar::size(size).is_ok());
-            later(good, Outcome::LeftOut, report)
+            later(good, DirectiveOutcome::LeftOut, report)
         }
         LaterRewrite => {
             let good = matches!(arguments, [expression, _] if report.expressions.check(expression).is_ok());
-            later(good, Outcome::LeftOut, report)
+            later(good, DirectiveOutcome::LeftOut, report)
         }
-        LaterLimit => later(is_limit(arguments), Outcome::LeftOut, report),
+        LaterLimit => later(is_limit(arguments), DirectiveOutcome::LeftOut, report),
         LaterAuth => {
             if arguments.len() < 2 {
                 let found = format!("`{}` and {}", directive.word, counted(arguments.len()));
                 value.mistake(report, format!("expected `{}`, found {found}", directive.usage));
             }
-            later(true, Outcome::Closed, report)
+            later(true, DirectiveOutcome::Closed, report)
         }
     }
 }
@@ -259,8 +259,8 @@ pub(crate) fn unknown<'a>(
         return;
     }
     let directives =
-        DIRECTIVES.iter().map(|directive| Known { word: directive.word, served: directive.is_served() });
-    let known: Vec<Known<'_>> = services.map(Known::served).chain(directives).collect();
+        DIRECTIVES.iter().map(|directive| KnownWord { word: directive.word, served: directive.is_served() });
+    let known: Vec<KnownWord<'_>> = services.map(KnownWord::served).chain(directives).collect();
     report.mistake_with(value.place, &value.path, message, |near_misses| {
         near_misses.did_you_mean_one_of(word, &known)
     });

@@ -10,7 +10,7 @@ use crate::{
     monitor::{Watched, monitor},
     not_served::Feature,
     report::Report,
-    value::{Table, Value},
+    value::{KeyedMap, Value},
 };
 
 const WANTED: &str = "an address such as `10.0.0.2:8080`, `http://app.internal:8080`, `[::1]:8080` or a port";
@@ -22,7 +22,7 @@ pub(crate) fn external(value: &Value, report: &mut Report<'_>) -> (ExternalSpec,
         spec.addresses = upstreams(value, report);
         return (spec, spread);
     }
-    let mut table = Table::of(value, report, "a map of upstreams, monitor, lb");
+    let mut table = KeyedMap::of(value, report, "a map of upstreams, monitor, lb");
     match table.take("upstreams") {
         Some(value) => spec.addresses = upstreams(&value, report),
         None => {

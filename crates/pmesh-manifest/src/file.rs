@@ -9,7 +9,7 @@ use std::{
 
 use rustix::fs::{Mode, OFlags, open, openat};
 
-use crate::{Manifest, Mistakes, Source, Unsupported, parse, place::MAX_BYTES};
+use crate::{Manifest, ManifestText, Mistakes, Unsupported, parse, place::MAX_BYTES};
 
 /// The names a manifest can have.
 pub const FILE_NAMES: [&str; 2] = ["pm3.yml", "pm3.yaml"];
@@ -123,7 +123,7 @@ pub fn read_as(file: &Path, shown: &Path, unsupported: Unsupported) -> Result<Ma
     check_kind(file, opened.metadata().map_err(about)?.file_type())?;
     let mut text = Vec::new();
     opened.take(MAX_BYTES as u64 + 1).read_to_end(&mut text).map_err(about)?;
-    Ok(parse(&Source { text: &text, file: shown, folder: &folder }, unsupported)?)
+    Ok(parse(&ManifestText { text: &text, file: shown, folder: &folder }, unsupported)?)
 }
 
 /// The folder that a manifest in `folder` must not leave.

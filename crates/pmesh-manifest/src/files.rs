@@ -9,7 +9,7 @@ use crate::{
     later::written,
     not_served::Feature,
     report::Report,
-    value::{Table, Value},
+    value::{KeyedMap, Value},
 };
 
 /// The files of a service; `folder` is where they are if nothing is said, and `service_root` what
@@ -22,7 +22,7 @@ pub(crate) fn files(value: &Value, folder: &Path, service_root: &Path, report: &
         }
         return spec;
     }
-    let mut table = Table::of(value, report, "a folder, or a map such as {path: public}");
+    let mut table = KeyedMap::of(value, report, "a folder, or a map such as {path: public}");
     if let Some(folder) = table.take("path").and_then(|value| value.path_under(report, service_root)) {
         spec.folder = folder;
     }

@@ -4,12 +4,12 @@
 use crate::{
     not_served::Feature,
     report::Report,
-    value::{Table, Value, Zero},
+    value::{KeyedMap, Value, Zero},
 };
 
 /// `acme`: certificates that the server gets by itself.
 pub(crate) fn acme(value: &Value, report: &mut Report<'_>) {
-    let mut table = Table::of(value, report, "a map such as {email: ops@example.com}");
+    let mut table = KeyedMap::of(value, report, "a map such as {email: ops@example.com}");
     for (key, wanted) in
         [("email", "an address"), ("directory", "the address of a directory"), ("ca_file", "a path")]
     {
@@ -23,7 +23,7 @@ pub(crate) fn acme(value: &Value, report: &mut Report<'_>) {
         }
     }
     if let Some(value) = table.take_later("eab") {
-        let mut inner = Table::of(&value, report, "a map of kid, hmac_file");
+        let mut inner = KeyedMap::of(&value, report, "a map of kid, hmac_file");
         for (key, wanted) in [("kid", "the id of a key"), ("hmac_file", "a path")] {
             if let Some(value) = inner.take_later(key) {
                 value.text(report, wanted);
@@ -37,7 +37,7 @@ pub(crate) fn acme(value: &Value, report: &mut Report<'_>) {
 
 /// `limits`: those of the front.
 pub(crate) fn limits(value: &Value, report: &mut Report<'_>) {
-    let mut table = Table::of(value, report, "a map such as {idle: 75s}");
+    let mut table = KeyedMap::of(value, report, "a map such as {idle: 75s}");
     for key in ["connections_per_client", "streams"] {
         if let Some(value) = table.take_later(key) {
             value.number(report, 1, u32::MAX);
@@ -57,7 +57,7 @@ pub(crate) fn limits(value: &Value, report: &mut Report<'_>) {
 
 /// `access_log`, of all sites or of one.
 pub(crate) fn access_log(value: &Value, report: &mut Report<'_>) {
-    let mut table = Table::of(value, report, "a map such as {file: access.log}");
+    let mut table = KeyedMap::of(value, report, "a map such as {file: access.log}");
     if let Some(value) = table.take_later("file") {
         value.text(report, "a plain file name in the log folder, or `-`");
     }
@@ -70,7 +70,7 @@ pub(crate) fn access_log(value: &Value, report: &mut Report<'_>) {
 }
 
 /// How many files of a log there are, and how large they get.
-pub(crate) fn rotation(table: &mut Table, report: &mut Report<'_>) {
+pub(crate) fn rotation(table: &mut KeyedMap, report: &mut Report<'_>) {
     if let Some(value) = table.take_later("size") {
         value.size(report);
     }
@@ -81,7 +81,7 @@ pub(crate) fn rotation(table: &mut Table, report: &mut Report<'_>) {
 
 /// The keys of a `!Limit`.
 pub(crate) fn limit(value: &Value, report: &mut Report<'_>) {
-    let mut table = Table::of(value, report, "a map such as {rate: 10/s}");
+    let mut table = KeyedMap::of(value, report, "a map such as {rate: 10/s}");
     if let Some(value) = table.take_later("id") {
         value.text(report, "a name");
     }

@@ -12,10 +12,10 @@
 //!
 //! ```
 //! use std::path::Path;
-//! use pmesh_manifest::{Source, Unsupported, parse};
+//! use pmesh_manifest::{ManifestText, Unsupported, parse};
 //!
 //! let text = b"services:\n  web: !App\n    run: python3 app.py\n    stop_timeuot: 5s\n    cluster: -4\n";
-//! let source = Source { text, file: Path::new("pm3.yml"), folder: Path::new("/srv/shop") };
+//! let source = ManifestText { text, file: Path::new("pm3.yml"), folder: Path::new("/srv/shop") };
 //! let mistakes = parse(&source, Unsupported::Refuse).unwrap_err();
 //! let shown: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
 //! let near = "pm3.yml:4:5: services.web: unknown key \"stop_timeuot\"; did you mean \"stop_timeout\"?";
@@ -69,10 +69,10 @@ mod whole_format;
 mod words;
 
 pub use file::{FILE_NAMES, ReadError, find, read, read_as};
-pub use manifest::{Manifest, Source, parse};
+pub use manifest::{Manifest, ManifestText, parse};
 pub use mistake::{Mistake, Mistakes};
 pub use repo::RepoSpec;
 pub use report::Unsupported;
 pub use scalar::parse_duration;
-pub use service::{Serves, Service};
+pub use service::{DeclaredService, Serves};
 pub use summary::Summary;

@@ -9,7 +9,7 @@ use pmesh_proxy::Site;
 use pmesh_supervisor::{AppSpec, ServiceKind};
 
 use crate::{
-    Mistake, Mistakes, RepoSpec, Service, Unsupported,
+    DeclaredService, Mistake, Mistakes, RepoSpec, Unsupported,
     app::{address_variables, no_effect},
     command::environment,
     elsewhere, later,
@@ -19,10 +19,10 @@ use crate::{
     repo::repo,
     report::{Report, lines},
     routes::{check_error_handlers, sites},
-    service::{Names, Services, services},
+    service::{DeclaredServices, Names, services},
     surroundings::Surroundings,
     tree,
-    value::{Table, Value},
+    value::{KeyedMap, Value},
 };
 
 /// What a `pm3.yml` declares.
@@ -31,7 +31,7 @@ pub struct Manifest {
     /// The project's folder, absolute.
     pub root: PathBuf,
     /// The services, in the order of the file.
-    pub services: Vec<Service>,
+    pub services: Vec<DeclaredService>,
     /// The virtual hosts, in the order of the file. The key of a destination in their routes is the
     /// name of a service that serves something.
     pub sites: Vec<Site>,
@@ -45,7 +45,7 @@ pub struct Manifest {
 
 /// A manifest's text and where it is from.
 #[derive(Clone, Copy, Debug)]
-pub struct Source<'a> {
+pub struct ManifestText<'a> {
     /// The file's bytes.
     pub text: &'a [u8],
     /// The file, as messages name it.
@@ -59,7 +59,7 @@ pub struct Source<'a> {
 /// # Errors
 ///
 /// Every mistake in it, also one for every part that is not served yet unless those are warnings.
-pub fn parse(source: &Source<'_>, unsupported: Unsupported) -> Result<Manifest, Mistakes> {
+pub fn parse(source: &ManifestText<'_>, unsupported: Unsupported) -> Result<Manifest, Mistakes> {
     let text = match std::str::from_utf8(source.text) {
         _ if source.text.len() > MAX_BYTES => return Err(Mistakes::too_large(source.file)),
         Ok(text) => text,
@@ -83,7 +83,7 @@ pub fn parse(source: &Source<'_>, unsupported: Unsupported) -> Result<Manifest, 
 
 /// What a document declares; `folder` is what its relative paths are relative to.
 pub(crate) fn decode(value: &Value, folder: &Path, report: &mut Report<'_>) -> Manifest {
-    let mut table = Table::of(value, report, "a map of root, service_root, env, services, server, repo");
+    let mut table = KeyedMap::of(value, report, "a map of root, service_root, env, services, server, repo");
     let root = table.take("root").and_then(|value| value.path_under(report, folder));
     let root = root.unwrap_or_else(|| crate::path::resolve(folder, "."));
     let service_root = table.take("service_root").and_then(|value| value.path_under(report, folder));
@@ -118,9 +118,11 @@ pub(crate) fn decode(value: &Value, folder: &Path, report: &mut Report<'_>) -> M
             value.not_served(report, feature);
         }
     }
-    let nothing =
-        Services { names: Names { incomplete: table.has_more(), ..Names::default() }, ..Services::default() };
-    let Services { services, names } =
+    let nothing = DeclaredServices {
+        names: Names { incomplete: table.has_more(), ..Names::default() },
+        ..DeclaredServices::default()
+    };
+    let DeclaredServices { services, names } =
         written.as_ref().map_or(nothing, |value| services(value, around, report));
     if let Some(value) = &env_written {
         check_address(value, &services, report);
@@ -134,7 +136,7 @@ pub(crate) fn decode(value: &Value, folder: &Path, report: &mut Report<'_>) -> M
 }
 
 /// Warns of a variable of the environment in which every service finds something else.
-fn check_address(env: &Value, services: &[Service], report: &mut Report<'_>) {
+fn check_address(env: &Value, services: &[DeclaredService], report: &mut Report<'_>) {
     let apps = || {
         services.iter().filter_map(|service| match &service.spec.kind {
             ServiceKind::App(app) if app.run.is_some() => Some(&**app),

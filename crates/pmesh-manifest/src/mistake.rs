@@ -113,13 +113,13 @@ pub(crate) fn one_of<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
 
 /// A word that may stand somewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Known<'a> {
+pub(crate) struct KnownWord<'a> {
     pub(crate) word: &'a str,
     /// Whether this server does something about it.
     pub(crate) served: bool,
 }
 
-impl<'a> Known<'a> {
+impl<'a> KnownWord<'a> {
     pub(crate) const fn served(word: &'a str) -> Self {
         Self { word, served: true }
     }
@@ -129,7 +129,7 @@ impl<'a> Known<'a> {
 pub(crate) const NOT_YET: &str = ", which this server does not serve yet";
 
 /// `expected one of a, b or c`: those of the words that are served, and no more than a person reads.
-pub(crate) fn expected_one_of(known: &[Known<'_>]) -> String {
+pub(crate) fn expected_one_of(known: &[KnownWord<'_>]) -> String {
     const MOST: usize = 8;
     let served: Vec<&str> = known.iter().filter(|known| known.served).map(|known| known.word).collect();
     match served[..] {
@@ -165,7 +165,7 @@ impl NearMisses {
     }
 
     /// The same for words of which some are not served yet: then it says so.
-    pub(crate) fn did_you_mean_one_of(&mut self, text: &str, known: &[Known<'_>]) -> String {
+    pub(crate) fn did_you_mean_one_of(&mut self, text: &str, known: &[KnownWord<'_>]) -> String {
         let Some(near) = self.nearest(text, known.iter().map(|known| known.word)) else {
             return String::new();
         };

@@ -5,10 +5,10 @@ use pmesh_supervisor::{Check, Monitor, NamedCheck, PortOwner, Readiness};
 use crate::{
     command::command,
     elsewhere,
-    mistake::{Known, quoted},
+    mistake::{KnownWord, quoted},
     not_served::Feature,
     report::Report,
-    value::{Table, Value, Zero},
+    value::{KeyedMap, Value, Zero},
 };
 
 /// Whose health is watched.
@@ -33,7 +33,7 @@ impl Watched {
 pub(crate) fn monitor(value: &Value, watched: Watched, report: &mut Report<'_>) -> Monitor {
     let mut monitor = Monitor { readiness: watched.readiness(), ..Monitor::default() };
     let wanted = "a map of healthy, unhealthy, timeout, test";
-    let mut table = Table::of(value, report, wanted);
+    let mut table = KeyedMap::of(value, report, wanted);
     if let Some(value) = table.take("healthy") {
         pace(&value, &mut monitor.healthy_interval, &mut monitor.healthy_threshold, report);
     }
@@ -62,7 +62,7 @@ pub(crate) fn monitor(value: &Value, watched: Watched, report: &mut Report<'_>) 
 }
 
 fn pace(value: &Value, interval: &mut std::time::Duration, threshold: &mut u32, report: &mut Report<'_>) {
-    let mut table = Table::of(value, report, "a map of interval, threshold");
+    let mut table = KeyedMap::of(value, report, "a map of interval, threshold");
     if let Some(time) = table.take("interval").and_then(|value| value.duration(report, Zero::Refused)) {
         *interval = time;
     }
@@ -74,8 +74,11 @@ fn pace(value: &Value, interval: &mut std::time::Duration, threshold: &mut u32, 
 
 const WANTED: &str = "a map of names to checks such as `tcp: !Tcp`";
 
-const CHECKS: [Known<'_>; 3] =
-    [Known::served("!Tcp"), Known { word: "!Http", served: false }, Known { word: "!Exec", served: false }];
+const CHECKS: [KnownWord<'_>; 3] = [
+    KnownWord::served("!Tcp"),
+    KnownWord { word: "!Http", served: false },
+    KnownWord { word: "!Exec", served: false },
+];
 
 fn checks(value: &Value, report: &mut Report<'_>) -> Vec<NamedCheck> {
     let mut checks = Vec::new();
@@ -97,7 +100,7 @@ fn checks(value: &Value, report: &mut Report<'_>) -> Vec<NamedCheck> {
 fn check(value: &Value, report: &mut Report<'_>) -> Option<Check> {
     match value.tag() {
         Some("Tcp") => {
-            Table::of(&value.without_tag(), report, "!Tcp with nothing in it").end(report);
+            KeyedMap::of(&value.without_tag(), report, "!Tcp with nothing in it").end(report);
             return Some(Check::Tcp);
         }
         Some("Http") => http(&value.without_tag(), report),
@@ -142,7 +145,8 @@ fn is_status(text: &str) -> bool {
 
 /// Finds the mistakes in an HTTP check.
 fn http(value: &Value, report: &mut Report<'_>) {
-    let mut table = Table::of(value, report, "a map of method, path, follow_redirects, header, code, body");
+    let mut table =
+        KeyedMap::of(value, report, "a map of method, path, follow_redirects, header, code, body");
     if let Some(method) = table.take("method")
         && method.text(report, "a method").is_some_and(|text| !is_method(text))
     {

@@ -110,10 +110,11 @@ mod tests {
     use std::path::Path;
 
     use super::Feature;
-    use crate::{Manifest, Mistakes, Source, Unsupported, directive::DIRECTIVES, parse};
+    use crate::{Manifest, ManifestText, Mistakes, Unsupported, directive::DIRECTIVES, parse};
 
     fn read(text: &str, unsupported: Unsupported) -> Result<Manifest, Mistakes> {
-        let source = Source { text: text.as_bytes(), file: Path::new("pm3.yml"), folder: Path::new("/srv") };
+        let source =
+            ManifestText { text: text.as_bytes(), file: Path::new("pm3.yml"), folder: Path::new("/srv") };
         parse(&source, unsupported)
     }
 

@@ -8,7 +8,7 @@ use crate::{
     not_served::Feature,
     report::Report,
     scalar::Span,
-    value::{Table, Value, Zero},
+    value::{KeyedMap, Value, Zero},
 };
 
 /// How the work tree follows its remote.
@@ -26,7 +26,7 @@ impl Default for RepoSpec {
 
 pub(crate) fn repo(value: &Value, report: &mut Report<'_>) -> RepoSpec {
     let mut spec = RepoSpec::default();
-    let mut table = Table::of(value, report, "a map such as {update: false}");
+    let mut table = KeyedMap::of(value, report, "a map such as {update: false}");
     if let Some(update) = table.take("update").and_then(|value| value.flag(report)) {
         spec.update = update;
     }
@@ -71,7 +71,7 @@ pub(crate) fn repo(value: &Value, report: &mut Report<'_>) -> RepoSpec {
 }
 
 fn check_hook(value: &Value, report: &mut Report<'_>) {
-    let mut table = Table::of(value, report, "a map of kind, secret_file, branch");
+    let mut table = KeyedMap::of(value, report, "a map of kind, secret_file, branch");
     if let Some(kind) = table.take("kind") {
         kind.word(report, &[("github", Ok(())), ("gitlab", Ok(())), ("gitea", Ok(())), ("hmac", Ok(()))]);
     }

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, path::Path};
 
 use crate::{
-    mistake::{Known, Mistake, Mistakes, NearMisses, expected_one_of},
+    mistake::{KnownWord, Mistake, Mistakes, NearMisses, expected_one_of},
     needs::{Need, Needed},
     not_served::Feature,
     place::Place,
@@ -94,7 +94,7 @@ impl<'a> Report<'a> {
         path: &str,
         what: String,
         text: &str,
-        known: &[Known<'_>],
+        known: &[KnownWord<'_>],
     ) {
         self.mistake_with(place, path, what, |near_misses| {
             let expected = expected_one_of(known);

@@ -7,15 +7,15 @@ use pmesh_proxy::{DestinationKey, Handler, Pattern, Route, Site, SiteHost};
 
 use crate::{
     balancing::error_handlers,
-    directive::{self, Directive, Outcome},
+    directive::{self, Directive, DirectiveOutcome},
     elsewhere, host, later,
-    mistake::{Known, quoted},
+    mistake::{KnownWord, quoted},
     not_served::Feature,
     report::Report,
     scalar::ScalarError,
-    service::{Names, Standing},
+    service::{NameStanding, Names},
     tree::Key,
-    value::{Table, Value},
+    value::{KeyedMap, Value},
 };
 
 /// Tags of routers that are not served yet.
@@ -35,7 +35,7 @@ pub(crate) fn sites(value: &Value, names: &Names, report: &mut Report<'_>) -> Ve
     let mut lines: HashMap<SiteHost, usize> = HashMap::new();
     for (key, value) in value.entries(report, "a map of host names to sites").unwrap_or_default() {
         let hosts = hosts(&key, &value, &mut lines, report);
-        let mut table = Table::of(&value, report, "a map such as {router: [web]}");
+        let mut table = KeyedMap::of(&value, report, "a map such as {router: [web]}");
         if let Some(value) = table.take("no_upgrade")
             && value.flag(report) == Some(false)
         {
@@ -237,7 +237,7 @@ impl Router<'_> {
         match feature {
             Feature::LimitMap => later::limit(&inner, report),
             Feature::InternalMap => {
-                let mut table = Table::of(&inner, report, "a map such as {inner: HANDLER}");
+                let mut table = KeyedMap::of(&inner, report, "a map such as {inner: HANDLER}");
                 if let Some(inner) = table.take_later("inner") {
                     drop(self.handler(&inner, report));
                 }
@@ -256,7 +256,8 @@ impl Router<'_> {
             }
             let tag = format!("!{tag}");
             let tags: Vec<String> = MUXES.iter().map(|(mux, _)| format!("!{mux}")).collect();
-            let known: Vec<Known<'_>> = tags.iter().map(|word| Known { word, served: false }).collect();
+            let known: Vec<KnownWord<'_>> =
+                tags.iter().map(|word| KnownWord { word, served: false }).collect();
             let message = format!("unknown router {}", quoted(&tag));
             report.mistake_with(value.place, &value.path, message, |near_misses| {
                 near_misses.did_you_mean_one_of(&tag, &known)
@@ -290,9 +291,9 @@ impl Router<'_> {
             return None;
         };
         match directive::read(directive, arguments, value, report) {
-            Outcome::Handler(handler) => Some(handler),
-            Outcome::LeftOut => None,
-            Outcome::Closed => Some(closed(value, directive.word, report)),
+            DirectiveOutcome::Handler(handler) => Some(handler),
+            DirectiveOutcome::LeftOut => None,
+            DirectiveOutcome::Closed => Some(closed(value, directive.word, report)),
         }
     }
 }
@@ -338,12 +339,17 @@ fn check_spelling(pattern: &Pattern, key: &Key, item: &Value, report: &mut Repor
 }
 
 /// The way to a service that is declared.
-fn destination(name: &str, standing: Standing, value: &Value, report: &mut Report<'_>) -> Option<Handler> {
+fn destination(
+    name: &str,
+    standing: NameStanding,
+    value: &Value,
+    report: &mut Report<'_>,
+) -> Option<Handler> {
     let reason = match standing {
-        Standing::Serves => return Some(Handler::Destination(DestinationKey::new(name))),
-        Standing::Background => "it runs in the background",
-        Standing::BuildOnly => "it has no `run`",
-        Standing::NotServed => {
+        NameStanding::Serves => return Some(Handler::Destination(DestinationKey::new(name))),
+        NameStanding::Background => "it runs in the background",
+        NameStanding::BuildOnly => "it has no `run`",
+        NameStanding::NotServed => {
             let message =
                 format!("the route to {} is left out, because that service is not served yet", quoted(name));
             report.left_out(value.place, &value.path, message);

@@ -12,7 +12,7 @@ use crate::{
     elsewhere::{self, Ours},
     external::external,
     files::files,
-    mistake::{Known, expected_one_of, quoted},
+    mistake::{KnownWord, expected_one_of, quoted},
     needs::Needed,
     place::Place,
     report::Report,
@@ -22,7 +22,7 @@ use crate::{
 
 /// A service of the manifest.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Service {
+pub struct DeclaredService {
     /// What is kept running for it.
     pub spec: ServiceSpec,
     /// What a route to it leads to.
@@ -42,7 +42,7 @@ pub enum Serves {
 
 /// What a route may find behind a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum NameStanding {
     /// Something to route to. Also where the service itself has mistakes: those are told already.
     Serves,
     /// Nothing, because it runs in the background.
@@ -55,15 +55,15 @@ pub(crate) enum Standing {
 
 /// The services and what is known of every name.
 #[derive(Default)]
-pub(crate) struct Services {
-    pub(crate) services: Vec<Service>,
+pub(crate) struct DeclaredServices {
+    pub(crate) services: Vec<DeclaredService>,
     pub(crate) names: Names,
 }
 
 /// The names that routes can use.
 #[derive(Default)]
 pub(crate) struct Names {
-    pub(crate) standing: BTreeMap<String, Standing>,
+    pub(crate) standing: BTreeMap<String, NameStanding>,
     /// Whether there may be more, which a mistake elsewhere hides: then an unknown one is none.
     pub(crate) incomplete: bool,
 }
@@ -71,14 +71,14 @@ pub(crate) struct Names {
 /// The most services of one manifest.
 const MOST_SERVICES: usize = 1000;
 
-pub(crate) fn services(whole: &Value, mut around: Surroundings, report: &mut Report<'_>) -> Services {
-    let mut found = Services::default();
+pub(crate) fn services(whole: &Value, mut around: Surroundings, report: &mut Report<'_>) -> DeclaredServices {
+    let mut found = DeclaredServices::default();
     found.names.incomplete = !whole.is_map_or_null() || whole.has_computed_keys();
     let entries = whole.entries(report, "a map of names to services").unwrap_or_default();
     if entries.len() > MOST_SERVICES {
         whole.mistake(report, format!("{} services; at most {MOST_SERVICES} can be served", entries.len()));
         found.names.standing =
-            entries.iter().map(|(key, _)| (key.text.to_string(), Standing::Serves)).collect();
+            entries.iter().map(|(key, _)| (key.text.to_string(), NameStanding::Serves)).collect();
         return found;
     }
     around.names = entries.iter().map(|(key, _)| key.text.to_string()).collect();
@@ -90,7 +90,7 @@ pub(crate) fn services(whole: &Value, mut around: Surroundings, report: &mut Rep
             Ok(name) => name,
             Err(error) => {
                 report.mistake_at(key.place, &value.path, error.to_string());
-                found.names.standing.insert(key.text.to_string(), Standing::Serves);
+                found.names.standing.insert(key.text.to_string(), NameStanding::Serves);
                 continue;
             }
         };
@@ -132,7 +132,7 @@ pub(crate) fn services(whole: &Value, mut around: Surroundings, report: &mut Rep
 }
 
 /// Each instance that is not in the background has a port of its own, and so has each new one beside it.
-fn check_ports(whole: &Value, services: &[Service], report: &mut Report<'_>) {
+fn check_ports(whole: &Value, services: &[DeclaredService], report: &mut Report<'_>) {
     let apps = || {
         services.iter().filter_map(|service| match &service.spec.kind {
             ServiceKind::App(app) if app.run.is_some() && !app.background => Some(&**app),
@@ -171,11 +171,11 @@ fn check_rotated(logs: &BTreeMap<String, (String, Value, Place)>, report: &mut R
     }
 }
 
-fn standing(service: &Service) -> Standing {
+fn standing(service: &DeclaredService) -> NameStanding {
     match &service.spec.kind {
-        ServiceKind::App(spec) if spec.background => Standing::Background,
-        ServiceKind::App(_) if service.serves == Serves::Nothing => Standing::BuildOnly,
-        ServiceKind::App(_) | ServiceKind::External(_) | ServiceKind::Files => Standing::Serves,
+        ServiceKind::App(spec) if spec.background => NameStanding::Background,
+        ServiceKind::App(_) if service.serves == Serves::Nothing => NameStanding::BuildOnly,
+        ServiceKind::App(_) | ServiceKind::External(_) | ServiceKind::Files => NameStanding::Serves,
     }
 }
 
@@ -187,7 +187,7 @@ fn read(
     around: &Surroundings,
     after: &mut After,
     report: &mut Report<'_>,
-) -> Result<(Service, Option<Place>), Standing> {
+) -> Result<(DeclaredService, Option<Place>), NameStanding> {
     let inner = value.without_tag();
     let (kind, serves, log_place) = match value.tag() {
         Some("App") => {
@@ -195,7 +195,7 @@ fn read(
             if let Some(job) = app::is_job(&inner) {
                 let message = "the service is left out, because it would run over and over".to_owned();
                 report.left_out(job.place, &value.path, message);
-                return Err(Standing::NotServed);
+                return Err(NameStanding::NotServed);
             }
             let serves = if spec.background || !app::runs(&inner) {
                 Serves::Nothing
@@ -216,30 +216,31 @@ fn read(
             if spec.addresses.is_empty() {
                 let message = "it is left out, because none of its upstreams is served yet".to_owned();
                 report.left_out(value.place, &value.path, message);
-                return Err(Standing::NotServed);
+                return Err(NameStanding::NotServed);
             }
             (ServiceKind::External(spec), Serves::Upstreams(balancing), None)
         }
         Some(tag) => {
             let Some((_, feature, keys)) = WRAPPERS.iter().find(|(wrapper, ..)| *wrapper == tag) else {
                 unknown_type(tag, value, report);
-                return Err(Standing::Serves);
+                return Err(NameStanding::Serves);
             };
             app(&inner, name, around, after, Some(keys), report);
             value.not_served(report, *feature);
-            return Err(Standing::NotServed);
+            return Err(NameStanding::NotServed);
         }
         None => {
             let expected = expected_one_of(&SERVED_TYPES);
             report.mistake_at(place, &value.path, format!("its type is missing; {expected}"));
-            return Err(Standing::Serves);
+            return Err(NameStanding::Serves);
         }
     };
-    Ok((Service { spec: ServiceSpec { name: name.clone(), kind }, serves }, log_place))
+    Ok((DeclaredService { spec: ServiceSpec { name: name.clone(), kind }, serves }, log_place))
 }
 
 /// The types that a service can be of, as they are written.
-const SERVED_TYPES: [Known<'_>; 3] = [Known::served("!App"), Known::served("!FS"), Known::served("!Proxy")];
+const SERVED_TYPES: [KnownWord<'_>; 3] =
+    [KnownWord::served("!App"), KnownWord::served("!FS"), KnownWord::served("!Proxy")];
 
 fn unknown_type(tag: &str, value: &Value, report: &mut Report<'_>) {
     let what = format!("unknown type {}", quoted(&format!("!{tag}")));
@@ -248,7 +249,7 @@ fn unknown_type(tag: &str, value: &Value, report: &mut Report<'_>) {
         return;
     }
     let wrappers: Vec<String> = WRAPPERS.iter().map(|(tag, ..)| format!("!{tag}")).collect();
-    let later = wrappers.iter().map(|word| Known { word, served: false });
-    let known: Vec<Known<'_>> = SERVED_TYPES.into_iter().chain(later).collect();
+    let later = wrappers.iter().map(|word| KnownWord { word, served: false });
+    let known: Vec<KnownWord<'_>> = SERVED_TYPES.into_iter().chain(later).collect();
     report.unknown(value.place, &value.path, what, &format!("!{tag}"), &known);
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt, path::Path};
 use pmesh_proxy::{Handler, Route, SiteHost};
 use pmesh_supervisor::ServiceKind;
 
-use crate::{Manifest, Serves, Service};
+use crate::{DeclaredService, Manifest, Serves};
 
 /// What a manifest would run, in aligned columns: its services, and its sites with where their
 /// routes lead. Printed by `pmesh-server check`.
@@ -44,7 +44,7 @@ impl fmt::Display for Summary<'_> {
 }
 
 /// Name, type, how many, where, and what.
-fn row(Service { spec, serves }: &Service, root: &Path) -> Vec<String> {
+fn row(DeclaredService { spec, serves }: &DeclaredService, root: &Path) -> Vec<String> {
     let shown = |folder: &Path| match folder.strip_prefix(root) {
         Ok(inside) if inside == Path::new("") => ".".to_owned(),
         Ok(inside) => inside.display().to_string(),

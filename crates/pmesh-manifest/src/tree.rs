@@ -22,12 +22,12 @@ pub(crate) const MAX_DEPTH: usize = 64;
 
 /// A value of the document. A clone shares all that is below it.
 #[derive(Clone, Debug)]
-pub(crate) struct Node {
+pub(crate) struct YamlNode {
     /// Where it begins; for the value of an alias, where the alias is.
     pub(crate) place: Place,
     /// Its tag, as `App` for `!App`; none for YAML's own such as `!!str`.
     pub(crate) tag: Option<Rc<str>>,
-    pub(crate) kind: Kind,
+    pub(crate) kind: YamlKind,
     /// What it counts against [`MAX_WEIGHT`], with all that is in it.
     weight: u32,
     /// Levels of lists and maps in it.
@@ -35,14 +35,14 @@ pub(crate) struct Node {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) enum Kind {
+pub(crate) enum YamlKind {
     Scalar {
         text: Rc<str>,
         style: ScalarStyle,
     },
-    List(Rc<[Node]>),
+    List(Rc<[YamlNode]>),
     /// In the order of the file, merge keys expanded, every key once.
-    Map(Rc<[(Key, Node)]>),
+    Map(Rc<[(Key, YamlNode)]>),
 }
 
 /// A key: its text decides, never its YAML type (`404:` and `on:` are words like others).
@@ -52,7 +52,7 @@ pub(crate) struct Key {
     pub(crate) text: Rc<str>,
 }
 
-impl Node {
+impl YamlNode {
     pub(crate) fn without_tag(self) -> Self {
         Self { tag: None, ..self }
     }
@@ -60,7 +60,7 @@ impl Node {
     /// Nothing, null or `~`.
     pub(crate) fn is_null(&self) -> bool {
         match &self.kind {
-            Kind::Scalar { text, style: ScalarStyle::Plain } => {
+            YamlKind::Scalar { text, style: ScalarStyle::Plain } => {
                 matches!(&**text, "" | "~" | "null" | "Null" | "NULL")
             }
             _ => false,
@@ -79,32 +79,33 @@ struct Open {
 }
 
 enum Content {
-    List(Vec<Node>),
-    Map { entries: Vec<(Key, Node)>, merges: Vec<(Key, Node)>, pending: Pending },
+    List(Vec<YamlNode>),
+    Map { entries: Vec<(Key, YamlNode)>, merges: Vec<(Key, YamlNode)>, pending: NextInMap },
 }
 
 /// What a map expects next.
-enum Pending {
+enum NextInMap {
     Key,
     Value(Key),
     /// The value of a key that was a mistake.
     Dropped,
 }
 
-struct Builder<'r, 'a> {
+struct TreeBuilder<'r, 'a> {
     report: &'r mut Report<'a>,
     open: Vec<Open>,
-    anchors: HashMap<usize, Node>,
+    anchors: HashMap<usize, YamlNode>,
     weight: u32,
-    root: Option<Node>,
+    root: Option<YamlNode>,
 }
 
 /// The document could not be read to its end; the report says why.
 struct Broken;
 
 /// The document in `text`; none if it is empty or cannot be read, and then the report says so.
-pub(crate) fn parse(text: &str, report: &mut Report<'_>) -> Option<Node> {
-    let mut builder = Builder { report, open: Vec::new(), anchors: HashMap::new(), weight: 0, root: None };
+pub(crate) fn parse(text: &str, report: &mut Report<'_>) -> Option<YamlNode> {
+    let mut builder =
+        TreeBuilder { report, open: Vec::new(), anchors: HashMap::new(), weight: 0, root: None };
     let mut documents = 0;
     // The parser's own limits stop it before it holds more than we would take.
     let options = granit_parser::options! {
@@ -148,22 +149,22 @@ pub(crate) fn parse(text: &str, report: &mut Report<'_>) -> Option<Node> {
     }
 }
 
-impl Builder<'_, '_> {
+impl TreeBuilder<'_, '_> {
     fn take(&mut self, event: Event<'_>, place: Place) -> Result<(), Broken> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let weight = u32::try_from(1 + text.len() / 64).unwrap_or(u32::MAX);
                 self.count(place, weight)?;
-                let kind = Kind::Scalar { text: text.as_ref().into(), style };
+                let kind = YamlKind::Scalar { text: text.as_ref().into(), style };
                 let tag = own_tag(tag.as_deref());
-                self.complete(Node { place, tag, kind, weight, height: 0 }, anchor);
+                self.complete(YamlNode { place, tag, kind, weight, height: 0 }, anchor);
             }
             Event::Alias(anchor) => {
                 let Some(target) = self.anchors.get(&anchor) else {
                     let message = "this alias lies inside of what it names".to_owned();
                     return self.give_up(place, message);
                 };
-                let node = Node { place, ..target.clone() };
+                let node = YamlNode { place, ..target.clone() };
                 self.count(place, node.weight)?;
                 if self.open.len() + node.height > MAX_DEPTH {
                     return self.too_deep(place);
@@ -174,7 +175,8 @@ impl Builder<'_, '_> {
                 self.enter(place, anchor, tag.as_deref(), Content::List(Vec::new()))?;
             }
             Event::MappingStart(_, anchor, tag) => {
-                let content = Content::Map { entries: Vec::new(), merges: Vec::new(), pending: Pending::Key };
+                let content =
+                    Content::Map { entries: Vec::new(), merges: Vec::new(), pending: NextInMap::Key };
                 self.enter(place, anchor, tag.as_deref(), content)?;
             }
             Event::SequenceEnd | Event::MappingEnd => self.leave(),
@@ -203,7 +205,7 @@ impl Builder<'_, '_> {
             return;
         };
         let kind = match content {
-            Content::List(items) => Kind::List(items.into()),
+            Content::List(items) => YamlKind::List(items.into()),
             Content::Map { entries, merges, .. } => {
                 let mut complaints = Vec::new();
                 let entries = merged(entries, merges, &mut complaints);
@@ -211,13 +213,13 @@ impl Builder<'_, '_> {
                     let path = self.path();
                     self.report.mistake_at(place, &path, message);
                 }
-                Kind::Map(entries.into())
+                YamlKind::Map(entries.into())
             }
         };
-        self.complete(Node { place, tag, kind, weight, height: height + 1 }, anchor);
+        self.complete(YamlNode { place, tag, kind, weight, height: height + 1 }, anchor);
     }
 
-    fn complete(&mut self, node: Node, anchor: usize) {
+    fn complete(&mut self, node: YamlNode, anchor: usize) {
         if anchor > 0 {
             self.anchors.insert(anchor, node.clone());
         }
@@ -230,25 +232,25 @@ impl Builder<'_, '_> {
         match &mut parent.content {
             Content::List(items) => items.push(node),
             Content::Map { entries, merges, pending } => {
-                *pending = match std::mem::replace(pending, Pending::Key) {
-                    Pending::Key => match key_of(&node) {
-                        Ok(key) => Pending::Value(key),
+                *pending = match std::mem::replace(pending, NextInMap::Key) {
+                    NextInMap::Key => match key_of(&node) {
+                        Ok(key) => NextInMap::Value(key),
                         Err(message) => {
-                            *pending = Pending::Dropped;
+                            *pending = NextInMap::Dropped;
                             let path = self.path();
                             self.report.mistake_at(node.place, &path, message);
                             return;
                         }
                     },
-                    Pending::Value(key) => {
+                    NextInMap::Value(key) => {
                         if &*key.text == "<<" {
                             merges.push((key, node));
                         } else {
                             entries.push((key, node));
                         }
-                        Pending::Key
+                        NextInMap::Key
                     }
-                    Pending::Dropped => Pending::Key,
+                    NextInMap::Dropped => NextInMap::Key,
                 };
             }
         }
@@ -279,7 +281,7 @@ impl Builder<'_, '_> {
         for open in &self.open {
             let next = match &open.content {
                 Content::List(items) => items.len().to_string(),
-                Content::Map { pending: Pending::Value(key), .. } => step(&key.text).to_owned(),
+                Content::Map { pending: NextInMap::Value(key), .. } => step(&key.text).to_owned(),
                 Content::Map { .. } => continue,
             };
             path = joined(&path, &next);
@@ -335,25 +337,25 @@ fn own_tag(tag: Option<&Tag>) -> Option<Rc<str>> {
     }
 }
 
-fn key_of(node: &Node) -> Result<Key, String> {
+fn key_of(node: &YamlNode) -> Result<Key, String> {
     match &node.kind {
-        Kind::Scalar { .. } if node.tag.is_some() => Err("a tag on a key; expected a word".to_owned()),
-        Kind::Scalar { text, .. } if text.len() > MAX_KEY => {
+        YamlKind::Scalar { .. } if node.tag.is_some() => Err("a tag on a key; expected a word".to_owned()),
+        YamlKind::Scalar { text, .. } if text.len() > MAX_KEY => {
             Err(format!("a key of more than {MAX_KEY} bytes"))
         }
-        Kind::Scalar { text, .. } => Ok(Key { place: node.place, text: text.clone() }),
-        Kind::List(_) => Err("a list as a key; expected a word".to_owned()),
-        Kind::Map(_) => Err("a map as a key; expected a word".to_owned()),
+        YamlKind::Scalar { text, .. } => Ok(Key { place: node.place, text: text.clone() }),
+        YamlKind::List(_) => Err("a list as a key; expected a word".to_owned()),
+        YamlKind::Map(_) => Err("a map as a key; expected a word".to_owned()),
     }
 }
 
 /// The entries of a map with those of its merge keys (<https://yaml.org/type/merge.html>): its own
 /// win, then those of the earlier map. What is wrong goes to `complaints`.
 fn merged(
-    written: Vec<(Key, Node)>,
-    merges: Vec<(Key, Node)>,
+    written: Vec<(Key, YamlNode)>,
+    merges: Vec<(Key, YamlNode)>,
     complaints: &mut Vec<(Place, String)>,
-) -> Vec<(Key, Node)> {
+) -> Vec<(Key, YamlNode)> {
     let mut seen: HashSet<Rc<str>> = HashSet::new();
     let mut entries = Vec::with_capacity(written.len());
     for (key, value) in written {
@@ -369,11 +371,11 @@ fn merged(
             continue;
         }
         let sources = match &merge.kind {
-            Kind::List(items) => items.to_vec(),
+            YamlKind::List(items) => items.to_vec(),
             _ => vec![merge],
         };
         for source in sources {
-            let Kind::Map(others) = &source.kind else {
+            let YamlKind::Map(others) = &source.kind else {
                 complaints.push((source.place, "`<<` takes a map or a list of maps".to_owned()));
                 continue;
             };

@@ -6,18 +6,18 @@ use granit_parser::ScalarStyle;
 
 use crate::{
     elsewhere::{self, Elsewhere, Ours},
-    mistake::{Known, NOT_YET, one_of, quoted},
+    mistake::{KnownWord, NOT_YET, one_of, quoted},
     not_served::Feature,
     place::Place,
     report::Report,
     scalar::{self, Span},
-    tree::{Key, Kind, Node, joined, step},
+    tree::{Key, YamlKind, YamlNode, joined, step},
 };
 
 /// A value of the document with the path that leads to it.
 #[derive(Clone, Debug)]
 pub(crate) struct Value {
-    node: Node,
+    node: YamlNode,
     pub(crate) path: String,
     /// Where a person looks for it: the value, or its key where nothing is written behind that.
     pub(crate) place: Place,
@@ -32,16 +32,16 @@ pub(crate) enum Zero {
 }
 
 impl Value {
-    pub(crate) fn root(node: Node) -> Self {
+    pub(crate) fn root(node: YamlNode) -> Self {
         let place = node.place;
         Self { node, path: String::new(), place }
     }
 
     /// The value of `key` in the map at `path`.
-    pub(crate) fn of_key(key: &Key, node: &Node, path: &str) -> Self {
+    pub(crate) fn of_key(key: &Key, node: &YamlNode, path: &str) -> Self {
         let nothing_written = matches!(
             &node.kind,
-            Kind::Scalar { text, style: ScalarStyle::Plain } if text.is_empty()
+            YamlKind::Scalar { text, style: ScalarStyle::Plain } if text.is_empty()
         );
         let place = if nothing_written && node.tag.is_none() { key.place } else { node.place };
         Self { node: node.clone(), path: joined(path, step(&key.text)), place }
@@ -65,9 +65,9 @@ impl Value {
         let tag = self.node.tag.as_ref().map_or_else(String::new, |tag| format!("!{} ", step(tag)));
         let what = match &self.node.kind {
             _ if self.node.is_null() => "nothing".to_owned(),
-            Kind::Scalar { text, .. } => quoted(text),
-            Kind::List(_) => "a list".to_owned(),
-            Kind::Map(_) => "a map".to_owned(),
+            YamlKind::Scalar { text, .. } => quoted(text),
+            YamlKind::List(_) => "a list".to_owned(),
+            YamlKind::Map(_) => "a map".to_owned(),
         };
         format!("{tag}{what}")
     }
@@ -86,20 +86,20 @@ impl Value {
     }
 
     pub(crate) fn is_scalar(&self) -> bool {
-        matches!(self.node.kind, Kind::Scalar { .. }) && !self.is_null()
+        matches!(self.node.kind, YamlKind::Scalar { .. }) && !self.is_null()
     }
 
     /// Whether this is the text `word`.
     pub(crate) fn is(&self, word: &str) -> bool {
-        matches!(&self.node.kind, Kind::Scalar { text, .. } if &**text == word)
+        matches!(&self.node.kind, YamlKind::Scalar { text, .. } if &**text == word)
     }
 
     pub(crate) fn is_list(&self) -> bool {
-        matches!(self.node.kind, Kind::List(_))
+        matches!(self.node.kind, YamlKind::List(_))
     }
 
     pub(crate) fn is_map(&self) -> bool {
-        matches!(self.node.kind, Kind::Map(_))
+        matches!(self.node.kind, YamlKind::Map(_))
     }
 
     /// Whether this can be read as a map: nothing is an empty one.
@@ -109,28 +109,28 @@ impl Value {
 
     /// Whether this is a map that has `key`.
     pub(crate) fn has_key(&self, key: &str) -> bool {
-        matches!(&self.node.kind, Kind::Map(entries) if entries.iter().any(|(written, _)| &*written.text == key))
+        matches!(&self.node.kind, YamlKind::Map(entries) if entries.iter().any(|(written, _)| &*written.text == key))
     }
 
     /// The values of a map, read without a word as in [`peek`](Self::peek).
     pub(crate) fn values(&self) -> impl Iterator<Item = Self> {
         let entries = match &self.node.kind {
-            Kind::Map(entries) => &entries[..],
-            Kind::Scalar { .. } | Kind::List(_) => &[],
+            YamlKind::Map(entries) => &entries[..],
+            YamlKind::Scalar { .. } | YamlKind::List(_) => &[],
         };
         entries.iter().map(|(key, node)| Self::of_key(key, node, &self.path))
     }
 
     /// What a map has for `key`, read without a word: whoever decodes the map says what is wrong with it.
     pub(crate) fn peek(&self, key: &str) -> Option<Self> {
-        let Kind::Map(entries) = &self.node.kind else { return None };
+        let YamlKind::Map(entries) = &self.node.kind else { return None };
         let (key, node) = entries.iter().find(|(written, _)| &*written.text == key)?;
         Some(Self::of_key(key, node, &self.path))
     }
 
     /// Whether this is a map in which the preprocessor would write keys.
     pub(crate) fn has_computed_keys(&self) -> bool {
-        matches!(&self.node.kind, Kind::Map(entries) if entries.iter().any(|(key, _)| key.text.starts_with('$')))
+        matches!(&self.node.kind, YamlKind::Map(entries) if entries.iter().any(|(key, _)| key.text.starts_with('$')))
     }
 
     /// The text of a scalar as it was written, whatever YAML takes it for.
@@ -148,7 +148,7 @@ impl Value {
     /// The same for text that has a meaning of its own for `$`.
     pub(crate) fn raw_text(&self, report: &mut Report<'_>, wanted: &str) -> Option<&str> {
         match &self.node.kind {
-            Kind::Scalar { text, .. } if self.node.tag.is_none() && !self.is_null() => {
+            YamlKind::Scalar { text, .. } if self.node.tag.is_none() && !self.is_null() => {
                 if text.contains('\0') {
                     self.mistake(report, format!("expected {wanted}, found a NUL character in it"));
                     return None;
@@ -164,7 +164,7 @@ impl Value {
 
     fn is_computed(&self) -> bool {
         match &self.node.kind {
-            Kind::Scalar { text, style: ScalarStyle::Plain | ScalarStyle::DoubleQuoted } => {
+            YamlKind::Scalar { text, style: ScalarStyle::Plain | ScalarStyle::DoubleQuoted } => {
                 text.contains("$(") || text.contains("${") || text.starts_with("$import")
             }
             _ => false,
@@ -250,8 +250,8 @@ impl Value {
         report: &mut Report<'_>,
         words: &[(&str, Result<T, Feature>)],
     ) -> Option<T> {
-        let known: Vec<Known<'_>> =
-            words.iter().map(|(word, value)| Known { word, served: value.is_ok() }).collect();
+        let known: Vec<KnownWord<'_>> =
+            words.iter().map(|(word, value)| KnownWord { word, served: value.is_ok() }).collect();
         let wanted = one_of(known.iter().filter(|known| known.served).map(|known| known.word));
         let text = self.text(report, &wanted)?;
         match words.iter().find(|(word, _)| *word == text) {
@@ -271,7 +271,7 @@ impl Value {
     pub(crate) fn items(&self, report: &mut Report<'_>, wanted: &str) -> Option<Vec<Self>> {
         match &self.node.kind {
             _ if self.tag().is_some() => self.expected(report, wanted),
-            Kind::List(items) => return Some(self.numbered(items)),
+            YamlKind::List(items) => return Some(self.numbered(items)),
             _ if self.is_null() => return Some(Vec::new()),
             _ => self.expected(report, wanted),
         }
@@ -281,13 +281,13 @@ impl Value {
     /// The items of a list, or the value itself as the only one.
     pub(crate) fn one_or_many(&self) -> Vec<Self> {
         match &self.node.kind {
-            Kind::List(items) if self.tag().is_none() => self.numbered(items),
+            YamlKind::List(items) if self.tag().is_none() => self.numbered(items),
             _ => vec![self.clone()],
         }
     }
 
-    fn numbered(&self, items: &[Node]) -> Vec<Self> {
-        let item = |(index, node): (usize, &Node)| Self {
+    fn numbered(&self, items: &[YamlNode]) -> Vec<Self> {
+        let item = |(index, node): (usize, &YamlNode)| Self {
             path: joined(&self.path, &index.to_string()),
             place: node.place,
             node: node.clone(),
@@ -300,7 +300,7 @@ impl Value {
     pub(crate) fn entries(&self, report: &mut Report<'_>, wanted: &str) -> Option<Vec<(Key, Self)>> {
         let entries = match &self.node.kind {
             _ if self.tag().is_some() => None,
-            Kind::Map(entries) => Some(entries.iter()),
+            YamlKind::Map(entries) => Some(entries.iter()),
             _ if self.is_null() => Some([].iter()),
             _ => None,
         };
@@ -352,9 +352,9 @@ impl Value {
     /// Whether this says nothing: null, an empty list or an empty map.
     pub(crate) fn is_empty(&self) -> bool {
         match &self.node.kind {
-            Kind::Scalar { .. } => self.is_null(),
-            Kind::List(items) => items.is_empty(),
-            Kind::Map(entries) => entries.is_empty(),
+            YamlKind::Scalar { .. } => self.is_null(),
+            YamlKind::List(items) => items.is_empty(),
+            YamlKind::Map(entries) => entries.is_empty(),
         }
     }
 
@@ -378,14 +378,14 @@ impl Value {
 }
 
 /// A map with known keys. Each key is taken once; [`end`](Self::end) complains about the rest.
-pub(crate) struct Table {
+pub(crate) struct KeyedMap {
     path: String,
     pub(crate) place: Place,
     entries: Vec<(Key, Value)>,
-    known: Vec<Known<'static>>,
+    known: Vec<KnownWord<'static>>,
 }
 
-impl Table {
+impl KeyedMap {
     /// The map in `value`; an empty one, and a mistake, if it is none.
     pub(crate) fn of(value: &Value, report: &mut Report<'_>, wanted: &str) -> Self {
         let entries = value.entries(report, wanted).unwrap_or_default();
@@ -394,15 +394,15 @@ impl Table {
 
     /// What is written for `key`.
     pub(crate) fn take(&mut self, key: &'static str) -> Option<Value> {
-        self.take_known(Known { word: key, served: true })
+        self.take_known(KnownWord { word: key, served: true })
     }
 
     /// The same for a key of which nothing is served yet: nobody is told to write it.
     pub(crate) fn take_later(&mut self, key: &'static str) -> Option<Value> {
-        self.take_known(Known { word: key, served: false })
+        self.take_known(KnownWord { word: key, served: false })
     }
 
-    fn take_known(&mut self, known: Known<'static>) -> Option<Value> {
+    fn take_known(&mut self, known: KnownWord<'static>) -> Option<Value> {
         self.known.push(known);
         let key = known.word;
         let index = self.entries.iter().position(|(written, _)| &*written.text == key)?;

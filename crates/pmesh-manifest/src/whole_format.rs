@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, path::Path};
 
 use crate::{
-    Source, Unsupported,
+    ManifestText, Unsupported,
     documented::{DOCUMENT, keys, table},
     parse,
 };
@@ -85,7 +85,7 @@ fn every_key_of_the_format_is_known_and_no_other() {
 
 #[test]
 fn every_key_is_in_a_table_of_what_is_served_or_of_what_is_not() {
-    let not_served: BTreeSet<String> = table("## Known, but not served yet")
+    let not_served: BTreeSet<String> = table("## KnownWord, but not served yet")
         .into_iter()
         .flat_map(|row| row[0].split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>())
         .collect();
@@ -172,7 +172,7 @@ fn every_word_of_the_format_is_served_or_told_that_it_is_not_yet() {
         for word in words {
             let text = with_word(&place, &word);
             let source =
-                Source { text: text.as_bytes(), file: Path::new("pm3.yml"), folder: Path::new("/srv") };
+                ManifestText { text: text.as_bytes(), file: Path::new("pm3.yml"), folder: Path::new("/srv") };
             let mistakes: Vec<String> = match parse(&source, Unsupported::Refuse) {
                 Ok(_) => Vec::new(),
                 Err(mistakes) => mistakes.iter().map(|mistake| mistake.message.clone()).collect(),

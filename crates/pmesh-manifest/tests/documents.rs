@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use pmesh_manifest::{Manifest, Mistakes, Source, Unsupported, parse};
+use pmesh_manifest::{Manifest, ManifestText, Mistakes, Unsupported, parse};
 
 const DOCUMENT: &str = include_str!("../../../docs/manifest.md");
 
 fn read(text: &str) -> Result<Manifest, Mistakes> {
-    let source = Source { text: text.as_bytes(), file: Path::new("pm3.yml"), folder: Path::new("/srv") };
+    let source =
+        ManifestText { text: text.as_bytes(), file: Path::new("pm3.yml"), folder: Path::new("/srv") };
     parse(&source, Unsupported::Refuse)
 }
 

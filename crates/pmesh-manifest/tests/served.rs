@@ -3,10 +3,10 @@
 use std::{path::Path, time::Duration};
 
 use http::StatusCode;
-use pmesh_manifest::{Manifest, RepoSpec, Serves, Service, Source, Unsupported, parse};
+use pmesh_manifest::{DeclaredService, Manifest, ManifestText, RepoSpec, Serves, Unsupported, parse};
 use pmesh_proxy::{
-    DestinationKey, FilesSpec, Handler, LoadBalancing, NotFound, Pattern, Queue, Retry, Route, SiteHost,
-    Strategy,
+    DestinationKey, FilesSpec, Handler, LoadBalancing, NotFound, Pattern, QueueLimits, Retry, Route,
+    SiteHost, Strategy,
 };
 use pmesh_supervisor::{
     AppSpec, BuildCache, Check, Command, ExternalSpec, Monitor, NamedCheck, Overlap, PortOwner, Readiness,
@@ -16,7 +16,8 @@ use pmesh_supervisor::{
 /// The manifest `text`, of which nothing is left out, in the folder /srv/shop.
 #[track_caller]
 fn good(text: &str) -> Manifest {
-    let source = Source { text: text.as_bytes(), file: Path::new("pm3.yml"), folder: Path::new("/srv/shop") };
+    let source =
+        ManifestText { text: text.as_bytes(), file: Path::new("pm3.yml"), folder: Path::new("/srv/shop") };
     let manifest = parse(&source, Unsupported::Refuse).unwrap_or_else(|mistakes| panic!("{mistakes}"));
     assert_eq!(manifest.warnings, []);
     manifest
@@ -24,7 +25,7 @@ fn good(text: &str) -> Manifest {
 
 /// The only service of the manifest `services: {s: …}`.
 #[track_caller]
-fn service(text: &str) -> Service {
+fn service(text: &str) -> DeclaredService {
     let mut services = good(&format!("services:\n  s: {text}\n")).services;
     assert_eq!(services.len(), 1);
     services.remove(0)
@@ -41,7 +42,7 @@ fn app(text: &str) -> AppSpec {
 #[track_caller]
 fn external(text: &str) -> (ExternalSpec, LoadBalancing) {
     match service(text) {
-        Service { spec, serves: Serves::Upstreams(balancing) } => match spec.kind {
+        DeclaredService { spec, serves: Serves::Upstreams(balancing) } => match spec.kind {
             ServiceKind::External(spec) => (spec, balancing),
             other => panic!("{other:?}"),
         },
@@ -308,7 +309,7 @@ fn every_key_of_balancing_is_set_as_written() {
         connect_timeout: seconds(4),
         response_timeout: seconds(5),
         buffer: 9 << 10,
-        queue: Queue { requests: 6, bytes: 7 << 10, wait: seconds(8) },
+        queue: QueueLimits { requests: 6, bytes: 7 << 10, wait: seconds(8) },
     };
     let rest = "strat: round-robin, state: none, proto: h1, connect_timeout: 4s, response_timeout: 5s, \
                 buffer: 9KiB, \

@@ -49,7 +49,7 @@ impl Bridge {
     /// that it lacks stay known until they are [forgotten](Self::forget): the one before may come back.
     pub(crate) fn route(&self, manifest: &Manifest) {
         let known = self.known.lock();
-        let destination = |service: &pmesh_manifest::Service| {
+        let destination = |service: &pmesh_manifest::DeclaredService| {
             let known = known.get(&service.spec.name);
             let when_empty = known.map_or(WhenEmpty::Wait, |known| known.when_empty);
             let upstreams = || known.map(|known| known.upstreams.clone()).unwrap_or_default();

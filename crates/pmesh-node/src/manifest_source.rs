@@ -2,7 +2,7 @@
 
 use std::{ffi::OsStr, path::Path};
 
-use pmesh_manifest::{FILE_NAMES, Manifest, Mistakes, ReadError, Source};
+use pmesh_manifest::{FILE_NAMES, Manifest, ManifestText, Mistakes, ReadError};
 use pmesh_supervisor::CancelToken;
 use pmesh_vcs::{Cancel, CommitId, Vcs, VcsError};
 
@@ -40,7 +40,7 @@ pub(crate) async fn in_commit(
         Err(error) => return Err(error.into()),
     };
     let folder = shared.file.parent().unwrap_or(&shared.file);
-    let source = Source { text: &text, file: shown, folder };
+    let source = ManifestText { text: &text, file: shown, folder };
     pmesh_manifest::parse(&source, shared.unsupported).map_err(Failure::ManifestInvalid)
 }
 

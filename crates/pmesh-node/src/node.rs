@@ -17,7 +17,7 @@ use pmesh_proxy::Tables;
 use pmesh_sessions::{SessionLimits, Sessions, TrustedProxies};
 use pmesh_supervisor::{
     AppSpec, CancelToken, HealthReport, LogFolder, NetProber, OsSpawner, Prober, Sampler, ServiceId,
-    ServiceKind, ServiceName, Spawner, Supervisor, SupervisorSettings, rollout::Limits,
+    ServiceKind, ServiceName, Spawner, Supervisor, SupervisorSettings, rollout::RolloutLimits,
 };
 use pmesh_vcs::{Cancel, CommitId, Fetched, Heads, Relation, Vcs, VcsError};
 use tokio::sync::Notify;
@@ -78,7 +78,7 @@ impl NodeParts {
                 logs,
                 state: None,
                 env: std::env::vars_os().collect(),
-                limits: Limits::default(),
+                limits: RolloutLimits::default(),
             },
             spawner: Arc::new(OsSpawner::new()),
             prober: Arc::new(NetProber),

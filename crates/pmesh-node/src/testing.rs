@@ -7,7 +7,7 @@ use pmesh_proxy::Tables;
 use pmesh_sessions::{SessionLimits, Sessions, TrustedProxies};
 use pmesh_supervisor::{
     LogFolder, LogLimits, SupervisorSettings,
-    rollout::Limits,
+    rollout::RolloutLimits,
     testing::{FakeProber, FakeSpawner},
 };
 use pmesh_vcs::{Vcs, testing::FakeVcs};
@@ -95,7 +95,7 @@ impl TestNode {
                 logs,
                 state: None,
                 env: BTreeMap::new(),
-                limits: Limits::default(),
+                limits: RolloutLimits::default(),
             },
             file,
             manifest,

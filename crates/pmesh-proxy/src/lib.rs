@@ -109,7 +109,8 @@ pub use live_upstream::UpstreamStatistics;
 pub use local_body::{BoxError, LocalBody};
 pub use request_body::{BrokenBody, RequestBody};
 pub use spec::{
-    Destination, DestinationKey, FilesSpec, Handler, LoadBalancing, NotFound, Pattern, PatternError, Queue,
-    Retry, Route, Routing, Site, SiteHost, Strategy, Upstream, UpstreamAddress, UpstreamSet, WhenEmpty,
+    Destination, DestinationKey, FilesSpec, Handler, LoadBalancing, NotFound, Pattern, PatternError,
+    QueueLimits, Retry, Route, Routing, Site, SiteHost, Strategy, Upstream, UpstreamAddress, UpstreamSet,
+    WhenEmpty,
 };
 pub use tables::Tables;

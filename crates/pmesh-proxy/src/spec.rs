@@ -154,7 +154,7 @@ pub struct LoadBalancing {
     /// (`Expect: 100-continue`) goes to an upstream without its body.
     pub buffer: u64,
     /// What waits while no upstream is there.
-    pub queue: Queue,
+    pub queue: QueueLimits,
 }
 
 impl Default for LoadBalancing {
@@ -165,7 +165,7 @@ impl Default for LoadBalancing {
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_mins(1),
             buffer: 16 << 10,
-            queue: Queue::default(),
+            queue: QueueLimits::default(),
         }
     }
 }
@@ -199,7 +199,7 @@ impl Default for Retry {
 
 /// Bounds of what waits for an upstream of one destination, over all threads.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Queue {
+pub struct QueueLimits {
     /// Requests that may wait.
     pub requests: usize,
     /// Bytes that the heads of waiting requests may have, with what was read ahead of bodies
@@ -209,7 +209,7 @@ pub struct Queue {
     pub wait: Duration,
 }
 
-impl Default for Queue {
+impl Default for QueueLimits {
     fn default() -> Self {
         Self { requests: 1024, bytes: 16 << 20, wait: Duration::from_secs(30) }
     }

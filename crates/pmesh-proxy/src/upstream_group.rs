@@ -17,7 +17,7 @@ use tokio::{
 use crate::{
     held::{Held, HeldBytes},
     live_upstream::{InFlight, LiveUpstream},
-    spec::{LoadBalancing, Queue, Strategy, WhenEmpty},
+    spec::{LoadBalancing, QueueLimits, Strategy, WhenEmpty},
 };
 
 /// The present state of an upstream set; shared by the routes that lead there.
@@ -158,7 +158,7 @@ impl UpstreamGroup {
         timeout_at(since + queue.wait, came).await.map_err(|_| NoUpstream)
     }
 
-    fn enter(&self, queue: &Queue, bytes: u64) -> Result<QueuePlace<'_>, NoUpstream> {
+    fn enter(&self, queue: &QueueLimits, bytes: u64) -> Result<QueuePlace<'_>, NoUpstream> {
         let requests = self.waiting.fetch_add(1, Ordering::SeqCst) + 1;
         let place = QueuePlace { of: self, _held: self.held.hold(bytes) };
         if requests > queue.requests || self.held.now() > queue.bytes { Err(NoUpstream) } else { Ok(place) }

@@ -105,7 +105,7 @@ pub fn descent_of_socket(inode: u64) -> Descent {
 
 /// What `/proc/<pid>/stat` says (proc(5)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stat {
+struct ProcStat {
     parent: u32,
     /// In clock ticks since boot. With the number it names one process.
     start: u64,
@@ -131,12 +131,12 @@ fn ticks(time: Duration) -> u64 {
     u64::try_from(ticks).unwrap_or(u64::MAX)
 }
 
-fn stat(pid: u32) -> Option<Stat> {
+fn stat(pid: u32) -> Option<ProcStat> {
     parse_stat(&fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
 /// The name of the program, which may have any byte in it, ends at the last parenthesis.
-fn parse_stat(text: &[u8]) -> Option<Stat> {
+fn parse_stat(text: &[u8]) -> Option<ProcStat> {
     let name_end = text.iter().rposition(|&byte| byte == b')')?;
     let rest = std::str::from_utf8(&text[name_end + 1..]).ok()?;
     let mut words = rest.split_ascii_whitespace();
@@ -145,11 +145,11 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
     // Words 20 and 22 of all, where the parent is the fourth.
     let threads = words.nth(15)?.parse().ok()?;
     let start = words.nth(1)?.parse().ok()?;
-    Some(Stat { parent, start, has_ended, threads })
+    Some(ProcStat { parent, start, has_ended, threads })
 }
 
 /// Every process that can be seen.
-fn table() -> io::Result<HashMap<u32, Stat>> {
+fn table() -> io::Result<HashMap<u32, ProcStat>> {
     let mut table = HashMap::new();
     for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();
@@ -161,7 +161,7 @@ fn table() -> io::Result<HashMap<u32, Stat>> {
 }
 
 /// A process and all its descendants.
-fn family(table: &HashMap<u32, Stat>, head: u32) -> HashSet<u32> {
+fn family(table: &HashMap<u32, ProcStat>, head: u32) -> HashSet<u32> {
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
     for (&pid, stat) in table {
         children.entry(stat.parent).or_default().push(pid);
@@ -177,7 +177,7 @@ fn family(table: &HashMap<u32, Stat>, head: u32) -> HashSet<u32> {
 }
 
 /// Follows the parents of `pid` up to `head` or to the end; none where the way changed while it was followed.
-fn way_up(pid: u32, head: u32, stat: impl Fn(u32) -> Option<Stat>) -> Option<Descent> {
+fn way_up(pid: u32, head: u32, stat: impl Fn(u32) -> Option<ProcStat>) -> Option<Descent> {
     let mut at = pid;
     let mut child_start = u64::MAX;
     for _ in 0..GENERATIONS {
@@ -197,7 +197,7 @@ fn way_up(pid: u32, head: u32, stat: impl Fn(u32) -> Option<Stat>) -> Option<Des
 }
 
 /// Whether a process has `target` open; not if it is gone.
-fn has_open(process: u32, stat: Stat, target: &str) -> Result<bool, Unreadable> {
+fn has_open(process: u32, stat: ProcStat, target: &str) -> Result<bool, Unreadable> {
     if stat.has_ended && stat.threads < 2 {
         return Ok(false);
     }
@@ -257,14 +257,14 @@ mod tests {
         process::{Child, Command, Stdio},
     };
 
-    use super::{Descent, Stat, UnixPeer, descent_of_socket, family, parse_stat, way_up};
+    use super::{Descent, ProcStat, UnixPeer, descent_of_socket, family, parse_stat, way_up};
 
-    fn process(parent: u32, start: u64) -> Stat {
-        Stat { parent, start, has_ended: false, threads: 1 }
+    fn process(parent: u32, start: u64) -> ProcStat {
+        ProcStat { parent, start, has_ended: false, threads: 1 }
     }
 
     /// 1 ─ 10 (the server) ─ 11 ─ 12, and 1 ─ 20 ─ 21.
-    fn processes() -> HashMap<u32, Stat> {
+    fn processes() -> HashMap<u32, ProcStat> {
         [(1, 0, 1), (10, 1, 5), (11, 10, 7), (12, 11, 8), (20, 1, 3), (21, 20, 9)]
             .map(|(pid, parent, start)| (pid, process(parent, start)))
             .into()
@@ -293,11 +293,11 @@ mod tests {
     fn a_stat_is_read_behind_whatever_name_the_program_has() {
         let rest = "3 4 5 34816 6 4194304 1 2 3 4 5 6 7 8 20 0 9 0 682056 10 11";
         let read = |text: String| parse_stat(text.as_bytes());
-        let found = Stat { parent: 3, start: 682_056, has_ended: false, threads: 9 };
+        let found = ProcStat { parent: 3, start: 682_056, has_ended: false, threads: 9 };
         for name in ["sh", "a) S 1 2", "(", ""] {
             assert_eq!(read(format!("7 ({name}) S {rest}")), Some(found), "{name:?}");
         }
-        assert_eq!(read(format!("7 (sh) Z {rest}")), Some(Stat { has_ended: true, ..found }));
+        assert_eq!(read(format!("7 (sh) Z {rest}")), Some(ProcStat { has_ended: true, ..found }));
         assert_eq!(read("7 (sh) S 3 4".to_owned()), None);
         assert_eq!(read(String::new()), None);
     }

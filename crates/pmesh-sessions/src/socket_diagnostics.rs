@@ -67,9 +67,9 @@ impl SocketDiagnostics {
                 }
             };
             match answer(&buffer[..received], asking.number, pair) {
-                Answer::Stale => {}
-                Answer::Nobody => return Ok(None),
-                Answer::Socket(socket) => return Ok(Some(socket)),
+                KernelAnswer::Stale => {}
+                KernelAnswer::Nobody => return Ok(None),
+                KernelAnswer::Socket(socket) => return Ok(Some(socket)),
             }
         }
         Ok(None)
@@ -125,7 +125,7 @@ fn address(ip: IpAddr) -> [u8; 16] {
 
 /// What a message of the kernel means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answer {
+enum KernelAnswer {
     /// It answers an earlier question.
     Stale,
     /// There is no such socket, or one of which nothing can be believed.
@@ -134,18 +134,20 @@ enum Answer {
 }
 
 /// Reads the answer to question `number`.
-fn answer(message: &[u8], number: u32, pair: &SocketPair) -> Answer {
-    let (Some(kind), Some(answered)) = (field(message, 4), field(message, 8)) else { return Answer::Nobody };
+fn answer(message: &[u8], number: u32, pair: &SocketPair) -> KernelAnswer {
+    let (Some(kind), Some(answered)) = (field(message, 4), field(message, 8)) else {
+        return KernelAnswer::Nobody;
+    };
     if u32::from_ne_bytes(answered) != number {
-        return Answer::Stale;
+        return KernelAnswer::Stale;
     }
     let kind = u16::from_ne_bytes(kind);
     let Some(found) = message.get(HEADER..).filter(|found| found.len() >= ANSWER) else {
-        return Answer::Nobody;
+        return KernelAnswer::Nobody;
     };
     // Errors are messages of their own type; ENOENT says that there is no such socket.
     if kind != BY_FAMILY {
-        return Answer::Nobody;
+        return KernelAnswer::Nobody;
     }
     let socket = || {
         let ports = (u16::from_be_bytes(field(found, 4)?), u16::from_be_bytes(field(found, 6)?));
@@ -156,7 +158,7 @@ fn answer(message: &[u8], number: u32, pair: &SocketPair) -> Answer {
         let (user, inode) = (u32::from_ne_bytes(field(found, 64)?), u32::from_ne_bytes(field(found, 68)?));
         open_socket(found[1], user, inode.into())
     };
-    socket().map_or(Answer::Nobody, Answer::Socket)
+    socket().map_or(KernelAnswer::Nobody, KernelAnswer::Socket)
 }
 
 fn field<const LENGTH: usize>(bytes: &[u8], at: usize) -> Option<[u8; LENGTH]> {
@@ -165,7 +167,7 @@ fn field<const LENGTH: usize>(bytes: &[u8], at: usize) -> Option<[u8; LENGTH]> {
 
 #[cfg(test)]
 mod tests {
-    use super::{ANSWER, Answer, BY_FAMILY, HEADER, answer, question};
+    use super::{ANSWER, BY_FAMILY, HEADER, KernelAnswer, answer, question};
     use crate::peer_socket::{PeerSocket, SocketPair};
 
     fn pair(peer: &str, local: &str) -> SocketPair {
@@ -189,7 +191,7 @@ mod tests {
     const PEER: Row =
         Row { kind: BY_FAMILY, number: 7, state: 1, ports: (40_000, 9870), user: 1000, inode: 4711 };
 
-    fn read(row: &Row) -> Answer {
+    fn read(row: &Row) -> KernelAnswer {
         let mut message = vec![0; HEADER + ANSWER];
         message[4..6].copy_from_slice(&row.kind.to_ne_bytes());
         message[8..12].copy_from_slice(&row.number.to_ne_bytes());
@@ -205,7 +207,7 @@ mod tests {
     fn the_row_of_an_open_socket_with_both_ports_is_the_peer() {
         for state in [1, 4, 5, 8] {
             let found = PeerSocket { user: 1000, inode: 4711 };
-            assert_eq!(read(&Row { state, ..PEER }), Answer::Socket(found), "state {state}");
+            assert_eq!(read(&Row { state, ..PEER }), KernelAnswer::Socket(found), "state {state}");
         }
     }
 
@@ -224,20 +226,20 @@ mod tests {
             (Row { kind: ERROR, ..PEER }, "an error, such as ENOENT"),
             (Row { kind: 3, ..PEER }, "the end of a list"),
         ] {
-            assert_eq!(read(&row), Answer::Nobody, "{what}");
+            assert_eq!(read(&row), KernelAnswer::Nobody, "{what}");
         }
     }
 
     #[test]
     fn an_answer_to_another_question_and_a_short_one_are_none() {
-        assert_eq!(read(&Row { number: 6, ..PEER }), Answer::Stale);
+        assert_eq!(read(&Row { number: 6, ..PEER }), KernelAnswer::Stale);
         for length in [0, 8, HEADER, HEADER + ANSWER - 1] {
             let mut message = vec![0; length];
             if let Some(number) = message.get_mut(8..12) {
                 number.copy_from_slice(&7_u32.to_ne_bytes());
             }
             let pair = pair("127.0.0.1:40000", "127.0.0.1:9870");
-            assert_eq!(answer(&message, 7, &pair), Answer::Nobody, "{length} bytes");
+            assert_eq!(answer(&message, 7, &pair), KernelAnswer::Nobody, "{length} bytes");
         }
     }
 

@@ -26,13 +26,13 @@ use crate::peer_socket::{PeerSocket, SocketPair, open_socket};
 const PAUSE: Duration = Duration::from_millis(10);
 
 type Sockets = HashMap<SocketPair, PeerSocket>;
-type Look = Shared<BoxFuture<'static, Arc<Sockets>>>;
+type SharedLook = Shared<BoxFuture<'static, Arc<Sockets>>>;
 
 /// The tables, and the look that is being taken.
 #[derive(Default)]
 pub(crate) struct SocketTables {
     /// The last look, and whether it has begun: then it may have missed what came later.
-    taking: Mutex<Option<(Arc<AtomicBool>, Look)>>,
+    taking: Mutex<Option<(Arc<AtomicBool>, SharedLook)>>,
 }
 
 impl fmt::Debug for SocketTables {
@@ -51,7 +51,7 @@ impl SocketTables {
     }
 
     /// A look that begins after this call.
-    fn next(&self) -> Look {
+    fn next(&self) -> SharedLook {
         let mut taking = self.taking.lock();
         if let Some((begun, look)) = &*taking
             && !begun.load(Ordering::Acquire)

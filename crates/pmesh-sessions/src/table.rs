@@ -59,11 +59,11 @@ pub struct Sessions {
 }
 
 type Chunk = [Mutex<Bucket>; CHUNK];
-type Bucket = [Slot; WAYS];
+type Bucket = [ClientSlot; WAYS];
 
 /// One client; free while `num_reqs` is 0.
 #[derive(Clone, Copy, Debug, Default)]
-struct Slot {
+struct ClientSlot {
     client: u64,
     num_reqs: u64,
     first_seen: u64,
@@ -72,7 +72,7 @@ struct Slot {
     blocked_until: u64,
 }
 
-impl Slot {
+impl ClientSlot {
     fn is_blocked(&self, now: u64) -> bool {
         self.blocked_until > now
     }
@@ -139,7 +139,7 @@ impl Sessions {
                 wall.checked_add(Duration::from_millis(at - now)).unwrap_or(wall)
             }
         };
-        let by = |a: &Slot, b: &Slot| {
+        let by = |a: &ClientSlot, b: &ClientSlot| {
             let order = match query.sort {
                 SortBy::NumReqs => b.num_reqs.cmp(&a.num_reqs),
                 SortBy::AvgRps => avg_rps(b).total_cmp(&avg_rps(a)),
@@ -148,7 +148,7 @@ impl Sessions {
             order.then_with(|| Reverse(b.client).cmp(&Reverse(a.client)))
         };
         let limit = query.limit.unwrap_or(usize::MAX);
-        let mut slots: Vec<Slot> = Vec::new();
+        let mut slots: Vec<ClientSlot> = Vec::new();
         let mut num_clients = 0;
         for chunk in self.chunks.iter().filter_map(OnceLock::get) {
             for bucket in chunk.iter() {
@@ -181,14 +181,15 @@ impl Sessions {
     }
 
     /// Hands out the client's slot: its own, or one that was made free for it (with no requests yet).
-    fn with_slot<T>(&self, client: ClientKey, now: u64, use_it: impl FnOnce(&mut Slot) -> T) -> T {
+    fn with_slot<T>(&self, client: ClientKey, now: u64, use_it: impl FnOnce(&mut ClientSlot) -> T) -> T {
         // The upper bits of a 64-bit product spread a hash over any number of buckets.
         let hash = u128::from(self.hash.hash_one(client.bits()));
         let index = usize::try_from((hash * u128::from(self.buckets)) >> 64)
             .expect("less than the number of buckets, a usize");
         let chunk = self.chunks[index / CHUNK].get_or_init(Box::default);
         let mut bucket = chunk[index % CHUNK].lock();
-        let fresh = Slot { client: client.bits(), first_seen: now, last_seen: now, ..Slot::default() };
+        let fresh =
+            ClientSlot { client: client.bits(), first_seen: now, last_seen: now, ..ClientSlot::default() };
         if let Some(own) = bucket.iter_mut().find(|slot| slot.num_reqs > 0 && slot.client == fresh.client) {
             if !own.is_live(now) {
                 *own = fresh;
@@ -212,7 +213,11 @@ impl Sessions {
 }
 
 /// Leaves the first `limit` of `slots`, in no order.
-fn keep_first(slots: &mut Vec<Slot>, limit: usize, by: impl Fn(&Slot, &Slot) -> std::cmp::Ordering) {
+fn keep_first(
+    slots: &mut Vec<ClientSlot>,
+    limit: usize,
+    by: impl Fn(&ClientSlot, &ClientSlot) -> std::cmp::Ordering,
+) {
     if limit < slots.len() {
         slots.select_nth_unstable_by(limit, by);
         slots.truncate(limit);
@@ -220,7 +225,7 @@ fn keep_first(slots: &mut Vec<Slot>, limit: usize, by: impl Fn(&Slot, &Slot) -> 
 }
 
 /// What came after the first request, by the time that it took; a millisecond is the least we can tell.
-fn avg_rps(slot: &Slot) -> f64 {
+fn avg_rps(slot: &ClientSlot) -> f64 {
     let seconds = Duration::from_millis((slot.last_seen - slot.first_seen).max(1)).as_secs_f64();
     slot.num_reqs.saturating_sub(1) as f64 / seconds
 }

@@ -12,7 +12,7 @@
 //! use pmesh_supervisor::{
 //!     AppSpec, CancelToken, Command, LogFolder, LogLimits, NoBalancer, Rebuild, RevisionFacts, RolloutPlan, ServiceId,
 //!     ServiceKind, ServiceName, ServiceSpec, Status, Supervisor, SupervisorSettings, Turn,
-//!     rollout::{Limits, Unity}, testing::{FakeProber, FakeSpawner},
+//!     rollout::{RolloutLimits, Unity}, testing::{FakeProber, FakeSpawner},
 //! };
 //!
 //! # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(async {
@@ -21,7 +21,7 @@
 //!     logs: LogFolder::open(folder.path(), LogLimits::default()).unwrap(),
 //!     state: None,
 //!     env: BTreeMap::new(),
-//!     limits: Limits::default(),
+//!     limits: RolloutLimits::default(),
 //! };
 //! let (spawner, prober) = (FakeSpawner::new(), FakeProber::new());
 //! let (supervisor, task) =
@@ -124,7 +124,7 @@ pub use metrics::{InstanceFigures, ProcessFigures, Sampler};
 pub use name::{BadServiceName, ServiceId, ServiceName};
 pub use os_spawner::OsSpawner;
 pub use ports::{Port, Ports, PortsExhausted};
-pub use probe::{Holder, NetProber, ProbeFailure, Prober, Target};
+pub use probe::{Holder, NetProber, ProbeFailure, ProbeTarget, Prober};
 pub use process::{Exit, Launch, ProcessTree, Signal, SpawnError, Spawned, Spawner};
 pub use service::{
     AddressView, InstanceView, Plan, Preparation, Prepared, RevisionFacts, Service, ServiceState, Switch,

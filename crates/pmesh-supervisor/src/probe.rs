@@ -15,14 +15,14 @@ pub trait Prober: Send + Sync + 'static {
     /// Runs all checks of `monitor` against `target`, within its timeout.
     ///
     /// The future may be dropped at any time. It resolves to the first failure.
-    fn probe(&self, target: &Target, monitor: &Monitor) -> BoxFuture<'static, Result<(), ProbeFailure>>;
+    fn probe(&self, target: &ProbeTarget, monitor: &Monitor) -> BoxFuture<'static, Result<(), ProbeFailure>>;
 
     /// Sends `target` one request, and waits so long for the first byte of an answer.
     ///
     /// The future may be dropped at any time. A connection that ends without an answer is a failure at once.
     fn ask(
         &self,
-        target: &Target,
+        target: &ProbeTarget,
         monitor: &Monitor,
         limit: Duration,
     ) -> BoxFuture<'static, Result<FirstAnswer, ProbeFailure>>;
@@ -30,7 +30,7 @@ pub trait Prober: Send + Sync + 'static {
 
 /// What is probed.
 #[derive(Clone)]
-pub struct Target {
+pub struct ProbeTarget {
     /// Whose address it is.
     pub service: ServiceName,
     /// Where it should listen.
@@ -42,9 +42,9 @@ pub struct Target {
     pub prove_owner: bool,
 }
 
-impl fmt::Debug for Target {
+impl fmt::Debug for ProbeTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Target")
+        f.debug_struct("ProbeTarget")
             .field("service", &self.service)
             .field("address", &self.address)
             .field("leader", &self.tree.as_ref().map(|tree| tree.leader()))
@@ -146,7 +146,7 @@ impl fmt::Display for Holder {
 pub struct NetProber;
 
 impl Prober for NetProber {
-    fn probe(&self, target: &Target, monitor: &Monitor) -> BoxFuture<'static, Result<(), ProbeFailure>> {
+    fn probe(&self, target: &ProbeTarget, monitor: &Monitor) -> BoxFuture<'static, Result<(), ProbeFailure>> {
         let (target, monitor) = (target.clone(), monitor.clone());
         Box::pin(async move {
             let deadline = tokio::time::Instant::now() + monitor.timeout;
@@ -174,7 +174,7 @@ impl Prober for NetProber {
 
     fn ask(
         &self,
-        target: &Target,
+        target: &ProbeTarget,
         monitor: &Monitor,
         limit: Duration,
     ) -> BoxFuture<'static, Result<FirstAnswer, ProbeFailure>> {
@@ -198,7 +198,7 @@ impl Prober for NetProber {
     }
 }
 
-fn not_connected(target: &Target, check: &str, error: &io::Error) -> ProbeFailure {
+fn not_connected(target: &ProbeTarget, check: &str, error: &io::Error) -> ProbeFailure {
     let (address, reason) = (target.address.clone(), error.to_string());
     if is_lack(error) {
         return ProbeFailure::Unmade { address, reason };
@@ -219,7 +219,7 @@ async fn connect(address: &ExternalAddress) -> io::Result<(TcpStream, SocketAddr
 }
 
 async fn prove_owner(
-    target: &Target,
+    target: &ProbeTarget,
     address: SocketAddr,
     tree: &Arc<dyn ProcessTree>,
 ) -> Result<(), ProbeFailure> {

@@ -3,7 +3,7 @@
 //! nothing.
 //!
 //! Builds come first, at most one per core at a time. Then the services whose old instances serve
-//! until the new ones are ready start, side by side, within [`Limits::starts`]; when all of them are
+//! until the new ones are ready start, side by side, within [`RolloutLimits::starts`]; when all of them are
 //! ready, those follow that have to stop their old instances first. Nothing is switched before
 //! everything is ready, so that a service that fails costs nobody more than the new instances. What goes
 //! back goes the same way in reverse: the new instances end, then the link leads to the old build again.
@@ -13,7 +13,7 @@ mod stage;
 
 use std::collections::{BTreeMap, VecDeque};
 
-pub use self::limits::Limits;
+pub use self::limits::RolloutLimits;
 use self::stage::Stage;
 use crate::{StepName, StepState};
 
@@ -169,7 +169,7 @@ impl Member {
 #[must_use = "nothing happens before somebody carries its acts out"]
 pub struct Rollout {
     members: Vec<Member>,
-    limits: Limits,
+    limits: RolloutLimits,
     unity: Unity,
     /// Whether all of it goes back.
     given_up: bool,
@@ -181,7 +181,7 @@ pub struct Rollout {
 
 impl Rollout {
     /// A rollout of these services. Nothing happens before [`advance`](Self::advance).
-    pub fn new(items: &[Item], unity: Unity, limits: Limits) -> Self {
+    pub fn new(items: &[Item], unity: Unity, limits: RolloutLimits) -> Self {
         let member = |&item| Member {
             item,
             stage: Stage::Waiting,

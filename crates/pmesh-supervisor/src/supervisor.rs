@@ -22,7 +22,7 @@ use crate::{
     drivers::run_drivers,
     executor::revive,
     lack::Lack,
-    rollout::{Instruction, Limits, Rollout, Unity},
+    rollout::{Instruction, Rollout, RolloutLimits, Unity},
     service_driver::{self, ServiceDriver},
     spans::service_span,
 };
@@ -38,14 +38,14 @@ pub struct SupervisorSettings {
     /// The environment that services get a part of: as a rule the server's own.
     pub env: BTreeMap<OsString, OsString>,
     /// How many services build and start at a time.
-    pub limits: Limits,
+    pub limits: RolloutLimits,
 }
 
 impl SupervisorSettings {
     /// Output into `logs`, what this process has in its environment, the limits of this machine's cores, and no
     /// folder of the server's own.
     pub fn new(logs: LogFolder) -> Self {
-        Self { logs, state: None, env: std::env::vars_os().collect(), limits: Limits::default() }
+        Self { logs, state: None, env: std::env::vars_os().collect(), limits: RolloutLimits::default() }
     }
 }
 
@@ -55,7 +55,7 @@ pub struct Supervisor {
     context: Arc<Context>,
     services: Arc<Mutex<BTreeMap<ServiceName, Service>>>,
     drivers: mpsc::UnboundedSender<ServiceDriver>,
-    limits: Limits,
+    limits: RolloutLimits,
 }
 
 impl fmt::Debug for Supervisor {

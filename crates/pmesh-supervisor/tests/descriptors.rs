@@ -3,7 +3,7 @@
 use std::{fs::File, net::TcpListener, sync::Arc};
 
 use pmesh_supervisor::{
-    ExternalAddress, Launch, Monitor, NetProber, OsSpawner, ProbeFailure, Prober, Spawner, Stdin, Target,
+    ExternalAddress, Launch, Monitor, NetProber, OsSpawner, ProbeFailure, ProbeTarget, Prober, Spawner, Stdin,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -21,7 +21,7 @@ async fn without_descriptors_nothing_is_said_of_who_was_to_be_probed_or_started(
     let spawned = OsSpawner::new().spawn(&launch).unwrap();
     let tree = Arc::from(spawned.tree);
     spawned.exit.await;
-    let target = |prove_owner| Target {
+    let target = |prove_owner| ProbeTarget {
         service: "web".parse().unwrap(),
         address: ExternalAddress {
             host: "127.0.0.1".to_owned(),

@@ -6,7 +6,7 @@ use pmesh_supervisor::{
     AppSpec, CancelToken, Command, LogFolder, LogLimits, NetProber, NoBalancer, OsSpawner, ProcessTree,
     Rebuild, RevisionFacts, RolloutPlan, ServiceId, ServiceKind, ServiceName, ServiceSpec, Supervisor,
     SupervisorSettings, Turn,
-    rollout::{Limits, Unity},
+    rollout::{RolloutLimits, Unity},
 };
 
 /// Whether a process is there and no zombie.
@@ -21,7 +21,7 @@ async fn the_end_of_the_supervisors_own_task_leaves_no_process() {
         logs: LogFolder::open(folder.path(), LogLimits::default()).unwrap(),
         state: None,
         env: BTreeMap::from([(OsString::from("PATH"), std::env::var_os("PATH").unwrap())]),
-        limits: Limits::default(),
+        limits: RolloutLimits::default(),
     };
     let (supervisor, task) =
         Supervisor::new(settings, Arc::new(OsSpawner::new()), Arc::new(NetProber), Arc::new(NoBalancer));

@@ -11,8 +11,8 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use pmesh_supervisor::{
-    Exit, ExternalAddress, Launch, Monitor, NetProber, OsSpawner, PortOwner, Ports, ProbeFailure, Prober,
-    ProcessTree, ServiceName, Signal, Spawned, Spawner, Stdin, Target,
+    Exit, ExternalAddress, Launch, Monitor, NetProber, OsSpawner, PortOwner, Ports, ProbeFailure,
+    ProbeTarget, Prober, ProcessTree, ServiceName, Signal, Spawned, Spawner, Stdin,
 };
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -307,8 +307,8 @@ async fn a_hundred_trees_end_with_a_few_looks_at_the_process_table() {
     assert!(runs.iter().all(|run| !exists(run.tree.leader())));
 }
 
-fn target(run: Option<&Run>, port: u16) -> Target {
-    Target {
+fn target(run: Option<&Run>, port: u16) -> ProbeTarget {
+    ProbeTarget {
         service: "web".parse::<ServiceName>().unwrap(),
         address: ExternalAddress { host: "127.0.0.1".to_owned(), port },
         tree: run.map(|run| Arc::clone(&run.tree)),
@@ -357,7 +357,7 @@ async fn a_port_that_a_stranger_holds_fails_and_names_it() {
 
     let any = Monitor { port_owner: PortOwner::Any, ..Monitor::default() };
     assert_eq!(NetProber.probe(&target, &any).await, Ok(()));
-    let proven = Target { prove_owner: false, ..target.clone() };
+    let proven = ProbeTarget { prove_owner: false, ..target.clone() };
     assert_eq!(NetProber.probe(&proven, &Monitor::default()).await, Ok(()));
 }
 

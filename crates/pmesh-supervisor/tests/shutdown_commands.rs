@@ -6,7 +6,7 @@ use pmesh_supervisor::{
     AppSpec, CancelToken, Command, LogFolder, LogLimits, NetProber, NoBalancer, OsSpawner, Rebuild,
     RevisionFacts, RolloutPlan, ServiceId, ServiceKind, ServiceName, ServiceSpec, Supervisor,
     SupervisorSettings, Turn,
-    rollout::{Limits, Unity},
+    rollout::{RolloutLimits, Unity},
 };
 
 fn shell(script: &str) -> Command {
@@ -26,7 +26,7 @@ async fn what_a_shutdown_command_leaves_in_the_background_is_ended_too() {
         logs: LogFolder::open(folder.path(), LogLimits::default()).unwrap(),
         state: None,
         env: BTreeMap::from([(OsString::from("PATH"), std::env::var_os("PATH").unwrap())]),
-        limits: Limits::default(),
+        limits: RolloutLimits::default(),
     };
     let (supervisor, task) =
         Supervisor::new(settings, Arc::new(OsSpawner::new()), Arc::new(NetProber), Arc::new(NoBalancer));

@@ -7,25 +7,25 @@ use std::{
 
 use clap::{CommandFactory as _, error::ErrorKind};
 
-use super::{Command, CommandLine, ControlCommand, LogFormat, RunArguments, parse};
-use crate::listen_address::ListenAddress;
+use super::{CommandLine, ControlCommand, Invocation, LogFormat, RunArguments, parse};
+use crate::listen_option::ListenOption;
 
 /// Reads a command line where `shop` is the only path that exists.
-fn parsed(line: &str) -> Result<Command, clap::Error> {
+fn parsed(line: &str) -> Result<Invocation, clap::Error> {
     let words = std::iter::once("pmesh-server").chain(line.split_whitespace());
     parse(words.map(Into::into).collect(), |path| path == Path::new("shop"))
 }
 
 fn run(line: &str) -> RunArguments {
     match parsed(line).unwrap_or_else(|error| panic!("{line}: {error}")) {
-        Command::Run(arguments) => *arguments,
+        Invocation::Run(arguments) => *arguments,
         other => panic!("{line}: {other:?}"),
     }
 }
 
 fn control(line: &str) -> ControlCommand {
     match parsed(line).unwrap_or_else(|error| panic!("{line}: {error}")) {
-        Command::Control(command) => command,
+        Invocation::Control(command) => command,
         other => panic!("{line}: {other:?}"),
     }
 }
@@ -37,7 +37,7 @@ fn mistake(line: &str) -> String {
     error.to_string()
 }
 
-fn shown(addresses: &[ListenAddress]) -> Vec<String> {
+fn shown(addresses: &[ListenOption]) -> Vec<String> {
     addresses.iter().map(ToString::to_string).collect()
 }
 

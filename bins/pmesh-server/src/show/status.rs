@@ -20,7 +20,7 @@ const ALL_COLUMNS: usize = 78;
 
 /// What the screen is made of.
 #[derive(Debug)]
-pub(crate) struct Status {
+pub(crate) struct StatusScreen {
     /// The name of the machine.
     pub(crate) host: String,
     /// The version of the server.
@@ -35,7 +35,7 @@ pub(crate) struct Status {
     pub(crate) clients: usize,
 }
 
-impl Status {
+impl StatusScreen {
     /// The screen: how it stands in one line, then where, then each service, the worst first.
     pub(crate) fn show(&self, style: Style, now: OffsetDateTime) -> String {
         let health = self.services.0.iter().map(|(_, metrics)| &metrics.health);
@@ -113,7 +113,7 @@ mod tests {
 
     use time::{OffsetDateTime, macros::datetime};
 
-    use super::Status;
+    use super::StatusScreen;
     use crate::{
         show::{repository::tests::commit, services::tests::METRICS},
         terminal::Style,
@@ -121,10 +121,10 @@ mod tests {
 
     const NOW: OffsetDateTime = datetime!(2024-03-09 12:00:00 UTC);
 
-    fn status() -> Status {
+    fn status() -> StatusScreen {
         let (head, remote) = (commit("main", 'a', "Fix cart"), commit("origin/main", 'b', "New cart"));
         let repo = json!({"sys": "git", "ref": head, "remote": remote, "url": ""});
-        Status {
+        StatusScreen {
             host: "web1".to_owned(),
             version: "v0.1.0-9af3c21d0b4e".to_owned(),
             manifest: Some("/srv/shop/pm3.yml".into()),
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_said() {
-        let bare = Status {
+        let bare = StatusScreen {
             manifest: None,
             repo: Err("no repository at /srv/shop or above it".to_owned()),
             services: Named::default(),

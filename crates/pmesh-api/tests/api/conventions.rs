@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::{Method, Request};
 use hyper::body::{Body, Frame};
 use pmesh_api::{
-    Api, ApiSettings, Kind, Listener, ROUTES, Route,
+    Api, ApiRoute, ApiSettings, Listener, ROUTES, RouteKind,
     testing::{FakeCallers, TestApi},
 };
 use pmesh_sessions::{Descent, PeerOwner, UnixPeer};
@@ -24,12 +24,12 @@ use serde_json::{Value, json};
 use crate::{api_of, node, test_api};
 
 /// A path that the route answers, with a service that there is.
-fn path(route: &Route) -> String {
+fn path(route: &ApiRoute) -> String {
     route.pattern.replace("{svc}", "web").replace("{id}", "1")
 }
 
-fn reads() -> impl Iterator<Item = &'static Route> {
-    ROUTES.iter().filter(|route| route.kind == Kind::Read)
+fn reads() -> impl Iterator<Item = &'static ApiRoute> {
+    ROUTES.iter().filter(|route| route.kind == RouteKind::Read)
 }
 
 #[tokio::test(start_paused = true)]
@@ -160,7 +160,7 @@ async fn every_route_refuses_what_it_does_not_know() {
     let node = node().await;
     let api = test_api(&node);
     for route in ROUTES {
-        let method = if route.kind == Kind::Read { Method::GET } else { Method::POST };
+        let method = if route.kind == RouteKind::Read { Method::GET } else { Method::POST };
         for (query, body) in [("?bogus=1", ""), ("", "bogus=1"), ("", r#"{"bogus": 1}"#)] {
             let answer = api.send(method.clone(), &format!("{}{query}", path(route)), &[], body).await;
             assert_eq!(
@@ -289,7 +289,7 @@ async fn what_the_server_has_started_never_acts_by_get_on_any_listener() {
                 let request = Request::builder().method(method).uri(path).header("host", "pm3");
                 TestApi::read(api.handle(request.body(String::new()).unwrap(), listener).await).await
             };
-            for route in ROUTES.iter().filter(|route| route.kind == Kind::ActionByGetToo) {
+            for route in ROUTES.iter().filter(|route| route.kind == RouteKind::ActionByGetToo) {
                 let answer = ask(Method::GET, &path(route)).await;
                 assert_eq!((answer.status.as_u16(), answer.code()), (403, "get_from_service"), "{route:?}");
             }

@@ -1,14 +1,14 @@
 //! `docs/api.md` and the code say the same.
 
-use pmesh_api::{Code, Kind, ROUTES, Route};
+use pmesh_api::{ApiRoute, Code, ROUTES, RouteKind};
 
 const DOCUMENT: &str = include_str!("../../../../docs/api.md");
 
-fn heading(route: &Route) -> String {
+fn heading(route: &ApiRoute) -> String {
     let kind = match route.kind {
-        Kind::Read => "read",
-        Kind::Action => "action",
-        Kind::ActionByGetToo => "action, GET too",
+        RouteKind::Read => "read",
+        RouteKind::Action => "action",
+        RouteKind::ActionByGetToo => "action, GET too",
     };
     let parameters: Vec<_> =
         route.parameters.iter().map(|parameter| format!("`{}`", parameter.name())).collect();

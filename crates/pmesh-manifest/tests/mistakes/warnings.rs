@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use pmesh_manifest::{Manifest, Source, Unsupported, parse};
+use pmesh_manifest::{Manifest, ManifestText, Unsupported, parse};
 
 #[track_caller]
 fn read(text: &str, folder: &Path) -> Manifest {
-    let source = Source { text: text.as_bytes(), file: Path::new("pm3.yml"), folder };
+    let source = ManifestText { text: text.as_bytes(), file: Path::new("pm3.yml"), folder };
     parse(&source, Unsupported::Refuse).unwrap_or_else(|mistakes| panic!("{mistakes}"))
 }
 

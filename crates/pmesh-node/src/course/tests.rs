@@ -6,12 +6,13 @@ use std::{
     sync::Arc,
 };
 
-use pmesh_manifest::{Manifest, Source, Unsupported};
+use pmesh_manifest::{Manifest, ManifestText, Unsupported};
 use pmesh_supervisor::{
     ServiceName, StepName,
     rollout::{
-        ActEnd, Instruction, Item, Limits, Rollout,
+        ActEnd, Instruction, Item, Rollout,
         RolloutAct::{self, AwaitReady, Build, Drain, Link, LookAgain, Start, StayUnbuilt, Switch},
+        RolloutLimits,
     },
 };
 use pmesh_vcs::{BranchName, Relation, Revision, VcsError, testing::FakeVcs};
@@ -27,7 +28,8 @@ const RELOAD: Aim = Aim::Reload(Rebuild::Changed);
 fn manifest(names: usize) -> Arc<Manifest> {
     let services = (0..names).map(|name| format!("  s{name}: !App\n    run: work\n"));
     let text = format!("services:\n{}", services.collect::<String>());
-    let source = Source { text: text.as_bytes(), file: Path::new("pm3.yml"), folder: Path::new("/project") };
+    let source =
+        ManifestText { text: text.as_bytes(), file: Path::new("pm3.yml"), folder: Path::new("/project") };
     Arc::new(pmesh_manifest::parse(&source, Unsupported::Refuse).unwrap())
 }
 
@@ -119,7 +121,7 @@ impl Run {
                 self.course.on_end(ActResult::Checked(manifest(self.items.len())));
             }
             Act::Survey(survey) => {
-                let rollout = Rollout::new(&self.items, survey.unity, Limits { starts: 9, builds: 9 });
+                let rollout = Rollout::new(&self.items, survey.unity, RolloutLimits { starts: 9, builds: 9 });
                 let services = survey.manifest.services.iter();
                 let services = services.map(|service| service.spec.name.clone()).collect();
                 let head = Some(revision("a1"));

@@ -4,21 +4,21 @@ use std::thread;
 
 /// How many services may be in a phase at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct RolloutLimits {
     /// Between spawn and ready. A background service counts only until it is spawned.
     pub starts: usize,
     /// In a build.
     pub builds: usize,
 }
 
-impl Limits {
+impl RolloutLimits {
     /// 4 × `cores` starts and one build per core.
     pub fn of_cores(cores: usize) -> Self {
         Self { starts: (4 * cores).max(1), builds: cores.max(1) }
     }
 }
 
-impl Default for Limits {
+impl Default for RolloutLimits {
     /// Those of this machine.
     fn default() -> Self {
         Self::of_cores(thread::available_parallelism().map_or(1, usize::from))

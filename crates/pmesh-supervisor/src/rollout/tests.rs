@@ -5,18 +5,18 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use super::{
-    ActEnd, Instruction, Item, Limits, Look, Rollout,
+    ActEnd, Instruction, Item, Look, Rollout,
     RolloutAct::{
         self, AwaitReady, Build, Drain, EndBuild, GoBack, Link, LookAgain, Prune, Revive, Start, StayUnbuilt,
         Stop, Switch, Unlink,
     },
-    Unity,
+    RolloutLimits, Unity,
 };
 use crate::{StepName, StepState};
 
 const WEB: Item = Item { builds: true, overlaps: true, background: false, vital: true };
 const JOB: Item = Item { builds: true, overlaps: false, background: true, vital: true };
-const WIDE: Limits = Limits { starts: 99, builds: 99 };
+const WIDE: RolloutLimits = RolloutLimits { starts: 99, builds: 99 };
 
 const DONE: ActEnd = ActEnd::Done(None);
 
@@ -37,7 +37,7 @@ impl Run {
         Self::within(items, unity, WIDE)
     }
 
-    fn within(items: &[Item], unity: Unity, limits: Limits) -> Self {
+    fn within(items: &[Item], unity: Unity, limits: RolloutLimits) -> Self {
         let rollout = Rollout::new(items, unity, limits);
         Self { rollout, under_way: VecDeque::new(), acts: Vec::new(), told: Vec::new() }
     }
@@ -309,7 +309,7 @@ fn a_service_that_is_stopped_before_its_turn_is_not_started() {
 fn who_leaves_before_its_start_is_not_counted_among_the_starts_and_not_waited_for() {
     let plain = Item { builds: false, ..WEB };
     let job = Item { builds: false, ..JOB };
-    let mut run = Run::within(&[plain, job], Unity::Together, Limits { starts: 1, builds: 1 });
+    let mut run = Run::within(&[plain, job], Unity::Together, RolloutLimits { starts: 1, builds: 1 });
     run.rollout.look(0, Look { has_left: true, serves: false, next_is_ready: false });
     run.go(|_| Some(DONE));
     assert_eq!(run.moves(), [Start(1), Switch(1)]);
@@ -366,7 +366,7 @@ proptest! {
             .iter()
             .map(|&[builds, overlaps, background, vital]| Item { builds, overlaps, background, vital })
             .collect();
-        let mut run = Run::within(&items, unity, Limits { starts, builds });
+        let mut run = Run::within(&items, unity, RolloutLimits { starts, builds });
         let (mut linked, mut stopped) = (vec![false; items.len()], vec![false; items.len()]);
         let mut fates = fates.into_iter().cycle();
         for turn in 0..10_000 {

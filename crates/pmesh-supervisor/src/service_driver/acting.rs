@@ -12,8 +12,8 @@ use tracing::{Instrument, Span, error, info, warn};
 
 use super::ServiceDriver;
 use crate::{
-    AppSpec, BuildError, Exit, ExternalAddress, FirstAnswer, Plan, Port, ProbeFailure, Rebuild,
-    ServiceFailure, ServiceKind, ServiceLog, SpawnError, Tail, Target, Wish,
+    AppSpec, BuildError, Exit, ExternalAddress, FirstAnswer, Plan, Port, ProbeFailure, ProbeTarget, Rebuild,
+    ServiceFailure, ServiceKind, ServiceLog, SpawnError, Tail, Wish,
     causes::with_causes,
     command,
     context::Context,
@@ -174,7 +174,7 @@ impl ServiceDriver {
             ServiceKind::Files => return,
         };
         let service = self.machine.name().clone();
-        let target = Target { service, address, tree: self.pending.tree(upstream), prove_owner };
+        let target = ProbeTarget { service, address, tree: self.pending.tree(upstream), prove_owner };
         let prober = &self.context.prober;
         let probe = match ask {
             Some(limit) => prober.ask(&target, monitor, limit),

@@ -4,7 +4,7 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::{ExternalAddress, FirstAnswer, Monitor, ProbeFailure, Prober, ServiceName, Target};
+use crate::{ExternalAddress, FirstAnswer, Monitor, ProbeFailure, ProbeTarget, Prober, ServiceName};
 
 /// A prober that passes whatever the test does not let fail. Clones share their state.
 #[derive(Clone, Debug)]
@@ -115,13 +115,13 @@ impl Default for FakeProber {
 }
 
 impl Prober for FakeProber {
-    fn probe(&self, target: &Target, monitor: &Monitor) -> BoxFuture<'static, Result<(), ProbeFailure>> {
+    fn probe(&self, target: &ProbeTarget, monitor: &Monitor) -> BoxFuture<'static, Result<(), ProbeFailure>> {
         self.begin(target, monitor)
     }
 
     fn ask(
         &self,
-        target: &Target,
+        target: &ProbeTarget,
         monitor: &Monitor,
         _limit: Duration,
     ) -> BoxFuture<'static, Result<FirstAnswer, ProbeFailure>> {
@@ -136,7 +136,7 @@ impl Prober for FakeProber {
 }
 
 impl FakeProber {
-    fn begin(&self, target: &Target, monitor: &Monitor) -> BoxFuture<'static, Result<(), ProbeFailure>> {
+    fn begin(&self, target: &ProbeTarget, monitor: &Monitor) -> BoxFuture<'static, Result<(), ProbeFailure>> {
         let (fake, target) = (self.clone(), target.clone());
         let check = monitor.checks.first().map_or_else(|| "fake".to_owned(), |check| check.name.clone());
         self.change(|state| state.probed.push(target.address.clone()));

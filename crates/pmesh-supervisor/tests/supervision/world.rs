@@ -20,7 +20,7 @@ use pmesh_supervisor::{
     LogFolder, LogLimits, Plan, ProcessTree, Rebuild, RevisionFacts, RolloutEnd, RolloutPlan, Service,
     ServiceId, ServiceKind, ServiceName, ServiceSpec, ServiceUpstream, Signal, SpawnError, Spawned, Spawner,
     StepName, StepState, Supervisor, SupervisorSettings, Turn,
-    rollout::{Limits, Unity},
+    rollout::{RolloutLimits, Unity},
     testing::{FakeProber, FakeSpawner},
 };
 use tokio::{
@@ -267,7 +267,7 @@ impl World {
             // In a service's folder, as a project may have it.
             state: Some(folder.path().join("web/state")),
             env: BTreeMap::new(),
-            limits: Limits { starts: 8, builds: 2 },
+            limits: RolloutLimits { starts: 8, builds: 2 },
         };
         let single = Arc::default();
         let watched = WatchedSpawner {

@@ -8,7 +8,7 @@ use std::{
 
 /// The value of `--http`, `--https` and `--api`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum ListenAddress {
+pub(crate) enum ListenOption {
     /// `127.0.0.1:8080`, `[::1]:8080`: this address.
     One(SocketAddr),
     /// `:8080`, `8080`: every IPv4 and IPv6 address of the machine.
@@ -17,7 +17,7 @@ pub(crate) enum ListenAddress {
     Localhost(u16),
 }
 
-impl ListenAddress {
+impl ListenOption {
     /// The sockets to bind, IPv4 first, an IPv6 one for IPv6 alone (`IPV6_V6ONLY`, ipv6(7)).
     ///
     /// Where there are two, a machine without IPv6 need not bind the second.
@@ -38,12 +38,12 @@ impl ListenAddress {
     }
 }
 
-/// A text that is no [`ListenAddress`].
+/// A text that is no [`ListenOption`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("write 127.0.0.1:8080, [::1]:8080, localhost:8080, or :8080 for every address")]
 pub(crate) struct BadListenAddress;
 
-impl FromStr for ListenAddress {
+impl FromStr for ListenOption {
     type Err = BadListenAddress;
 
     fn from_str(text: &str) -> Result<Self, BadListenAddress> {
@@ -64,7 +64,7 @@ impl FromStr for ListenAddress {
     }
 }
 
-impl fmt::Display for ListenAddress {
+impl fmt::Display for ListenOption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::One(address) => address.fmt(f),
@@ -76,10 +76,10 @@ impl fmt::Display for ListenAddress {
 
 #[cfg(test)]
 mod tests {
-    use super::{BadListenAddress, ListenAddress};
+    use super::{BadListenAddress, ListenOption};
 
     fn sockets(text: &str) -> Vec<String> {
-        let address: ListenAddress = text.parse().unwrap();
+        let address: ListenOption = text.parse().unwrap();
         address.sockets().iter().map(ToString::to_string).collect()
     }
 
@@ -109,14 +109,14 @@ mod tests {
             "*:80",
             "http://localhost:80",
         ] {
-            assert_eq!(text.parse::<ListenAddress>(), Err(BadListenAddress), "{text:?}");
+            assert_eq!(text.parse::<ListenOption>(), Err(BadListenAddress), "{text:?}");
         }
     }
 
     #[test]
     fn an_address_is_shown_as_it_is_written() {
         for text in ["127.0.0.1:8080", "[::1]:8080", ":8080", "localhost:8080"] {
-            assert_eq!(text.parse::<ListenAddress>().unwrap().to_string(), text);
+            assert_eq!(text.parse::<ListenOption>().unwrap().to_string(), text);
         }
     }
 
@@ -131,7 +131,7 @@ mod tests {
             ("0.0.0.0:1", false),
             ("192.0.2.1:1", false),
         ] {
-            assert_eq!(text.parse::<ListenAddress>().unwrap().is_loopback(), loopback, "{text}");
+            assert_eq!(text.parse::<ListenOption>().unwrap().is_loopback(), loopback, "{text}");
         }
     }
 }
