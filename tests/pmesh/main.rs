@@ -7,6 +7,7 @@ mod crowds;
 mod documents;
 mod example;
 mod harness;
+mod in_place;
 mod owners;
 mod places;
 mod proxies;

@@ -3,11 +3,17 @@
 //! A build's product lives in `.build-<id>/` in the service's folder from the start, for tools record
 //! absolute paths; so it is never renamed. That it is finished says a file beside it,
 //! `.build-<id>.ok`, made last and removed first.
+//!
+//! A build that changes anything else in the folder has built *in place*: what it has made there (`dist/`,
+//! `node_modules/`) is there once for all builds, and `.build-in-place` says whose it is. See `holding.rs`.
 
 mod content;
 mod error;
 mod folder;
+mod holding;
+mod own;
 mod product;
+mod traces;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -23,6 +29,7 @@ use tokio::{
     time::Instant,
 };
 
+use self::own::Own;
 pub use self::{
     error::BuildError,
     product::{Build, BuildId},
@@ -110,18 +117,22 @@ impl Builder {
             () = Wish::becomes(wishes.clone(), Wish::End) => return Err(BuildError::Cancelled),
         };
         let build = Attempt { service, spec, env, spawner, log };
-        let id = build.content(self.state.clone()).await?;
-        let reuse = rebuild == Rebuild::Changed && spec.build_cache == BuildCache::ByContent;
-        if let Some(found) = folder::finished(&spec.folder, &id).pop()
-            && reuse
-        {
-            return Ok(Some(found));
+        let own = Own::new(&spec.folder, log.path(), self.state.as_deref());
+        let id = build.content(own.clone()).await?;
+        if rebuild == Rebuild::Changed && spec.build_cache == BuildCache::ByContent {
+            let (folder, id) = (spec.folder.clone(), id.clone());
+            if let Some(found) = blocking(move || folder::cached(&folder, &id)).await {
+                return Ok(Some(found));
+            }
         }
-        let product = folder::begin(&spec.folder, &id)?;
-        match build.run(&product, &wishes).await.and_then(|()| folder::finish(&product, service)) {
-            Ok(()) => Ok(Some(product)),
+        let begun = blocking(move || folder::begin(own, &id)).await?;
+        match build.run(&begun.build, &wishes).await {
+            Ok(()) => {
+                let service = service.clone();
+                blocking(move || begun.finish(&service)).await.map(Some)
+            }
             Err(error) => {
-                blocking(move || folder::remove(&product)).await;
+                blocking(move || begun.give_up()).await;
                 Err(error)
             }
         }
@@ -165,10 +176,9 @@ enum Stopped {
 }
 
 impl Attempt<'_> {
-    async fn content(&self, state: Option<PathBuf>) -> Result<BuildId, BuildError> {
+    async fn content(&self, own: Own) -> Result<BuildId, BuildError> {
         let (service, spec) = (self.service.clone(), self.spec.clone());
-        let log = self.log.path().to_owned();
-        blocking(move || content::identify(&service, &spec, &log, state.as_deref())).await
+        blocking(move || content::identify(&service, &spec, &own)).await
     }
 
     async fn run(&self, product: &Build, wishes: &watch::Receiver<Wish>) -> Result<(), BuildError> {

@@ -349,3 +349,197 @@ async fn builds_in_one_folder_take_turns() {
     let (first, second, ()) = tokio::join!(build(&project.spec), build(&other), script);
     assert_ne!(first.unwrap(), second.unwrap());
 }
+
+/// A service that is built as most are: into a folder beside its sources that git ignores.
+fn in_place(step: &str) -> Project {
+    let project = project(&[step]);
+    fs::write(project.path(".gitignore"), "dist/\nnode_modules/\n*.db\n.build*\n").unwrap();
+    project.change("v1");
+    project
+}
+
+const TO_DIST: &str = "mkdir -p dist && cp source dist/ && echo run >> ../runs";
+
+impl Project {
+    fn runs(&self) -> usize {
+        fs::read_to_string(self.path("../runs")).map_or(0, |runs| runs.lines().count())
+    }
+
+    /// Whose product the folder says it holds in place.
+    fn holds(&self) -> Option<String> {
+        Some(fs::read_to_string(self.path(".build-in-place")).ok()?.trim().to_owned())
+    }
+}
+
+#[tokio::test]
+async fn what_was_built_in_place_before_is_built_again_when_its_content_comes_back() {
+    let project = in_place(TO_DIST);
+    let first = project.build().await.unwrap();
+    assert!(first.is_in_place());
+    assert_eq!(project.build().await.unwrap(), first, "what the folder holds is not built again");
+    project.change("v2");
+    let second = project.build().await.unwrap();
+    assert_eq!(
+        (project.read("dist/source").as_str(), project.holds()),
+        ("v2", Some(second.id().to_string()))
+    );
+    assert!(second.is_whole() && !first.is_whole());
+    project.change("v1");
+    let again = project.build().await.unwrap();
+    assert_eq!((project.read("dist/source").as_str(), project.runs()), ("v1", 3));
+    assert_eq!((again.id(), project.holds()), (first.id(), Some(first.id().to_string())));
+    assert!(again.is_whole() && !second.is_whole());
+}
+
+#[tokio::test]
+async fn a_build_that_fills_its_own_folder_and_another_is_in_place_too() {
+    let project = in_place("mkdir -p node_modules && cp source node_modules/ && cp source $PM3_OUT/");
+    let first = project.build().await.unwrap();
+    project.change("v2");
+    project.build().await.unwrap();
+    project.change("v1");
+    let again = project.build().await.unwrap();
+    assert_eq!(project.read("node_modules/source"), "v1");
+    assert_eq!(fs::read_to_string(again.folder().join("source")).unwrap(), "v1");
+    assert_ne!(again.folder(), first.folder(), "what instances run from is left alone");
+}
+
+#[tokio::test]
+async fn a_build_into_its_own_folder_alone_is_not_made_again() {
+    let project = in_place("cp source $PM3_OUT/ && echo run >> ../runs");
+    fs::create_dir_all(project.path("node_modules/deep")).unwrap();
+    fs::write(project.path("node_modules/deep/before"), "").unwrap();
+    for text in ["v1", "v2", "v1", "v2"] {
+        project.change(text);
+        let build = project.build().await.unwrap();
+        assert!(build.is_whole() && !build.is_in_place());
+    }
+    assert_eq!((project.runs(), project.holds()), (2, None));
+}
+
+#[tokio::test]
+async fn whatever_a_build_changes_in_the_folder_is_seen() {
+    for step in [
+        "echo x > node_modules/deep/old",
+        "chmod 700 node_modules/deep/old",
+        "rm node_modules/deep/old",
+        "rm -r node_modules",
+        "mkdir -p dist/empty",
+        "cp -p source some.db",
+        "ln -s source node_modules/link",
+        "ln node_modules/deep/old node_modules/hard",
+        "touch -d 2001-01-01 node_modules/deep/old",
+        "mv node_modules/deep node_modules/moved",
+        // Not ignored: so the content is another one afterwards.
+        "echo x > untracked",
+    ] {
+        let project = in_place(step);
+        fs::create_dir_all(project.path("node_modules/deep")).unwrap();
+        fs::write(project.path("node_modules/deep/old"), "").unwrap();
+        let build = project.build().await.unwrap();
+        assert_eq!(project.holds().as_deref(), Some(build.id().as_str()), "{step}");
+    }
+}
+
+#[tokio::test]
+async fn logs_and_what_pmesh_itself_writes_are_no_product() {
+    let mut project = in_place("echo to the log; mkdir -p .build/x; echo > web.log; echo > state/lock");
+    project.log = LogFolder::open(&project.spec.folder, LogLimits::default()).unwrap().log("web.log");
+    fs::create_dir(project.path("state")).unwrap();
+    project.builder = project.builder.clone().with_state(project.path("state"));
+    assert!(!project.build().await.unwrap().is_in_place());
+    assert_eq!(project.holds(), None);
+}
+
+#[tokio::test]
+async fn a_build_in_place_that_fails_leaves_a_product_that_is_nobodys() {
+    let project = in_place("rm -rf dist && mkdir -p dist && cp source dist/ && ! grep -q broken source");
+    let first = project.build().await.unwrap();
+    project.change("broken");
+    project.build().await.unwrap_err();
+    assert_eq!(project.holds().as_deref(), Some("unfinished"));
+    assert!(!first.is_whole());
+    project.change("v1");
+    let again = project.build().await.unwrap();
+    assert_eq!((project.read("dist/source").as_str(), again.id()), ("v1", first.id()));
+}
+
+#[tokio::test]
+async fn a_build_that_fails_before_it_changes_anything_leaves_the_product_that_is_there() {
+    let project =
+        in_place("! grep -q broken source && mkdir -p dist && cp source dist/ && echo run >> ../runs");
+    let first = project.build().await.unwrap();
+    project.change("broken");
+    project.build().await.unwrap_err();
+    assert!(first.is_whole());
+    project.change("v1");
+    assert_eq!((project.build().await.unwrap(), project.runs()), (first, 1));
+}
+
+#[tokio::test]
+async fn a_build_that_nobody_sees_end_claims_nothing() {
+    let project = in_place("mkdir -p dist && cp source dist/ && ! grep -q hang source || exec sleep 1000");
+    let first = project.build().await.unwrap();
+    project.change("hang");
+    let spawner = OsSpawner::new();
+    let dist = project.path("dist/source");
+    // As kill -9 in the middle leaves it: nobody does anything any more.
+    tokio::select! {
+        _ = project.build_by(&spawner, Rebuild::Changed) => panic!("it hangs"),
+        () = async {
+            while fs::read_to_string(&dist).unwrap() != "hang" {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        } => {}
+    }
+    assert_eq!(project.holds().as_deref(), Some("unfinished"));
+    project.change("v1");
+    let again = project.build().await.unwrap();
+    assert_eq!((project.read("dist/source").as_str(), again.id()), ("v1", first.id()));
+}
+
+#[tokio::test]
+async fn a_build_into_its_own_folder_is_as_good_as_what_it_was_made_beside() {
+    let project = in_place(
+        "if grep -q v2 source; then cp source $PM3_OUT/; else mkdir -p dist && cp source dist/; fi; echo run >> ../runs",
+    );
+    let first = project.build().await.unwrap();
+    project.change("v2");
+    let second = project.build().await.unwrap();
+    assert_eq!(project.holds().as_deref(), Some(first.id().as_str()), "it has left dist alone");
+    assert!(first.is_whole() && second.is_whole());
+    assert_eq!((project.build().await.unwrap(), project.runs()), (second.clone(), 2));
+    project.change("v3");
+    project.build().await.unwrap();
+    assert!(!second.is_whole(), "dist is another one than when it was made");
+}
+
+#[tokio::test]
+async fn two_services_that_are_built_in_place_in_one_folder_take_turns_to_hold_it() {
+    let mut project = in_place(TO_DIST);
+    let web = project.build().await.unwrap();
+    project.name = "worker".parse().unwrap();
+    let worker = project.build().await.unwrap();
+    assert!(worker.is_whole() && !web.is_whole() && web.id() != worker.id());
+    assert_eq!(project.build().await.unwrap(), worker);
+    project.name = "web".parse().unwrap();
+    project.build().await.unwrap();
+    assert_eq!(project.runs(), 3);
+    project.builder.prune(&project.name, &project.spec.folder, &[]).await;
+    assert!(worker.folder().exists() && project.holds().is_some());
+}
+
+#[tokio::test]
+async fn an_invalidated_build_in_place_is_made_again_and_the_last_two_are_kept() {
+    let project = in_place(TO_DIST);
+    let mut builds = vec![project.build().await.unwrap()];
+    for _ in 0..3 {
+        builds.push(project.build_by(&OsSpawner::new(), Rebuild::Everything).await.unwrap());
+    }
+    assert_eq!(project.runs(), 4);
+    project.builder.prune(&project.name, &project.spec.folder, &[]).await;
+    let there: Vec<_> = builds.iter().map(|build| build.folder().exists()).collect();
+    assert_eq!(there, [false, false, true, true]);
+    assert!(project.build().await.unwrap().is_whole());
+    assert_eq!(project.runs(), 4);
+}

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    ffi::OsStr,
     fs::{self, File},
     io::{self, Read},
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
@@ -10,30 +9,26 @@ use std::{
 };
 
 use blake3::Hasher;
-use ignore::{DirEntry, WalkBuilder};
+use ignore::WalkBuilder;
 
 use super::{
     error::{BuildError, files},
+    own::Own,
     product::BuildId,
 };
 use crate::{AppSpec, Command, ServiceName};
 
 /// Hashes the service's folder (paths, modes, contents, targets of links; git's ignore rules apply,
-/// and what pmesh puts there is left out, all of its `state` folder too), its build commands, its declared environment, its name and
+/// and what is not the service's is left out), its build commands, its declared environment, its name and
 /// the folder's own path, which products record. Blocks for the reading of all of it.
-pub(super) fn identify(
-    service: &ServiceName,
-    spec: &AppSpec,
-    log: &Path,
-    state: Option<&Path>,
-) -> Result<BuildId, BuildError> {
+pub(super) fn identify(service: &ServiceName, spec: &AppSpec, own: &Own) -> Result<BuildId, BuildError> {
     let mut hasher = Hasher::new();
     text(&mut hasher, b"pmesh build 1");
     text(&mut hasher, service.as_str().as_bytes());
     text(&mut hasher, spec.folder.as_os_str().as_bytes());
     list(&mut hasher, &spec.build, command);
     environment(&mut hasher, &spec.env);
-    folder(&mut hasher, &spec.folder, log, state)?;
+    folder(&mut hasher, own)?;
     Ok(BuildId(hasher.finalize().to_hex()[..16].into()))
 }
 
@@ -66,8 +61,9 @@ fn environment(hasher: &mut Hasher, env: &BTreeMap<String, String>) {
     }
 }
 
-fn folder(hasher: &mut Hasher, folder: &Path, log: &Path, state: Option<&Path>) -> Result<(), BuildError> {
-    let mut found = walk(folder, log, state)?;
+fn folder(hasher: &mut Hasher, own: &Own) -> Result<(), BuildError> {
+    let folder = own.root();
+    let mut found = walk(own)?;
     found.sort();
     let mut buffer = vec![0; 256 * 1024];
     for path in &found {
@@ -81,19 +77,16 @@ fn folder(hasher: &mut Hasher, folder: &Path, log: &Path, state: Option<&Path>) 
 }
 
 /// The files and links below a folder that count, and the folders that cannot be read.
-fn walk(folder: &Path, log: &Path, state: Option<&Path>) -> Result<Vec<PathBuf>, BuildError> {
-    let (logs, root) = (log.parent().map(Path::to_owned), folder.to_owned());
-    let state = state.map(Path::to_owned);
+fn walk(own: &Own) -> Result<Vec<PathBuf>, BuildError> {
+    let folder = own.root();
+    let own = own.clone();
     let walk = WalkBuilder::new(folder)
         .standard_filters(false)
         .git_ignore(true)
         .git_exclude(true)
         .require_git(false)
         .parents(true)
-        .filter_entry(move |entry| {
-            let is_own = || state.as_deref() != Some(entry.path()) && counts(entry, &root, logs.as_deref());
-            entry.depth() == 0 || is_own()
-        })
+        .filter_entry(move |entry| entry.depth() == 0 || !own.has(entry.path()))
         .build();
     let mut found = Vec::new();
     for entry in walk {
@@ -126,27 +119,6 @@ fn path_of(error: &ignore::Error) -> Option<&Path> {
         ignore::Error::WithDepth { err, .. } | ignore::Error::WithLineNumber { err, .. } => path_of(err),
         _ => None,
     }
-}
-
-/// Whether an entry is the service's own: not git's, not pmesh's, and no log.
-fn counts(entry: &DirEntry, root: &Path, logs: Option<&Path>) -> bool {
-    let name = entry.file_name().as_bytes();
-    if name == b".git" || name == b".run" || name.starts_with(b".build") {
-        return false;
-    }
-    match logs {
-        Some(logs) if logs == root => entry.depth() != 1 || !is_log(entry.file_name()),
-        Some(logs) => entry.path() != logs,
-        None => true,
-    }
-}
-
-/// `x.log` and `x.log.1`.
-fn is_log(name: &OsStr) -> bool {
-    let name = name.as_bytes();
-    let digits = name.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
-    let name = if digits > 0 { name[..name.len() - digits].strip_suffix(b".") } else { Some(name) };
-    name.is_some_and(|name| name.ends_with(b".log"))
 }
 
 fn file(hasher: &mut Hasher, folder: &Path, path: &Path, buffer: &mut [u8]) -> io::Result<()> {
@@ -231,12 +203,14 @@ mod tests {
         }
 
         fn id_with_log(&self, log: &str) -> BuildId {
-            identify(&"web".parse().unwrap(), &self.1, &self.path(log), None).unwrap()
+            let own = Own::new(&self.1.folder, &self.path(log), None);
+            identify(&"web".parse().unwrap(), &self.1, &own).unwrap()
         }
 
         fn id_with_state(&self, state: &str) -> BuildId {
             let (log, state) = (self.path(state).join("logs/web.log"), self.path(state));
-            identify(&"web".parse().unwrap(), &self.1, &log, Some(&state)).unwrap()
+            let own = Own::new(&self.1.folder, &log, Some(&state));
+            identify(&"web".parse().unwrap(), &self.1, &own).unwrap()
         }
 
         /// Whether a change of the project changes the id.

@@ -1,7 +1,8 @@
-//! What builds leave in a service's folder: products, the marks of finished ones, and two links.
+//! What builds leave in a service's folder: products, the marks of finished ones, two links, and the mark of what they hold in place.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io::{self, Write},
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     time::SystemTime,
@@ -9,14 +10,20 @@ use std::{
 
 use super::{
     error::{BuildError, files},
+    holding::Holding,
+    own::Own,
     product::{Build, BuildId},
+    traces::Before,
 };
-use crate::ServiceName;
+use crate::{ServiceName, causes::with_causes};
 
 /// The link to the build that runs, in the sense of the service.
 pub(super) const RUN: &str = ".run";
 /// The link to the build that is being made.
 pub(super) const BUILD: &str = ".build";
+
+/// The file that says whose product the folder holds in place.
+const IN_PLACE: &str = ".build-in-place";
 
 const PREFIX: &str = ".build-";
 
@@ -41,6 +48,12 @@ impl Build {
         unlink(&folder.join(RUN))
     }
 
+    /// Whether the service's folder still holds what it held when the build was finished; if not, the build has
+    /// to be made again. Blocks for a few system calls.
+    pub fn is_whole(&self) -> bool {
+        self.folder.parent().is_some_and(|folder| holding(folder).fits(self.held.as_ref()))
+    }
+
     /// The finished build that `.run` leads to in a service's folder.
     pub fn active(folder: &Path) -> Option<Self> {
         active(folder)
@@ -51,10 +64,35 @@ impl Build {
 fn parse(folder: &Path, name: &str) -> Option<Build> {
     let rest = name.strip_prefix(PREFIX)?;
     let (id, number) = rest.split_once('-').map_or((rest, None), |(id, number)| (id, Some(number)));
-    let good = id.len() == 16
-        && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-        && number.is_none_or(|number| number.parse::<u32>().is_ok());
-    good.then(|| Build { id: BuildId(id.into()), folder: folder.join(name) })
+    let id = BuildId::parse(id)?;
+    if number.is_some_and(|number| number.parse::<u32>().is_err()) {
+        return None;
+    }
+    let build = Build { id, folder: folder.join(name), held: None };
+    let held = Mark::of(&build).and_then(|mark| mark.held);
+    Some(Build { held, ..build })
+}
+
+/// What stands in the file that says that a build is finished.
+struct Mark {
+    /// The service that it was made for.
+    service: String,
+    /// Whose product the folder held in place then.
+    held: Option<BuildId>,
+}
+
+impl Mark {
+    fn of(build: &Build) -> Option<Self> {
+        let text = fs::read_to_string(mark(build)).ok()?;
+        let mut lines = text.lines();
+        let service = lines.next().unwrap_or_default().to_owned();
+        Some(Self { service, held: lines.next().and_then(BuildId::parse) })
+    }
+
+    fn text(&self) -> String {
+        let held = self.held.as_ref().map(|id| format!("{id}\n")).unwrap_or_default();
+        format!("{}\n{held}", self.service)
+    }
 }
 
 /// The file that says that a build is finished, and whose it is.
@@ -82,11 +120,11 @@ fn all(folder: &Path) -> Vec<Build> {
     builds.into_iter().map(|(_, build)| build).collect()
 }
 
-/// The finished builds of an id, the oldest first.
-pub(super) fn finished(folder: &Path, id: &BuildId) -> Vec<Build> {
+/// The finished build of an id that was made last, if it need not be made again.
+pub(super) fn cached(folder: &Path, id: &BuildId) -> Option<Build> {
     let mut builds = all(folder);
-    builds.retain(|build| build.id == *id && is_finished(build));
-    builds
+    builds.retain(|build| build.id == *id && is_finished(build) && build.is_whole());
+    builds.pop()
 }
 
 pub(super) fn active(folder: &Path) -> Option<Build> {
@@ -95,23 +133,94 @@ pub(super) fn active(folder: &Path) -> Option<Build> {
     is_finished(&build).then_some(build)
 }
 
-/// An empty folder for a product, which no finished build has.
-pub(super) fn begin(folder: &Path, id: &BuildId) -> Result<Build, BuildError> {
+/// What a service's folder holds in place.
+fn holding(folder: &Path) -> Holding {
+    match fs::read_to_string(folder.join(IN_PLACE)) {
+        Ok(text) => Holding::parse(&text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Holding::Nothing,
+        Err(_) => Holding::Unfinished,
+    }
+}
+
+/// Writes down what a service's folder holds in place.
+fn hold(folder: &Path, holding: &Holding) -> Result<(), BuildError> {
+    let path = folder.join(IN_PLACE);
+    match holding.text() {
+        Some(text) => put(&path, &text).map(drop),
+        None => gone(fs::remove_file(&path)).map_err(files("remove", &path)),
+    }
+}
+
+/// A build whose steps may run.
+#[derive(Debug)]
+pub(super) struct Begun {
+    /// Its product, as far as it has come.
+    pub(super) build: Build,
+    /// What the folder held in place before.
+    held: Holding,
+    before: Before,
+}
+
+/// An empty folder for a product, which no finished build has. From here on what the folder holds in place is
+/// nobody's, also when nothing of this process is left.
+pub(super) fn begin(own: Own, id: &BuildId) -> Result<Begun, BuildError> {
+    let folder = own.root().to_owned();
     let names = std::iter::once(format!("{PREFIX}{id}")).chain((2..).map(|n| format!("{PREFIX}{id}-{n}")));
     for name in names {
-        let build = Build { id: id.clone(), folder: folder.join(name) };
+        let build = Build { id: id.clone(), folder: folder.join(name), held: None };
         if is_finished(&build) {
             continue;
         }
         remove(&build);
         fs::create_dir(&build.folder).map_err(files("make", &build.folder))?;
-        return Ok(build);
+        let held = holding(&folder);
+        let path = folder.join(IN_PLACE);
+        let text = Holding::Unfinished.text().unwrap_or_default();
+        let before =
+            put(&path, &text).and_then(|clock| Before::of(own, &clock).map_err(files("read", &folder)));
+        return match before {
+            Ok(before) => Ok(Begun { build, held, before }),
+            Err(error) => {
+                remove(&build);
+                Err(error)
+            }
+        };
     }
     unreachable!("there is a name for each number")
 }
 
-/// Takes what the steps have left as the product of a finished build.
-pub(super) fn finish(build: &Build, service: &ServiceName) -> Result<(), BuildError> {
+impl Begun {
+    /// Takes what the steps have left as the product of a finished build.
+    pub(super) fn finish(self, service: &ServiceName) -> Result<Build, BuildError> {
+        let Self { mut build, held, before } = self;
+        let touched = before.has_changed();
+        let finish = || {
+            take(&build)?;
+            let holding = held.after_success(&build.id, touched);
+            build.held = holding.remembered();
+            let text = Mark { service: service.to_string(), held: build.held.clone() }.text();
+            put(&mark(&build), &text)?;
+            // Last: what was claimed before is there.
+            hold(before.root(), &holding)?;
+            Ok(build.clone())
+        };
+        finish().inspect_err(|_| remove(&build))
+    }
+
+    /// Removes what there is of a build that has failed.
+    pub(super) fn give_up(self) {
+        let Self { build, held, before } = self;
+        remove(&build);
+        let holding = held.after_failure(before.has_changed());
+        if let Err(error) = hold(before.root(), &holding) {
+            // It is built once more than it need be.
+            tracing::warn!(reason = with_causes(&error), "what the folder holds is not known any more");
+        }
+    }
+}
+
+/// Takes what is at the link `.build` now, where a step has put something else in its place.
+fn take(build: &Build) -> Result<(), BuildError> {
     let link = build.folder.with_file_name(BUILD);
     // A step may have removed the link, as "clean", and made a folder of that name.
     if fs::symlink_metadata(&link).is_ok_and(|found| found.is_dir()) {
@@ -125,8 +234,25 @@ pub(super) fn finish(build: &Build, service: &ServiceName) -> Result<(), BuildEr
     if !build.folder.is_dir() {
         fs::create_dir(&build.folder).map_err(files("make", &build.folder))?;
     }
-    let mark = mark(build);
-    fs::write(&mark, format!("{service}\n")).map_err(files("write", &mark))
+    Ok(())
+}
+
+/// Writes a file that is there in whole or not at all, also after a loss of power.
+fn put(path: &Path, text: &str) -> Result<File, BuildError> {
+    let mut temporary = path.to_owned().into_os_string();
+    temporary.push(".new");
+    let temporary = PathBuf::from(temporary);
+    let write = || {
+        let mut file = File::create(&temporary)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        if let Some(folder) = path.parent() {
+            File::open(folder)?.sync_all()?;
+        }
+        Ok(file)
+    };
+    write().map_err(files("write", path))
 }
 
 /// Removes a build and the link to it under construction. What cannot be removed is left, with a
@@ -146,11 +272,10 @@ pub(super) fn remove(build: &Build) {
 
 pub(super) fn prune(service: &ServiceName, folder: &Path, keep: &[Build]) {
     let active = active(folder);
-    let owner = |build: &Build| fs::read_to_string(mark(build)).ok();
-    let own = format!("{service}\n");
+    let owner = |build: &Build| Some(Mark::of(build)?.service);
     let mut builds = all(folder);
     // An unfinished one is nobody's: its maker had the folder to itself, and is gone.
-    builds.retain(|build| owner(build).is_none_or(|owner| owner == own));
+    builds.retain(|build| owner(build).is_none_or(|owner| owner == service.as_str()));
     let last = builds.iter().rev().filter(|build| is_finished(build)).take(2).cloned().collect::<Vec<_>>();
     for build in builds {
         let kept = last.contains(&build) || keep.contains(&build) || active.as_ref() == Some(&build);

@@ -14,6 +14,12 @@ use crate::saved::{BadBytes, Saved, SavedReader, SavedWriter, saved};
 pub struct BuildId(pub(super) Arc<str>);
 
 impl BuildId {
+    /// The id that a text is.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let is_one = text.len() == 16 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        is_one.then(|| Self(text.into()))
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -41,9 +47,11 @@ impl fmt::Display for BuildId {
 pub struct Build {
     pub(super) id: BuildId,
     pub(super) folder: PathBuf,
+    /// Whose product the service's folder held in place when this one was finished.
+    pub(super) held: Option<BuildId>,
 }
 
-saved!(struct Build { id, folder });
+saved!(struct Build { id, folder, held });
 
 impl Build {
     /// What it was made from.
@@ -54,6 +62,12 @@ impl Build {
     /// Where its product is; absolute if the service's folder is.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Whether it needs what a build has made in the service's folder outside of [`folder`](Self::folder), as
+    /// `dist/` or `node_modules/`.
+    pub fn is_in_place(&self) -> bool {
+        self.held.is_some()
     }
 
     /// A word of a `run` command for an instance of this build: what begins with `.run/` is in this

@@ -176,7 +176,11 @@ async fn a_stop_during_a_build_that_takes_its_time_removes_what_it_has_made() {
     web.build = vec![command("make")];
     let start = world.begin(Unity::Each, &[("web", &web)]);
     world.see(Seen::Spawned(0)).await;
-    assert_eq!(left_by_builds(&web).len(), 2, "the product on its way, and the link to it");
+    assert_eq!(
+        left_by_builds(&web).len(),
+        3,
+        "the product on its way, the link to it, and that the folder is nobody's"
+    );
     world.service("web").stop().await;
     start.await.unwrap();
     assert_eq!(left_by_builds(&web), [] as [&str; 0]);

@@ -1,0 +1,58 @@
+//! What in a service's folder is not the service's: git's, pmesh's, the server's state, logs.
+
+use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
+
+/// What in a service's folder is neither content of its builds nor made by them.
+#[derive(Clone, Debug)]
+pub(super) struct Own {
+    /// The service's folder.
+    root: PathBuf,
+    /// The folder of its log.
+    logs: Option<PathBuf>,
+    /// The server's own folder.
+    state: Option<PathBuf>,
+}
+
+impl Own {
+    /// In the folder `root` of a service whose log is this.
+    pub(super) fn new(root: &Path, log: &Path, state: Option<&Path>) -> Self {
+        Self {
+            root: root.to_owned(),
+            logs: log.parent().map(Path::to_owned),
+            state: state.map(Path::to_owned),
+        }
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Whether something below the folder is not the service's.
+    pub(super) fn has(&self, path: &Path) -> bool {
+        let name = path.file_name().unwrap_or_default();
+        let bytes = name.as_bytes();
+        if bytes == b".git" || bytes == b".run" || bytes.starts_with(b".build") {
+            return true;
+        }
+        if self.state.as_deref() == Some(path) {
+            return true;
+        }
+        match &self.logs {
+            Some(logs) if *logs == self.root => path.parent() == Some(&*self.root) && is_log(name),
+            Some(logs) => path == logs,
+            None => false,
+        }
+    }
+}
+
+/// `x.log` and `x.log.1`.
+fn is_log(name: &OsStr) -> bool {
+    let name = name.as_bytes();
+    let digits = name.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    let name = if digits > 0 { name[..name.len() - digits].strip_suffix(b".") } else { Some(name) };
+    name.is_some_and(|name| name.ends_with(b".log"))
+}
