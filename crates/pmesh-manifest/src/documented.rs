@@ -38,7 +38,7 @@ pub(crate) fn keys(text: &str, path: &str) -> BTreeSet<String> {
 
 #[test]
 fn every_key_is_documented_and_no_other() {
-    let not_served: BTreeSet<String> = table("## KnownWord, but not served yet")
+    let not_served: BTreeSet<String> = table("## Known, but not served yet")
         .into_iter()
         .flat_map(|row| row[0].split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>())
         .collect();

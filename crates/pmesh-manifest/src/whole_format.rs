@@ -85,7 +85,7 @@ fn every_key_of_the_format_is_known_and_no_other() {
 
 #[test]
 fn every_key_is_in_a_table_of_what_is_served_or_of_what_is_not() {
-    let not_served: BTreeSet<String> = table("## KnownWord, but not served yet")
+    let not_served: BTreeSet<String> = table("## Known, but not served yet")
         .into_iter()
         .flat_map(|row| row[0].split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>())
         .collect();
