@@ -8,6 +8,7 @@ mod documents;
 mod finding;
 mod layers;
 mod module_paths;
+mod mutants;
 mod public;
 mod rust_text;
 mod sources;
@@ -44,6 +45,7 @@ fn quick_findings(workspace: &Workspace, packages: &[Package]) -> Result<Vec<Fin
     findings.extend(public::findings(workspace, packages, &files)?);
     findings.extend(tracked::findings(workspace, &files)?);
     findings.extend(ways::findings(workspace)?);
+    findings.extend(mutants::findings(workspace, &files)?);
     findings.extend(documents::findings(workspace, &root_manifest));
     Ok(findings)
 }

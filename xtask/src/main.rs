@@ -4,12 +4,14 @@
 //! cargo xtask check    the rules of docs/ARCHITECTURE.md that a program can verify
 //! cargo xtask ci       everything that has to hold before a change is taken; what `.ci/run` runs
 //! cargo xtask public   the lists of public items in docs/public
+//! cargo xtask mutants  whether the tests of the pure files notice a changed place
 //! cargo xtask bench    figures as ratios to peers in the same run, into docs/benchmarks.md
 //! ```
 
 mod bench;
 mod check;
 mod ci;
+mod mutants;
 mod public;
 mod workspace;
 
@@ -24,6 +26,9 @@ usage: cargo xtask <command>
            (--quick: without what takes minutes on an empty target)
   public   writes docs/public: the public items of each crate, which `check` compares with the sources
   ci       format, clippy, docs, check, tests: what .ci/run runs
+  mutants [--file FILE]...
+           changes the pure files one place at a time and runs their tests, which must fail (all files: two hours);
+           what they let through is compared with docs/testing.md
   bench [front|repo|services]...
            measures the server against its peers (all three: about ten minutes) and writes docs/benchmarks.md;
            peers that are missing are installed from Debian's packages
@@ -40,6 +45,10 @@ fn main() -> ExitCode {
         ["check", "--quick"] => check::run_quick(&workspace),
         ["public"] => public::write(&workspace),
         ["ci"] => ci::run(&workspace),
+        ["mutants", words @ ..] if words.chunks(2).all(|pair| matches!(pair, ["--file", _])) => {
+            let files: Vec<&str> = words.iter().skip(1).step_by(2).copied().collect();
+            mutants::run(&workspace, &files)
+        }
         ["bench", bench::UPSTREAM] => bench::serve_upstream(),
         ["bench", "front", "--against", other] => bench::compare_front(&workspace, other),
         ["bench", names @ ..] if names.iter().all(|name| bench::knows(name)) => bench::run(&workspace, names),

@@ -77,7 +77,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{Backoff, LONGEST_PAUSE};
+    use super::{Backoff, LONGEST_PAUSE, seed};
 
     #[test]
     fn the_first_restart_is_at_once_and_each_further_failure_doubles_the_pause() {
@@ -97,6 +97,28 @@ mod tests {
         }
         assert!(backoff.on_failure(Some(Duration::from_secs(29))) > Duration::from_secs(20));
         assert_eq!(backoff.on_failure(Some(Duration::from_secs(30))), Duration::ZERO);
+    }
+
+    #[test]
+    fn instances_that_fail_together_do_not_come_back_together() {
+        let third = |name: &str| {
+            let mut backoff = Backoff::new(seed(name));
+            [(); 3].map(|()| backoff.on_failure(None))[2]
+        };
+        assert_ne!(third("web-1"), third("web-2"));
+        assert_eq!(third("web-1"), third("web-1"), "a restart of the server changes nothing");
+    }
+
+    #[test]
+    fn the_spread_is_that_of_splitmix64() {
+        // The first numbers for this seed, as other implementations give them.
+        let numbers = [6_457_827_717_110_365_317_u64, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423];
+        let mut backoff = Backoff::new(1_234_567);
+        for number in numbers {
+            let tenth = number as f64 / u64::MAX as f64 / 10.0;
+            let jitter = backoff.jitter();
+            assert!((jitter - tenth).abs() < 1e-12, "{jitter} for {tenth}");
+        }
     }
 
     proptest! {

@@ -270,6 +270,43 @@ mod tests {
     }
 
     #[test]
+    fn what_was_healthy_once_is_remembered_as_that() {
+        let monitor = Monitor { unhealthy_threshold: 1, ..Monitor::default() };
+        let now = Instant::now();
+        let mut live = Liveness::starting(now);
+        live.on_result(false, &monitor, now);
+        assert!(!live.has_been_healthy());
+        live.on_result(true, &monitor, now);
+        live.on_result(false, &monitor, now);
+        assert_eq!((live.is_healthy(), live.has_been_healthy()), (false, true));
+    }
+
+    #[test]
+    fn a_result_that_decides_alone_needs_no_others_and_says_whether_it_changed_anything() {
+        let monitor = Monitor { unhealthy_threshold: 3, ..Monitor::default() };
+        let now = Instant::now();
+        let mut live = Liveness::starting(now);
+        live.on_result(true, &monitor, now);
+        for (healthy, changes) in [(true, false), (false, true), (false, false), (true, true)] {
+            assert_eq!(live.set_healthy(healthy, &monitor, now), changes);
+            let interval = if healthy { monitor.healthy_interval } else { monitor.unhealthy_interval };
+            assert_eq!((live.is_healthy(), live.next_probe()), (healthy, now + interval));
+        }
+    }
+
+    #[test]
+    fn a_probe_may_be_had_sooner_and_never_later() {
+        let now = Instant::now();
+        let mut live = Liveness::starting(now);
+        live.set_healthy(true, &Monitor::default(), now);
+        let due = live.next_probe();
+        live.probe_by(due + Duration::from_secs(1));
+        assert_eq!(live.next_probe(), due);
+        live.probe_by(now);
+        assert_eq!(live.next_probe(), now);
+    }
+
+    #[test]
     fn probes_of_what_somebody_else_starts_come_less_and_less_often_down_to_the_interval() {
         let monitor = Monitor { unhealthy_interval: Duration::from_secs(20), ..Monitor::default() };
         let mut now = Instant::now();

@@ -1,0 +1,78 @@
+//! The files that decide in values (rule 1 of docs/ARCHITECTURE.md), whose tests can therefore say everything.
+
+/// The pure files of one crate.
+pub(crate) struct PureFiles {
+    pub(crate) package: &'static str,
+    /// The words of `cargo test` for the tests that speak about these files.
+    pub(crate) tests: &'static [&'static str],
+    /// Below `src` of the crate.
+    pub(crate) files: &'static [&'static str],
+}
+
+/// The one list of them.
+pub(crate) const PURE: &[PureFiles] = &[
+    PureFiles {
+        package: "pmesh-supervisor",
+        tests: &["--lib"],
+        files: &[
+            "backoff.rs",
+            "health.rs",
+            "lifecycle.rs",
+            "rollout.rs",
+            "rollout/limits.rs",
+            "rollout/stage.rs",
+            "run.rs",
+            "service_machine.rs",
+            "service_machine/before.rs",
+            "service_machine/broken.rs",
+            "service_machine/candidate.rs",
+            "service_machine/leaving.rs",
+            "service_machine/last_look.rs",
+            "service_machine/shown.rs",
+            "service_machine/switch.rs",
+            "slot.rs",
+        ],
+    },
+    PureFiles {
+        package: "pmesh-proxy",
+        tests: &["--lib"],
+        files: &["path.rs", "pattern.rs", "phase.rs", "routing_table.rs"],
+    },
+    PureFiles { package: "pmesh-node", tests: &["--lib"], files: &["course.rs", "history.rs"] },
+    PureFiles { package: "pmesh-api", tests: &["--lib"], files: &["access.rs", "parameters.rs"] },
+];
+
+/// All of them.
+pub(crate) fn pure_files() -> Vec<PureFile> {
+    PURE.iter().flat_map(PureFiles::each).collect()
+}
+
+/// One of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PureFile {
+    pub(crate) package: &'static str,
+    file: &'static str,
+}
+
+impl PureFile {
+    /// As the documents name it: the crate, and the file below its `src`.
+    pub(crate) fn name(self) -> String {
+        format!("{}/{}", self.package, self.file)
+    }
+
+    /// Relative to the workspace's root.
+    pub(crate) fn path(self) -> String {
+        format!("crates/{}/src/{}", self.package, self.file)
+    }
+
+    /// Whether somebody means it who writes `words`: its name, its path or the end of it.
+    pub(crate) fn is_meant_by(self, words: &str) -> bool {
+        self.name() == words || self.path() == words || self.path().ends_with(&format!("/{words}"))
+    }
+}
+
+impl PureFiles {
+    pub(crate) fn each(&self) -> impl Iterator<Item = PureFile> {
+        self.files.iter().map(|file| PureFile { package: self.package, file })
+    }
+}
