@@ -2,6 +2,7 @@
 //! never retry.
 
 mod access;
+mod builds;
 mod callers;
 mod crowds;
 mod documents;

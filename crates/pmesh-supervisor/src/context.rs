@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::{
     Balancer, Build, BuildError, Builder, LogFolder, Ports, Prober, Rebuild, RevisionFacts, ServiceFacts,
-    ServiceKind, ServiceSpec, Spawner, Wish, environment::command_environment, lack::Lack,
+    ServiceKind, ServiceSpec, Spawner, Wish, environment::build_environment, lack::Lack,
     machine_step::Numbers,
 };
 
@@ -60,7 +60,7 @@ impl Context {
             root: &revision.root,
             build: None,
         };
-        let (env, log) = (command_environment(env, app, &facts), logs.log(&app.log));
+        let (env, log) = (build_environment(env, app, &facts), logs.log(&app.log));
         self.builder.build(&spec.name, app, &env, rebuild, &*self.spawner, &log, wishes).await
     }
 }

@@ -27,13 +27,30 @@ pub struct ServiceFacts<'a> {
     pub build: Option<&'a BuildId>,
 }
 
-/// The environment of a service's commands: those of its build, and `shutdown`.
+/// What is so in production, unless the service's `env` says else.
+const PRODUCTION: [(&str, &str); 2] = [("NODE_ENV", "production"), ("FLASK_DEBUG", "0")];
+
+/// The environment of a service's commands but for those of its build: `shutdown`.
 ///
 /// From weak to strong: what the server has, but for what is the server's own affair (`PMESH_*`, what
 /// a service manager told it, and what another pmesh told it); defaults for production; the
-/// service's `env`; the facts. The caller puts the command's own on top ([`Builder`](crate::Builder)
-/// does, and adds what a build has beside).
+/// service's `env`; the facts. The caller puts the command's own on top.
 pub fn command_environment(
+    server: &BTreeMap<OsString, OsString>,
+    spec: &AppSpec,
+    facts: &ServiceFacts<'_>,
+) -> BTreeMap<OsString, OsString> {
+    let mut env = build_environment(server, spec, facts);
+    for (name, value) in PRODUCTION {
+        env.entry(name.into()).or_insert_with(|| value.into());
+    }
+    env
+}
+
+/// The environment of a build: that of the service's other commands without the defaults for production, for
+/// `npm ci` would leave out what the build needs. [`Builder`](crate::Builder) puts the step's own on top, and what a
+/// build has beside.
+pub fn build_environment(
     server: &BTreeMap<OsString, OsString>,
     spec: &AppSpec,
     facts: &ServiceFacts<'_>,
@@ -41,9 +58,6 @@ pub fn command_environment(
     let inherited = server.iter().filter(|(name, _)| is_inherited(name));
     let mut env: BTreeMap<OsString, OsString> =
         inherited.map(|(name, value)| (name.clone(), value.clone())).collect();
-    for (name, value) in [("NODE_ENV", "production"), ("FLASK_DEBUG", "0")] {
-        env.insert(name.into(), value.into());
-    }
     env.extend(spec.env.iter().map(|(name, value)| (name.into(), value.into())));
     env.extend(fact_variables(facts));
     env
@@ -87,7 +101,9 @@ fn fact_variables(facts: &ServiceFacts<'_>) -> impl Iterator<Item = (OsString, O
 fn is_inherited(name: &OsStr) -> bool {
     let name = name.as_bytes();
     let own = ["PMESH_", "PM3_", "WATCHDOG_", "LISTEN_"].iter().any(|own| name.starts_with(own.as_bytes()));
-    !own && name != b"NOTIFY_SOCKET" && name != b"PM3"
+    // Those of a developer's shell are not meant for services.
+    let production = PRODUCTION.iter().any(|(production, _)| name == production.as_bytes());
+    !own && !production && name != b"NOTIFY_SOCKET" && name != b"PM3"
 }
 
 #[cfg(test)]
@@ -208,14 +224,14 @@ mod tests {
             root: Path::new("/p"),
             build: None,
         };
-        let env = command_environment(&BTreeMap::new(), &spec, &facts);
-        let wanted = [
-            ("FLASK_DEBUG", "0"),
-            ("NODE_ENV", "production"),
-            ("PM3", "1"),
-            ("PM3_ROOT", "/p"),
-            ("PM3_SERVICE", "web"),
-        ];
-        assert_eq!(env, map(&wanted));
+        let facts_alone = map(&[("PM3", "1"), ("PM3_ROOT", "/p"), ("PM3_SERVICE", "web")]);
+        let mut wanted = facts_alone.clone();
+        wanted.extend(map(&[("FLASK_DEBUG", "0"), ("NODE_ENV", "production")]));
+        assert_eq!(command_environment(&BTreeMap::new(), &spec, &facts), wanted);
+        // With `NODE_ENV=production` npm would leave out what a build needs.
+        let server = map(&[("NODE_ENV", "production"), ("FLASK_DEBUG", "1")]);
+        assert_eq!(build_environment(&server, &spec, &facts), facts_alone);
+        let spec = AppSpec { env: strings(&[("NODE_ENV", "test")]), ..spec };
+        assert_eq!(build_environment(&server, &spec, &facts)[OsStr::new("NODE_ENV")], "test");
     }
 }

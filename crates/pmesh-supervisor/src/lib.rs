@@ -115,7 +115,7 @@ pub use balancer::{Balancer, Expected, ListenAddress, NoBalancer, ServiceUpstrea
 pub use build::{Build, BuildError, BuildId, Builder, Rebuild};
 pub use cancel::CancelToken;
 pub use ending::Wish;
-pub use environment::{ServiceFacts, command_environment, instance_environment};
+pub use environment::{ServiceFacts, build_environment, command_environment, instance_environment};
 pub use executor::{Executor, RolloutEnd, RolloutPlan, Turn};
 pub use first_answer::FirstAnswer;
 pub use health::{HealthReport, Liveness, Status};
