@@ -14,7 +14,7 @@ use time::{OffsetDateTime, macros::format_description};
 pub const NO_TIME: &str = "0001-01-01T00:00:00Z";
 
 /// A time as RFC 3339 in UTC with milliseconds, or [`NO_TIME`].
-pub fn timestamp(time: Option<SystemTime>) -> String {
+pub(crate) fn timestamp(time: Option<SystemTime>) -> String {
     const FORMAT: &[time::format_description::BorrowedFormatItem<'_>] =
         format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
     time.and_then(|time| {

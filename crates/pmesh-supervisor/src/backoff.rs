@@ -5,16 +5,16 @@ use std::time::Duration;
 use crate::saved::saved;
 
 /// The pause before the second restart in a row; the first comes at once.
-pub const FIRST_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause, without jitter.
-pub const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// An instance that was ready for so long has recovered: its next failure counts as the first.
-pub const RECOVERED_AFTER: Duration = Duration::from_secs(30);
+pub(crate) const RECOVERED_AFTER: Duration = Duration::from_secs(30);
 
 /// The pause before a build that failed is tried again.
-pub const FIRST_BUILD_PAUSE: Duration = Duration::from_secs(5);
+pub(crate) const FIRST_BUILD_PAUSE: Duration = Duration::from_secs(5);
 /// The longest pause between tries of a build, without jitter.
-pub const LONGEST_BUILD_PAUSE: Duration = Duration::from_mins(5);
+pub(crate) const LONGEST_BUILD_PAUSE: Duration = Duration::from_mins(5);
 
 /// A seed for jitter: two that fail together get different ones by their names.
 pub(crate) fn seed(name: &str) -> u64 {
@@ -26,7 +26,7 @@ pub(crate) fn seed(name: &str) -> u64 {
 /// each failure up to [`LONGEST_PAUSE`], each lengthened by up to a tenth so that instances that
 /// fail together do not come back together.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Backoff {
+pub(crate) struct Backoff {
     failures: u32,
     /// How many failures in a row cost no pause.
     free: u32,
@@ -39,19 +39,19 @@ saved!(struct Backoff { failures, free, first, longest, random });
 
 impl Backoff {
     /// A fresh one; `seed` decides the jitter.
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self { failures: 0, free: 1, first: FIRST_PAUSE, longest: LONGEST_PAUSE, random: seed }
     }
 
     /// One for a build, which costs more than a start and mends itself more rarely:
     /// [`FIRST_BUILD_PAUSE`], doubling with each failure up to [`LONGEST_BUILD_PAUSE`].
-    pub fn of_builds(seed: u64) -> Self {
+    pub(crate) fn of_builds(seed: u64) -> Self {
         Self { free: 0, first: FIRST_BUILD_PAUSE, longest: LONGEST_BUILD_PAUSE, ..Self::new(seed) }
     }
 
     /// Takes a failure of an instance that had been ready for `ready_for` (none: it never was) and
     /// answers with the pause before the next start.
-    pub fn on_failure(&mut self, ready_for: Option<Duration>) -> Duration {
+    pub(crate) fn on_failure(&mut self, ready_for: Option<Duration>) -> Duration {
         if ready_for.is_some_and(|time| time >= RECOVERED_AFTER) {
             self.failures = 0;
         }

@@ -13,6 +13,8 @@ mod folder;
 mod holding;
 mod own;
 mod product;
+#[cfg(test)]
+mod tests;
 mod traces;
 
 use std::{
@@ -29,11 +31,9 @@ use tokio::{
     time::Instant,
 };
 
+pub(crate) use self::error::BuildError;
 use self::own::Own;
-pub use self::{
-    error::BuildError,
-    product::{Build, BuildId},
-};
+pub use self::product::{Build, BuildId};
 use crate::{
     AppSpec, BuildCache, Command, Exit, Launch, ServiceLog, ServiceName, Spawner, Stdin, Tail, Wish,
     causes::with_causes,
@@ -54,7 +54,7 @@ pub enum Rebuild {
 ///
 /// Builds of one folder never overlap, whatever service they are for: they share the link `.build`.
 #[derive(Clone, Debug)]
-pub struct Builder {
+pub(crate) struct Builder {
     at_a_time: Arc<Semaphore>,
     folders: Arc<Mutex<HashMap<PathBuf, Weak<Semaphore>>>>,
     state: Option<PathBuf>,
@@ -65,7 +65,7 @@ const FAR: Duration = Duration::from_hours(30 * 365 * 24);
 
 impl Builder {
     /// A builder that runs at most so many builds at a time, and at least one.
-    pub fn new(at_a_time: usize) -> Self {
+    pub(crate) fn new(at_a_time: usize) -> Self {
         let at_a_time = Arc::new(Semaphore::new(at_a_time.max(1)));
         Self { at_a_time, folders: Arc::default(), state: None }
     }
@@ -73,7 +73,7 @@ impl Builder {
     /// The same builder, for which nothing in the folder `state` is content of a service whose folder
     /// it lies in: it is the server's own. Absolute and without links, as services' folders are.
     #[must_use]
-    pub fn with_state(self, state: PathBuf) -> Self {
+    pub(crate) fn with_state(self, state: PathBuf) -> Self {
         Self { state: Some(state), ..self }
     }
 
@@ -93,7 +93,7 @@ impl Builder {
     ///
     /// [`BuildError`]; the product is removed then.
     #[expect(clippy::too_many_arguments, reason = "all of it is the caller's, and none belongs together")]
-    pub async fn build(
+    pub(crate) async fn build(
         &self,
         service: &ServiceName,
         spec: &AppSpec,
@@ -141,7 +141,7 @@ impl Builder {
     /// Removes builds of a service from its folder: all but the two that were made last, the one that
     /// `.run` leads to, and those in `keep`; also what unfinished ones have left. Builds of other
     /// services in the same folder stay.
-    pub async fn prune(&self, service: &ServiceName, folder: &Path, keep: &[Build]) {
+    pub(crate) async fn prune(&self, service: &ServiceName, folder: &Path, keep: &[Build]) {
         let turn = self.turn(folder);
         let _permit = turn.acquire().await;
         let (service, folder, keep) = (service.clone(), folder.to_owned(), keep.to_vec());

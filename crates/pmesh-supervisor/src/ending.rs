@@ -10,7 +10,7 @@ use crate::{Exit, ProcessTree, ServiceLog, Signal, Spawned, Tail, saved::saved};
 
 /// What is wished of work under way. It only ever becomes more urgent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Wish {
+pub(crate) enum Wish {
     /// Its result.
     #[default]
     GoOn,

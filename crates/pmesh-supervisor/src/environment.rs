@@ -14,7 +14,7 @@ const HOST: &str = "127.0.0.1";
 
 /// What a service's processes are told of themselves.
 #[derive(Clone, Copy, Debug)]
-pub struct ServiceFacts<'a> {
+pub(crate) struct ServiceFacts<'a> {
     /// The service: `PM3_SERVICE`.
     pub service: &'a ServiceName,
     /// The commit that is checked out: `PM3_COMMIT`.
@@ -35,7 +35,7 @@ const PRODUCTION: [(&str, &str); 2] = [("NODE_ENV", "production"), ("FLASK_DEBUG
 /// From weak to strong: what the server has, but for what is the server's own affair (`PMESH_*`, what
 /// a service manager told it, and what another pmesh told it); defaults for production; the
 /// service's `env`; the facts. The caller puts the command's own on top.
-pub fn command_environment(
+pub(crate) fn command_environment(
     server: &BTreeMap<OsString, OsString>,
     spec: &AppSpec,
     facts: &ServiceFacts<'_>,
@@ -50,7 +50,7 @@ pub fn command_environment(
 /// The environment of a build: that of the service's other commands without the defaults for production, for
 /// `npm ci` would leave out what the build needs. [`Builder`](crate::Builder) puts the step's own on top, and what a
 /// build has beside.
-pub fn build_environment(
+pub(crate) fn build_environment(
     server: &BTreeMap<OsString, OsString>,
     spec: &AppSpec,
     facts: &ServiceFacts<'_>,
@@ -66,7 +66,7 @@ pub fn build_environment(
 /// The environment of an instance: that of the service's commands, the `run` command's own, and where
 /// to listen, which nothing can override: the port is the instance's own. No port: a background
 /// service, which is told nothing of it.
-pub fn instance_environment(
+pub(crate) fn instance_environment(
     server: &BTreeMap<OsString, OsString>,
     spec: &AppSpec,
     facts: &ServiceFacts<'_>,

@@ -84,7 +84,7 @@ impl HealthReport {
 
 /// Rise and fall of one probed thing: feeds on the results of probes, says when the next is due.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Liveness {
+pub(crate) struct Liveness {
     healthy: bool,
     /// Results in a row that speak against `healthy`.
     against: u32,
@@ -113,13 +113,13 @@ const STARTING_LIMIT: Duration = Duration::from_millis(250);
 impl Liveness {
     /// Something that has just been started: unhealthy, and probed quickly until it passes once. How
     /// long it may take for that is limited by others.
-    pub fn starting(now: Instant) -> Self {
+    pub(crate) fn starting(now: Instant) -> Self {
         Self::eager(now, Some(STARTING_LIMIT))
     }
 
     /// Something that may have run for long or be down for long: unhealthy until it passes once, and
     /// probed quickly at first, then less and less often down to the monitor's interval.
-    pub fn unknown(now: Instant) -> Self {
+    pub(crate) fn unknown(now: Instant) -> Self {
         Self::eager(now, None)
     }
 
@@ -129,23 +129,23 @@ impl Liveness {
     }
 
     /// Whether it counts as healthy.
-    pub fn is_healthy(&self) -> bool {
+    pub(crate) fn is_healthy(&self) -> bool {
         self.healthy
     }
 
     /// Whether it was healthy once, now or before.
-    pub fn has_been_healthy(&self) -> bool {
+    pub(crate) fn has_been_healthy(&self) -> bool {
         self.eager.is_none()
     }
 
     /// When the next probe is due. The next starts only when the one before it has a result, so
     /// probes never pile up.
-    pub fn next_probe(&self) -> Instant {
+    pub(crate) fn next_probe(&self) -> Instant {
         self.next
     }
 
     /// Takes the result of a probe that decides alone; answers whether the health changed by it.
-    pub fn set_healthy(&mut self, healthy: bool, monitor: &Monitor, now: Instant) -> bool {
+    pub(crate) fn set_healthy(&mut self, healthy: bool, monitor: &Monitor, now: Instant) -> bool {
         let changed = self.healthy != healthy;
         (self.healthy, self.against) = (healthy, 0);
         self.next = now + if healthy { monitor.healthy_interval } else { monitor.unhealthy_interval };
@@ -158,12 +158,12 @@ impl Liveness {
     }
 
     /// Takes that the probe could not be made: it is tried again soon, and nothing else changes.
-    pub fn on_unmade(&mut self, now: Instant) {
+    pub(crate) fn on_unmade(&mut self, now: Instant) {
         self.next = now + lack::PAUSE;
     }
 
     /// Takes the result of a probe; answers whether the health changed by it.
-    pub fn on_result(&mut self, passed: bool, monitor: &Monitor, now: Instant) -> bool {
+    pub(crate) fn on_result(&mut self, passed: bool, monitor: &Monitor, now: Instant) -> bool {
         let speaks_against = passed != self.healthy;
         self.against = if speaks_against { self.against + 1 } else { 0 };
         let threshold = match (self.healthy, self.eager) {

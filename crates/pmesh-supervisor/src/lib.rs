@@ -3,9 +3,8 @@
 //!
 //! A [`Supervisor`] owns services by name. [`Supervisor::roll_out`] brings any number of them to a new
 //! spec, in the order that [`rollout`] decides; each [`Service`] is a handle whose reads never wait.
-//! What decides is plain: [`lifecycle`] for an instance, [`backoff`] for its pauses, [`Liveness`] for
-//! its probes. What acts is behind seams: [`Spawner`] starts process trees, [`Prober`] asks them,
-//! [`Balancer`] learns who takes traffic. Git, HTTP and the manifest are other crates' business.
+//! What decides is plain values: the life cycle of an instance, its pauses, what its probes have said.
+//! What acts is behind seams: [`Spawner`] starts process trees, [`Prober`] asks them, [`Balancer`] learns who takes traffic. Git, HTTP and the manifest are other crates' business.
 //!
 //! ```
 //! use std::{collections::BTreeMap, sync::Arc};
@@ -56,7 +55,7 @@
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 compile_error!("pmesh supervises processes of Linux 5.10 and later on x86-64 and aarch64 only");
 
-pub mod backoff;
+mod backoff;
 mod balancer;
 mod build;
 mod cancel;
@@ -72,7 +71,7 @@ mod first_answer;
 mod health;
 mod lack;
 mod leader;
-pub mod lifecycle;
+mod lifecycle;
 mod link;
 mod log;
 mod machine_step;
@@ -112,18 +111,22 @@ pub mod testing;
 mod unbuilt;
 
 pub use balancer::{Balancer, Expected, ListenAddress, NoBalancer, ServiceUpstream};
-pub use build::{Build, BuildError, BuildId, Builder, Rebuild};
+pub use build::{Build, BuildId, Rebuild};
+pub(crate) use build::{BuildError, Builder};
 pub use cancel::CancelToken;
-pub use ending::Wish;
-pub use environment::{ServiceFacts, build_environment, command_environment, instance_environment};
+pub(crate) use ending::Wish;
+pub(crate) use environment::ServiceFacts;
 pub use executor::{Executor, RolloutEnd, RolloutPlan, Turn};
 pub use first_answer::FirstAnswer;
-pub use health::{HealthReport, Liveness, Status};
-pub use log::{LogFolder, LogLimits, ServiceLog, Tail};
+pub(crate) use health::Liveness;
+pub use health::{HealthReport, Status};
+pub use log::{LogFolder, LogLimits};
+pub(crate) use log::{ServiceLog, Tail};
 pub use metrics::{InstanceFigures, ProcessFigures, Sampler};
 pub use name::{BadServiceName, ServiceId, ServiceName};
 pub use os_spawner::OsSpawner;
-pub use ports::{Port, Ports, PortsExhausted};
+pub(crate) use ports::Port;
+pub use ports::Ports;
 pub use probe::{Holder, NetProber, ProbeFailure, ProbeTarget, Prober};
 pub use process::{Exit, Launch, ProcessTree, Signal, SpawnError, Spawned, Spawner};
 pub use service::{

@@ -10,7 +10,7 @@ use crate::{AppSpec, backoff::Backoff, lack, saved::saved};
 
 /// How long an instance may take for each part of its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Grace {
+pub(crate) struct Grace {
     /// From spawn to ready.
     pub ready: Duration,
     /// From leaving the balancer to SIGTERM, while requests are under way.
@@ -29,7 +29,7 @@ impl From<&AppSpec> for Grace {
 
 /// What happens to an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub(crate) enum Event {
     /// It is wanted.
     Start,
     /// It is not wanted any more, and gets all of its grace.
@@ -58,7 +58,7 @@ pub enum Event {
 
 /// What is to be done for an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Start its process.
     Spawn,
     /// Wait for what is under way to it; [`Event::Drained`] is due when that has ended. It takes no new
@@ -72,7 +72,7 @@ pub enum Action {
 
 /// Where an instance stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// Nothing of it runs, and nothing is planned.
     Stopped,
     /// It is started later: it failed, or it may not be started yet.
@@ -121,7 +121,7 @@ saved!(enum Phase {
 
 /// What comes after the end of a process tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Then {
+pub(crate) enum Then {
     /// Nothing: it was not wanted any more.
     Stay,
     /// It is started again after this pause: it ended by itself.
@@ -132,7 +132,7 @@ saved!(enum Then { 0 Stay, 1 BackOff(value) });
 
 /// One instance's life, through all its restarts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lifecycle {
+pub(crate) struct Lifecycle {
     phase: Phase,
     grace: Grace,
     backoff: Backoff,
@@ -145,32 +145,32 @@ saved!(struct Lifecycle { phase, grace, backoff, failed_starts, held });
 
 impl Lifecycle {
     /// An instance that is not started yet; `seed` decides the jitter of its pauses.
-    pub fn new(grace: Grace, seed: u64) -> Self {
+    pub(crate) fn new(grace: Grace, seed: u64) -> Self {
         Self { phase: Phase::Stopped, grace, backoff: Backoff::new(seed), failed_starts: 0, held: false }
     }
 
     /// Where it stands.
-    pub fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> Phase {
         self.phase
     }
 
     /// Whether it takes traffic.
-    pub fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         matches!(self.phase, Phase::Ready { .. })
     }
 
     /// Whether nothing of it runs and nothing is planned.
-    pub fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         self.phase == Phase::Stopped
     }
 
     /// Ends in a row that came before it was ready.
-    pub fn failed_starts(&self) -> u32 {
+    pub(crate) fn failed_starts(&self) -> u32 {
         self.failed_starts
     }
 
     /// When [`Event::Tick`] is due if nothing else happens first. An early tick does nothing.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         match self.phase {
             Phase::BackingOff { .. } if self.held => None,
             Phase::BackingOff { until: at }
@@ -185,7 +185,7 @@ impl Lifecycle {
 
     /// Takes an event; answers with what to do, in this order.
     #[expect(clippy::too_many_lines, reason = "a table of every event in every phase")]
-    pub fn on_event(&mut self, event: Event, now: Instant) -> Vec<Action> {
+    pub(crate) fn on_event(&mut self, event: Event, now: Instant) -> Vec<Action> {
         use Phase::{BackingOff, Draining, Killing, Ready, Starting, Stopped, Stopping};
         match (event, self.phase) {
             (Event::Start, Stopped) if self.held => self.settle(BackingOff { until: now }),

@@ -20,7 +20,8 @@ use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::oneshot};
 
 use self::file::{LogFile, Loss};
-pub use self::{limits::LogLimits, tail::Tail};
+pub use self::limits::LogLimits;
+pub(crate) use self::tail::Tail;
 
 /// How many jobs may wait for the writer before a note is dropped. Each output has at most one there,
 /// whatever their number.
@@ -57,7 +58,7 @@ struct Queue {
 /// goes on, and what had to be dropped is replaced by
 /// `[pmesh] <n> bytes, <n> lines were dropped: <reason>`.
 #[derive(Clone)]
-pub struct ServiceLog {
+pub(crate) struct ServiceLog {
     shared: Arc<Shared>,
     writer: Arc<Writer>,
 }
@@ -115,7 +116,7 @@ impl LogFolder {
     }
 
     /// The log `name`, which must be a plain file name. Who asks for a name twice gets the same log.
-    pub fn log(&self, name: &str) -> ServiceLog {
+    pub(crate) fn log(&self, name: &str) -> ServiceLog {
         let mut logs = self.logs.lock();
         logs.retain(|_, log| log.strong_count() > 0);
         let found = logs.get(name).and_then(Weak::upgrade);
@@ -137,12 +138,12 @@ impl LogFolder {
 
 impl ServiceLog {
     /// Where it is.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.shared.path
     }
 
     /// Writes a line of the supervisor's own, `[pmesh] <text>`, soon. Never waits.
-    pub fn note(&self, text: &str) {
+    pub(crate) fn note(&self, text: &str) {
         let bytes = format!("[pmesh] {}\n", text.replace('\n', " ")).into_bytes();
         if self.writer.queue.lock().jobs.len() < JOBS {
             drop(self.give(0, bytes));
@@ -152,7 +153,8 @@ impl ServiceLog {
     }
 
     /// Returns when everything that was given to the writer before is written or dropped.
-    pub async fn flush(&self) {
+    #[cfg(test)]
+    pub(crate) async fn flush(&self) {
         self.write(0, Vec::new()).await;
     }
 

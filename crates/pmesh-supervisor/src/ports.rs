@@ -18,7 +18,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 /// A number that was given back comes up again only after all others, so that a late packet or a
 /// stale address does not meet the next instance. The start is random, and a port on which anything
 /// listens is left out: nodes and servers of one machine get along without knowing of each other.
-/// Between [`Ports::allocate`] and the instance's own listen somebody else may still take the port;
+/// Between being handed out and the instance's own listen somebody else may still take the port;
 /// the probe tells, by its owner.
 #[derive(Clone, Debug)]
 pub struct Ports {
@@ -34,14 +34,14 @@ struct State {
 /// Every port of the range is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no port from {} to {} is free; run fewer instances", Ports::RANGE.start(), Ports::RANGE.end())]
-pub struct PortsExhausted;
+pub(crate) struct PortsExhausted;
 
 impl Ports {
     /// The numbers that are handed out.
     pub const RANGE: RangeInclusive<u16> = 20_000..=29_999;
 
     /// An allocator that begins anywhere in the range.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let [.., high, low] = RandomState::new().hash_one(std::process::id()).to_be_bytes();
         let span = Self::RANGE.end() - Self::RANGE.start() + 1;
         let next = Self::RANGE.start() + u16::from_be_bytes([high, low]) % span;
@@ -53,7 +53,7 @@ impl Ports {
     /// # Errors
     ///
     /// [`PortsExhausted`] after a whole round.
-    pub fn allocate(&self) -> Result<Port, PortsExhausted> {
+    pub(crate) fn allocate(&self) -> Result<Port, PortsExhausted> {
         let mut state = self.state.lock();
         for _ in Self::RANGE {
             let number = state.next;
@@ -74,14 +74,14 @@ impl Default for Ports {
 }
 
 /// A port that is held for one instance; dropped, it is given back.
-pub struct Port {
+pub(crate) struct Port {
     number: u16,
     state: Arc<Mutex<State>>,
 }
 
 impl Port {
     /// The port's number.
-    pub fn number(&self) -> u16 {
+    pub(crate) fn number(&self) -> u16 {
         self.number
     }
 }

@@ -11,8 +11,8 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use pmesh_supervisor::{
-    Exit, ExternalAddress, Launch, Monitor, NetProber, OsSpawner, PortOwner, Ports, ProbeFailure,
-    ProbeTarget, Prober, ProcessTree, ServiceName, Signal, Spawned, Spawner, Stdin,
+    Exit, ExternalAddress, Launch, Monitor, NetProber, OsSpawner, PortOwner, ProbeFailure, ProbeTarget,
+    Prober, ProcessTree, ServiceName, Signal, Spawned, Spawner, Stdin, testing::FreePort,
 };
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -325,7 +325,7 @@ time.sleep(1000)";
 async fn a_port_passes_when_a_process_of_the_tree_listens_on_it() {
     let folder = tempfile::tempdir().unwrap();
     for host in ["127.0.0.1", "0.0.0.0"] {
-        let port = Ports::new().allocate().unwrap();
+        let port = FreePort::new();
         let number = port.to_string();
         let script = format!("python3 -c \"$CODE\" {number} {host} & wait");
         let mut launch = shell(folder.path(), &script);
@@ -340,7 +340,7 @@ async fn a_port_passes_when_a_process_of_the_tree_listens_on_it() {
 #[tokio::test]
 async fn a_port_that_a_stranger_holds_fails_and_names_it() {
     let folder = tempfile::tempdir().unwrap();
-    let port = Ports::new().allocate().unwrap();
+    let port = FreePort::new();
     let arguments = ["-c", LISTEN, &port.to_string(), "127.0.0.1"];
     let mut stranger = start(&command(folder.path(), "python3", &arguments));
     first_line(&mut stranger).await;
@@ -363,7 +363,7 @@ async fn a_port_that_a_stranger_holds_fails_and_names_it() {
 
 #[tokio::test]
 async fn a_port_on_which_nobody_listens_fails_with_the_check_and_the_address() {
-    let port = Ports::new().allocate().unwrap();
+    let port = FreePort::new();
     let failure = NetProber.probe(&target(None, port.number()), &Monitor::default()).await.unwrap_err();
     let text = format!("check tcp: cannot connect to 127.0.0.1:{port}: Connection refused (os error 111)");
     assert_eq!(failure.to_string(), text);
@@ -386,7 +386,7 @@ async fn a_request_asks_for_a_page_says_who_it_is_and_any_answer_in_its_time_wil
     let folder = tempfile::tempdir().unwrap();
     let (monitor, limit) = (Monitor::default(), Duration::from_mins(1));
     for (how, expected) in [("0", Ok(Some(500))), ("0.2", Ok(Some(500))), ("close", Err(()))] {
-        let port = Ports::new().allocate().unwrap();
+        let port = FreePort::new();
         let mut run = start(&command(folder.path(), "python3", &["-c", ANSWER, &port.to_string(), how]));
         first_line(&mut run).await;
         let target = target(Some(&run), port.number());
@@ -402,7 +402,7 @@ async fn a_request_asks_for_a_page_says_who_it_is_and_any_answer_in_its_time_wil
 #[tokio::test]
 async fn a_socket_that_nobody_serves_passes_checks_and_answers_no_request() {
     let folder = tempfile::tempdir().unwrap();
-    let port = Ports::new().allocate().unwrap();
+    let port = FreePort::new();
     let mut run = start(&command(folder.path(), "python3", &["-c", LISTEN, &port.to_string(), "127.0.0.1"]));
     first_line(&mut run).await;
     let target = target(Some(&run), port.number());

@@ -10,7 +10,7 @@ use crate::{Exit, ServiceFailure, SpawnError, causes::with_causes};
 
 /// Why there is no build. What was there before is as it was.
 #[derive(Debug, thiserror::Error)]
-pub enum BuildError {
+pub(crate) enum BuildError {
     /// A command failed.
     #[error("build step `{step}` ended with {exit}{}", Lines(lines))]
     Failed {

@@ -35,7 +35,7 @@ impl Build {
     /// # Errors
     ///
     /// [`BuildError::Files`].
-    pub fn activate(&self) -> Result<(), BuildError> {
+    pub(crate) fn activate(&self) -> Result<(), BuildError> {
         link(&self.folder, RUN)
     }
 
@@ -44,13 +44,13 @@ impl Build {
     /// # Errors
     ///
     /// [`BuildError::Files`].
-    pub fn deactivate(folder: &Path) -> Result<(), BuildError> {
+    pub(crate) fn deactivate(folder: &Path) -> Result<(), BuildError> {
         unlink(&folder.join(RUN))
     }
 
     /// Whether the service's folder still holds what it held when the build was finished; if not, the build has
     /// to be made again. Blocks for a few system calls.
-    pub fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         self.folder.parent().is_some_and(|folder| holding(folder).fits(self.held.as_ref()))
     }
 

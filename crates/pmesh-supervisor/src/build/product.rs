@@ -66,13 +66,14 @@ impl Build {
 
     /// Whether it needs what a build has made in the service's folder outside of [`folder`](Self::folder), as
     /// `dist/` or `node_modules/`.
-    pub fn is_in_place(&self) -> bool {
+    #[cfg(test)]
+    pub(crate) fn is_in_place(&self) -> bool {
         self.held.is_some()
     }
 
     /// A word of a `run` command for an instance of this build: what begins with `.run/` is in this
     /// build's folder, wherever the link `.run` leads by then.
-    pub fn resolve(&self, word: &str) -> OsString {
+    pub(crate) fn resolve(&self, word: &str) -> OsString {
         match word.strip_prefix(".run/") {
             Some(rest) => self.folder.join(rest).into_os_string(),
             None => word.into(),

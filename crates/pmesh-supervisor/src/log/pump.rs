@@ -119,7 +119,7 @@ impl ServiceLog {
     ///
     /// What was lost is noted as soon as the disk takes it: with the end of its output, one of a log's
     /// pumps goes on until then. Dropped early, what it has read is given to the writer.
-    pub fn pump(
+    pub(crate) fn pump(
         &self,
         output: impl AsyncRead + Send + Unpin + 'static,
         tail: Tail,

@@ -13,7 +13,7 @@ const LINE: usize = 300;
 
 /// The end of an instance's output: 4 KiB of it in memory. Clones are the same.
 #[derive(Clone, Debug, Default)]
-pub struct Tail(Arc<Mutex<Kept>>);
+pub(crate) struct Tail(Arc<Mutex<Kept>>);
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -24,12 +24,12 @@ struct Kept {
 
 impl Tail {
     /// An empty one.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
     /// Puts output behind what is there.
-    pub fn push(&self, output: &[u8]) {
+    pub(crate) fn push(&self, output: &[u8]) {
         let mut kept = self.0.lock();
         let output = &output[output.len().saturating_sub(BYTES + 1)..];
         kept.bytes.extend_from_slice(output);
@@ -42,7 +42,7 @@ impl Tail {
 
     /// The last lines, at most 20, oldest first, as text for a person: no control characters, no
     /// terminal colours, no empty lines, what is no UTF-8 replaced, and of long lines the first 300 characters.
-    pub fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         let kept = self.0.lock();
         let text = String::from_utf8_lossy(&kept.bytes);
         let all: Vec<&str> = text.lines().collect();

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use pmesh_supervisor::{
+use crate::{
     AppSpec, Build, BuildError, Builder, Command, Exit, LogFolder, LogLimits, OsSpawner, Rebuild, ServiceLog,
     ServiceName, Signal, Spawner, Wish, testing::FakeSpawner,
 };
