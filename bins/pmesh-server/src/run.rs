@@ -60,6 +60,8 @@ enum StartError {
     #[error(transparent)]
     WorkTree(#[from] WorkTreeError),
     #[error(transparent)]
+    Repository(#[from] VcsError),
+    #[error(transparent)]
     Bind(#[from] BindError),
     #[error(transparent)]
     Token(#[from] pmesh_api::TokenError),
@@ -207,7 +209,7 @@ fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<()
     let _work_tree;
     let (node, driver) = {
         let _in_runtime = runtime.enter();
-        let vcs = repository(&parts.file);
+        let vcs = repository(&parts.file)?;
         _work_tree = take_work_tree(vcs.as_deref(), &parts.manifest)?;
         let owners = ownership::owners(&parts.file, vcs.as_deref().map(Vcs::root));
         if let Some(warning) = ownership::warning(rustix::process::geteuid().as_raw(), &owners) {
@@ -327,8 +329,12 @@ fn take_work_tree(vcs: Option<&dyn Vcs>, manifest: &Manifest) -> Result<Option<F
 }
 
 /// The repository that tracks the manifest. Without one the server serves all the same.
-fn repository(file: &Path) -> Option<Arc<dyn Vcs>> {
-    match GitRepo::discover(file) {
+///
+/// # Errors
+///
+/// There is no thread to read it.
+fn repository(file: &Path) -> Result<Option<Arc<dyn Vcs>>, StartError> {
+    Ok(match GitRepo::discover(file) {
         Ok(repository) => Some(Arc::new(repository)),
         Err(VcsError::NotFound(_)) => {
             info!("no repository tracks the manifest: /repo and updates are not there");
@@ -343,12 +349,12 @@ fn repository(file: &Path) -> Option<Arc<dyn Vcs>> {
             | VcsError::NoThread { root, .. } = &error
             {
                 warn!(error = error_line, "/repo and updates are not there until somebody repairs it");
-                return Some(Arc::new(DamagedRepo::new(root.clone(), file.to_owned())));
+                return Ok(Some(Arc::new(DamagedRepo::new(root.clone(), file.to_owned())?)));
             }
             warn!(error = error_line, "the repository cannot be used: /repo and updates are not there");
             None
         }
-    }
+    })
 }
 
 /// Does what signals and the API ask for, until everything has ended.

@@ -119,7 +119,7 @@ codes! {
         /// The remote could not be reached, or refused.
         FetchFailed "fetch_failed",
     503:
-        /// Too many operations wait.
+        /// Too much waits, or the system gives no thread or process at the moment.
         Busy "busy",
         /// The server is about to end.
         ShuttingDown "shutting_down",
@@ -179,6 +179,11 @@ impl ApiError {
     }
 }
 
+/// The error for what passes: it is to be tried again.
+fn busy(message: String) -> ApiError {
+    ApiError::new(Code::Busy, message).with_header(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER))
+}
+
 impl From<&VcsError> for ApiError {
     fn from(error: &VcsError) -> Self {
         // No `_` arm: a new failure is given its code before the workspace compiles again.
@@ -206,9 +211,11 @@ impl From<&VcsError> for ApiError {
             // Whatever had to be undone: what helps is what the cause is.
             VcsError::HalfMoved { failed, .. } => Self::from(&**failed).code,
             VcsError::Cancelled => Code::Cancelled,
+            VcsError::Busy { .. } | VcsError::NoThread { .. } | VcsError::NoProcess { .. } => {
+                return busy(in_one_line(error));
+            }
             VcsError::UnknownCommit(_)
             | VcsError::TooLarge { .. }
-            | VcsError::NoThread { .. }
             | VcsError::Io { .. }
             | VcsError::Program { .. }
             | VcsError::Defect { .. }
@@ -265,9 +272,7 @@ impl From<SubmitError> for ApiError {
     fn from(error: SubmitError) -> Self {
         let refused = |code| Self::new(code, in_one_line(&error));
         match &error {
-            SubmitError::Busy => {
-                refused(Code::Busy).with_header(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER))
-            }
+            SubmitError::Busy => busy(in_one_line(&error)),
             SubmitError::ShuttingDown => refused(Code::ShuttingDown),
             SubmitError::UnknownService(_) => refused(Code::ServiceNotFound),
         }
@@ -309,6 +314,12 @@ mod tests {
             (VcsError::Unsupported { what: "w".into() }, Code::RepositoryUnsupported),
             (VcsError::RepositoryTooLarge { root: "/a".into(), what: "w".into() }, Code::RepositoryTooLarge),
             (VcsError::Cancelled, Code::Cancelled),
+            (VcsError::Busy { root: "/a".into() }, Code::Busy),
+            (VcsError::NoThread { root: "/a".into(), source: io::ErrorKind::WouldBlock.into() }, Code::Busy),
+            (
+                VcsError::NoProcess { program: "git".into(), source: io::ErrorKind::WouldBlock.into() },
+                Code::Busy,
+            ),
             (VcsError::OwnersDiffer { owners: "o".into(), remedy: "r".into() }, Code::RepositoryOwner),
             (
                 VcsError::NotTheOwner {

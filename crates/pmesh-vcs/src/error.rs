@@ -213,9 +213,15 @@ pub enum VcsError {
         /// The time limit.
         after: Duration,
     },
+    /// As many questions wait for the repository as may.
+    #[error("too much is asked of the repository at {} at a time; try again", shown(.root))]
+    Busy {
+        /// The top of the work tree.
+        root: PathBuf,
+    },
     /// A thread to read the repository could not be started, or could not take the rights of the repository's owner.
-    #[error("cannot start a thread to read {}; look at the limit of threads, and at CAP_SETUID where root serves \
-             another user's repository", shown(.root))]
+    #[error("cannot start a thread to read {}; raise the limit of processes and threads (TasksMax= of systemd, \
+             pids.max, ulimit -u), and look at CAP_SETUID where root serves another user's repository", shown(.root))]
     NoThread {
         /// The top of the work tree.
         root: PathBuf,
@@ -249,6 +255,17 @@ pub enum VcsError {
     /// The program of the version control system cannot be run.
     #[error("cannot run {program}; is it installed and in the PATH of the pmesh user?")]
     Program {
+        /// The program.
+        program: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// No process could be started for the program of the version control system, also after some seconds.
+    #[error(
+        "cannot start a process for {program}; raise the limit of processes and threads (TasksMax= of systemd, \
+             pids.max, ulimit -u)"
+    )]
+    NoProcess {
         /// The program.
         program: String,
         /// What the system says.

@@ -18,6 +18,7 @@ const LAYERS: &[Layer] = &[
             "pmesh-manifest",
             "pmesh-sessions",
             "pmesh-supervisor",
+            "pmesh-threads",
             "pmesh-vcs",
         ]),
     },
@@ -28,6 +29,7 @@ const LAYERS: &[Layer] = &[
             "pmesh-proxy",
             "pmesh-sessions",
             "pmesh-supervisor",
+            "pmesh-threads",
             "pmesh-vcs",
         ]),
     },
@@ -35,10 +37,11 @@ const LAYERS: &[Layer] = &[
         package: "pmesh-manifest",
         knows: Knows::Only(&["pmesh-proxy", "pmesh-sessions", "pmesh-supervisor"]),
     },
-    Layer { package: "pmesh-proxy", knows: Knows::Only(&["pmesh-sessions"]) },
-    Layer { package: "pmesh-sessions", knows: Knows::Only(&[]) },
-    Layer { package: "pmesh-supervisor", knows: Knows::Only(&[]) },
-    Layer { package: "pmesh-vcs", knows: Knows::Only(&[]) },
+    Layer { package: "pmesh-proxy", knows: Knows::Only(&["pmesh-sessions", "pmesh-threads"]) },
+    Layer { package: "pmesh-sessions", knows: Knows::Only(&["pmesh-threads"]) },
+    Layer { package: "pmesh-supervisor", knows: Knows::Only(&["pmesh-threads"]) },
+    Layer { package: "pmesh-vcs", knows: Knows::Only(&["pmesh-threads"]) },
+    Layer { package: "pmesh-threads", knows: Knows::Only(&[]) },
 ];
 
 /// Outside crates that only some members may use, in what they ship. Tests may use what they like.

@@ -50,19 +50,19 @@ pub(super) struct ChildLimits<'a> {
     pub(super) output_bytes: usize,
 }
 
-/// The pause before the second try to start a child for which descriptors of our own are missing; it doubles.
+/// The pause before the second try to start a child for which something of our own is missing; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// How often it is tried in all: for three seconds.
 const TRIES: u32 = 7;
 
-/// Tries again what fails for want of descriptors or memory of our own: that says nothing about git, and passes.
+/// Tries again what fails for want of processes, descriptors or memory of our own: that says nothing about git, and passes.
 fn patiently<T>(
     first_pause: Duration,
     tries: u32,
     mut attempt: impl FnMut() -> io::Result<T>,
 ) -> io::Result<T> {
     let is_lack = |error: &io::Error| {
-        let ours = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+        let ours = [Errno::AGAIN, Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
         Errno::from_io_error(error).is_some_and(|errno| ours.contains(&errno))
     };
     let mut pause = first_pause;

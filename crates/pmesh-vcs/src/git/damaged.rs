@@ -22,8 +22,13 @@ pub struct DamagedRepo {
 
 impl DamagedRepo {
     /// The repository at `root`, by the [error](VcsError::Damaged) of [`GitRepo::discover`] for the file `manifest`.
-    pub fn new(root: PathBuf, manifest: PathBuf) -> Self {
-        Self { root, manifest, readers: Arc::new(Readers::new()) }
+    ///
+    /// # Errors
+    ///
+    /// [`VcsError::NoThread`].
+    pub fn new(root: PathBuf, manifest: PathBuf) -> Result<Self, VcsError> {
+        let readers = Arc::new(Readers::start(&root)?);
+        Ok(Self { root, manifest, readers })
     }
 
     fn repaired(&self) -> Result<GitRepo, VcsError> {

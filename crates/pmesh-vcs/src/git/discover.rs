@@ -24,10 +24,11 @@ impl GitRepo {
     ///
     /// # Errors
     ///
-    /// [`VcsError::NotFound`] (a server may go on without a repository), [`VcsError::Damaged`], and
+    /// [`VcsError::NotFound`] (a server may go on without a repository), [`VcsError::Damaged`], [`VcsError::NoThread`], and
     /// [`VcsError::Io`] if a folder cannot be read.
     pub fn discover(manifest: &Path) -> Result<Self, VcsError> {
-        Self::discover_with(manifest, &Arc::new(Readers::new()))
+        let folder = manifest.parent().unwrap_or(manifest);
+        Self::discover_with(manifest, &Arc::new(Readers::start(folder)?))
     }
 
     /// As [`discover`](Self::discover), read by threads that others use as well.

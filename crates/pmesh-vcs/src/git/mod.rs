@@ -40,8 +40,6 @@ mod redirect;
 mod reflog;
 mod repo;
 mod state;
-mod thread_pool;
-mod threads;
 mod tracked_branch;
 mod tree;
 mod tree_diff;

@@ -12,8 +12,9 @@ use gix::{
     open::{Permissions, permissions},
     sec::{Permission, Trust},
 };
+use pmesh_threads::Stop;
 
-use super::{plain, threads::Stop};
+use super::plain;
 use crate::VcsError;
 
 /// The most that gix may take of memory at once for what is in a repository (an object, the index, a step of a chain of

@@ -13,6 +13,8 @@ use std::{
     time::Duration,
 };
 
+use rustix::io::Errno;
+
 use super::{
     account::{self, User},
     cause,
@@ -312,7 +314,11 @@ impl Program<'_> {
     }
 
     fn cannot_run(&self, source: io::Error) -> VcsError {
-        VcsError::Program { program: self.git.display().to_string(), source }
+        let program = self.git.display().to_string();
+        match Errno::from_io_error(&source) {
+            Some(Errno::AGAIN | Errno::NOMEM) => VcsError::NoProcess { program, source },
+            _ => VcsError::Program { program, source },
+        }
     }
 }
 

@@ -10,14 +10,18 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use pmesh_threads::{NoThread, PoolLimits, Stop, Threads, Unanswered};
 
 use super::{
     account::User,
+    ids,
     opened::Rights,
     owner::{self, OwnedPlaces},
-    threads::{Stop, Threads, Unanswered},
 };
 use crate::{Cancel, VcsError};
+
+/// The bounds: reads take less than a millisecond, and what is slow waits for one disk.
+const LIMITS: PoolLimits = PoolLimits { threads: 4, queue: 64, replacements: 4 };
 
 /// How long it is believed who an owner is. Afterwards accounts and groups are asked anew.
 const KNOWN_FOR: Duration = Duration::from_mins(1);
@@ -35,7 +39,14 @@ struct Known {
     /// The group of what the owner has.
     gid: u32,
     asked: Instant,
-    threads: Arc<Threads>,
+    threads: Owners,
+}
+
+/// Threads that open files as a user, whose ids they take at their start for good.
+#[derive(Clone, Debug)]
+struct Owners {
+    user: User,
+    threads: Threads,
 }
 
 /// What the first look has led to.
@@ -46,14 +57,15 @@ enum First<T, J> {
 }
 
 enum Whose {
-    Known(Arc<Threads>),
+    Known(Owners),
     Asked { uid: u32, gid: u32, user: User },
 }
 
 impl Readers {
-    /// No thread is started before the first read.
-    pub(super) fn new() -> Self {
-        Self { own: Threads::new("git-read".to_owned(), None), owners: Mutex::new(None) }
+    /// Starts the first thread. `root` is where the repository is, or is looked for.
+    pub(super) fn start(root: &Path) -> Result<Self, VcsError> {
+        let own = Threads::start("git-read", LIMITS).map_err(|error| no_thread(root, error))?;
+        Ok(Self { own, owners: Mutex::new(None) })
     }
 
     /// Runs `job` with the rights of whoever owns the repository at `root`, within `limit`.
@@ -67,10 +79,10 @@ impl Readers {
         let answered =
             |answer: Result<_, Unanswered>| answer.unwrap_or_else(|why| Err(error(root, limit, why)));
         if !rustix::process::geteuid().is_root() {
-            return answered(self.own.run(limit, cancel, move |stop| job(&Rights::Servers, stop)));
+            return answered(run(&self.own, limit, cancel, move |stop| job(&Rights::Servers, stop)));
         }
         let (place, known) = (root.to_owned(), self.owners.lock().clone());
-        let first = self.own.run(limit, cancel, move |stop| {
+        let first = run(&self.own, limit, cancel, move |stop| {
             let look = OwnedPlaces::at(&place)?;
             let (uid, gid) = owner::read_as(&look.places);
             if uid == 0 {
@@ -87,33 +99,112 @@ impl Readers {
         match first.unwrap_or_else(|why| Err(error(root, limit, why)))? {
             First::Done(answer) => Ok(answer),
             First::Anothers(whose, job) => {
-                let threads = match whose {
-                    Whose::Known(threads) => threads,
-                    Whose::Asked { uid, gid, user } => self.threads_of(uid, gid, user),
+                let owners = match whose {
+                    Whose::Known(owners) => owners,
+                    Whose::Asked { uid, gid, user } => {
+                        self.threads_of(uid, gid, user).map_err(|error| no_thread(root, error))?
+                    }
                 };
-                let account = threads.user().and_then(|user| user.account.as_ref());
+                let account = owners.user.account.as_ref();
                 let rights =
                     Rights::Owners { config: account.map(|account| account.home.join(".gitconfig")) };
-                answered(threads.run(limit, cancel, move |stop| job(&rights, stop)))
+                answered(run(&owners.threads, limit, cancel, move |stop| job(&rights, stop)))
             }
         }
     }
 
     /// The threads of an owner: those that are there, or new ones where it is another owner or other groups.
-    fn threads_of(&self, uid: u32, gid: u32, user: User) -> Arc<Threads> {
-        let mut owners = self.owners.lock();
-        let same = owners.take().map(|known| known.threads).filter(|threads| threads.user() == Some(&user));
-        let threads = same.unwrap_or_else(|| Arc::new(Threads::new(format!("git-{uid}"), Some(user))));
-        *owners = Some(Known { uid, gid, asked: Instant::now(), threads: Arc::clone(&threads) });
-        threads
+    fn threads_of(&self, uid: u32, gid: u32, user: User) -> Result<Owners, NoThread> {
+        let mut known = self.owners.lock();
+        let same = known.take().map(|known| known.threads).filter(|owners| owners.user == user);
+        let threads = match same {
+            Some(threads) => threads,
+            None => Owners::start(format!("git-{uid}"), user)?,
+        };
+        *known = Some(Known { uid, gid, asked: Instant::now(), threads: threads.clone() });
+        Ok(threads)
     }
 }
 
+impl Owners {
+    fn start(name: String, user: User) -> Result<Self, NoThread> {
+        // Taking the ids must change nothing for the process.
+        let leaves_core_files = ids::leaves_core_files();
+        let taken = user.clone();
+        let at_start = Arc::new(move || ids::open_files_as(&taken, leaves_core_files));
+        Ok(Self { user, threads: Threads::start_with(name, LIMITS, at_start)? })
+    }
+}
+
+/// Has `job` done on one of the threads and waits for its answer, as long as `limit`.
+fn run<T: Send + 'static>(
+    threads: &Threads,
+    limit: Duration,
+    cancel: &Cancel,
+    job: impl FnOnce(&Stop) -> T + Send + 'static,
+) -> Result<T, Unanswered> {
+    let waiting = threads.begin(limit, job)?;
+    let canceller = waiting.canceller();
+    let _registered = cancel.on_cancel(move || canceller.cancel());
+    waiting.wait()
+}
+
 fn error(root: &Path, limit: Duration, why: Unanswered) -> VcsError {
+    let root = root.to_owned();
     match why {
-        Unanswered::TimedOut => VcsError::Timeout { root: root.to_owned(), after: limit },
+        Unanswered::TimedOut { .. } | Unanswered::Stuck { .. } => VcsError::Timeout { root, after: limit },
+        Unanswered::Busy { .. } => VcsError::Busy { root },
+        Unanswered::NoThread(error) => no_thread(&root, error),
+        Unanswered::Panicked { message } => VcsError::Defect { message },
         Unanswered::Cancelled => VcsError::Cancelled,
-        Unanswered::NoThread(source) => VcsError::NoThread { root: root.to_owned(), source },
-        Unanswered::Panicked(message) => VcsError::Defect { message },
+    }
+}
+
+fn no_thread(root: &Path, error: NoThread) -> VcsError {
+    VcsError::NoThread { root: root.to_owned(), source: error.source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_mins(10);
+
+    #[test]
+    fn the_threads_of_another_user_read_what_that_user_may_and_no_other_thread_does() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: only root can read as somebody else");
+            return;
+        }
+        let threads = Owners::start("git-nobody".to_owned(), User::of(65534, 65534)).unwrap().threads;
+        let read = |path: &'static str| {
+            run(&threads, LONG, &Cancel::new(), move |_| std::fs::read(path).map_err(|error| error.kind()))
+        };
+        assert_eq!(read("/etc/shadow").unwrap(), Err(io::ErrorKind::PermissionDenied));
+        assert!(read("/etc/passwd").unwrap().is_ok());
+        // A thread that one of them starts is like it.
+        let inherited = run(&threads, LONG, &Cancel::new(), |_| {
+            std::thread::spawn(|| std::fs::read("/etc/shadow").is_err()).join().unwrap()
+        });
+        assert!(inherited.unwrap());
+        assert!(std::fs::read("/etc/shadow").is_ok(), "this thread is root's");
+        let dumpable = rustix::process::dumpable_behavior().unwrap();
+        assert_eq!(dumpable, rustix::process::DumpableBehavior::Dumpable, "core files are as before");
+    }
+
+    #[test]
+    fn a_question_that_is_cancelled_is_told() {
+        let readers = Readers::start(Path::new("/")).unwrap();
+        let cancel = Cancel::new();
+        cancel.cancel();
+        let answer = run(&readers.own, LONG, &cancel, |stop| {
+            while !stop.is_cancelled() {
+                std::thread::yield_now();
+            }
+        });
+        // It may have ended before anybody was asked.
+        assert!(matches!(answer, Err(Unanswered::Cancelled) | Ok(())), "{answer:?}");
     }
 }

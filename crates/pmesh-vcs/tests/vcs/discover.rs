@@ -153,7 +153,7 @@ fn a_repository_that_was_damaged_at_the_start_says_so_and_works_once_it_is_repai
         panic!("its configuration is rubbish");
     };
     assert_eq!(root, site.path("server"));
-    let repo = DamagedRepo::new(root, manifest);
+    let repo = DamagedRepo::new(root, manifest).unwrap();
     assert!(matches!(repo.heads(&Cancel::new()), Err(VcsError::Damaged { .. })));
     assert!(matches!(repo.fetch(Duration::from_mins(1), &Cancel::new()), Err(VcsError::Damaged { .. })));
     site.run("mv config server/.git/config");
