@@ -249,6 +249,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_down_for_a_reason_of_its_own_says_it_and_what_was_stopped_has_none() {
+        let down = HealthReport::down("its folder is not there".to_owned());
+        assert_eq!((down.status, down.error.as_deref()), (Status::Down, Some("its folder is not there")));
+        assert_eq!((down.reason, down.next_try), (down.error, None));
+        let stopped = HealthReport::stopped();
+        assert_eq!((stopped.status, stopped.total, stopped.error), (Status::Stopped, 0, None));
+    }
+
+    #[test]
+    fn what_is_not_ready_yet_and_has_not_failed_is_counted() {
+        let report = HealthReport::of(1, 3, None, Instant::now());
+        assert_eq!(report.error.as_deref(), Some("2 of 3 instances are not ready yet"));
+    }
+
+    #[test]
     fn the_first_pass_makes_ready_and_only_failures_in_a_row_take_it_back() {
         let monitor = Monitor { unhealthy_threshold: 3, healthy_threshold: 2, ..Monitor::default() };
         let now = Instant::now();

@@ -410,6 +410,10 @@ mod tests {
         let (mut instance, now) = starting();
         instance.on_event(Event::SpawnFailed, now);
         assert_eq!(instance.on_event(Event::Tick, now), [Action::Spawn]);
+        instance.on_event(Event::SpawnFailed, now);
+        assert_eq!(instance.on_event(Event::Tick, now), [], "the second time after a pause");
+        let due = instance.deadline().unwrap();
+        assert_eq!(instance.on_event(Event::Tick, due), [Action::Spawn]);
     }
 
     #[test]
@@ -417,6 +421,7 @@ mod tests {
         let (mut instance, mut now) = starting();
         for _ in 0..5 {
             assert_eq!(instance.on_event(Event::SpawnPutOff, now), []);
+            assert_eq!(instance.on_event(Event::Tick, now), [], "not at once");
             now = instance.deadline().unwrap();
             assert_eq!(instance.on_event(Event::Tick, now), [Action::Spawn]);
         }

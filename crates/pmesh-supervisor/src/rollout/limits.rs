@@ -24,3 +24,14 @@ impl Default for RolloutLimits {
         Self::of_cores(thread::available_parallelism().map_or(1, usize::from))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::RolloutLimits;
+
+    #[test]
+    fn each_core_builds_one_service_and_starts_four_and_no_machine_has_less_than_one_core() {
+        assert_eq!(RolloutLimits::of_cores(8), RolloutLimits { starts: 32, builds: 8 });
+        assert_eq!(RolloutLimits::of_cores(0), RolloutLimits { starts: 1, builds: 1 });
+    }
+}

@@ -222,12 +222,15 @@ fn with_slow_start_the_time_of_each_instance_counts_from_its_own_spawn() {
 fn what_broke_down_is_down_shows_nothing_and_starts_when_nothing_is_left_of_it() {
     let mut world = serving(AppSpec { instances: 2, ..app() });
     let held: Vec<u64> = world.processes.keys().copied().collect();
+    assert!(!world.machine.is_broken());
     let actions = world.machine.break_down("it failed".to_owned(), held, world.now);
     world.take(actions);
     let state = world.machine.state(|_| None);
     assert_eq!((world.status(), state.wanted, state.ready), (Status::Down, 2, 0));
     assert_eq!(state.failure.expect("there is a reason").what, "it failed");
+    assert!(world.machine.is_broken());
     let ended = world.prepare(app_plan(2, app()));
+    assert!(!world.machine.is_broken(), "it is started");
     assert!(world.spawning.is_empty(), "what is left may be in its way");
     world.grow_ready();
     assert_eq!(world.answer_to(ended), Some(&ServiceAnswer::Prepared(Prepared::Ready)));
