@@ -470,13 +470,46 @@ mod tests {
         }
     }
 
-    #[test]
-    fn with_a_token_tcp_asks_for_it_and_the_front_host_is_off() {
+    fn with_token() -> AccessRules {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
         fs::write(&path, "0123456789abcdef\n").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        let rules = AccessRules::new(&[], Some(Token::read(&path).unwrap()), Who::User(OWN));
+        AccessRules::new(&[], Some(Token::read(&path).unwrap()), Who::User(OWN))
+    }
+
+    #[test]
+    fn whether_a_peer_would_be_let_in_is_known_before_its_request_unless_it_may_show_a_token() {
+        let front = |owner| front_of("127.0.0.1:80", "127.0.0.1:5", owner);
+        for (listener, without_token, with_a_token) in [
+            (tcp_of(of_user(OWN)), true, false),
+            (tcp_of(of_user(1001)), false, false),
+            (front(of_user(OWN)), true, false),
+            (front(of_user(1001)), false, false),
+            (unix(), true, true),
+        ] {
+            assert_eq!(open().would_let_in(&listener), without_token, "{listener:?}");
+            assert_eq!(with_token().would_let_in(&listener), with_a_token, "{listener:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_is_shown_is_compared_where_the_api_has_one() {
+        let shows = head("/repo", &[("authorization", "Bearer x")]).headers;
+        let shows_none = head("/repo", &[("host", "pm3")]).headers;
+        for (rules, headers, compares) in [
+            (with_token(), &shows, true),
+            (with_token(), &shows_none, false),
+            (open(), &shows, false),
+            (open(), &shows_none, false),
+        ] {
+            assert_eq!(rules.compares_token(headers), compares, "{rules:?} {headers:?}");
+        }
+    }
+
+    #[test]
+    fn with_a_token_tcp_asks_for_it_and_the_front_host_is_off() {
+        let rules = with_token();
         let with = |value: &str| {
             rules
                 .check(&head("/repo", &[("host", "pm3"), ("authorization", value)]), &tcp())
@@ -498,7 +531,7 @@ mod tests {
         assert_eq!(refused.code, Code::TokenRequired);
         assert_eq!(refused.headers[0].0, "www-authenticate");
         assert_eq!(check(&rules, unix(), &[]), None);
-        assert!(!rules.serve_front_host());
+        assert!(!rules.serve_front_host() && open().serve_front_host());
         let front = front("127.0.0.1:80", "127.0.0.1:5");
         assert_eq!(check(&rules, front, &[("host", "pm3")]), Some(Code::NotInternal));
     }

@@ -390,6 +390,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_expected_is_said_in_words_for_each_type() {
+        for (text, expected) in [
+            ("fetch=x", "parameter fetch must be true or false"),
+            ("limit=x", "parameter limit must be a whole number"),
+            ("sort=x", "parameter sort must be one of num_reqs, avg_rps, last_seen"),
+            ("wait=x", "parameter wait must be true, false or a duration such as 30s"),
+        ] {
+            assert_eq!(query(text).unwrap_err().1, expected);
+        }
+    }
+
+    #[test]
     fn an_unknown_parameter_is_named_with_a_near_miss() {
         for unknown in [query("invaldate"), body(r#"{"invaldate": true}"#), body("invaldate=true")] {
             let (code, message) = unknown.unwrap_err();
@@ -447,6 +459,15 @@ mod tests {
     }
 
     #[test]
+    fn a_text_that_is_no_unicode_is_no_json() {
+        for text in [r#"{"wait": "\ud800"}"#, r#"{"\ud800": true}"#] {
+            let (code, message) = body(text).unwrap_err();
+            assert_eq!(code, Code::BadRequest, "{text}");
+            assert!(message.starts_with("the body is not JSON: "), "{message}");
+        }
+    }
+
+    #[test]
     fn json_that_is_no_object_is_refused() {
         for text in ["[]", "\"invalidate\"", "[{}]"] {
             let (code, message) = body(text).unwrap_err();
@@ -499,6 +520,11 @@ mod tests {
     fn limit_and_sort_are_a_number_and_a_word() {
         let read = query("limit=5&sort=last_seen").unwrap();
         assert_eq!((read.limit, read.sort), (Some(5), Some(SortBy::LastSeen)));
+        let orders =
+            [("num_reqs", SortBy::NumReqs), ("avg_rps", SortBy::AvgRps), ("last_seen", SortBy::LastSeen)];
+        for (word, order) in orders {
+            assert_eq!(query(&format!("sort={word}")).unwrap().sort, Some(order));
+        }
         let read = body(r#"{"limit": 0, "sort": "avg_rps"}"#).unwrap();
         assert_eq!((read.limit, read.sort), (Some(0), Some(SortBy::AvgRps)));
     }

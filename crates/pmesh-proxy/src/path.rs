@@ -160,7 +160,7 @@ fn percent_decode(text: &[u8]) -> Result<Vec<u8>, Ambiguous> {
     while let Some((&first, behind)) = rest.split_first() {
         if first == b'%' {
             let (&[high, low], behind) = behind.split_first_chunk::<2>().ok_or(Ambiguous)?;
-            bytes.push(hex(high)? << 4 | hex(low)?);
+            bytes.push(hex(high)? * 16 + hex(low)?);
             rest = behind;
         } else {
             bytes.push(first);

@@ -297,6 +297,14 @@ mod tests {
     }
 
     #[test]
+    fn two_patterns_are_equal_that_are_written_alike() {
+        let parsed = |text| Pattern::parse(text).unwrap();
+        assert_eq!(parsed("_"), Pattern::any());
+        assert_ne!(parsed("/a/"), parsed("/b/"));
+        assert_eq!(parsed("~a").as_str(), "~a");
+    }
+
+    #[test]
     fn what_is_no_pattern_says_why() {
         assert_eq!(Pattern::parse(""), Err(PatternError::Empty));
         assert_eq!(Pattern::parse("/a, , /b"), Err(PatternError::Empty));

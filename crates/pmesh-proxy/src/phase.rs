@@ -294,6 +294,16 @@ mod tests {
     }
 
     #[test]
+    fn behind_a_tunnel_that_has_ended_a_connection_is_idle_as_behind_any_request() {
+        use ConnectionEvent::{Asked, Done, Switched};
+        let (mut phases, now) = connection();
+        for event in [Asked, Switched, Done] {
+            phases.on(event, || now);
+        }
+        assert_eq!(phases.outlook(), Outlook::Until(now + FrontLimits::default().idle_timeout));
+    }
+
+    #[test]
     fn a_request_that_was_behind_another_is_asked_anew() {
         use ConnectionEvent::{Answered, Asked, Done, Finished, Read};
         assert_eq!(after(&[Read, Asked, Finished, Answered, Done, Asked]), Outlook::Open);
