@@ -121,10 +121,15 @@ impl History {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
+    use std::{
+        sync::Arc,
+        time::{Duration, SystemTime},
+    };
+
+    use pmesh_supervisor::{StepName, StepState};
 
     use super::{HISTORY_LIMIT, History};
-    use crate::{OperationId, OperationKind, OperationState, Outcome};
+    use crate::{Failure, Operation, OperationId, OperationKind, OperationState, Outcome};
 
     fn ended(history: &mut History, id: u64) {
         let (id, now) = (OperationId(id), SystemTime::now());
@@ -161,5 +166,50 @@ mod tests {
         assert_eq!(history.one(runs).unwrap().state, OperationState::Running);
         history.end(runs, Ok(Outcome::ShutDown), SystemTime::now());
         assert!(history.one(runs).is_some(), "it has just ended");
+    }
+
+    /// An operation that runs, and a later moment.
+    fn running() -> (History, OperationId, SystemTime) {
+        let (mut history, id, now) = (History::default(), OperationId(7), SystemTime::now());
+        history.record(id, OperationKind::Update);
+        history.begin(id, now);
+        (history, id, now + Duration::from_secs(1))
+    }
+
+    #[test]
+    fn each_step_has_its_own_end_and_one_that_is_cut_off_ends_with_its_operation() {
+        let (mut history, id, now) = running();
+        let fetch = history.begin_step(id, StepName::Fetch, None, now).unwrap();
+        history.begin_step(id, StepName::Check, None, now).unwrap();
+        history.end_step(id, fetch, StepState::Done(None), now);
+        let steps = |history: &History| -> Vec<_> {
+            let steps = history.one(id).unwrap().steps.iter();
+            steps.map(|step| (step.name, step.state.clone(), step.ended)).collect()
+        };
+        let fetched = (StepName::Fetch, StepState::Done(None), Some(now));
+        assert_eq!(steps(&history), [fetched.clone(), (StepName::Check, StepState::Running, None)]);
+        let later = now + Duration::from_secs(1);
+        let ended = history.end(id, Err(Arc::new(Failure::UpdateDisabled)), later).unwrap();
+        assert_eq!((ended.state, ended.ended), (OperationState::Failed, Some(later)));
+        let cut_off = StepState::Failed("it was cut off".to_owned());
+        assert_eq!(steps(&history), [fetched, (StepName::Check, cut_off, Some(later))]);
+    }
+
+    #[test]
+    fn the_first_steps_are_kept_and_those_beyond_the_limit_have_no_place() {
+        let (mut history, id, now) = running();
+        for place in 0..Operation::MAX_STEPS {
+            assert_eq!(history.begin_step(id, StepName::Build, None, now), Some(place));
+        }
+        assert_eq!(history.begin_step(id, StepName::Build, None, now), None);
+        assert_eq!(history.begin_step(OperationId(8), StepName::Build, None, now), None, "there is none");
+    }
+
+    #[test]
+    fn what_the_end_of_the_server_ends_is_cancelled_and_not_failed() {
+        let (mut history, id, now) = running();
+        let ended = history.end(id, Err(Arc::new(Failure::ShuttingDown)), now).unwrap();
+        assert_eq!(ended.state, OperationState::Cancelled);
+        assert!(history.end(OperationId(8), Ok(Outcome::ShutDown), now).is_none());
     }
 }
