@@ -57,7 +57,8 @@ impl Stage {
                 true
             }
             Self::Switching | Self::Switched | Self::LookingAgain | Self::Proven => true,
-            _ => self.is_decided(),
+            Self::Ending | Self::Settled { .. } | Self::GoingBack { .. } | Self::WentBack => true,
+            Self::Leaving { .. } | Self::Left => true,
         }
     }
 

@@ -297,6 +297,36 @@ fn a_service_that_is_stopped_meanwhile_leaves_the_rollout_and_its_link_goes_back
 }
 
 #[test]
+fn who_takes_over_though_it_is_not_ready_is_not_looked_at_again_and_neither_is_anybody_at_the_servers_start()
+{
+    let down = Item { vital: false, ..WEB };
+    let looks = |run: &Run| -> Vec<_> {
+        run.acts.iter().filter(|act| matches!(act, LookAgain(_))).copied().collect()
+    };
+    assert_eq!(looks(&one_fails(&[WEB, down], Unity::Together, 1)), [LookAgain(0), LookAgain(0)]);
+    assert_eq!(looks(&one_fails(&[WEB, WEB], Unity::Regardless, 1)), []);
+}
+
+#[test]
+fn a_service_that_is_stopped_while_it_is_built_has_left_and_not_failed() {
+    for end in [failed(), ActEnd::CutOff] {
+        let mut run = Run::of(&[WEB, WEB], Unity::Together);
+        run.ask();
+        run.rollout.look(0, Look { has_left: true, serves: false, next_is_ready: false });
+        run.end(Build(0), end);
+        run.go(|_| Some(DONE));
+        assert_eq!((run.moves(), run.rollout.failures().len()), (vec![Start(1), Switch(1)], 0));
+    }
+}
+
+#[test]
+fn the_builds_of_a_service_that_is_stopped_at_its_switch_are_pruned() {
+    let run = run(&[WEB], Unity::Together, |act| if act == Switch(0) { ActEnd::CutOff } else { DONE });
+    assert_eq!(run.acts[run.acts.len() - 3..], [Switch(0), Unlink(0), Prune(0)]);
+    assert_eq!(run.rollout.switched().count(), 0);
+}
+
+#[test]
 fn a_service_that_is_stopped_before_its_turn_is_not_started() {
     let mut run = Run::of(&[WEB, WEB], Unity::Together);
     run.go(|act| (act != Build(1)).then_some(DONE));
