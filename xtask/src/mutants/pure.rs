@@ -21,6 +21,13 @@ pub(crate) const PURE: &[PureFiles] = &[
             "rollout.rs",
             "rollout/limits.rs",
             "rollout/stage.rs",
+        ],
+    },
+    // Much of what a service shows of itself is said where its drivers are tested.
+    PureFiles {
+        package: "pmesh-supervisor",
+        tests: &["--lib", "--test=supervision"],
+        files: &[
             "run.rs",
             "service_machine.rs",
             "service_machine/before.rs",
