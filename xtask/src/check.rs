@@ -4,6 +4,7 @@
 
 mod alone;
 mod circles;
+mod closed_enums;
 mod documents;
 mod finding;
 mod layers;
@@ -43,6 +44,7 @@ fn quick_findings(workspace: &Workspace, packages: &[Package]) -> Result<Vec<Fin
     findings.extend(sources::findings(workspace, &files)?);
     findings.extend(circles::findings(workspace, &files)?);
     findings.extend(public::findings(workspace, packages, &files)?);
+    findings.extend(closed_enums::findings(workspace, packages, &files)?);
     findings.extend(tracked::findings(workspace, &files)?);
     findings.extend(ways::findings(workspace)?);
     findings.extend(mutants::findings(workspace, &files)?);

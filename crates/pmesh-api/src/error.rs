@@ -15,6 +15,7 @@ macro_rules! codes {
     ($($status:literal: $($(#[doc = $doc:literal])+ $name:ident $text:literal,)+)+) => {
         /// The `code` of an error's body: what a program goes by.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
         pub enum Code {
             $($($(#[doc = $doc])+ $name,)+)+
         }

@@ -9,6 +9,7 @@ use crate::places::Peer;
 
 /// Where a request came in, and from whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Listener {
     /// The API's own TCP listener.
     Tcp {

@@ -17,6 +17,7 @@ use crate::{
 
 /// A parameter of a route. `pretty` (a flag) is none of these: every route has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Parameter {
     /// `fetch`, a flag: ask the remote first.
     Fetch,
@@ -32,6 +33,7 @@ pub enum Parameter {
 
 /// The types that parameters have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ParameterType {
     /// `true`, `1`, `false` or `0`; in a query or form the bare name is true.
     Flag,

@@ -19,6 +19,7 @@ pub struct Token(Box<str>);
 
 /// Why a file holds no token.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TokenError {
     /// It could not be read.
     #[error("cannot read the token file {}", .path.display())]

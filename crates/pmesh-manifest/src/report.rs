@@ -12,6 +12,7 @@ use crate::{
 
 /// What becomes of parts of the format that this server does not serve yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Unsupported {
     /// Each is a mistake.
     Refuse,

@@ -12,6 +12,7 @@ use crate::NodeParts;
 
 /// Why no node can be made of a project.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum OpenError {
     /// There is no manifest, or it cannot be served as it is.
     #[error(transparent)]

@@ -30,6 +30,7 @@ impl FromStr for OperationId {
 
 /// What is asked of the node.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Request {
     /// Fetch, and roll every service over to the remote head.
     Update(Rebuild),
@@ -43,6 +44,7 @@ pub enum Request {
 
 /// The services that a request is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Scope {
     /// All of them.
     All,
@@ -52,6 +54,7 @@ pub enum Scope {
 
 /// The kinds of operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OperationKind {
     /// The server's start.
     Start,
@@ -83,6 +86,7 @@ impl OperationKind {
 
 /// Where an operation stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OperationState {
     /// It waits for its turn.
     Queued,

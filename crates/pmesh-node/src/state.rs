@@ -33,6 +33,7 @@ pub struct StateFolder {
 
 /// Why a state folder cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StateError {
     /// It cannot be made, opened or written.
     #[error("cannot use the state folder {}; name another with --state-dir", path.display())]

@@ -88,6 +88,7 @@ pub struct Measured {
 
 /// The kinds of service, as metrics name them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ServiceType {
     /// Processes.
     App,

@@ -51,6 +51,7 @@ enum PatternPlace {
 
 /// Why a text is no pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PatternError {
     /// Nothing is there, or nothing between two commas.
     #[error("a pattern is empty; write `_` for every request")]

@@ -79,6 +79,7 @@ pub enum Handler {
 
 /// What a [`DestinationKey`] stands for.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Destination {
     /// Addresses that take traffic.
     Upstreams(UpstreamSet),
@@ -112,6 +113,7 @@ pub struct Upstream {
 
 /// Where an upstream listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum UpstreamAddress {
     /// An address of the Internet protocol.
     Socket(SocketAddr),
@@ -130,6 +132,7 @@ impl fmt::Display for UpstreamAddress {
 
 /// What becomes of a request whose destination has no upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum WhenEmpty {
     /// Wait in the queue of [`LoadBalancing::queue`]: an upstream is expected back.
     Wait,
@@ -172,6 +175,7 @@ impl Default for LoadBalancing {
 
 /// How the next upstream is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Strategy {
     /// Fewest requests in flight, ties in turn.
     Least,
@@ -235,6 +239,7 @@ impl FilesSpec {
 
 /// What a request gets for which there is no file.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum NotFound {
     /// The next route is tried.
     NextRoute,

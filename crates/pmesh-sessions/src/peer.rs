@@ -44,6 +44,7 @@ impl PeerOwner {
 
 /// How a [`Peers`] finds out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PeerSource {
     /// Socket diagnostics (`sock_diag(7)`): some microseconds a question.
     Diagnostics,

@@ -241,6 +241,7 @@ pub struct Query {
 
 /// What a list of client sessions is ordered by, the greatest first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SortBy {
     /// Requests counted.
     #[default]

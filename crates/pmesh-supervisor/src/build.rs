@@ -43,6 +43,7 @@ use crate::{
 
 /// Whether a build is made although it is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Rebuild {
     /// Only if nothing was built from the same content.
     Changed,

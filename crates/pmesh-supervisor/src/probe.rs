@@ -55,6 +55,7 @@ impl fmt::Debug for ProbeTarget {
 
 /// Why a probe did not pass.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ProbeFailure {
     /// Nobody accepts connections there.
     #[error("check {check}: cannot connect to {address}: {reason}")]

@@ -86,6 +86,7 @@ pub enum Signal {
 
 /// How a process ended (wait(2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Exit {
     /// It called exit with this code.
     Code(i32),

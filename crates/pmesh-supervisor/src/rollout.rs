@@ -19,6 +19,7 @@ use crate::{StepName, StepState};
 
 /// Whether services succeed and fail on their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Unity {
     /// All of them switch, or none does: update and reload.
     Together,
@@ -59,6 +60,7 @@ pub struct Look {
 
 /// What is done to a service, by its place in the rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum RolloutAct {
     /// Build it, or find its build.
     Build(usize),
@@ -116,6 +118,7 @@ impl RolloutAct {
 
 /// How an act ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ActEnd {
     /// Well, with what a person may want to know of it.
     Done(Option<String>),

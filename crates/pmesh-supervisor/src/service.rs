@@ -77,6 +77,7 @@ saved!(struct RevisionFacts { root, commit, branch });
 
 /// How the preparation of a new run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Prepared {
     /// All its instances are ready; of external addresses one is healthy or all have been probed.
     Ready,
@@ -120,6 +121,7 @@ impl Preparation {
 
 /// What has taken over in a switch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Switched {
     /// The new run, all of it ready.
     Ready,

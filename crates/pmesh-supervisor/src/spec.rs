@@ -134,6 +134,7 @@ impl AppSpec {
 
 /// Whether old and new instances of a service may run at the same time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Overlap {
     /// Yes, but for background services.
     #[default]
@@ -148,6 +149,7 @@ saved!(enum Overlap { 0 ByKind, 1 Yes, 2 No });
 
 /// Whether a build is made when there is one of the same content hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum BuildCache {
     /// No: the one that is there is taken.
     ByContent,
@@ -159,6 +161,7 @@ saved!(enum BuildCache { 0 ByContent, 1 Never });
 
 /// How the instances of a service start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum StartOrder {
     /// All at once.
     SideBySide,
@@ -170,6 +173,7 @@ saved!(enum StartOrder { 0 SideBySide, 1 OneByOne });
 
 /// The standard input of instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Stdin {
     /// `/dev/null`.
     Null,
@@ -285,6 +289,7 @@ impl Default for Monitor {
 
 /// What makes an instance ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Readiness {
     /// It has answered a request with any byte. A socket alone proves nothing: servers with masters and workers
     /// accept connections before a worker lives.
@@ -308,6 +313,7 @@ saved!(struct NamedCheck { name, check });
 
 /// One check of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Check {
     /// A connection is accepted.
     Tcp,
@@ -317,6 +323,7 @@ saved!(enum Check { 0 Tcp });
 
 /// Whose the socket that an instance's port answers on must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PortOwner {
     /// A process of the instance's own tree.
     Instance,

@@ -3,6 +3,7 @@
 /// The steps there are, in the order in which an update takes them. A rollout of services takes those from
 /// [`Build`](Self::Build) on; the others are its caller's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum StepName {
     /// The remote is asked.
     Fetch,

@@ -22,6 +22,7 @@ impl WorkTree {
 
 /// An operation that stops half-way and waits for a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum InProgress {
     /// `git merge`
     Merge,

@@ -2,6 +2,7 @@
 
 /// Where the driver of a service is to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Fault {
     /// The steps of this event panic when they have decided everything: so many of those to come.
     Step {

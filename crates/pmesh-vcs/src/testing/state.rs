@@ -14,6 +14,7 @@ const CALL_LIMIT: usize = 10_000;
 /// A call of a method of [`Vcs`](crate::Vcs).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is named like its method")]
+#[non_exhaustive]
 pub enum VcsCall {
     Head,
     RemoteHead,
