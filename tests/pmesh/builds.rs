@@ -2,9 +2,9 @@
 
 use std::{fs, process::Command};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::harness::{Connection, Project, Server, git, works};
+use crate::harness::{Connection, Project, Server, git, pmesh, wait_for, web_manifest, works};
 
 const PAGE: &str = include_str!("../../docs/builds.md");
 
@@ -168,4 +168,31 @@ fn each_recipe_ignores_what_its_build_makes() {
             assert!(inside("services:") && inside("server:"), "{manifest}");
         }
     }
+}
+
+#[test]
+fn while_it_builds_health_status_and_the_servers_log_say_so() {
+    let build = "    build:\n      - true\n      - sh -c 'read line < ../gate'\n";
+    let project = Project::new(&web_manifest(1, build));
+    let gate = project.work.join("gate");
+    assert!(Command::new("mkfifo").arg(&gate).status().unwrap().success());
+    let server = Server::start(&project.work, &project.folder.path().join("state"));
+    let building = || server.get("/service/health/web")["building"].clone();
+    wait_for("the second step runs", || building()["number"] == 2);
+    let now = building();
+    assert_eq!((&now["of"], &now["step"]), (&json!(2), &json!("sh -c 'read line < ../gate'")), "{now}");
+    assert!(now["started"].as_str().is_some_and(|time| time.ends_with('Z')), "{now}");
+    let status = pmesh().args(["status", "--url"]).arg(format!("http://{}", server.api)).output().unwrap();
+    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert!(status.contains("  building for ") && status.contains(", step 2 of 2: sh -c"), "{status}");
+    let log = server.log();
+    assert!(
+        log.contains("build step 2 of 2 begins: sh -c")
+            && log.contains("build step 1 of 2 has ended after 0.")
+    );
+    assert!(!log.contains("build step 2 of 2 has ended"), "{log}");
+    fs::write(&gate, "go on\n").unwrap();
+    server.settle();
+    assert_eq!(building(), Value::Null);
+    assert!(server.log().contains("build step 2 of 2 has ended after "), "{}", server.log());
 }

@@ -2,13 +2,18 @@
 //!
 //! Names, types and the order of the fields are the contract; `docs/api.md` explains each.
 
+mod building;
+mod health;
+
 use std::{collections::BTreeMap, fmt, marker::PhantomData, time::SystemTime};
 
 use pmesh_node::{Measured, Outcome, Repository};
-use pmesh_supervisor::{HealthReport, ProcessFigures, ServiceName, Status};
+use pmesh_supervisor::{ProcessFigures, ServiceName};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value;
 use time::{OffsetDateTime, macros::format_description};
+
+pub use self::{building::Building, health::Health};
 
 /// "No time" in the documented form.
 pub const NO_TIME: &str = "0001-01-01T00:00:00Z";
@@ -263,45 +268,6 @@ pub(crate) fn result(outcome: &Outcome) -> Value {
         Outcome::ShutDown => serde_json::to_value(Done {}),
     };
     body.expect("these types are JSON")
-}
-
-/// `/service/health`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Health {
-    /// `OK`, `Degraded`, `Starting`, `Down` or `Stopped`.
-    pub status: String,
-    /// Instances (or addresses) that are healthy.
-    pub healthy: u32,
-    /// Instances that are wanted.
-    pub total: u32,
-    /// What is wrong, if anything is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub err: Option<String>,
-    /// The same in pieces: one short sentence.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// What was written last, oldest first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub last_lines: Vec<String>,
-    /// When the next try is, if one is planned.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub next_try: Option<String>,
-}
-
-impl Health {
-    /// What was reported at `now`.
-    pub(crate) fn of(report: HealthReport, now: SystemTime) -> Self {
-        let status = match report.status {
-            Status::Ok => "OK",
-            Status::Degraded => "Degraded",
-            Status::Starting => "Starting",
-            Status::Down => "Down",
-            Status::Stopped => "Stopped",
-        };
-        let HealthReport { status: _, healthy, total, error: err, reason, last_lines, next_try } = report;
-        let next_try = next_try.map(|wait| timestamp(now.checked_add(wait)));
-        Self { status: status.to_owned(), healthy, total, err, reason, last_lines, next_try }
-    }
 }
 
 /// `/service/metrics`.

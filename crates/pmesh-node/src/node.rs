@@ -135,9 +135,9 @@ impl Node {
             file: parts.file,
             unsupported: parts.unsupported,
             vcs: parts.vcs,
+            publisher: Publisher::new(first_change, supervisor.builds()),
             supervisor,
             bridge,
-            publisher: Publisher::new(first_change),
             requests: Notify::new(),
             manifest: Mutex::new(Arc::new(parts.manifest)),
             unfinished: Mutex::default(),
@@ -222,7 +222,7 @@ impl Node {
         let now = tokio::time::Instant::now().into_std();
         let report = |service: &Arc<ServiceView>| {
             let report = with_fault(service.state.health(now), faults.get(&service.name));
-            (service.name.clone(), report)
+            (service.name.clone(), HealthReport { building: service.building.clone(), ..report })
         };
         services.iter().map(report).collect()
     }

@@ -6,7 +6,9 @@ use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use parking_lot::Mutex;
 use pmesh_manifest::Manifest;
-use pmesh_supervisor::{Service, ServiceKind, ServiceName, ServiceState, StepName, StepState};
+use pmesh_supervisor::{
+    BuildProgress, BuildsUnderWay, Service, ServiceKind, ServiceName, ServiceState, StepName, StepState,
+};
 use pmesh_vcs::Revision;
 use tokio::sync::watch;
 
@@ -35,6 +37,7 @@ struct Inner {
     /// Who waits for the end of an operation that has not ended.
     ends: BTreeMap<OperationId, watch::Sender<Option<Arc<Operation>>>>,
     services: Vec<PublishedService>,
+    builds: watch::Receiver<BuildsUnderWay>,
     deployed: Option<Arc<Revision>>,
     /// Whether the services in the view are not as they are.
     are_services_stale: bool,
@@ -46,13 +49,14 @@ struct PublishedService {
     name: ServiceName,
     kind: ServiceType,
     states: watch::Receiver<ServiceState>,
+    building: Option<BuildProgress>,
     /// How it is shown; none if it is not any more as it was.
     view: Option<Arc<ServiceView>>,
 }
 
 impl Publisher {
-    /// Publishes nothing yet; the ids of changes begin behind `first`.
-    pub(crate) fn new(first: u64) -> Self {
+    /// Publishes nothing yet; the ids of changes begin behind `first`. `builds` are those under way, of all services.
+    pub(crate) fn new(first: u64, builds: watch::Receiver<BuildsUnderWay>) -> Self {
         Self {
             inner: Mutex::new(Inner {
                 view: Arc::new(View {
@@ -66,6 +70,7 @@ impl Publisher {
                 history: History::default(),
                 ends: BTreeMap::new(),
                 services: Vec::new(),
+                builds,
                 deployed: None,
                 are_services_stale: false,
                 are_operations_stale: false,
@@ -131,6 +136,7 @@ impl Publisher {
                     name: name.clone(),
                     kind: kind(name),
                     states: service.states(),
+                    building: None,
                     view: None,
                 }
             })
@@ -144,6 +150,7 @@ impl Publisher {
                 return false;
             }
             inner.services = followed;
+            inner.take_builds();
             inner.push(ChangeKind::Services);
             true
         });
@@ -157,8 +164,13 @@ impl Publisher {
         let mut roster = self.roster.subscribe();
         loop {
             roster.mark_unchanged();
-            let mut news: FuturesUnordered<_> =
-                self.inner.lock().services.iter().map(|service| news(service.states.clone())).collect();
+            let (mut news, mut builds): (FuturesUnordered<_>, _) = {
+                let inner = self.inner.lock();
+                (
+                    inner.services.iter().map(|service| news(service.states.clone())).collect(),
+                    inner.builds.clone(),
+                )
+            };
             loop {
                 tokio::select! {
                     Some(states) = news.next() => {
@@ -166,6 +178,8 @@ impl Publisher {
                         // A service that has gone says nothing more.
                         news.extend(states.map(self::news));
                     }
+                    // The supervisor lives as long as the node.
+                    Ok(()) = builds.changed() => self.publish(|_| {}),
                     _ = roster.changed() => break,
                 }
             }
@@ -306,6 +320,24 @@ impl Inner {
         for name in changed {
             self.push(ChangeKind::Service(name));
         }
+        if self.builds.has_changed().unwrap_or(false) {
+            for name in self.take_builds() {
+                self.push(ChangeKind::Service(name));
+            }
+        }
+    }
+
+    /// Takes how far the builds are; answers of which services that is not as before.
+    fn take_builds(&mut self) -> Vec<ServiceName> {
+        let builds = Arc::clone(&self.builds.borrow_and_update());
+        let changed =
+            self.services.iter_mut().filter(|service| builds.get(&service.name) != service.building.as_ref());
+        let renewed = changed.map(|service| {
+            service.building = builds.get(&service.name).cloned();
+            service.view = None;
+            service.name.clone()
+        });
+        renewed.collect()
     }
 
     /// Makes the view anew where something has changed.
@@ -327,10 +359,10 @@ impl Inner {
 
 impl PublishedService {
     fn view(&mut self) -> Arc<ServiceView> {
-        let Self { name, kind, states, view } = self;
+        let Self { name, kind, states, building, view } = self;
         let made = view.get_or_insert_with(|| {
             let state = states.borrow_and_update().clone();
-            Arc::new(ServiceView { name: name.clone(), kind: *kind, state })
+            Arc::new(ServiceView { name: name.clone(), kind: *kind, state, building: building.clone() })
         });
         Arc::clone(made)
     }

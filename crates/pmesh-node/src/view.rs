@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use pmesh_proxy::UpstreamStatistics;
-use pmesh_supervisor::{HealthReport, InstanceFigures, ServiceId, ServiceName, ServiceState};
+use pmesh_supervisor::{BuildProgress, HealthReport, InstanceFigures, ServiceId, ServiceName, ServiceState};
 use pmesh_vcs::Revision;
 
 use crate::Operation;
@@ -43,6 +43,8 @@ pub struct ServiceView {
     pub kind: ServiceType,
     /// How it is.
     pub state: ServiceState,
+    /// How far the build is that is made for it, if one is.
+    pub building: Option<BuildProgress>,
 }
 
 /// The repository that the node serves.

@@ -237,3 +237,32 @@ async fn files_that_were_stopped_are_served_again_after_a_restart() {
     assert!(get(address).ends_with("hello"));
     drop(front);
 }
+
+#[tokio::test]
+async fn what_is_built_and_which_step_runs_is_in_the_view_until_the_build_has_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("job")).unwrap();
+    let manifest = "services:\n  job: !App\n    run: work\n    build: [one, two]\n    background: true\n";
+    let node = TestNode::starting(folder.path(), manifest);
+    let building = || node.view().services[0].building.clone();
+    let mut seen = Vec::new();
+    for launch in 0..2 {
+        node.spawner.wait_for_launches(launch + 1).await;
+        let step = loop {
+            let step = building().and_then(|building| building.step);
+            if step.as_ref().is_some_and(|step| step.number == launch + 1) {
+                break step.unwrap();
+            }
+            node.changes_after(node.view().change).await;
+        };
+        seen.push((step.number, step.of, step.command));
+        assert_eq!(node.health().await[0].1.building, building());
+        node.spawner.crash(launch, Exit::Code(0));
+    }
+    assert_eq!(seen, [(1, 2, "one".to_owned()), (2, 2, "two".to_owned())]);
+    node.spawner.wait_for_launches(3).await;
+    while building().is_some() {
+        node.changes_after(node.view().change).await;
+    }
+    assert_eq!(node.health().await[0].1.building, None);
+}

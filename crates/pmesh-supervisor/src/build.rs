@@ -7,6 +7,7 @@
 //! A build that changes anything else in the folder has built *in place*: what it has made there (`dist/`,
 //! `node_modules/`) is there once for all builds, and `.build-in-place` says whose it is. See `holding.rs`.
 
+mod board;
 mod content;
 mod error;
 mod folder;
@@ -30,10 +31,17 @@ use tokio::{
     sync::{Semaphore, watch},
     time::Instant,
 };
+use tracing::info;
 
 pub(crate) use self::error::BuildError;
-use self::own::Own;
-pub use self::product::{Build, BuildId};
+use self::{
+    board::{BuildBoard, BuildSign},
+    own::Own,
+};
+pub use self::{
+    board::{BuildProgress, BuildStep, BuildsUnderWay},
+    product::{Build, BuildId},
+};
 use crate::{
     AppSpec, BuildCache, Command, Exit, Launch, ServiceLog, ServiceName, Spawner, Stdin, Tail, Wish,
     causes::with_causes,
@@ -59,6 +67,7 @@ pub(crate) struct Builder {
     at_a_time: Arc<Semaphore>,
     folders: Arc<Mutex<HashMap<PathBuf, Weak<Semaphore>>>>,
     state: Option<PathBuf>,
+    board: BuildBoard,
 }
 
 /// "Never", for a limit that no clock reaches.
@@ -68,7 +77,7 @@ impl Builder {
     /// A builder that runs at most so many builds at a time, and at least one.
     pub(crate) fn new(at_a_time: usize) -> Self {
         let at_a_time = Arc::new(Semaphore::new(at_a_time.max(1)));
-        Self { at_a_time, folders: Arc::default(), state: None }
+        Self { at_a_time, folders: Arc::default(), state: None, board: BuildBoard::new() }
     }
 
     /// The same builder, for which nothing in the folder `state` is content of a service whose folder
@@ -76,6 +85,11 @@ impl Builder {
     #[must_use]
     pub(crate) fn with_state(self, state: PathBuf) -> Self {
         Self { state: Some(state), ..self }
+    }
+
+    /// The builds under way, and from now on which of their steps runs.
+    pub(crate) fn under_way(&self) -> watch::Receiver<BuildsUnderWay> {
+        self.board.follow()
     }
 
     /// The build of a service: one that is there, or a new one. `None` where the service has no
@@ -107,6 +121,7 @@ impl Builder {
         if spec.build.is_empty() {
             return Ok(None);
         }
+        let sign = self.board.begin(service);
         let turn = self.turn(&spec.folder);
         let permits = async {
             // Of the folder first: who waits for that takes no place among the running ones.
@@ -117,7 +132,7 @@ impl Builder {
             permits = permits => permits,
             () = Wish::becomes(wishes.clone(), Wish::End) => return Err(BuildError::Cancelled),
         };
-        let build = Attempt { service, spec, env, spawner, log };
+        let build = Attempt { service, spec, env, spawner, log, sign };
         let own = Own::new(&spec.folder, log.path(), self.state.as_deref());
         let id = build.content(own.clone()).await?;
         if rebuild == Rebuild::Changed && spec.build_cache == BuildCache::ByContent {
@@ -168,6 +183,7 @@ struct Attempt<'a> {
     env: &'a BTreeMap<OsString, OsString>,
     spawner: &'a dyn Spawner,
     log: &'a ServiceLog,
+    sign: BuildSign,
 }
 
 /// Why a step did not come to its own end.
@@ -187,11 +203,15 @@ impl Attempt<'_> {
         let begin = Instant::now();
         let limit = self.spec.build_timeout;
         let deadline = begin.checked_add(limit).unwrap_or(begin + FAR);
-        for command in &self.spec.build {
-            let step = command.to_string();
+        let of = self.spec.build.len();
+        for (index, command) in self.spec.build.iter().enumerate() {
+            let (step, number, step_began) = (command.to_string(), index + 1, Instant::now());
             self.log.note(&format!("build {}: {step}", product.id()));
+            info!("build step {number} of {of} begins: {step}");
+            self.sign.step(BuildStep { number, of, command: step.clone() });
             let tail = Tail::new();
             let end = self.step(command, product, &tail, deadline, wishes).await?;
+            info!("build step {number} of {of} has ended after {:.1} s", step_began.elapsed().as_secs_f64());
             let lines = tail.lines();
             let error = match end {
                 Ok(Exit::Code(0)) => continue,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{Monitor, ServiceFailure, lack, saved::saved};
+use crate::{BuildProgress, Monitor, ServiceFailure, lack, saved::saved};
 
 /// The health of a service, for people and programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct HealthReport {
     pub last_lines: Vec<String>,
     /// Its third piece: how long after the report the next try is, if one is planned.
     pub next_try: Option<Duration>,
+    /// The build that is being made for it, if one is; whoever knows of builds puts it here.
+    pub building: Option<BuildProgress>,
 }
 
 /// The one word for a service's health.
@@ -50,7 +52,16 @@ impl HealthReport {
     }
 
     fn without_words(status: Status, healthy: u32, total: u32) -> Self {
-        Self { status, healthy, total, error: None, reason: None, last_lines: Vec::new(), next_try: None }
+        Self {
+            status,
+            healthy,
+            total,
+            error: None,
+            reason: None,
+            last_lines: Vec::new(),
+            next_try: None,
+            building: None,
+        }
     }
 
     /// A service of `total` wanted things of which `healthy` are, at the moment `now`, with the latest failure if

@@ -111,7 +111,7 @@ pub mod testing;
 mod unbuilt;
 
 pub use balancer::{Balancer, Expected, ListenAddress, NoBalancer, ServiceUpstream};
-pub use build::{Build, BuildId, Rebuild};
+pub use build::{Build, BuildId, BuildProgress, BuildStep, BuildsUnderWay, Rebuild};
 pub(crate) use build::{BuildError, Builder};
 pub use cancel::CancelToken;
 pub(crate) use ending::Wish;

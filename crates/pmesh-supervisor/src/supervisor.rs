@@ -11,13 +11,13 @@ use std::{
 
 use futures_util::future::join_all;
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tracing::{Instrument, warn};
 
 use crate::{
-    Balancer, Builder, CancelToken, Executor, LogFolder, NetProber, NoBalancer, OsSpawner, Ports, Prober,
-    Rebuild, RevisionFacts, RolloutEnd, RolloutPlan, Service, ServiceId, ServiceKind, ServiceName,
-    ServiceSpec, Spawner, StepName, StepState, Turn,
+    Balancer, Builder, BuildsUnderWay, CancelToken, Executor, LogFolder, NetProber, NoBalancer, OsSpawner,
+    Ports, Prober, Rebuild, RevisionFacts, RolloutEnd, RolloutPlan, Service, ServiceId, ServiceKind,
+    ServiceName, ServiceSpec, Spawner, StepName, StepState, Turn,
     context::{Context, InstanceContext},
     drivers::run_drivers,
     executor::revive,
@@ -146,6 +146,11 @@ impl Supervisor {
     /// The service of this name.
     pub fn service(&self, name: &ServiceName) -> Option<Service> {
         self.services.lock().get(name).cloned()
+    }
+
+    /// The builds under way, and from now on which of their steps runs.
+    pub fn builds(&self) -> watch::Receiver<BuildsUnderWay> {
+        self.context.builder.under_way()
     }
 
     /// All services, by name.

@@ -1,6 +1,6 @@
 //! `ls`, `health` and `metrics`.
 
-use pmesh_api::wire::{Figures, Health, Metrics, Named, Process, Upstream};
+use pmesh_api::wire::{Building, Figures, Health, Metrics, Named, Process, Upstream};
 use pmesh_supervisor::telling_lines;
 use time::OffsetDateTime;
 
@@ -162,9 +162,13 @@ pub(super) fn health_cells(row: Row, health: &Health) -> Row {
 /// How many of the last lines are shown where a service is one of many.
 pub(super) const LINES: usize = 3;
 
-/// Adds what is wrong, if anything is: the reason with the next try, and the last lines that tell most, at most
+/// Adds the build that is under way, and what is wrong, if anything is: the reason with the next try, and the last lines that tell most, at most
 /// `lines`. Of the newest nothing is left out.
 pub(super) fn reason(row: Row, health: &Health, lines: usize, now: OffsetDateTime) -> Row {
+    let row = match &health.building {
+        Some(building) => row.told(under_way(building, now)),
+        None => row,
+    };
     let Some(said) = &health.reason else {
         // Of a server that does not tell the pieces.
         return health.err.iter().flat_map(|all| all.lines()).fold(row, Row::told);
@@ -179,6 +183,19 @@ pub(super) fn reason(row: Row, health: &Health, lines: usize, now: OffsetDateTim
             before.iter().fold(row, |row, line| row.remark(quoted(line))).told(quoted(newest))
         }
         None => row,
+    }
+}
+
+/// How far a build is, and how long it has taken.
+fn under_way(Building { started, step, number, of }: &Building, now: OffsetDateTime) -> String {
+    let time = instant(started).map(|started| span(between(started, now)));
+    let time = time.map(|time| format!(" for {time}")).unwrap_or_default();
+    match (step, number.zip(*of)) {
+        (Some(step), Some((number, of))) if of > 1 => {
+            format!("building{time}, step {number} of {of}: {step}")
+        }
+        (Some(step), _) => format!("building{time}: {step}"),
+        (None, _) => format!("waiting to build{time}"),
     }
 }
 
@@ -406,6 +423,25 @@ pub(super) mod tests {
             "",
         ];
         assert!(shown.ends_with(&tail.join("\n")), "{shown}");
+    }
+
+    #[test]
+    fn a_build_under_way_is_told_with_its_step_and_the_time_since_it_was_asked_for() {
+        let started = r#""started": "2024-03-09T11:59:18.000Z""#;
+        for (building, line) in [
+            (r#", "step": "npm ci", "number": 1, "of": 1"#, "building for 42 s: npm ci"),
+            (
+                r#", "step": "npm run build", "number": 2, "of": 2"#,
+                "building for 42 s, step 2 of 2: npm run build",
+            ),
+            ("", "waiting to build for 42 s"),
+        ] {
+            let one = r#"{"web": {"status": "Starting", "healthy": 0, "total": 1, "building": {"#;
+            let services = serde_json::from_str(&format!("{one}{started}{building}}}}}}}")).unwrap();
+            let lines =
+                ["SERVICE  STATUS    HEALTHY", "web      Starting      0/1", &format!("  {line}"), ""];
+            assert_eq!(health(&services, Style::PLAIN, NOW), lines.join("\n"));
+        }
     }
 
     #[test]
