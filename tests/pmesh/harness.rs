@@ -185,6 +185,21 @@ impl Server {
         server
     }
 
+    /// Starts it as this user, for whom the project is, and waits until every service is OK.
+    pub(crate) fn serve_as(user: u32, project: &Project) -> Self {
+        // By a descriptor: the user may not have a way to the binary.
+        let script = format!(
+            "exec 3<\"$0\" && exec setpriv --reuid {user} --regid {user} --clear-groups -- /proc/self/fd/3 \"$@\""
+        );
+        let pmesh = pmesh();
+        let mut other = Command::new("sh");
+        other.args(["-c", &script]).arg(pmesh.get_program()).env_remove("PMESH_URL").stdin(Stdio::null());
+        other.env("HOME", project.folder.path()).env_remove("XDG_STATE_HOME");
+        let server = Self::started(other, &project.work, &project.folder.path().join("state"), &[]);
+        server.settle();
+        server
+    }
+
     fn started(mut pmesh: Command, manifest: &Path, state: &Path, env: &[(&str, &str)]) -> Self {
         let log = fs::File::create(state.with_extension("stderr")).unwrap();
         let mut child = pmesh

@@ -9,6 +9,7 @@ mod documents;
 mod example;
 mod harness;
 mod in_place;
+mod outliving;
 mod owners;
 mod places;
 mod proxies;

@@ -38,7 +38,7 @@ fn a_threading_app_under_load_ends_by_sigterm_because_no_idle_connection_to_it_i
     load.ends_without_a_failure();
     assert!(pids.iter().all(|&pid| !lives(pid)));
     let log = server.log();
-    assert!(log.contains("it has ended") && !log.contains("its grace is over"), "{log}");
+    assert!(log.contains("it has ended") && !log.contains("did not end within"), "{log}");
 }
 
 #[test]

@@ -182,7 +182,7 @@ fn files_whose_folder_is_absent_are_down_and_say_so_until_it_is_there() {
     let folder = project.work.join("files/pictures");
     let health = server.get("/service/health/pictures");
     let told = format!("its folder {} is not there; make it, or name another with `path`", folder.display());
-    assert_eq!(health, json!({"status": "Down", "healthy": 0, "total": 0, "err": told}));
+    assert_eq!(health, json!({"status": "Down", "healthy": 0, "total": 0, "err": told, "reason": told}));
     assert_eq!(server.get("/service/metrics/pictures")["err"], told);
     assert_eq!(server.get("/service/health")["pictures"]["status"], "Down");
     fs::create_dir_all(&folder).unwrap();

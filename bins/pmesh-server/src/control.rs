@@ -100,6 +100,8 @@ struct OutcomeText {
     sentence: String,
     /// Services that had no ready instance before and have none now, and why.
     failed: Named<String>,
+    /// What else a person should know.
+    warnings: Vec<String>,
 }
 
 impl Question {
@@ -120,11 +122,13 @@ impl Question {
             ControlCommand::Repo(_) => read("/repo", |repo, style, _| repository(&repo, style)),
             ControlCommand::Update(action) => operate("/repo/update".into(), action.invalidate, |result| {
                 let update: Updated = serde_json::from_value(result)?;
-                Ok(OutcomeText { sentence: updated(&update, Style::of_stdout()), failed: update.services })
+                let sentence = updated(&update, Style::of_stdout());
+                Ok(OutcomeText { sentence, failed: update.services, warnings: update.warnings })
             }),
             ControlCommand::Reload(action) => operate("/reload".into(), action.invalidate, |result| {
                 let reload: Reloaded = serde_json::from_value(result)?;
-                Ok(OutcomeText { sentence: "reloaded\n".to_owned(), failed: reload.services })
+                let sentence = "reloaded\n".to_owned();
+                Ok(OutcomeText { sentence, failed: reload.services, warnings: reload.warnings })
             }),
             ControlCommand::Ls(_) => Self::List,
             ControlCommand::Health(which) => match &which.service {
@@ -148,21 +152,17 @@ impl Question {
             ControlCommand::Restart(restart) => {
                 let service = restart.service.as_ref().map(ServiceName::as_str);
                 operate(service_path("restart", service), restart.invalidate, |result| {
-                    let Counted { count } = serde_json::from_value(result)?;
-                    Ok(OutcomeText {
-                        sentence: format!("{} restarted\n", counted(count, "service")),
-                        ..OutcomeText::default()
-                    })
+                    let Counted { count, warnings } = serde_json::from_value(result)?;
+                    let sentence = format!("{} restarted\n", counted(count, "service"));
+                    Ok(OutcomeText { sentence, warnings, ..OutcomeText::default() })
                 })
             }
             ControlCommand::Stop(which) => {
                 let service = which.service.as_ref().map(ServiceName::as_str);
                 operate(service_path("stop", service), Invalidate { invalidate: false }, |result| {
-                    let Counted { count } = serde_json::from_value(result)?;
-                    Ok(OutcomeText {
-                        sentence: format!("{} stopped\n", counted(count, "service")),
-                        ..OutcomeText::default()
-                    })
+                    let Counted { count, warnings } = serde_json::from_value(result)?;
+                    let sentence = format!("{} stopped\n", counted(count, "service"));
+                    Ok(OutcomeText { sentence, warnings, ..OutcomeText::default() })
                 })
             }
             ControlCommand::Sessions(_) => {
@@ -214,7 +214,10 @@ impl Question {
                     call::act(client, &path, parameters).await?.json()?
                 };
                 let not_ours = |source| ClientError::NotOurs { endpoint: client.endpoint().clone(), source };
-                let OutcomeText { sentence, failed } = view(result).map_err(not_ours)?;
+                let OutcomeText { sentence, failed, warnings } = view(result).map_err(not_ours)?;
+                for warning in warnings {
+                    complain(&harmless(&format!("warning: {warning}")));
+                }
                 for (service, reason) in &failed.0 {
                     complain(&harmless(&format!("{service} is not ready and goes on trying: {reason}")));
                 }

@@ -142,11 +142,12 @@ async fn act(sources: &Sources, call: &Call, request: Request) -> Result<Reply, 
         return Ok(call.accepted(id));
     }
     let Some(operation) = ended(sources, call, id, wait).await? else { return Ok(call.accepted(id)) };
-    let error = match operation.outcome {
+    let error = match &operation.outcome {
         Some(Ok(outcome)) => {
-            return Ok(call.reply(&wire::result(&outcome)).with_header(OPERATION_ID, id_header(id)));
+            let result = wire::result(outcome, operation.warnings());
+            return Ok(call.reply(&result).with_header(OPERATION_ID, id_header(id)));
         }
-        Some(Err(failure)) => ApiError::from(&*failure),
+        Some(Err(failure)) => ApiError::from(&**failure),
         None => ApiError::new(Code::Cancelled, "the operation was cancelled"),
     };
     Err(error.with_header(OPERATION_ID, id_header(id)).of_operation(id))

@@ -4,7 +4,7 @@ use std::fmt;
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use pmesh_manifest::ReadError;
-use pmesh_node::{Failure, OperationId, RolloutFailure, SubmitError, in_one_line};
+use pmesh_node::{Failure, OperationId, RolloutFailure, StopFailure, SubmitError, in_one_line};
 use pmesh_vcs::VcsError;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -110,6 +110,8 @@ codes! {
     500:
         /// Services did not become ready.
         RolloutFailed "rollout_failed",
+        /// A process of a service lives that SIGKILL has not ended.
+        StopFailed "stop_failed",
         /// The repository cannot be read.
         RepositoryDamaged "repository_damaged",
         /// A full disk, a read-only file system, missing rights.
@@ -232,6 +234,7 @@ impl From<&Failure> for ApiError {
         let code = match failure {
             Failure::Vcs(error) => return error.into(),
             Failure::Rollout(rollout) => return rollout_failed(rollout, failure),
+            Failure::Stop(stop) => return stop_failed(stop, failure),
             Failure::ManifestInvalid(mistakes)
             | Failure::ManifestUnreadable(ReadError::Invalid(mistakes)) => {
                 let mistakes: Vec<_> = mistakes.iter().map(wire::Mistake::from).collect();
@@ -267,6 +270,20 @@ fn rollout_failed(rollout: &RolloutFailure, failure: &Failure) -> ApiError {
         None => error.with_field("rolled_back", rollout.rolled_back),
     };
     error.with_field("services", wire::reasons(&rollout.services))
+}
+
+fn stop_failed(stop: &StopFailure, failure: &Failure) -> ApiError {
+    let processes: Vec<_> = stop
+        .services
+        .iter()
+        .flat_map(|(service, end)| {
+            end.survivors.iter().map(|process| wire::SurvivingProcess::of(service, process))
+        })
+        .collect();
+    ApiError::new(Code::StopFailed, in_one_line(failure))
+        .with_field("count", stop.count)
+        .with_field("services", wire::reasons(&stop.reasons()))
+        .with_field("processes", processes)
 }
 
 impl From<SubmitError> for ApiError {

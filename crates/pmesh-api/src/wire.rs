@@ -4,16 +4,22 @@
 
 mod building;
 mod health;
+mod outcome;
 
 use std::{collections::BTreeMap, fmt, marker::PhantomData, time::SystemTime};
 
-use pmesh_node::{Measured, Outcome, Repository};
+use pmesh_node::{Measured, Repository};
 use pmesh_supervisor::{ProcessFigures, ServiceName};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value;
 use time::{OffsetDateTime, macros::format_description};
 
-pub use self::{building::Building, health::Health};
+pub(crate) use self::outcome::result;
+pub use self::{
+    building::Building,
+    health::Health,
+    outcome::{Counted, Done, Reloaded, SurvivingProcess, Updated},
+};
 
 /// "No time" in the documented form.
 pub const NO_TIME: &str = "0001-01-01T00:00:00Z";
@@ -193,81 +199,11 @@ impl From<Repository> for Repo {
     }
 }
 
-/// `/repo/update`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Updated {
-    /// What the services ran before.
-    pub from: Revision,
-    /// What they run now.
-    pub to: Revision,
-    /// Commits that only this machine has, if there are any.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ahead: Option<usize>,
-    /// Whether every service was built anew.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub invalidated: bool,
-    /// Whether the last rollout of the same commit had failed and was tried again.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub retried: bool,
-    /// Services that had no ready instance before and have none now, and why.
-    #[serde(default, skip_serializing_if = "Named::is_empty")]
-    pub services: Named<String>,
-    /// Where the remote has moved, if it has: it was asked there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub moved_to: Option<String>,
-    /// The command that makes git ask there from now on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub remedy: Option<String>,
-}
-
-/// `/reload`, and the start in `/operation`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Reloaded {
-    /// Services that had no ready instance before and have none now, and why.
-    #[serde(default, skip_serializing_if = "Named::is_empty")]
-    pub services: Named<String>,
-}
-
-/// `/service/restart`, `/service/stop`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counted {
-    /// How many services.
-    pub count: usize,
-}
-
-/// Nothing to tell but that it is done: `{}`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Done {}
-
 /// An operation that goes on: the body of a 202.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {
     /// Its id, for `/operation/{id}`.
     pub operation: String,
-}
-
-/// The documented body of an action's answer.
-pub(crate) fn result(outcome: &Outcome) -> Value {
-    let body = match outcome {
-        Outcome::Started { failed } | Outcome::Reloaded { failed } => {
-            serde_json::to_value(Reloaded { services: reasons(failed) })
-        }
-        Outcome::Updated(update) => serde_json::to_value(Updated {
-            from: (&update.from).into(),
-            to: (&update.to).into(),
-            ahead: update.ahead,
-            invalidated: update.invalidated,
-            retried: update.retried,
-            services: reasons(&update.failed),
-            moved_to: update.moved_to.as_ref().map(|moved| moved.url.clone()),
-            remedy: update.moved_to.as_ref().map(|moved| moved.command.clone()),
-        }),
-        Outcome::Restarted { count } | Outcome::Stopped { count } => {
-            serde_json::to_value(Counted { count: *count })
-        }
-        Outcome::ShutDown => serde_json::to_value(Done {}),
-    };
-    body.expect("these types are JSON")
 }
 
 /// `/service/metrics`.

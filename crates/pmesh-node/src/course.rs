@@ -5,6 +5,8 @@
 //! force, forget, release. What an act did and another one undoes is undone in reverse when an operation
 //! fails; what was stopped to make room is started last, from the files that it was started from.
 
+mod operation_end;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     path::PathBuf,
@@ -18,10 +20,12 @@ use pmesh_supervisor::{
 };
 use pmesh_vcs::{CommitId, Revision};
 
+use self::operation_end::OperationEnd;
 use crate::{
     Failure, Outcome, Rebuild, RolloutFailure, Scope, Update,
     comparison::{Comparison, Way},
     in_one_line,
+    stop_report::StopReport,
     unfinished::Unfinished,
 };
 
@@ -139,8 +143,8 @@ pub(crate) enum ActResult {
         /// The services of the rollout, in its order.
         services: Vec<ServiceName>,
     },
-    /// So many services were not stopped before.
-    Stopped(usize),
+    /// Services were stopped, and this is how they ended.
+    Stopped(StopReport),
     Failed(Failure),
 }
 
@@ -183,18 +187,6 @@ struct Services {
     is_in_force: bool,
     /// The first switch, which waits until the manifest is in force.
     waiting: Option<RolloutAct>,
-}
-
-/// How an operation ends.
-#[derive(Debug)]
-enum OperationEnd {
-    Good(Outcome),
-    Bad(Failure),
-    /// Services failed, and everything goes back.
-    WentBack {
-        failed: BTreeMap<ServiceName, String>,
-        was_cancelled: bool,
-    },
 }
 
 impl Course {
@@ -345,6 +337,7 @@ impl Course {
         if let Some(step) = act.step() {
             let state = match &end {
                 ActResult::Failed(failure) => StepState::Failed(in_one_line(failure)),
+                ActResult::Stopped(report) => report.step_state(),
                 _ => StepState::Done(None),
             };
             self.decided.push_back(Instruction::Tell(None, step, state));
@@ -382,8 +375,12 @@ impl Course {
                     self.cancel();
                 }
             }
-            (_, ActResult::Stopped(count)) => {
-                self.verdict = Some(OperationEnd::Good(Outcome::Stopped { count }));
+            (Act::Forget(_), ActResult::Stopped(report)) => {
+                let tell = |(name, state)| Instruction::Tell(Some(name), StepName::Stop, state);
+                self.decided.extend(report.steps().map(tell));
+            }
+            (_, ActResult::Stopped(report)) => {
+                self.verdict = Some(report.outcome().map_or_else(OperationEnd::Bad, OperationEnd::Good));
                 // Files are served by the front itself: it learns here that it must not.
                 self.todo.push_back(Act::Route(Arc::clone(&self.situation.manifest)));
             }

@@ -19,6 +19,7 @@ use crate::{
     history::StepKey,
     in_one_line, manifest_source,
     node_shared::{NodeShared, VcsTurn},
+    stop_report::StopReport,
 };
 
 /// One operation under way.
@@ -198,7 +199,8 @@ impl Interpreter {
             }),
             Act::Hold => on_all(shared, async |service| service.hold().await),
             Act::Release => on_all(shared, async |service| service.release().await),
-            Act::Abandon => on_all(shared, async |service| service.abandon().await),
+            // How they end is in the log.
+            Act::Abandon => on_all(shared, async |service| drop(service.abandon().await)),
             Act::CheckOut(commit) => {
                 let turn = self.turn.take();
                 ending(async move {
@@ -262,10 +264,10 @@ impl Interpreter {
             Act::Forget(manifest) => {
                 let gone = gone(self.names(), &manifest);
                 ending(async move {
-                    shared.supervisor.remove(&gone).await;
+                    let ends = shared.supervisor.remove(&gone).await;
                     shared.bridge.forget(&manifest);
                     shared.publish_services();
-                    Ok(ActResult::Done)
+                    Ok(ActResult::Stopped(StopReport(ends)))
                 })
             }
             Act::Revive => {
@@ -319,13 +321,13 @@ fn gone(names: Vec<ServiceName>, manifest: &Manifest) -> Vec<ServiceName> {
     names.into_iter().filter(|name| !declared(name)).collect()
 }
 
-async fn stop(shared: &NodeShared, scope: &Scope) -> usize {
+async fn stop(shared: &NodeShared, scope: &Scope) -> StopReport {
     let mut services = shared.supervisor.services();
     services.retain(|service| match scope {
         Scope::All => true,
         Scope::One(name) => name == service.name(),
     });
-    shared.supervisor.stop(&services).await
+    StopReport(shared.supervisor.stop(&services).await)
 }
 
 /// What is checked out, and what instances are told of it: nothing where there is no repository.

@@ -48,6 +48,8 @@ mod operation;
 mod operation_queue;
 mod publisher;
 mod state;
+mod stop_failure;
+mod stop_report;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod unfinished;
@@ -65,4 +67,5 @@ pub use operation::{
 pub use operation_queue::{QUEUE_LIMIT, SubmitError};
 pub use pmesh_supervisor::{Rebuild, StepName, StepState};
 pub use state::{StateError, StateFolder};
+pub use stop_failure::StopFailure;
 pub use view::{Distance, Measured, Metrics, Repository, ServiceType, ServiceView, View};

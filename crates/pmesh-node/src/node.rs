@@ -200,7 +200,7 @@ impl Node {
     /// The services and the ids of their runs, but for the stopped ones; in the manifest's order.
     pub fn services(&self) -> Vec<(ServiceName, ServiceId)> {
         let view = self.view();
-        let running = view.services.iter().filter(|service| !service.state.stopped);
+        let running = view.services.iter().filter(|service| !service.state.has_stopped());
         running.map(|service| (service.name.clone(), service.state.id)).collect()
     }
 

@@ -8,7 +8,7 @@ use tracing::{Instrument, Span, error, info, info_span, warn};
 
 use crate::{
     Failure, OperationId, OperationKind, Outcome, Request, Scope, course::Aim, interpreter::Interpreter,
-    node_shared::NodeShared,
+    node_shared::NodeShared, stop_report::StopReport,
 };
 
 /// Owns the changes of a node.
@@ -109,14 +109,14 @@ async fn stop_everything(shared: &NodeShared, shutdown: OperationId, services: &
     shared.publisher.begin(shutdown);
     info!(services = services.len(), "stopping every service");
     let mut stopping = pin!(shared.supervisor.stop(services));
-    tokio::select! {
-        _ = &mut stopping => {}
+    let ends = tokio::select! {
+        ends = &mut stopping => ends,
         () = shared.hurrying.cancelled() => {
             kill_all(shared).await;
-            stopping.await;
+            stopping.await
         }
-    }
-    finish(shared, shutdown, Ok(Outcome::ShutDown));
+    };
+    finish(shared, shutdown, StopReport(ends).outcome().map(|_| Outcome::ShutDown));
 }
 
 /// What the lines of an operation have in common.

@@ -10,6 +10,8 @@ use pmesh_manifest::{Mistakes, ReadError};
 use pmesh_supervisor::{Rebuild, ServiceName, StepName, StepState};
 use pmesh_vcs::{Moved, Revision, VcsError, redact};
 
+use crate::stop_failure::StopFailure;
+
 /// An operation's name: a 64-bit number that rises with time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OperationId(pub u64);
@@ -156,6 +158,26 @@ impl Operation {
     /// The most steps that are kept of one operation: enough for 200 services in seven steps each,
     /// forth and back.
     pub const MAX_STEPS: usize = 4096;
+
+    /// What went well and a person should know all the same, service by service: first answers that are errors,
+    /// instances that had to be killed, processes that live.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for step in &self.steps {
+            let (StepName::Ready | StepName::Stop, StepState::Done(Some(detail))) = (step.name, &step.state)
+            else {
+                continue;
+            };
+            let warning = match &step.service {
+                Some(service) => format!("service {service}: {detail}"),
+                None => detail.clone(),
+            };
+            if !warnings.contains(&warning) {
+                warnings.push(warning);
+            }
+        }
+        warnings
+    }
 }
 
 /// What an operation that ended well did.
@@ -241,6 +263,9 @@ pub enum Failure {
     /// Services did not become ready.
     #[error("{}", .0.sentence())]
     Rollout(Box<RolloutFailure>),
+    /// Processes of services live that SIGKILL has not ended.
+    #[error("{}", .0.sentence())]
+    Stop(Box<StopFailure>),
     /// No service of this name.
     #[error("no service \"{0}\" in the manifest")]
     UnknownService(ServiceName),

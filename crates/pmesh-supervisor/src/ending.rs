@@ -5,8 +5,13 @@ use std::{pin::pin, sync::Arc};
 
 use futures_util::FutureExt;
 use tokio::sync::watch;
+use tracing::error;
 
-use crate::{Exit, ProcessTree, ServiceLog, Signal, Spawned, Tail, saved::saved};
+use crate::{
+    Exit, ProcessTree, ServiceLog, Signal, Spawned, Survivor, Tail,
+    saved::saved,
+    survivor::{self, AFTER_KILL},
+};
 
 /// What is wished of work under way. It only ever becomes more urgent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,6 +51,8 @@ pub(crate) const OUTPUT_GRACE: std::time::Duration = std::time::Duration::from_s
 /// Runs a command to its end, or until `stop` says why not, and then ends what is left of its tree as
 /// [`end_tree`] does. The output goes into `log`, the last of it into `tail`.
 ///
+/// What SIGKILL does not end is named in the log, and not waited for any longer.
+///
 /// Not to be dropped early: then what runs is killed at once.
 pub(crate) async fn run<S>(
     spawned: Spawned,
@@ -61,7 +68,10 @@ pub(crate) async fn run<S>(
             exit = exit => Ok(exit),
             reason = stop => Err(reason),
         };
-        end_tree(&*tree.0, grace).await;
+        let survivors = end_tree(&*tree.0, grace).await;
+        if let Some(outlives) = survivor::sentence(&survivors) {
+            error!("a command has not ended: {outlives}");
+        }
         end
     };
     // Beside it, for a process can only end when somebody takes its output.
@@ -78,22 +88,32 @@ pub(crate) async fn run<S>(
 }
 
 /// SIGTERM, and when `grace` resolves SIGKILL, to what is left of a tree; returns when that is
-/// nothing. No SIGTERM where `grace` is over already.
-pub(crate) async fn end_tree(tree: &dyn ProcessTree, grace: impl Future<Output = ()>) {
+/// nothing, or what SIGKILL has not ended in 5 s. No SIGTERM where `grace` is over already.
+pub(crate) async fn end_tree(tree: &dyn ProcessTree, grace: impl Future<Output = ()>) -> Vec<Survivor> {
     let mut ended = pin!(tree.ended());
     let mut grace = pin!(grace);
     if (&mut ended).now_or_never().is_some() {
-        return;
+        return Vec::new();
     }
     if (&mut grace).now_or_never().is_none() {
         tree.signal(Signal::Terminate);
         tokio::select! {
-            () = &mut ended => return,
+            () = &mut ended => return Vec::new(),
             () = grace => {}
         }
     }
     tree.signal(Signal::Kill);
-    ended.await;
+    loop {
+        tokio::select! {
+            () = &mut ended => return Vec::new(),
+            () = tokio::time::sleep(AFTER_KILL) => {
+                let survivors = tree.survivors();
+                if !survivors.is_empty() {
+                    return survivors;
+                }
+            }
+        }
+    }
 }
 
 /// A tree that does not outlive who looks after it: not a future that is dropped early, nor a task that

@@ -222,10 +222,9 @@ impl Executor {
                     (DONE, Remains::Nothing)
                 })
             }
-            RolloutAct::GoBack(_) => Box::pin(async move {
-                service.abandon().await;
-                (DONE, Remains::Nothing)
-            }),
+            RolloutAct::GoBack(_) => {
+                Box::pin(async move { (ActEnd::Done(service.abandon().await.remark()), Remains::Nothing) })
+            }
             RolloutAct::Unlink(_) => {
                 let link = member.link.take();
                 Box::pin(async move {
@@ -388,14 +387,14 @@ async fn drain_old(service: Service) -> (ActEnd, Remains) {
 /// Waits until the old instances have ended.
 async fn stop_old(service: Service, switch: Option<Switch>) -> (ActEnd, Remains) {
     let Some(switch) = switch else { return (ActEnd::CutOff, Remains::Nothing) };
-    switch.stopped().await;
+    let end = switch.stopped().await;
     let state = service.state();
     if state.ready > 0 || state.wanted == 0 {
         info!("the new run has taken over");
     } else {
         warn!("the old run has ended, and nothing of the new one is ready");
     }
-    (DONE, Remains::Nothing)
+    (ActEnd::Done(end.remark()), Remains::Nothing)
 }
 
 async fn prune(context: Arc<Context>, service: Service, spec: ServiceSpec) -> (ActEnd, Remains) {

@@ -41,7 +41,7 @@
 //! supervisor.roll_out(&plan, &CancelToken::new(), &|_, _, _| {}).await;
 //! let service = supervisor.service(&name).unwrap();
 //! assert_eq!(service.state().health(std::time::Instant::now()).status, Status::Ok);
-//! assert!(service.stop().await);
+//! assert!(service.stop().await.was_up);
 //! assert!(spawner.running().is_empty());
 //! # });
 //! ```
@@ -90,6 +90,7 @@ mod process;
 mod process_table;
 pub mod rollout;
 mod run;
+mod run_end;
 mod saved;
 mod service;
 mod service_action;
@@ -104,6 +105,7 @@ mod spans;
 mod spec;
 mod step;
 mod supervisor;
+mod survivor;
 mod sys;
 mod telling_lines;
 #[cfg(feature = "testing")]
@@ -129,6 +131,7 @@ pub(crate) use ports::Port;
 pub use ports::Ports;
 pub use probe::{Holder, NetProber, ProbeFailure, ProbeTarget, Prober};
 pub use process::{Exit, Launch, ProcessTree, Signal, SpawnError, Spawned, Spawner};
+pub use run_end::{RunEnd, StopEnd};
 pub use service::{
     AddressView, InstanceView, Plan, Preparation, Prepared, RevisionFacts, Service, ServiceState, Switch,
     Switched,
@@ -140,4 +143,5 @@ pub use spec::{
 };
 pub use step::{StepName, StepState};
 pub use supervisor::{Reporter, Supervisor, SupervisorSettings};
+pub use survivor::Survivor;
 pub use telling_lines::telling_lines;

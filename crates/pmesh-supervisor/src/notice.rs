@@ -1,6 +1,8 @@
 //! What the server's log says of a service.
 
-use tracing::{info, warn};
+use std::time::Duration;
+
+use tracing::{error, info, warn};
 
 use crate::{Exit, ExternalAddress, ProbeFailure, ServiceId, spans::instance_span};
 
@@ -38,10 +40,14 @@ pub(crate) enum InstanceNotice {
     HealthyAgain,
     /// Its probes fail.
     Unhealthy { failure: ProbeFailure },
-    /// It is killed because its grace is over.
-    GraceIsOver,
+    /// It is killed because its grace, which was this, is over.
+    GraceIsOver { limit: Duration },
     /// It is killed because there is no grace for it.
     NoGrace,
+    /// SIGKILL has not ended all of it.
+    Outlives { outlives: String },
+    /// What had outlived SIGKILL is gone.
+    GoneAtLast,
 }
 
 impl Notice {
@@ -74,8 +80,10 @@ impl InstanceNotice {
             }
             Self::HealthyAgain => info!("it is healthy again"),
             Self::Unhealthy { failure } => warn!(%failure, "it is unhealthy"),
-            Self::GraceIsOver => warn!("its grace is over: SIGKILL"),
+            Self::GraceIsOver { limit } => warn!("it did not end within stop_timeout {limit:?}, killed"),
             Self::NoGrace => info!("no grace is left to it: SIGKILL"),
+            Self::Outlives { outlives } => error!("{outlives}"),
+            Self::GoneAtLast => info!("what had outlived SIGKILL is gone"),
         });
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use crate::{ProcessTree, Signal, leader::Leader, membership::Membership};
+use crate::{ProcessTree, Signal, Survivor, leader::Leader, membership::Membership, proc::Proc};
 
 /// A tree of this machine's processes.
 ///
@@ -32,6 +32,17 @@ impl ProcessTree for OsTree {
     fn signal(&self, signal: Signal) {
         if !self.leader.is_released() {
             self.members.signal(signal);
+        }
+    }
+
+    fn survivors(&self) -> Vec<Survivor> {
+        /// More are not named anyway.
+        const SEEN: usize = 64;
+        let pids = self.pids();
+        match Proc::open() {
+            Ok(mut proc) => pids.iter().take(SEEN).filter_map(|&pid| proc.survivor(pid)).collect(),
+            // All that is known of them.
+            Err(_) => pids.iter().take(SEEN).map(|&pid| Survivor { pid, ..Survivor::default() }).collect(),
         }
     }
 

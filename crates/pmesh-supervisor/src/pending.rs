@@ -14,7 +14,7 @@ use tokio::sync::{oneshot, watch};
 use tracing::{Instrument, Span, error, trace};
 
 use crate::{
-    Exit, Port, Prepared, ProcessTree, ServiceLog, Switched, Tail, Wish,
+    Exit, Port, Prepared, ProcessTree, RunEnd, ServiceLog, StopEnd, Switched, Tail, Wish,
     ending::KillOnDrop,
     service_action::{ServiceAction, ServiceAnswer},
     service_event::{BUILT, EventKey, SHUTDOWN_COMMANDS_ENDED, ServiceEvent, TREE_ENDED, Ticket},
@@ -64,8 +64,10 @@ pub(crate) enum Caller {
     Prepared(oneshot::Sender<Prepared>),
     /// For a switch.
     Switched(oneshot::Sender<Switched>),
-    /// For a stop, and whether there was something to stop.
-    Stopped(oneshot::Sender<bool>),
+    /// For the end of a run.
+    Ended(oneshot::Sender<RunEnd>),
+    /// For a stop.
+    Stopped(oneshot::Sender<StopEnd>),
 }
 
 impl Pending {
@@ -132,7 +134,8 @@ impl Pending {
             (Some(Caller::Done(caller)), ServiceAnswer::Done) => caller.send(()).is_ok(),
             (Some(Caller::Prepared(caller)), ServiceAnswer::Prepared(end)) => caller.send(end).is_ok(),
             (Some(Caller::Switched(caller)), ServiceAnswer::Switched(what)) => caller.send(what).is_ok(),
-            (Some(Caller::Stopped(caller)), ServiceAnswer::Stopped { was_up }) => caller.send(was_up).is_ok(),
+            (Some(Caller::Ended(caller)), ServiceAnswer::Ended(end)) => caller.send(end).is_ok(),
+            (Some(Caller::Stopped(caller)), ServiceAnswer::Stopped(end)) => caller.send(end).is_ok(),
             (None, _) => false,
             (Some(caller), answer) => {
                 error!(?caller, ?answer, "an answer does not fit its question");

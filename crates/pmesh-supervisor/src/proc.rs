@@ -12,7 +12,10 @@ use std::{
 use rustix::{
     fs::{Mode, OFlags},
     io::Errno,
+    process::Pid,
 };
+
+use crate::Survivor;
 
 /// The largest part of a file that is read: more than any `stat` or `status`.
 const FILE_LIMIT: usize = 64 * 1024;
@@ -108,6 +111,22 @@ impl Proc {
     /// `None` also for a process of another user.
     pub(crate) fn disk_bytes(&mut self, pid: u32) -> io::Result<Option<DiskBytes>> {
         Ok(self.read(&format!("{pid}/io"))?.map(parse_io))
+    }
+
+    /// What of a process helps who wonders why it lives; none for one that does not. Reads nothing that waits for a
+    /// lock of the process, as its command line does.
+    pub(crate) fn survivor(&mut self, pid: u32) -> Option<Survivor> {
+        let mut survivor = parse_survivor(pid, self.read(&format!("{pid}/status")).ok()??)?;
+        let channel = self.read(&format!("{pid}/wchan")).ok().flatten();
+        let channel = channel.and_then(|bytes| std::str::from_utf8(bytes).ok());
+        // `0` stands for nothing, and for what is not told.
+        let channel = channel.map(str::trim).filter(|name| *name != "0").unwrap_or_default();
+        channel.clone_into(&mut survivor.wait_channel);
+        let number = Pid::from_raw(pid.cast_signed())?;
+        if rustix::process::test_kill_process(number) != Err(Errno::PERM) {
+            survivor.foreign_user = None;
+        }
+        Some(survivor)
     }
 
     /// The words of its command line with spaces between, at most 4 KiB; empty for a zombie and for
@@ -255,6 +274,25 @@ fn parse_status(bytes: &[u8]) -> Memory {
         *field = rest.split(' ').next().and_then(|kib| kib.parse().ok()).unwrap_or(0) * 1024;
     }
     memory
+}
+
+/// With whose it is, whether that is somebody foreign or not.
+fn parse_survivor(pid: u32, bytes: &[u8]) -> Option<Survivor> {
+    let mut survivor = Survivor { pid, ..Survivor::default() };
+    for line in bytes.split(|&byte| byte == b'\n') {
+        let Some((name, rest)) = split_field(line) else { continue };
+        match name {
+            b"Name" => rest.clone_into(&mut survivor.name),
+            b"State" => rest.clone_into(&mut survivor.state),
+            // Real, effective, saved, file system.
+            b"Uid" => {
+                survivor.foreign_user = rest.split_whitespace().nth(1).and_then(|user| user.parse().ok());
+            }
+            _ => {}
+        }
+    }
+    // A zombie with threads that are not gone lives, and its state is of no help.
+    (!survivor.state.is_empty()).then_some(survivor)
 }
 
 fn parse_io(bytes: &[u8]) -> DiskBytes {

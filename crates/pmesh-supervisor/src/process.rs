@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ffi::OsString, fmt, io, path::PathBuf};
 use futures_util::future::BoxFuture;
 use tokio::io::AsyncRead;
 
-use crate::{Stdin, saved::saved};
+use crate::{Stdin, Survivor, saved::saved};
 
 /// Starts process trees. The operating system's is `OsSpawner`; a second process
 /// may implement it one day, so nothing here assumes that the tree's processes are our children.
@@ -70,6 +70,9 @@ pub trait ProcessTree: Send + Sync + 'static {
 
     /// Sends a signal to every process of the tree; those that are gone are left out.
     fn signal(&self, signal: Signal);
+
+    /// The processes of the tree that live now, for who wonders why they do. Blocks for a moment.
+    fn survivors(&self) -> Vec<Survivor>;
 
     /// Resolves when no process of the tree lives. Cancel-safe; may be awaited again.
     fn ended(&self) -> BoxFuture<'_, ()>;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use crate::{
-    AddressView, AppSpec, ListenAddress, Plan, ServiceFailure, ServiceUpstream, StartOrder,
+    AddressView, AppSpec, ListenAddress, Plan, RunEnd, ServiceFailure, ServiceUpstream, StartOrder, Survivor,
     external::External,
     lifecycle::{Event, Phase},
     machine_step::MachineStep,
@@ -196,6 +196,30 @@ impl Run {
     /// Whether no process lives and none will be started.
     pub(crate) fn has_stopped(&self) -> bool {
         !self.is_shutting_down() && self.slots.iter().all(Slot::is_stopped)
+    }
+
+    /// Whether that is so, or what lives has outlived SIGKILL.
+    pub(crate) fn has_ended(&self) -> bool {
+        let has_ended = |slot: &Slot| slot.is_stopped() || !slot.survivors().is_empty();
+        !self.is_shutting_down() && self.slots.iter().all(has_ended)
+    }
+
+    /// What of it SIGKILL has not ended.
+    pub(crate) fn survivors(&self) -> impl Iterator<Item = &Survivor> {
+        self.slots.iter().flat_map(Slot::survivors)
+    }
+
+    /// How it has ended.
+    pub(crate) fn end(&self) -> RunEnd {
+        RunEnd {
+            notes: self.slots.iter().filter_map(Slot::overdue_note).collect(),
+            survivors: self.survivors().cloned().collect(),
+        }
+    }
+
+    /// Whether anything of it was ever to start.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.slots.is_empty() || self.slots.iter().any(|slot| slot.began().is_some())
     }
 
     /// Takes what happens to a process or an address that it [`owns`](Self::owns).

@@ -5,8 +5,8 @@ use std::{ffi::OsString, fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::I
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    Build, ExternalAddress, HealthReport, ProcessTree, ServiceFacts, ServiceFailure, ServiceId, ServiceKind,
-    ServiceName, ServiceSpec, saved::saved,
+    Build, ExternalAddress, HealthReport, ProcessTree, RunEnd, ServiceFacts, ServiceFailure, ServiceId,
+    ServiceKind, ServiceName, ServiceSpec, StopEnd, saved::saved,
 };
 
 /// What a run of a service is started from.
@@ -144,7 +144,7 @@ pub enum Switched {
 pub struct Switch {
     pub(crate) switched: oneshot::Receiver<Switched>,
     pub(crate) drained: oneshot::Receiver<()>,
-    pub(crate) stopped: oneshot::Receiver<()>,
+    pub(crate) stopped: oneshot::Receiver<RunEnd>,
 }
 
 impl Switch {
@@ -158,9 +158,9 @@ impl Switch {
         drop((&mut self.drained).await);
     }
 
-    /// Resolves when no process of the old instances lives.
-    pub async fn stopped(self) {
-        drop(self.stopped.await);
+    /// Resolves when no process of the old instances lives, or what lives has outlived SIGKILL.
+    pub async fn stopped(self) -> RunEnd {
+        self.stopped.await.unwrap_or_default()
     }
 }
 
@@ -192,16 +192,16 @@ pub(crate) enum ServiceRequest {
     Commit {
         switched: oneshot::Sender<Switched>,
         drained: oneshot::Sender<()>,
-        stopped: oneshot::Sender<()>,
+        stopped: oneshot::Sender<RunEnd>,
     },
     Abandon {
-        done: oneshot::Sender<()>,
+        done: oneshot::Sender<RunEnd>,
     },
     Revive {
         ended: oneshot::Sender<Prepared>,
     },
     Stop {
-        done: oneshot::Sender<bool>,
+        done: oneshot::Sender<StopEnd>,
     },
     Kill,
     Hold {
@@ -311,12 +311,12 @@ impl Service {
         Switch { switched: switched_rx, drained: drained_rx, stopped: stopped_rx }
     }
 
-    /// The prepared run ends; returns when no process of it lives. What runs beside it goes on; what
-    /// was stopped for it is started by [`revive`](Self::revive).
-    pub async fn abandon(&self) {
+    /// The prepared run ends; returns when no process of it lives, or what lives has outlived SIGKILL. What runs
+    /// beside it goes on; what was stopped for it is started by [`revive`](Self::revive).
+    pub async fn abandon(&self) -> RunEnd {
         let (done, ended) = oneshot::channel();
         self.ask(ServiceRequest::Abandon { done }).await;
-        drop(ended.await);
+        ended.await.unwrap_or_default()
     }
 
     /// Starts the run again that was stopped for an abandoned one, from its own plan; returns when
@@ -328,14 +328,15 @@ impl Service {
     }
 
     /// Stops the service, whatever it was at; returns when no process of it lives and its output is in
-    /// its log (which is waited for up to 1 s), and whether it had not been stopped before. A build that
-    /// a rollout makes for it is asked to end.
+    /// its log (which is waited for up to 1 s). A build that a rollout makes for it is asked to end. A process that
+    /// SIGKILL has not ended in 5 s is waited for no longer: [`StopEnd`] names it, and so does the service's state
+    /// until it is gone.
     ///
     /// Cancel-safe: dropped before the request is queued, nothing happens; after, the stop goes on.
-    pub async fn stop(&self) -> bool {
+    pub async fn stop(&self) -> StopEnd {
         let (done, ended) = oneshot::channel();
         self.ask(ServiceRequest::Stop { done }).await;
-        ended.await.unwrap_or(false)
+        ended.await.unwrap_or_default()
     }
 
     /// Stops the service without grace: every process of it is killed, also those of a build for it and
@@ -398,7 +399,7 @@ pub struct ServiceState {
     pub next_is_ready: bool,
     /// What is to be told of the instances of the run that is prepared, though they are ready.
     pub next_remark: Option<String>,
-    /// The latest failure that has not healed.
+    /// The latest failure that has not healed; of a stopped service that a process of it has outlived SIGKILL.
     pub failure: Option<ServiceFailure>,
     /// Its instances that live, the old ones of a switch not among them.
     pub instances: Vec<InstanceView>,
@@ -436,10 +437,17 @@ impl ServiceState {
         instances.any(|known| known == (upstream, true)) || addresses.any(|known| known == (upstream, true))
     }
 
+    /// Whether it was stopped on request, and nothing of it lives.
+    pub fn has_stopped(&self) -> bool {
+        self.stopped && self.failure.is_none()
+    }
+
     /// Its health, in words for the moment `now`.
     pub fn health(&self, now: Instant) -> HealthReport {
-        if self.stopped {
-            return HealthReport::stopped();
+        match &self.failure {
+            None if self.stopped => return HealthReport::stopped(),
+            Some(failure) if self.stopped => return HealthReport::down(failure.what.clone()),
+            _ => {}
         }
         HealthReport::of(self.healthy, self.wanted, self.failure.as_ref(), now)
     }

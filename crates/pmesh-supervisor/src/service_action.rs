@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{ExternalAddress, Plan, Prepared, Signal, Switched, Wish, notice::Notice, service_event::Ticket};
+use crate::{
+    ExternalAddress, Plan, Prepared, RunEnd, Signal, StopEnd, Switched, Wish, notice::Notice,
+    service_event::Ticket,
+};
 
 /// What a `ServiceMachine` asks its driver for. What has an
 /// outcome is answered by an event, sooner or later.
@@ -14,6 +17,8 @@ pub(crate) enum ServiceAction {
     Signal { upstream: u64, signal: Signal },
     /// Wait for what is under way to an upstream that takes no new traffic.
     Drain { upstream: u64 },
+    /// See what of a tree SIGKILL has not ended.
+    LookAtSurvivors { upstream: u64 },
     /// Read what a process wrote last.
     ReadLastLines { upstream: u64 },
     /// Probe an instance, or an address of somebody else's; `ask`: send it a request, and wait so long for the
@@ -52,6 +57,8 @@ pub(crate) enum ServiceAnswer {
     Prepared(Prepared),
     /// What has taken over.
     Switched(Switched),
-    /// It is stopped, and whether it was not before.
-    Stopped { was_up: bool },
+    /// How a run has ended.
+    Ended(RunEnd),
+    /// It is stopped.
+    Stopped(StopEnd),
 }

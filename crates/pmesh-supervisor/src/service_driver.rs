@@ -144,10 +144,10 @@ impl ServiceDriver {
             Some(ServiceRequest::Commit { switched, drained, stopped }) => ServiceEvent::Commit {
                 switched: pending.ticket(Caller::Switched(switched)),
                 drained: pending.ticket(Caller::Done(drained)),
-                stopped: pending.ticket(Caller::Done(stopped)),
+                stopped: pending.ticket(Caller::Ended(stopped)),
             },
             Some(ServiceRequest::Abandon { done }) => {
-                ServiceEvent::Abandon { done: pending.ticket(Caller::Done(done)) }
+                ServiceEvent::Abandon { done: pending.ticket(Caller::Ended(done)) }
             }
             Some(ServiceRequest::Revive { ended }) => {
                 ServiceEvent::Revive { ended: pending.ticket(Caller::Prepared(ended)) }

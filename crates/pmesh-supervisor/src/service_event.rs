@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Build, Exit, FirstAnswer, Plan, ProbeFailure, ServiceFailure, saved::saved};
+use crate::{Build, Exit, FirstAnswer, Plan, ProbeFailure, ServiceFailure, Survivor, saved::saved};
 
 /// Stands for a caller who waits for an answer. The driver knows who it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,6 +53,8 @@ pub(crate) enum ServiceEvent {
     TreeEnded { upstream: u64, exit: Exit, last_lines: Vec<String> },
     /// What a process wrote last, as it was asked for.
     LastLines { upstream: u64, last_lines: Vec<String> },
+    /// What of a tree SIGKILL has not ended, as it was asked for.
+    LookedAt { upstream: u64, survivors: Vec<Survivor> },
     /// The output of a process is in the log.
     OutputEnded { upstream: u64 },
     /// A probe has a result.
@@ -108,6 +110,7 @@ impl ServiceEvent {
             Self::Exited { upstream, .. } => ("exited", upstream),
             Self::TreeEnded { upstream, .. } => (TREE_ENDED, upstream),
             Self::LastLines { upstream, .. } => ("last lines", upstream),
+            Self::LookedAt { upstream, .. } => ("looked at", upstream),
             Self::OutputEnded { upstream } => ("output ended", upstream),
             Self::Probed { upstream, .. } => ("probed", upstream),
             Self::TimedOut { upstream } => ("timed out", upstream),

@@ -9,12 +9,18 @@ mod broken;
 mod candidate;
 mod last_look;
 mod leaving;
+mod outliving;
+mod room;
 mod shown;
 mod switch;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Instant,
+};
 
 pub(crate) use self::shown::Traffic;
 use self::{
@@ -22,9 +28,11 @@ use self::{
     candidate::Candidate,
     last_look::LastLook,
     leaving::Leaving,
+    room::Room,
 };
 use crate::{
-    Build, Plan, Prepared, ServiceFailure, ServiceId, ServiceKind, ServiceName, Signal, Wish, backoff,
+    Build, Plan, Prepared, RunEnd, ServiceFailure, ServiceId, ServiceKind, ServiceName, Signal, StopEnd,
+    Survivor, Wish, backoff,
     ending::OUTPUT_GRACE,
     lifecycle,
     machine_step::{MachineStep, Numbers},
@@ -61,8 +69,9 @@ pub(crate) struct ServiceMachine {
     attempts: Vec<(u64, Wish)>,
     /// Runs that end.
     leaving: Vec<Leaving>,
-    /// The processes that were left when it broke down, and have not ended yet.
-    remnants: BTreeSet<u64>,
+    /// The processes that were left when it broke down, and have not ended yet; with what SIGKILL has not ended of
+    /// them, once that is known.
+    remnants: BTreeMap<u64, Vec<Survivor>>,
     standing: Standing,
     /// Whether no run was ever in force, and it was never stopped.
     is_new: bool,
@@ -72,6 +81,8 @@ pub(crate) struct ServiceMachine {
     kills: u64,
     /// Who waits for the stop, and whether the service was up before.
     stop_waiters: Vec<(Ticket, bool)>,
+    /// What is to be told them of runs that have ended meanwhile.
+    stop_notes: Vec<String>,
     /// Whether nothing may be started from the files in the work tree.
     held: bool,
     hold_waiters: Vec<Ticket>,
@@ -85,7 +96,7 @@ pub(crate) struct ServiceMachine {
 
 saved!(struct ServiceMachine {
     name, id, numbers, current, candidate, before, kept, look, unbuilt, attempts, leaving, remnants, standing, is_new,
-    stops, kills, stop_waiters, held, hold_waiters, orphaned, outputs, output_until,
+    stops, kills, stop_waiters, stop_notes, held, hold_waiters, orphaned, outputs, output_until,
 });
 
 /// Whether the service is to run.
@@ -116,12 +127,13 @@ impl ServiceMachine {
             unbuilt: None,
             attempts: Vec::new(),
             leaving: Vec::new(),
-            remnants: BTreeSet::new(),
+            remnants: BTreeMap::new(),
             standing: Standing::Wanted,
             is_new: true,
             stops: 0,
             kills: 0,
             stop_waiters: Vec::new(),
+            stop_notes: Vec::new(),
             held: false,
             hold_waiters: Vec::new(),
             orphaned: false,
@@ -221,6 +233,12 @@ impl ServiceMachine {
             ServiceEvent::TreeEnded { upstream, exit, last_lines } => {
                 self.remnants.remove(&upstream);
                 (upstream, ProcessEvent::TreeEnded(exit, last_lines))
+            }
+            ServiceEvent::LookedAt { upstream, survivors } => {
+                if let Some(remnant) = self.remnants.get_mut(&upstream) {
+                    remnant.clone_from(&survivors);
+                }
+                (upstream, ProcessEvent::LookedAt(survivors))
             }
             ServiceEvent::LastLines { upstream, last_lines } => {
                 (upstream, ProcessEvent::LastLines(last_lines))
@@ -345,7 +363,7 @@ impl ServiceMachine {
         for run in self.runs_mut() {
             run.kill(step);
         }
-        for &upstream in &self.remnants {
+        for &upstream in self.remnants.keys() {
             step.ask(ServiceAction::Signal { upstream, signal: Signal::Kill });
         }
     }
@@ -444,16 +462,22 @@ impl ServiceMachine {
 
     /// Draws the conclusions from what has changed.
     fn settle(&mut self, step: &mut MachineStep) {
+        let is_stopping = !self.stop_waiters.is_empty();
         self.leaving.retain_mut(|leaving| {
             leaving.go_on(step);
-            !leaving.settle(step)
+            let is_over = leaving.settle(step);
+            if is_over && is_stopping {
+                self.stop_notes.extend(leaving.run.end().notes);
+            }
+            !is_over
         });
         self.settle_candidate(step);
         self.settle_look(step);
-        let is_alone_now = self.is_alone_now();
-        if let Some(current) = &mut self.current
-            && (is_alone_now || current.plan().overlaps())
-        {
+        let has_room = self
+            .current
+            .as_ref()
+            .is_some_and(|current| current.plan().overlaps() || self.room_for(current.plan()) == Room::Free);
+        if let Some(current) = self.current.as_mut().filter(|_| has_room) {
             // A commit may have come before its turn.
             current.start_next(step);
         }
@@ -470,17 +494,13 @@ impl ServiceMachine {
     }
 
     fn settle_candidate(&mut self, step: &mut MachineStep) {
-        let is_alone_now = self.is_alone_now();
+        let Some(candidate) = &self.candidate else { return };
+        let room = self.room_for(candidate.run.plan());
         let Some(candidate) = &mut self.candidate else { return };
-        let has_ended = candidate.go_on(is_alone_now, step);
+        let has_ended = candidate.go_on(room, step);
         if has_ended && let Some(back) = self.candidate.take_if(|candidate| candidate.revived) {
             self.current = Some(back.into_run(step));
         }
-    }
-
-    /// Whether nothing is left of the runs before.
-    fn is_alone_now(&self) -> bool {
-        self.leaving.is_empty() && self.remnants.is_empty()
     }
 
     fn settle_stop(&mut self, step: &mut MachineStep) {
@@ -491,8 +511,12 @@ impl ServiceMachine {
         }
         let until = *self.output_until.get_or_insert(step.now + OUTPUT_GRACE);
         if self.outputs.is_empty() || until <= step.now {
+            let notes = std::mem::take(&mut self.stop_notes);
+            let living = self.leaving.iter().flat_map(|leaving| leaving.run.end().notes);
+            let end =
+                RunEnd { notes: notes.into_iter().chain(living).collect(), survivors: self.survivors() };
             for (waiter, was_up) in self.stop_waiters.drain(..) {
-                step.answer(waiter, ServiceAnswer::Stopped { was_up });
+                step.answer(waiter, ServiceAnswer::Stopped(StopEnd { was_up, end: end.clone() }));
             }
             if !self.orphaned {
                 self.output_until = None;
@@ -500,15 +524,15 @@ impl ServiceMachine {
         }
     }
 
-    /// Whether all that was to end has ended.
+    /// Whether all that was to end has ended, or outlived SIGKILL.
     fn has_ended(&self) -> bool {
         let wanted = self.unbuilt.as_ref().and_then(|unbuilt| unbuilt.trying);
-        self.leaving.is_empty()
-            && self.remnants.is_empty()
+        self.leaving.iter().all(|leaving| leaving.told && leaving.run.has_ended())
+            && self.remnants.values().all(|survivors| !survivors.is_empty())
             && self.attempts.iter().all(|&(attempt, _)| wanted == Some(attempt))
     }
 
-    /// Whether nobody can ask for anything any more, nothing of the service runs, and the output of what
+    /// Whether nobody can ask for anything any more, nothing of the service runs that SIGKILL ends, and the output of what
     /// ran is in the log or has taken too long.
     pub(crate) fn is_over(&self, now: Instant) -> bool {
         let has_written = self.outputs.is_empty() || self.output_until.is_some_and(|until| until <= now);

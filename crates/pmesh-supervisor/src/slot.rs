@@ -1,5 +1,7 @@
 //! An instance through all its restarts in one run. A plain type.
 
+mod reasons;
+
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
@@ -7,13 +9,14 @@ use std::{
 };
 
 use crate::{
-    AppSpec, Exit, ExternalAddress, FirstAnswer, Liveness, Plan, ProbeFailure, Readiness, ServiceFailure,
-    ServiceKind, ServiceName, Signal, backoff,
+    AppSpec, Exit, ExternalAddress, FirstAnswer, Liveness, Plan, ProbeFailure, Readiness, ServiceKind,
+    ServiceName, Signal, Survivor, backoff,
     lifecycle::{Action, Event, Grace, Lifecycle, Phase},
     machine_step::MachineStep,
     notice::{InstanceNotice, Notice},
     saved::saved,
     service_action::ServiceAction,
+    survivor,
 };
 
 /// An instance without a probe is ready when it has lived so long.
@@ -34,9 +37,11 @@ pub(crate) struct Slot {
     trouble: Option<Trouble>,
     /// The status of the first answer of its last process that was ready.
     first_status: Option<u16>,
+    /// Whether its last process was killed because its grace was over.
+    overdue: bool,
 }
 
-saved!(struct Slot { number, lifecycle, progress, began, spawns, process, trouble, first_status });
+saved!(struct Slot { number, lifecycle, progress, began, spawns, process, trouble, first_status, overdue });
 
 /// How far an instance has come at least once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,9 +62,11 @@ struct InstanceProcess {
     /// Whether the leader is known to have ended.
     exited: bool,
     probes: Option<Probes>,
+    /// What of its tree SIGKILL has not ended, once it was looked at.
+    survivors: Vec<Survivor>,
 }
 
-saved!(struct InstanceProcess { upstream, spawned, exited, probes });
+saved!(struct InstanceProcess { upstream, spawned, exited, probes, survivors });
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct SpawnedProcess {
@@ -128,6 +135,7 @@ pub(crate) enum ProcessEvent {
     Exited(Exit),
     TreeEnded(Exit, Vec<String>),
     LastLines(Vec<String>),
+    LookedAt(Vec<Survivor>),
     Probed(Result<FirstAnswer, ProbeFailure>),
     TimedOut,
     Drained,
@@ -145,6 +153,7 @@ impl Slot {
             process: None,
             trouble: None,
             first_status: None,
+            overdue: false,
         }
     }
 
@@ -228,40 +237,6 @@ impl Slot {
         })
     }
 
-    /// What is to be told of an instance that is ready.
-    pub(crate) fn remark(&self) -> Option<String> {
-        let status = self.first_status.filter(|&status| status >= 500)?;
-        Some(format!("instance {}: its first answer, to `GET /`, has status {status}", self.number))
-    }
-
-    /// What went wrong last, in words.
-    pub(crate) fn failure(&self, spec: &AppSpec) -> Option<ServiceFailure> {
-        let (what, last_lines) = match self.trouble.as_ref()? {
-            // Nobody answers yet: that is how every start begins.
-            Trouble::Probe(_) if matches!(self.phase(), Phase::Starting { .. }) => return None,
-            Trouble::Spawn(reason) => (reason.clone(), Vec::new()),
-            Trouble::Exit { exit, lived, last_lines } => {
-                (format!("it ended with {exit} after {:.1} s", lived.as_secs_f64()), last_lines.clone())
-            }
-            Trouble::Late { check, last_lines } => {
-                let check = check.as_ref().map(|check| format!(": {check}")).unwrap_or_default();
-                (format!("it was not ready within {:?}{check}", spec.ready_timeout), last_lines.clone())
-            }
-            Trouble::Probe(failure) => (failure.to_string(), Vec::new()),
-        };
-        let retry_at = match self.phase() {
-            Phase::BackingOff { until } => Some(until),
-            _ => None,
-        };
-        Some(ServiceFailure { what: format!("instance {}: {what}", self.number), retry_at, last_lines })
-    }
-
-    /// That it takes too long to become ready.
-    pub(crate) fn lateness(&self, spec: &AppSpec) -> ServiceFailure {
-        let what = format!("instance {}: it was not ready within {:?}", self.number, spec.ready_timeout);
-        ServiceFailure { what, retry_at: None, last_lines: Vec::new() }
-    }
-
     pub(crate) fn tell(&mut self, event: Event, plan: &Arc<Plan>, step: &mut MachineStep) {
         match event {
             Event::Start => _ = self.began.get_or_insert(step.now),
@@ -317,8 +292,15 @@ impl Slot {
     fn act(&mut self, action: Action, event: Event, plan: &Arc<Plan>, step: &mut MachineStep) {
         match action {
             Action::Spawn => {
+                self.overdue = false;
                 let upstream = step.numbers.next();
-                self.process = Some(InstanceProcess { upstream, spawned: None, exited: false, probes: None });
+                self.process = Some(InstanceProcess {
+                    upstream,
+                    spawned: None,
+                    exited: false,
+                    probes: None,
+                    survivors: Vec::new(),
+                });
                 step.ask(ServiceAction::Spawn { upstream, number: self.number, plan: Arc::clone(plan) });
             }
             Action::Drain => {
@@ -328,10 +310,19 @@ impl Slot {
             }
             Action::Terminate => self.signal(Signal::Terminate, step),
             Action::Kill => {
-                let what =
-                    if event == Event::Tick { InstanceNotice::GraceIsOver } else { InstanceNotice::NoGrace };
+                let limit = self.lifecycle.grace().stop;
+                self.overdue |= event == Event::Tick;
+                let what = match event {
+                    Event::Tick => InstanceNotice::GraceIsOver { limit },
+                    _ => InstanceNotice::NoGrace,
+                };
                 self.note(what, step);
                 self.signal(Signal::Kill, step);
+            }
+            Action::LookAtSurvivors => {
+                if let Some(upstream) = self.upstream() {
+                    step.ask(ServiceAction::LookAtSurvivors { upstream });
+                }
             }
         }
     }
@@ -413,13 +404,27 @@ impl Slot {
                     self.on_exited(exit, process.spawned, plan, step);
                 }
                 self.take_last_lines(lines);
+                if !process.survivors.is_empty() {
+                    self.note(InstanceNotice::GoneAtLast, step);
+                }
                 self.tell(Event::TreeEnded, plan, step);
+                // What is told is how it ended for good.
+                self.overdue &= self.is_stopped();
             }
+            ProcessEvent::LookedAt(survivors) => self.on_looked_at(survivors, plan, step),
             ProcessEvent::LastLines(lines) => self.take_last_lines(lines),
             ProcessEvent::Probed(result) => self.on_probed(result, spec, plan, step),
             ProcessEvent::TimedOut => self.on_timed_out(plan, step),
             ProcessEvent::Drained => self.tell(Event::Drained, plan, step),
         }
+    }
+
+    fn on_looked_at(&mut self, survivors: Vec<Survivor>, plan: &Arc<Plan>, step: &mut MachineStep) {
+        let Some(outlives) = survivor::sentence(&survivors) else { return };
+        let Some(process) = &mut self.process else { return };
+        process.survivors = survivors;
+        self.note(InstanceNotice::Outlives { outlives }, step);
+        self.tell(Event::Outlives, plan, step);
     }
 
     fn take_last_lines(&mut self, lines: Vec<String>) {
@@ -445,7 +450,7 @@ impl Slot {
         // It may have been told to end meanwhile.
         match self.phase() {
             Phase::Stopping { .. } => self.signal(Signal::Terminate, step),
-            Phase::Killing { .. } => self.signal(Signal::Kill, step),
+            Phase::Killing { .. } | Phase::Outliving { .. } => self.signal(Signal::Kill, step),
             _ => {}
         }
     }

@@ -17,7 +17,7 @@ use tracing::{Instrument, warn};
 use crate::{
     Balancer, Builder, BuildsUnderWay, CancelToken, Executor, LogFolder, NetProber, NoBalancer, OsSpawner,
     Ports, Prober, Rebuild, RevisionFacts, RolloutEnd, RolloutPlan, Service, ServiceId, ServiceKind,
-    ServiceName, ServiceSpec, Spawner, StepName, StepState, Turn,
+    ServiceName, ServiceSpec, Spawner, StepName, StepState, StopEnd, Turn,
     context::{Context, InstanceContext},
     drivers::run_drivers,
     executor::revive,
@@ -174,19 +174,21 @@ impl Supervisor {
         service
     }
 
-    /// Stops services and forgets them; returns when no process of them lives.
-    pub async fn remove(&self, names: &[ServiceName]) {
+    /// Stops services and forgets them; returns as [`stop`](Self::stop). What has outlived SIGKILL is nobody's
+    /// any more then.
+    pub async fn remove(&self, names: &[ServiceName]) -> BTreeMap<ServiceName, StopEnd> {
         let gone: Vec<Service> = {
             let mut services = self.services.lock();
             names.iter().filter_map(|name| services.remove(name)).collect()
         };
-        join_all(gone.iter().map(Service::stop)).await;
+        self.stop(&gone).await
     }
 
-    /// Stops services; returns when no process of them lives, and how many were not stopped before.
-    pub async fn stop(&self, services: &[Service]) -> usize {
-        let ends = join_all(services.iter().map(Service::stop)).await;
-        ends.into_iter().filter(|&was_up| was_up).count()
+    /// Stops services; returns how that has ended for each, when no process of them lives, or what lives has
+    /// outlived SIGKILL.
+    pub async fn stop(&self, services: &[Service]) -> BTreeMap<ServiceName, StopEnd> {
+        let ends = services.iter().map(async |service| (service.name().clone(), service.stop().await));
+        join_all(ends).await.into_iter().collect()
     }
 
     /// A rollout as a value, and what carries its acts out, for a caller who has acts of its own among them;

@@ -35,9 +35,12 @@ pub(crate) const PURE: &[PureFiles] = &[
             "service_machine/candidate.rs",
             "service_machine/leaving.rs",
             "service_machine/last_look.rs",
+            "service_machine/outliving.rs",
+            "service_machine/room.rs",
             "service_machine/shown.rs",
             "service_machine/switch.rs",
             "slot.rs",
+            "slot/reasons.rs",
         ],
     },
     PureFiles {
@@ -45,7 +48,11 @@ pub(crate) const PURE: &[PureFiles] = &[
         tests: &["--lib"],
         files: &["path.rs", "pattern.rs", "phase.rs", "routing_table.rs"],
     },
-    PureFiles { package: "pmesh-node", tests: &["--lib"], files: &["course.rs", "history.rs"] },
+    PureFiles {
+        package: "pmesh-node",
+        tests: &["--lib"],
+        files: &["course.rs", "course/operation_end.rs", "history.rs"],
+    },
     PureFiles { package: "pmesh-api", tests: &["--lib"], files: &["access.rs", "parameters.rs"] },
 ];
 

@@ -59,7 +59,8 @@ pub(super) fn one_line(repo: &Repo, style: Style) -> String {
 
 /// What an update did.
 pub(crate) fn updated(update: &Updated, style: Style) -> String {
-    let Updated { from, to, ahead, invalidated, retried, services: _, moved_to, remedy } = update;
+    let Updated { from, to, ahead, invalidated, retried, services: _, moved_to, remedy, warnings: _ } =
+        update;
     let branch = harmless(&to.branch);
     let ahead = match ahead {
         Some(ahead) => format!(", {} ahead of the remote", counted(*ahead, "commit")),

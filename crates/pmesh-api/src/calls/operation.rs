@@ -53,7 +53,7 @@ pub(crate) async fn show(sources: Sources, call: Call) -> Result<Reply, ApiError
 fn present(operation: &Operation) -> wire::Operation {
     let (result, error) = match &operation.outcome {
         None => (None, None),
-        Some(Ok(outcome)) => (Some(wire::result(outcome)), None),
+        Some(Ok(outcome)) => (Some(wire::result(outcome, operation.warnings())), None),
         Some(Err(failure)) => (None, Some(ApiError::from(&**failure).of_operation(operation.id).body())),
     };
     wire::Operation {

@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use pmesh_api::testing::TestAnswer;
 use pmesh_node::testing::TestNode;
+use pmesh_supervisor::Exit;
 use pmesh_vcs::{Cancel, HeldLock, InProgress, Vcs, testing::FakeVcs};
 use serde_json::json;
 
@@ -180,6 +181,61 @@ async fn a_restart_that_fails_counts_the_services_that_were_restarted() {
         assert_eq!(answer.json["count"], count, "{}", answer.text);
         assert!(answer.json["services"]["web"].is_string(), "{}", answer.text);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_of_what_sigkill_does_not_end_names_it_and_the_node_goes_on() {
+    let node = node().await;
+    let api = test_api(&node);
+    let web = node.spawner.launches().iter().position(|launch| launch.program == "web").unwrap();
+    node.spawner.outlive_kill(true);
+    for (path, count) in [("/service/stop/web", 1), ("/service/stop/web", 0)] {
+        let answer = api.post(path).await;
+        assert_eq!((answer.status.as_u16(), answer.code()), (500, "stop_failed"), "{}", answer.text);
+        let keys: Vec<_> = answer.json.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(keys, ["error", "code", "count", "services", "processes", "operation"]);
+        assert_eq!(answer.json["count"], count);
+        let process = json!({"service": "web", "pid": node.spawner.pid(web), "name": "web",
+            "state": "D (disk sleep)", "wait_channel": "fake_wait"});
+        assert_eq!(answer.json["processes"], json!([process]));
+        let reason = answer.json["services"]["web"].as_str().unwrap();
+        assert!(reason.contains("state D (disk sleep) in fake_wait"), "{reason}");
+        assert!(answer.json["error"].as_str().unwrap().contains(reason), "{}", answer.text);
+    }
+    let health = api.get("/service/health/web").await.json;
+    assert_eq!((&health["status"], &health["total"]), (&json!("Down"), &json!(0)));
+    assert!(health["reason"].as_str().unwrap().contains("fake_wait"), "{health}");
+    assert!(api.get("/service").await.json["web"].is_string(), "what is down is there");
+    assert_eq!(api.post("/service/restart/files").await.status, 200, "nobody waits behind it");
+
+    node.spawner.outlive_kill(false);
+    node.spawner.crash(web, Exit::Signal(9));
+    while api.get("/service/health/web").await.json["status"] != "Stopped" {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(api.post("/service/stop/web").await.json, json!({"count": 0}));
+    assert_eq!(api.post("/service/restart/web").await.json, json!({"count": 1}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_went_well_and_should_be_known_is_a_warning_of_the_answer() {
+    let node = node().await;
+    let api = test_api(&node);
+    node.prober.answer_with(503);
+    let warning = "service web: instance 1: its first answer, to `GET /`, has status 503";
+    node.vcs.push("b2");
+    for path in ["/service/restart/web", "/reload", "/repo/update"] {
+        let answer = api.post(path).await;
+        assert_eq!((answer.status.as_u16(), &answer.json["warnings"]), (200, &json!([warning])), "{path}");
+    }
+    node.spawner.ignore_terminate(true);
+    let killed = "service web: instance 1 did not end within stop_timeout 10s, killed";
+    let answer = api.post("/service/restart/web").await;
+    assert_eq!(answer.json, json!({"count": 1, "warnings": [warning, killed]}));
+    let answer = api.post("/service/stop/web").await;
+    assert_eq!(answer.json, json!({"count": 1, "warnings": [killed]}));
+    let stop = &api.get("/operation").await.json[0];
+    assert_eq!((&stop["result"], &stop["steps"][0]["detail"]), (&answer.json, &json!(killed)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use std::{
 
 use pmesh_manifest::{Manifest, ManifestText, Unsupported};
 use pmesh_supervisor::{
-    ServiceName, StepName,
+    RunEnd, ServiceName, StepName, StopEnd, Survivor,
     rollout::{
         ActEnd, Instruction, Item, Rollout,
         RolloutAct::{self, AwaitReady, Build, Drain, Link, LookAgain, Start, StayUnbuilt, Switch},
@@ -19,7 +19,10 @@ use pmesh_vcs::{BranchName, Relation, Revision, VcsError, testing::FakeVcs};
 use proptest::prelude::*;
 
 use super::{Act, ActResult, Aim, Course, Situation};
-use crate::{Failure, Outcome, Rebuild, Scope, comparison::Comparison, in_one_line, unfinished::Unfinished};
+use crate::{
+    Failure, Outcome, Rebuild, Scope, comparison::Comparison, in_one_line, stop_report::StopReport,
+    unfinished::Unfinished,
+};
 
 const WEB: Item = Item { builds: true, overlaps: true, background: false, vital: true };
 const UPDATE: Aim = Aim::Update(Rebuild::Changed);
@@ -59,6 +62,8 @@ struct Run {
     /// Those that ended well.
     done: Vec<Act>,
     told: Vec<(Option<ServiceName>, StepName, &'static str)>,
+    /// How services end that are stopped or forgotten.
+    stops: StopReport,
 }
 
 impl Run {
@@ -84,6 +89,7 @@ impl Run {
             acts: Vec::new(),
             done: Vec::new(),
             told: Vec::new(),
+            stops: stops(RunEnd::default()),
         }
     }
 
@@ -128,7 +134,7 @@ impl Run {
                 self.course.on_end(ActResult::Surveyed { head, rollout, services });
             }
             Act::CheckOut(_) => self.course.on_end(ActResult::CheckedOut(vec![PathBuf::from("edited")])),
-            Act::Stop(_) => self.course.on_end(ActResult::Stopped(1)),
+            Act::Stop(_) | Act::Forget(_) => self.course.on_end(ActResult::Stopped(self.stops.clone())),
             _ => self.course.on_end(ActResult::Done),
         }
     }
@@ -474,6 +480,33 @@ fn an_operation_that_is_cancelled_at_any_moment_goes_back_and_says_so_and_a_stop
     stop.course.cancel();
     stop.go(|_| false);
     assert!(matches!(stop.course.end(), Ok(Outcome::Stopped { count: 1 })));
+}
+
+#[test]
+fn a_stop_after_which_something_lives_has_failed_and_files_are_routed_all_the_same() {
+    let mut stop = Run::of(Aim::Stop(Scope::All), &[WEB]);
+    let survivor = Survivor { pid: 7, ..Survivor::default() };
+    stop.stops = stops(RunEnd { survivors: vec![survivor], ..RunEnd::default() });
+    stop.go(|_| false);
+    assert!(stop.told.contains(&(None, StepName::Stop, "failed")), "{:?}", stop.told);
+    assert!(matches!(stop.acts.last(), Some(Act::Route(_))));
+    assert!(matches!(stop.course.end(), Err(Failure::Stop(_))));
+}
+
+#[test]
+fn a_removed_service_that_needed_sigkill_has_a_step_that_says_so_and_another_has_none() {
+    for (notes, told) in [(vec!["killed".to_owned()], true), (vec![], false)] {
+        let mut run = Run::of(RELOAD, &[WEB]);
+        run.stops = stops(RunEnd { notes, ..RunEnd::default() });
+        run.go(|_| false);
+        let step = (Some("gone".parse().unwrap()), StepName::Stop, "done");
+        assert_eq!(run.told.contains(&step), told, "{:?}", run.told);
+    }
+}
+
+/// One service that was up ended like this.
+fn stops(end: RunEnd) -> StopReport {
+    StopReport([("gone".parse().unwrap(), StopEnd { was_up: true, end })].into())
 }
 
 /// Everything that was done and has a counterpart is undone in reverse, or everything is in force.

@@ -69,6 +69,11 @@ impl ServiceDriver {
                     ServiceEvent::Drained { upstream }
                 });
             }
+            ServiceAction::LookAtSurvivors { upstream } => {
+                let process = self.pending.processes.get(&upstream);
+                let survivors = process.map(|process| process.tree.0.survivors()).unwrap_or_default();
+                self.pending.events.push_back(ServiceEvent::LookedAt { upstream, survivors });
+            }
             ServiceAction::ReadLastLines { upstream } => {
                 if let Some(process) = self.pending.processes.get(&upstream) {
                     let last_lines = process.tail.lines();
@@ -203,8 +208,8 @@ impl ServiceDriver {
         self.pending.wait_for(ServiceEvent::Tick, async move {
             // Over time what is under way is the process's to end.
             drop(tokio::time::timeout(drain, drained).await);
-            ending::end_tree(&*tree, tokio::time::sleep(stop)).await;
-            ServiceEvent::Tick
+            let survivors = ending::end_tree(&*tree, tokio::time::sleep(stop)).await;
+            ServiceEvent::LookedAt { upstream, survivors }
         });
     }
 
@@ -273,6 +278,9 @@ fn in_vain(action: &ServiceAction) -> Option<ServiceEvent> {
             Some(ServiceEvent::SpawnFailed { upstream, reason })
         }
         ServiceAction::Drain { upstream } => Some(ServiceEvent::Drained { upstream }),
+        ServiceAction::LookAtSurvivors { upstream } => {
+            Some(ServiceEvent::LookedAt { upstream, survivors: Vec::new() })
+        }
         ServiceAction::Probe { upstream, ref address, .. } => {
             Some(ServiceEvent::Probed { upstream, result: Err(unmade(address)) })
         }

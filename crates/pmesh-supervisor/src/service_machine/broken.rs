@@ -33,7 +33,7 @@ impl ServiceMachine {
         }
         self.before = Before::Nothing;
         for upstream in held {
-            if self.remnants.insert(upstream) {
+            if self.remnants.insert(upstream, Vec::new()).is_none() {
                 step.ask(ServiceAction::EndRemnant { upstream, plan: plan.clone() });
             }
         }

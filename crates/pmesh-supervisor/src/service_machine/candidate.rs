@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::room::Room;
 use crate::{
     Prepared, machine_step::MachineStep, notice::Notice, run::Run, saved::saved,
     service_action::ServiceAnswer, service_event::Ticket,
@@ -60,11 +61,15 @@ impl Candidate {
     }
 
     /// Starts what may start; answers whether the start has ended, well or not. What may not run beside
-    /// anything waits until it `is_alone_now`.
-    pub(super) fn go_on(&mut self, is_alone_now: bool, step: &mut MachineStep) -> bool {
+    /// anything waits for its `room`; where nobody knows when there is any, it has failed to start in time, and still
+    /// starts when there is.
+    pub(super) fn go_on(&mut self, room: Room, step: &mut MachineStep) -> bool {
         if self.stage == CandidateStage::Waits {
-            if self.alone && !is_alone_now {
-                return false;
+            match room {
+                _ if !self.alone => {}
+                Room::Free => {}
+                Room::NotYet => return false,
+                Room::Blocked(reason) => return self.end(Prepared::Failed(reason), step),
             }
             self.stage = CandidateStage::Starts;
         }
@@ -85,6 +90,14 @@ impl Candidate {
             return false;
         }
         self.stage = CandidateStage::Ended;
+        self.end(end, step)
+    }
+
+    /// Tells who waits for it how its start has ended; answers whether that is news.
+    fn end(&mut self, end: Prepared, step: &mut MachineStep) -> bool {
+        if self.stage == CandidateStage::Waits && self.ended.is_none() {
+            return self.revived;
+        }
         if let Prepared::Failed(reason) = &end {
             step.note(Notice::RunFails { reason: reason.clone() });
         }

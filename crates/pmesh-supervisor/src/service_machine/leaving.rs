@@ -1,7 +1,7 @@
 //! A run that ends.
 
 use crate::{
-    lifecycle, machine_step::MachineStep, run::Run, saved::saved, service_action::ServiceAnswer,
+    RunEnd, lifecycle, machine_step::MachineStep, run::Run, saved::saved, service_action::ServiceAnswer,
     service_event::Ticket,
 };
 
@@ -13,7 +13,7 @@ pub(super) struct Leaving {
     pub(super) told: bool,
     /// Who waits until nothing is under way to it.
     pub(super) drained: Vec<Ticket>,
-    /// Who waits until no process of it lives.
+    /// Who waits until no process of it lives, or what lives has outlived SIGKILL.
     pub(super) stopped: Vec<Ticket>,
 }
 
@@ -35,25 +35,26 @@ impl Leaving {
 
     /// Answers who waits for what has come about; whether it is over.
     pub(super) fn settle(&mut self, step: &mut MachineStep) -> bool {
-        let answer = |waiters: &mut Vec<Ticket>, step: &mut MachineStep| {
-            for waiter in waiters.drain(..) {
+        if self.told && self.run.has_drained() {
+            for waiter in self.drained.drain(..) {
                 step.answer(waiter, ServiceAnswer::Done);
             }
-        };
-        if self.told && self.run.has_drained() {
-            answer(&mut self.drained, step);
         }
-        let is_over = self.told && self.run.has_stopped();
-        if is_over {
-            answer(&mut self.stopped, step);
+        if self.told && self.run.has_ended() {
+            for waiter in self.stopped.drain(..) {
+                step.answer(waiter, ServiceAnswer::Ended(self.run.end()));
+            }
         }
-        is_over
+        self.told && self.run.has_stopped()
     }
 
     /// Nobody looks after it in its own way any longer; who waits for it is told now.
     pub(super) fn give_up(self, step: &mut MachineStep) {
-        for waiter in self.drained.into_iter().chain(self.stopped) {
+        for waiter in self.drained {
             step.answer(waiter, ServiceAnswer::Done);
+        }
+        for waiter in self.stopped {
+            step.answer(waiter, ServiceAnswer::Ended(RunEnd::default()));
         }
     }
 }

@@ -51,7 +51,7 @@ impl ServiceMachine {
             ..ServiceState::new(self.id)
         };
         match (self.shown(), &self.unbuilt, &self.standing) {
-            _ if self.is_stopped() => empty,
+            _ if self.is_stopped() => ServiceState { failure: self.failure_of_stopping(), ..empty },
             (Some(run), ..) => ServiceState {
                 id: run.plan().id,
                 wanted: run.wanted(),
@@ -59,7 +59,7 @@ impl ServiceMachine {
                 healthy: run.healthy(),
                 next_is_ready: self.candidate.as_ref().is_some_and(|next| next.run.all_ready()),
                 next_remark: self.candidate.as_ref().and_then(|next| next.run.remark()),
-                failure: run.failure(),
+                failure: run.failure().or_else(|| self.failure_of_waiting(run)),
                 instances: run
                     .instances()
                     .filter_map(|slot| {

@@ -7,7 +7,7 @@ use super::{
     leaving::Leaving,
 };
 use crate::{
-    Prepared, Switched, machine_step::MachineStep, run::Run, service_action::ServiceAnswer,
+    Prepared, RunEnd, Switched, machine_step::MachineStep, run::Run, service_action::ServiceAnswer,
     service_event::Ticket,
 };
 
@@ -50,7 +50,7 @@ impl ServiceMachine {
                 .leave(Leaving { drained: vec![drained], stopped: vec![stopped], ..Leaving::of(old) }, step),
             None => {
                 step.answer(drained, ServiceAnswer::Done);
-                step.answer(stopped, ServiceAnswer::Done);
+                step.answer(stopped, ServiceAnswer::Ended(RunEnd::default()));
             }
         }
     }
@@ -73,7 +73,7 @@ impl ServiceMachine {
             (self.before, self.is_new) = (kept.before, kept.was_new);
             self.leave(Leaving { stopped: vec![done], ..Leaving::of(new) }, step);
         } else {
-            step.answer(done, ServiceAnswer::Done);
+            step.answer(done, ServiceAnswer::Ended(RunEnd::default()));
             return;
         }
         if self.current.is_none() && matches!(self.before, Before::Nothing | Before::Stopped) {

@@ -1,6 +1,7 @@
 //! The machine among events of any order, and a world that does what it likes.
 
 mod days;
+mod outliving;
 mod world;
 
 use std::collections::BTreeSet;
@@ -13,8 +14,8 @@ use self::{
 };
 use super::ServiceMachine;
 use crate::{
-    AppSpec, Exit, Monitor, Overlap, Prepared, Readiness, ServiceId, Signal, StartOrder, Status, Switched,
-    Wish, saved,
+    AppSpec, Exit, Monitor, Overlap, Prepared, Readiness, RunEnd, ServiceId, Signal, StartOrder, Status,
+    StopEnd, Switched, Wish, saved,
     service_action::ServiceAnswer,
     service_event::{NoBuild, ServiceEvent, Ticket},
 };
@@ -92,8 +93,13 @@ fn a_run_that_has_taken_over_can_be_taken_back_until_the_old_one_is_told_to_end(
     world.tell(ServiceEvent::Abandon { done });
     assert_eq!(world.machine.state(|_| None).id, before);
     world.be_kind();
-    assert_eq!((world.answer_to(done), world.processes.len()), (Some(&ServiceAnswer::Done), 1));
+    assert_eq!((world.answer_to(done), world.processes.len()), (Some(&ended()), 1));
     assert_eq!(world.status(), Status::Ok);
+}
+
+/// The answer that a run has ended, and there is nothing to tell of it.
+fn ended() -> ServiceAnswer {
+    ServiceAnswer::Ended(RunEnd::default())
 }
 
 /// A service of two, of which the first leaves requests without an answer.
@@ -166,7 +172,10 @@ fn a_process_that_comes_to_be_after_its_stop_is_signalled_then() {
     world.spawned(upstream);
     assert_eq!(world.processes[&upstream].asked, Some(Signal::Terminate));
     world.be_kind();
-    assert_eq!(world.answer_to(stop), Some(&ServiceAnswer::Stopped { was_up: true }));
+    assert_eq!(
+        world.answer_to(stop),
+        Some(&ServiceAnswer::Stopped(StopEnd { was_up: true, ..StopEnd::default() }))
+    );
 }
 
 #[test]
@@ -176,7 +185,10 @@ fn a_start_that_fails_after_its_stop_is_the_end_of_it() {
     let upstream = world.spawning.pop_first().expect("it starts");
     let stop = world.stop();
     world.tell(ServiceEvent::SpawnFailed { upstream, reason: "no memory".to_owned() });
-    assert_eq!(world.answer_to(stop), Some(&ServiceAnswer::Stopped { was_up: true }));
+    assert_eq!(
+        world.answer_to(stop),
+        Some(&ServiceAnswer::Stopped(StopEnd { was_up: true, ..StopEnd::default() }))
+    );
     world.pass(60 * SEC);
     assert!(world.spawning.is_empty(), "and for good");
 }

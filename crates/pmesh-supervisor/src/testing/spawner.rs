@@ -14,7 +14,7 @@ use tokio::{
     sync::watch,
 };
 
-use crate::{Exit, Launch, ProcessTree, Signal, SpawnError, Spawned, Spawner};
+use crate::{Exit, Launch, ProcessTree, Signal, SpawnError, Spawned, Spawner, Survivor};
 
 /// The first pid of fakes: no system gives such a number to a real process.
 const FIRST_PID: u32 = 1 << 30;
@@ -37,6 +37,7 @@ struct State {
     at_start: HashMap<OsString, AtStart>,
     failures: usize,
     ignores_terminate: bool,
+    outlives_kill: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -103,6 +104,12 @@ impl FakeSpawner {
     /// Whether processes, also those that run, leave [`Signal::Terminate`] without an answer.
     pub fn ignore_terminate(&self, ignore: bool) {
         self.state.lock().ignores_terminate = ignore;
+    }
+
+    /// Whether processes, also those that run, outlive [`Signal::Kill`], as in state D. One that is to end then
+    /// [`crash`](Self::crash)es.
+    pub fn outlive_kill(&self, outlive: bool) {
+        self.state.lock().outlives_kill = outlive;
     }
 
     /// Ends the `nth` process by itself. Nothing if it has ended.
@@ -198,7 +205,10 @@ impl FakeSpawner {
 
     fn signal(&self, nth: usize, signal: Signal) {
         let mut state = self.state.lock();
-        let ignored = state.ignores_terminate && signal == Signal::Terminate;
+        let ignored = match signal {
+            Signal::Terminate => state.ignores_terminate || state.outlives_kill,
+            Signal::Kill => state.outlives_kill,
+        };
         let process = &mut state.processes[nth];
         if process.is_running() {
             process.signals.push(signal);
@@ -289,6 +299,19 @@ impl ProcessTree for FakeTree {
 
     fn signal(&self, signal: Signal) {
         self.spawner.signal(self.nth, signal);
+    }
+
+    fn survivors(&self) -> Vec<Survivor> {
+        let name = self.spawner.process(self.nth).launch.program.to_string_lossy().into_owned();
+        let state = "D (disk sleep)".to_owned();
+        let survivor = |pid| Survivor {
+            pid,
+            name: name.clone(),
+            state: state.clone(),
+            wait_channel: "fake_wait".to_owned(),
+            foreign_user: None,
+        };
+        self.pids().into_iter().map(survivor).collect()
     }
 
     fn ended(&self) -> BoxFuture<'_, ()> {

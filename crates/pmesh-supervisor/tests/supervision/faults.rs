@@ -21,7 +21,7 @@ async fn a_step_that_panics_loses_no_process_no_event_and_no_stop() {
         world.see(Seen::Serving("web", vec![1])).await;
         world.pass(10 * SEC).await;
         assert_eq!((world.spawner.running(), world.health("web").status), (vec![1], Status::Ok), "{event}");
-        assert!(world.service("web").stop().await, "{event}");
+        assert!(world.service("web").stop().await.was_up, "{event}");
         assert_eq!(world.spawner.running(), [] as [usize; 0], "{event}");
         world.end().await;
     }
@@ -89,7 +89,7 @@ async fn a_service_that_broke_down_comes_back_after_a_restart_that_fails_and_can
     world.settle().await;
     assert!(!stop.is_finished(), "it ends when nothing lives");
     world.service("web").kill().await;
-    assert!(stop.await.unwrap());
+    assert!(stop.await.unwrap().was_up);
     assert_eq!((world.spawner.running(), world.health("web").status), (vec![], Status::Stopped));
     world.end().await;
 }
@@ -99,7 +99,7 @@ async fn a_stop_whose_step_panics_every_time_ends_everything_all_the_same() {
     let world = World::new();
     world.up(&[("web", &world.app("web"))]).await;
     world.service("web").fail(step("stop", 2)).await;
-    assert!(world.service("web").stop().await);
+    assert!(world.service("web").stop().await.was_up);
     assert_eq!((world.spawner.running(), world.health("web").status), (vec![], Status::Stopped));
     world.end().await;
 }
@@ -155,7 +155,7 @@ async fn a_driver_whose_task_ends_is_run_again_within_a_second_and_its_service_i
     world.spawner.crash(0, Exit::Code(7));
     world.pass(SEC).await;
     assert_eq!((world.health("web").status, world.serving("web")), (Status::Ok, vec![1, 2]));
-    assert!(world.service("web").stop().await);
+    assert!(world.service("web").stop().await.was_up);
     world.end().await;
 }
 
@@ -178,7 +178,7 @@ async fn an_operation_that_meets_a_dead_driver_fails_and_says_so_and_a_stop_is_d
 
     world.service("web").fail(Fault::Task).await;
     world.settle().await;
-    assert!(world.service("web").stop().await);
+    assert!(world.service("web").stop().await.was_up);
     assert_eq!((world.spawner.running(), world.health("web").status), (vec![], Status::Stopped));
     world.end().await;
 }

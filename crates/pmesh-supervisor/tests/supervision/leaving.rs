@@ -56,7 +56,7 @@ async fn a_stop_during_its_build_ends_a_services_part_of_the_rollout_and_the_bui
         let rollout = world.begin(unity, &[("web", &web), ("api", &api)]);
         world.spawner.wait_for_launches(launches).await;
         let make = world.spawner.launches().iter().position(|launch| launch.program == "make").unwrap();
-        assert!(world.service("web").stop().await);
+        assert!(world.service("web").stop().await.was_up);
         let end = rollout.await.unwrap();
         assert_eq!((end.failed.len(), end.gave_up, end.switched), (0, false, vec![service_name("api")]));
         assert_eq!(world.spawner.signals(make), [Signal::Terminate]);

@@ -8,6 +8,7 @@ mod crashes;
 mod faults;
 mod leaving;
 mod log_lines;
+mod outliving;
 mod probing;
 mod replacing;
 mod starting;

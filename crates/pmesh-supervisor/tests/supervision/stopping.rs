@@ -1,8 +1,15 @@
 //! The end of instances, services, and the supervisor.
 
-use pmesh_supervisor::{Exit, Prepared, Signal, Status, rollout::Unity};
+use std::collections::BTreeMap;
+
+use pmesh_supervisor::{Exit, Prepared, ServiceName, Signal, Status, StopEnd, rollout::Unity};
 
 use crate::world::{MS, SEC, Seen, World, command, service_name};
+
+/// How many of the services were not stopped before.
+fn stopped(ends: &BTreeMap<ServiceName, StopEnd>) -> usize {
+    ends.values().filter(|end| end.was_up).count()
+}
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_takes_instances_out_of_the_balancer_drains_them_and_then_sends_sigterm() {
@@ -19,9 +26,9 @@ async fn a_stop_takes_instances_out_of_the_balancer_drains_them_and_then_sends_s
     assert_eq!((world.spawner.signals(0), world.spawner.signals(1)), (vec![Signal::Terminate], vec![]));
     assert!(!stop.is_finished());
     drop(request);
-    assert!(stop.await.unwrap());
+    assert!(stop.await.unwrap().was_up);
     assert_eq!(world.spawner.running(), [] as [usize; 0]);
-    assert!(!world.service("web").stop().await, "it was stopped before");
+    assert!(!world.service("web").stop().await.was_up, "it was stopped before");
     world.end().await;
 }
 
@@ -32,7 +39,7 @@ async fn a_process_that_ignores_sigterm_gets_sigkill_after_exactly_stop_timeout(
     web.stop_timeout = 3 * SEC;
     world.up(&[("web", &web)]).await;
     world.spawner.ignore_terminate(true);
-    assert!(world.service("web").stop().await);
+    assert!(world.service("web").stop().await.was_up);
     let asked = world.when(&Seen::Signalled(0, Signal::Terminate)).unwrap();
     assert_eq!(world.when(&Seen::Signalled(0, Signal::Kill)), Some(asked + 3 * SEC));
     assert_eq!(world.spawner.signals(0), [Signal::Terminate, Signal::Kill]);
@@ -45,7 +52,7 @@ async fn a_stop_while_it_backs_off_is_at_once_and_for_good() {
     world.spawner.exit_at_start("web", Exit::Code(1));
     world.start(&[("web", &world.app("web"))]).await;
     let began = world.now();
-    assert!(world.service("web").stop().await);
+    assert!(world.service("web").stop().await.was_up);
     assert_eq!(world.now(), began);
     let starts = world.starts().len();
     world.pass(600 * SEC).await;
@@ -74,7 +81,7 @@ async fn services_stop_side_by_side_in_the_time_of_the_slowest() {
     world.up(&[("web", &web), ("api", &api), ("job", &job)]).await;
     world.spawner.ignore_terminate(true);
     let began = world.now();
-    assert_eq!(world.supervisor.stop(&world.supervisor.services()).await, 3);
+    assert_eq!(stopped(&world.supervisor.stop(&world.supervisor.services()).await), 3);
     assert_eq!(world.since(began), 10 * SEC, "the job's stop_timeout, the default");
     world.end().await;
 }
@@ -94,7 +101,7 @@ async fn a_kill_cuts_drain_and_grace_short() {
         service.kill().await;
     }
     let began = world.now();
-    assert_eq!(stop.await.unwrap(), 2);
+    assert_eq!(stopped(&stop.await.unwrap()), 2);
     assert_eq!(world.now(), began);
     assert_eq!(world.spawner.signals(0), [Signal::Kill]);
     drop(request);
@@ -159,7 +166,7 @@ async fn a_stop_during_a_restart_ends_old_and_new_and_the_restarts_part_in_it() 
     world.prober.hold(true);
     let restart = world.begin(Unity::Each, &[("web", &web), ("api", &api)]);
     world.see(Seen::Spawned(3)).await;
-    assert!(world.service("web").stop().await);
+    assert!(world.service("web").stop().await.was_up);
     assert_eq!(world.spawner.running(), [1, 3]);
     world.prober.hold(false);
     let end = restart.await.unwrap();

@@ -98,7 +98,7 @@ async fn a_stop_of_a_service_that_waits_for_its_build_is_for_good_and_ends_the_t
     world.see(Seen::Spawned(1)).await;
     world.spawner.ignore_terminate(true);
     let began = world.now();
-    assert!(world.service("web").stop().await);
+    assert!(world.service("web").stop().await.was_up);
     assert_eq!(world.since(began), web.stop_timeout, "a stop is done when nothing lives");
     assert_eq!(world.spawner.running(), [] as [usize; 0]);
     world.pass(600 * SEC).await;

@@ -19,7 +19,7 @@ use pmesh_supervisor::{
     AppSpec, Balancer, CancelToken, Command, Expected, ExternalSpec, HealthReport, Launch, ListenAddress,
     LogFolder, LogLimits, Plan, ProcessTree, Rebuild, RevisionFacts, RolloutEnd, RolloutPlan, Service,
     ServiceId, ServiceKind, ServiceName, ServiceSpec, ServiceUpstream, Signal, SpawnError, Spawned, Spawner,
-    StepName, StepState, Supervisor, SupervisorSettings, Turn,
+    StepName, StepState, Supervisor, SupervisorSettings, Survivor, Turn,
     rollout::{RolloutLimits, Unity},
     testing::{FakeProber, FakeSpawner},
 };
@@ -228,6 +228,10 @@ impl ProcessTree for WatchedTree {
             journal.note(Seen::Signalled(self.process, signal));
         }
         self.tree.signal(signal);
+    }
+
+    fn survivors(&self) -> Vec<Survivor> {
+        self.tree.survivors()
     }
 
     fn ended(&self) -> BoxFuture<'_, ()> {
@@ -513,11 +517,16 @@ impl World {
 
     /// Drops the supervisor, waits for its end, and checks that nothing is left of it.
     pub(crate) async fn end(self) {
+        self.end_with(&[]).await;
+    }
+
+    /// The same, where these processes outlive everything.
+    pub(crate) async fn end_with(self, survivors: &[usize]) {
         drop(self.supervisor);
         let ended = timeout(NEVER, self.task).await;
         assert!(ended.is_ok(), "the supervisor does not end: {:#?}", self.journal.entries.lock());
         ended.unwrap().unwrap();
-        assert_eq!(self.spawner.running(), Vec::<usize>::new(), "{:#?}", self.journal.entries.lock());
+        assert_eq!(self.spawner.running(), survivors, "{:#?}", self.journal.entries.lock());
         assert_eq!(*self.journal.wrongs.lock(), Vec::<String>::new());
         let serving = self.traffic.serving.lock();
         assert!(serving.values().all(HashMap::is_empty), "{serving:?}");

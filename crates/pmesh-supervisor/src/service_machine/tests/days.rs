@@ -37,6 +37,7 @@ pub(super) enum Deed {
     CommandsEnd(usize),
     Built(usize, u8),
     OutputEnds(usize),
+    LookedAt(usize),
     Pass(u64),
     Kind,
     BreakDown,
@@ -68,7 +69,8 @@ pub(super) fn deed() -> impl Strategy<Value = Deed> {
         2 => which.clone().prop_map(Deed::Drained),
         1 => which.clone().prop_map(Deed::CommandsEnd),
         1 => (which.clone(), any::<u8>()).prop_map(|(which, how)| Deed::Built(which, how)),
-        1 => which.prop_map(Deed::OutputEnds),
+        1 => which.clone().prop_map(Deed::OutputEnds),
+        2 => which.prop_map(Deed::LookedAt),
         4 => (0..400_u64).prop_map(Deed::Pass),
         2 => (0..40_000_u64).prop_map(Deed::Pass),
         2 => Just(Deed::Kind),
@@ -199,6 +201,7 @@ impl World {
                     self.tell(ServiceEvent::ShutdownCommandsEnded { run });
                 }
             }
+            Deed::LookedAt(which) => _ = nth(&self.looks, which).map(|upstream| self.looked_at(upstream)),
             Deed::Built(which, how) => {
                 if let Some(attempt) = self.builds.keys().nth(which).copied() {
                     self.builds.remove(&attempt);

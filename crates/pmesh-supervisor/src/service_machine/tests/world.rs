@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     AppSpec, Command, Exit, ExternalAddress, FirstAnswer, Plan, ProbeFailure, RevisionFacts, ServiceFailure,
-    ServiceId, ServiceKind, ServiceName, ServiceSpec, Signal, Status, Wish,
+    ServiceId, ServiceKind, ServiceName, ServiceSpec, Signal, Status, Survivor, Wish,
     machine_step::Numbers,
     saved,
     service_action::{ServiceAction, ServiceAnswer},
@@ -39,6 +39,10 @@ pub(super) struct World {
     pub(super) ever: BTreeSet<u64>,
     pub(super) outputs: BTreeSet<u64>,
     pub(super) probes: BTreeSet<u64>,
+    /// Who is looked at, because SIGKILL should have ended it.
+    pub(super) looks: BTreeSet<u64>,
+    /// Whether nothing ends that is told to, not even by SIGKILL.
+    pub(super) outlives: bool,
     pub(super) drains: BTreeSet<u64>,
     pub(super) shutdowns: BTreeSet<u64>,
     pub(super) builds: BTreeMap<u64, Wish>,
@@ -81,6 +85,8 @@ impl World {
             ever: BTreeSet::new(),
             outputs: BTreeSet::new(),
             probes: BTreeSet::new(),
+            looks: BTreeSet::new(),
+            outlives: false,
             drains: BTreeSet::new(),
             shutdowns: BTreeSet::new(),
             builds: BTreeMap::new(),
@@ -120,6 +126,12 @@ impl World {
                 ServiceAction::EndRemnant { upstream, .. } => {
                     let process = self.processes.get_mut(&upstream).expect("it was said to be there");
                     process.asked = Some(Signal::Kill);
+                    if self.outlives {
+                        self.looks.insert(upstream);
+                    }
+                }
+                ServiceAction::LookAtSurvivors { upstream } => {
+                    self.looks.insert(upstream);
                 }
                 ServiceAction::Drain { upstream } => {
                     assert!(!traffic.contains(&upstream), "waited for while it takes traffic");
@@ -213,6 +225,14 @@ impl World {
         }
     }
 
+    /// A look shows what lives.
+    pub(super) fn looked_at(&mut self, upstream: u64) {
+        if self.looks.remove(&upstream) {
+            let survivors = self.processes.get(&upstream).map(|_| survivor(upstream)).into_iter().collect();
+            self.tell(ServiceEvent::LookedAt { upstream, survivors });
+        }
+    }
+
     pub(super) fn probed(&mut self, upstream: u64, result: Result<(), ProbeFailure>) {
         if self.probes.remove(&upstream) {
             let result = result.map(|()| FirstAnswer::default());
@@ -234,8 +254,12 @@ impl World {
             } else if let Some((attempt, wish)) = self.builds.pop_first() {
                 let built = if wish == Wish::GoOn { Ok(None) } else { Err(NoBuild::Cancelled) };
                 self.tell(ServiceEvent::Built { attempt, built });
-            } else if let Some((&upstream, _)) =
-                self.processes.iter().find(|(_, process)| process.exited || process.asked.is_some())
+            } else if let Some(&upstream) = self.looks.first() {
+                self.looked_at(upstream);
+            } else if let Some((&upstream, _)) = self
+                .processes
+                .iter()
+                .find(|(_, process)| !self.outlives && (process.exited || process.asked.is_some()))
             {
                 self.end_tree(upstream);
             } else if let Some(upstream) =
@@ -277,6 +301,12 @@ impl World {
     pub(super) fn status(&self) -> Status {
         self.machine.state(|_| None).health(self.now).status
     }
+}
+
+/// What is seen of a process that SIGKILL has not ended.
+pub(super) fn survivor(upstream: u64) -> Survivor {
+    let pid = u32::try_from(upstream & 0xffff).expect("it has 16 bits");
+    Survivor { pid, name: "web".to_owned(), state: "D (disk sleep)".to_owned(), ..Survivor::default() }
 }
 
 /// A service that serves.

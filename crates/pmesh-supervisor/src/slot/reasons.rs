@@ -1,0 +1,61 @@
+//! What is to be told of an instance: what is wrong with it, and how it ended.
+
+use super::{Slot, Trouble};
+use crate::{AppSpec, ServiceFailure, Survivor, lifecycle::Phase, survivor};
+
+impl Slot {
+    /// What of its tree SIGKILL has not ended.
+    pub(crate) fn survivors(&self) -> &[Survivor] {
+        match &self.process {
+            Some(process) if matches!(self.phase(), Phase::Outliving { .. }) => &process.survivors,
+            _ => &[],
+        }
+    }
+
+    /// That its last process did not end in its grace, if that is so.
+    pub(crate) fn overdue_note(&self) -> Option<String> {
+        let limit = self.lifecycle.grace().stop;
+        self.overdue
+            .then(|| format!("instance {} did not end within stop_timeout {limit:?}, killed", self.number))
+    }
+
+    /// What is to be told of an instance that is ready.
+    pub(crate) fn remark(&self) -> Option<String> {
+        let status = self.first_status.filter(|&status| status >= 500)?;
+        Some(format!("instance {}: its first answer, to `GET /`, has status {status}", self.number))
+    }
+
+    /// What went wrong last, in words.
+    pub(crate) fn failure(&self, spec: &AppSpec) -> Option<ServiceFailure> {
+        if let Some(outlives) = survivor::sentence(self.survivors()) {
+            return Some(self.fails(&outlives, Vec::new()));
+        }
+        let (what, last_lines) = match self.trouble.as_ref()? {
+            // Nobody answers yet: that is how every start begins.
+            Trouble::Probe(_) if matches!(self.phase(), Phase::Starting { .. }) => return None,
+            Trouble::Spawn(reason) => (reason.clone(), Vec::new()),
+            Trouble::Exit { exit, lived, last_lines } => {
+                (format!("it ended with {exit} after {:.1} s", lived.as_secs_f64()), last_lines.clone())
+            }
+            Trouble::Late { check, last_lines } => {
+                let check = check.as_ref().map(|check| format!(": {check}")).unwrap_or_default();
+                (format!("it was not ready within {:?}{check}", spec.ready_timeout), last_lines.clone())
+            }
+            Trouble::Probe(failure) => (failure.to_string(), Vec::new()),
+        };
+        Some(self.fails(&what, last_lines))
+    }
+
+    fn fails(&self, what: &str, last_lines: Vec<String>) -> ServiceFailure {
+        let retry_at = match self.phase() {
+            Phase::BackingOff { until } => Some(until),
+            _ => None,
+        };
+        ServiceFailure { what: format!("instance {}: {what}", self.number), retry_at, last_lines }
+    }
+
+    /// That it takes too long to become ready.
+    pub(crate) fn lateness(&self, spec: &AppSpec) -> ServiceFailure {
+        self.fails(&format!("it was not ready within {:?}", spec.ready_timeout), Vec::new())
+    }
+}
