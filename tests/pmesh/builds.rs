@@ -103,6 +103,8 @@ fn builds_of(recipe: &Recipe, file: &str, ask: impl Fn(&Server) -> String) -> us
 
 /// What the revert needs is there still.
 const ELSEWHERE: usize = 2;
+/// A revert is a build, too.
+const IN_PLACE: usize = 3;
 
 fn has_npm() -> bool {
     works("npm view express name", "there is no npm here, or it reaches no registry")
@@ -153,6 +155,31 @@ fn go_goes_forth_and_back() {
     if works("go version", "there is no Go here") {
         let recipe = Recipe::default().with("## Go");
         assert_eq!(builds_of(&recipe, "web/main.go", |server| get(server, "/")), ELSEWHERE);
+    }
+}
+
+#[test]
+fn express_in_place_is_built_again_on_the_way_back() {
+    if has_npm() {
+        let recipe = Recipe::default().with("## Node.js with Express").with("### Express in place");
+        assert_eq!(builds_of(&recipe, "web/server.js", |server| get(server, "/")), IN_PLACE);
+    }
+}
+
+#[test]
+fn vite_in_place_is_built_again_on_the_way_back() {
+    if has_npm() {
+        let recipe = Recipe::default().with("## Vite").with("### Vite in place");
+        assert_eq!(builds_of(&recipe, "web/src/main.js", script), IN_PLACE);
+    }
+}
+
+#[test]
+fn a_virtual_environment_in_place_is_built_again_on_the_way_back() {
+    if has_pip() {
+        let recipe = Recipe::default().with("## Python with a virtual environment");
+        let recipe = recipe.with("### A virtual environment in place");
+        assert_eq!(builds_of(&recipe, "web/app.py", |server| get(server, "/")), IN_PLACE);
     }
 }
 
