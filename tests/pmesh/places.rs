@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::json;
 
-use crate::harness::{Project, Server, pmesh, signal, web_manifest, write};
+use crate::harness::{Project, Server, git, pmesh, signal, web_manifest, write};
 
 /// Runs a server that is expected to refuse to.
 fn refused(project: &Project, state: &str) -> Output {
@@ -49,8 +49,12 @@ fn release(folder: &Path, name: &str) {
 }
 
 fn lead(folder: &Path, name: &str) {
+    lead_to(folder, &folder.join(name));
+}
+
+fn lead_to(folder: &Path, target: &Path) {
     let next = folder.join("next");
-    symlink(folder.join(name), &next).unwrap();
+    symlink(target, &next).unwrap();
     fs::rename(next, folder.join("current")).unwrap();
 }
 
@@ -103,4 +107,85 @@ fn the_command_line_finds_a_server_behind_a_link_also_when_that_has_moved_on() {
     assert_eq!(served(), (Some(0), String::new()));
     signal(server.id(), "TERM");
     assert_eq!(server.wait().unwrap().code(), Some(0));
+}
+
+/// Whether a server of its own may move this project's work tree; else what it is told.
+fn is_free(project: &Project) -> Result<(), String> {
+    let checked = project.folder.path().join("checked");
+    let mut command = pmesh();
+    command.arg("run").arg(&project.work).args(["--http", "127.0.0.1:0", "--api", "127.0.0.1:0"]);
+    let log = fs::File::create(checked.with_extension("stderr")).unwrap();
+    let mut child =
+        command.arg("--state-dir").arg(&checked).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+    // It has its work tree when it says where it listens.
+    let has_begun = BufReader::new(child.stdout.take().unwrap()).lines().next().is_some();
+    signal(child.id(), "TERM");
+    child.wait().unwrap();
+    if has_begun { Ok(()) } else { Err(fs::read_to_string(checked.with_extension("stderr")).unwrap()) }
+}
+
+#[test]
+fn behind_a_link_that_leads_to_another_clone_the_repository_and_its_lock_are_those_of_that_clone() {
+    let (one, two) = (Project::web(1), Project::web(1));
+    let folder = tempfile::tempdir().unwrap();
+    let remote = |project: &Project| project.folder.path().join("remote.git").display().to_string();
+    lead_to(folder.path(), &one.work);
+    let server = Server::start(&folder.path().join("current"), &folder.path().join("state"));
+    server.settle();
+    lead_to(folder.path(), &two.work);
+
+    // Somebody else moves that clone: nothing changes.
+    let other = Server::serve(&two);
+    let (status, answer) = server.call("POST", "/reload", &[], "");
+    assert_eq!((status, &answer["code"]), (409, &json!("repository_locked")), "{answer}");
+    let said = answer["error"].as_str().unwrap();
+    assert!(said.contains(&format!("pid {}", other.pid())) && said.contains("update: false"), "{said}");
+    assert_eq!(server.get("/repo")["url"], remote(&one).as_str());
+    let new = one.push(&[("web/version.txt", "one\n")]);
+    assert_eq!(server.post("/repo/update")["to"]["hash"], new.as_str());
+    assert!(server.site("/").1.contains("\"version\": \"one\""));
+    assert_eq!(other.terminate(), Some(0));
+
+    // It is free: everything is that clone's, and the first one is free.
+    assert_eq!(server.post("/reload"), json!({}));
+    let repo = server.get("/repo");
+    assert_eq!((&repo["url"], &repo["ref"]["hash"]), (&json!(remote(&two)), &json!(two.head())), "{repo}");
+    assert_eq!(repo["deployed"]["hash"], two.head().as_str());
+    let (stays, new) = (one.head(), two.push(&[("web/version.txt", "two\n")]));
+    one.push(&[("web/version.txt", "not this one\n")]);
+    assert_eq!(server.post("/repo/update")["to"]["hash"], new.as_str());
+    assert!(server.site("/").1.contains("\"version\": \"two\""));
+    assert_eq!((one.head(), two.head()), (stays, new));
+    let told = is_free(&two).unwrap_err();
+    assert!(told.contains(&format!("pid {}", server.pid())), "{told}");
+    is_free(&one).unwrap();
+
+    // A release that does not start: everything goes back to the clone before, the lock too.
+    one.push(&[("web/version.txt", "broken\n")]);
+    git(&one.work, &["pull", "-q"]);
+    lead_to(folder.path(), &one.work);
+    let (status, answer) = server.call("POST", "/reload", &[], "");
+    assert_eq!((status, &answer["rolled_back"]), (500, &json!(true)), "{answer}");
+    assert_eq!(server.get("/repo")["url"], remote(&two).as_str());
+    assert!(is_free(&two).is_err());
+    is_free(&one).unwrap();
+    let new = two.push(&[("web/version.txt", "three\n")]);
+    assert_eq!(server.post("/repo/update")["to"]["hash"], new.as_str());
+    assert!(server.site("/").1.contains("\"version\": \"three\""));
+}
+
+#[test]
+fn a_manifest_that_lets_the_server_move_the_work_tree_from_now_on_takes_the_lock_at_its_reload() {
+    let project = Project::web(1);
+    let manifest = |update: bool| format!("{}repo: {{update: {update}}}\n", web_manifest(1, ""));
+    fs::write(project.work.join("pm3.yml"), manifest(false)).unwrap();
+    let server = Server::serve(&project);
+    fs::write(project.work.join("pm3.yml"), manifest(true)).unwrap();
+    is_free(&project).unwrap();
+    assert_eq!(server.post("/reload"), json!({}));
+    assert!(is_free(&project).is_err());
+    fs::write(project.work.join("pm3.yml"), manifest(false)).unwrap();
+    assert_eq!(server.post("/reload"), json!({}));
+    fs::write(project.work.join("pm3.yml"), manifest(true)).unwrap();
+    is_free(&project).unwrap();
 }

@@ -26,6 +26,7 @@ mod orphans;
 mod ownership;
 mod place;
 mod progress;
+mod repositories;
 mod run;
 mod server_search;
 mod show;

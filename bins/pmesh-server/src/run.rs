@@ -1,9 +1,7 @@
 //! `run`: puts the parts together, and takes them apart again in the reverse order.
 
 use std::{
-    fmt,
-    fs::File,
-    io,
+    fmt, io,
     io::Write,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
@@ -17,16 +15,13 @@ use futures_util::future::OptionFuture;
 use http_body_util::BodyExt;
 use pmesh_api::{Api, ApiSettings, KernelCallers, Token};
 use pmesh_manifest::{Manifest, Unsupported};
-use pmesh_node::{Node, NodeParts, Rebuild, Request, StateError, StateFolder, in_one_line};
+use pmesh_node::{Node, NodeParts, Rebuild, RepositorySource, Request, StateError, StateFolder, in_one_line};
 use pmesh_proxy::{
     ConnectionInfo, DescriptorBudget, Front, FrontLimits, LocalBody, LocalHandler, RequestBody, Tables,
 };
 use pmesh_sessions::{PeerSource, Peers, SessionLimits, Sessions, TrustedProxies};
 use pmesh_supervisor::{LogFolder, LogLimits, SupervisorSettings};
-use pmesh_vcs::{
-    Vcs, VcsError,
-    git::{DamagedRepo, GitRepo},
-};
+use pmesh_vcs::VcsError;
 use tokio::{
     net::UnixListener,
     runtime::Runtime,
@@ -41,9 +36,10 @@ use crate::{
     bind::{self, BindError},
     log, notify,
     orphans::{self, Orphans},
-    ownership, place,
+    place,
+    repositories::GitRepositories,
     version::VERSION,
-    work_tree_lock::{self, WorkTreeError},
+    work_tree_lock::WorkTreeError,
 };
 
 /// How long answers that are under way at the API may take at the server's end, after everything
@@ -205,20 +201,16 @@ fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<()
     };
     let sessions = Arc::new(Sessions::new(&SessionLimits::default()));
     let tables = Tables::within(parts.descriptors.clone(), sessions, trusted);
-    // Held for as long as services run.
-    let _work_tree;
     let (node, driver) = {
         let _in_runtime = runtime.enter();
-        let vcs = repository(&parts.file)?;
-        _work_tree = take_work_tree(vcs.as_deref(), &parts.manifest)?;
-        let owners = ownership::owners(&parts.file, vcs.as_deref().map(Vcs::root));
-        if let Some(warning) = ownership::warning(rustix::process::geteuid().as_raw(), &owners) {
-            warn!("{warning}");
-        }
+        let vcs = GitRepositories.find(&parts.file)?;
+        let hold = GitRepositories::take_if(parts.manifest.repo.update, vcs.as_deref())?;
         let system = NodeParts::new(parts.file, parts.manifest, parts.logs);
         Node::new(NodeParts {
             given: parts.given,
             vcs,
+            hold,
+            repositories: Arc::new(GitRepositories),
             unsupported: parts.unsupported,
             supervisor: SupervisorSettings { state: Some(parts.state), ..system.supervisor },
             tables: tables.clone(),
@@ -316,45 +308,6 @@ fn print(lines: &str) {
     if let Err(error) = out.write_all(lines.as_bytes()).and_then(|()| out.flush()) {
         info!(%error, "nobody reads the standard output");
     }
-}
-
-/// Takes the work tree where the manifest lets the server move it.
-fn take_work_tree(vcs: Option<&dyn Vcs>, manifest: &Manifest) -> Result<Option<File>, WorkTreeError> {
-    match vcs {
-        Some(vcs) if manifest.repo.update => {
-            work_tree_lock::lock(vcs.root(), &place::work_tree_lock(vcs.root()))
-        }
-        Some(_) | None => Ok(None),
-    }
-}
-
-/// The repository that tracks the manifest. Without one the server serves all the same.
-///
-/// # Errors
-///
-/// There is no thread to read it.
-fn repository(file: &Path) -> Result<Option<Arc<dyn Vcs>>, StartError> {
-    Ok(match GitRepo::discover(file) {
-        Ok(repository) => Some(Arc::new(repository)),
-        Err(VcsError::NotFound(_)) => {
-            info!("no repository tracks the manifest: /repo and updates are not there");
-            None
-        }
-        Err(error) => {
-            let error_line = in_one_line(&error);
-            if let VcsError::Damaged { root, .. }
-            | VcsError::Unreadable { root, .. }
-            | VcsError::RepositoryTooLarge { root, .. }
-            | VcsError::Timeout { root, .. }
-            | VcsError::NoThread { root, .. } = &error
-            {
-                warn!(error = error_line, "/repo and updates are not there until somebody repairs it");
-                return Ok(Some(Arc::new(DamagedRepo::new(root.clone(), file.to_owned())?)));
-            }
-            warn!(error = error_line, "the repository cannot be used: /repo and updates are not there");
-            None
-        }
-    })
 }
 
 /// Does what signals and the API ask for, until everything has ended.

@@ -242,6 +242,7 @@ impl From<&Failure> for ApiError {
                     .with_field("mistakes", mistakes);
             }
             Failure::UpdateDisabled => Code::UpdateDisabled,
+            Failure::WorkTree(_) => Code::RepositoryLocked,
             Failure::ManifestMissing { .. }
             | Failure::ManifestAmbiguous { .. }
             | Failure::ManifestUnreadable(

@@ -5,7 +5,9 @@
 //! force, forget, release. What an act did and another one undoes is undone in reverse when an operation
 //! fails; what was stopped to make room is started last, from the files that it was started from.
 
+mod aim;
 mod operation_end;
+mod situation;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -21,40 +23,14 @@ use pmesh_supervisor::{
 use pmesh_vcs::{CommitId, Revision};
 
 use self::operation_end::OperationEnd;
+pub(crate) use self::{aim::Aim, situation::Situation};
 use crate::{
     Failure, Outcome, Rebuild, RolloutFailure, Scope, Update,
     comparison::{Comparison, Way},
     in_one_line,
+    served_place::ServedPlace,
     stop_report::StopReport,
-    unfinished::Unfinished,
 };
-
-/// What an operation is to bring about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Aim {
-    /// The server's start: everything is started, and nothing goes back unless the server is to end.
-    Start,
-    Reload(Rebuild),
-    Restart(Scope, Rebuild),
-    Update(Rebuild),
-    Stop(Scope),
-    /// What a defect has cut off in the middle is left: prepared runs end, and what was stopped or held for
-    /// them goes on.
-    Mend,
-}
-
-/// What a course has to know of the node when it begins.
-#[derive(Clone, Debug)]
-pub(crate) struct Situation {
-    /// The manifest in force.
-    pub(crate) manifest: Arc<Manifest>,
-    /// The services that there are.
-    pub(crate) services: Vec<ServiceName>,
-    pub(crate) has_repository: bool,
-    /// The revision that the services run; none where that is not known.
-    pub(crate) deployed: Option<Revision>,
-    pub(crate) unfinished: Unfinished,
-}
 
 /// What is done for an operation.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,8 +39,12 @@ pub(crate) enum Act {
     Fetch,
     /// Read the manifest of a commit.
     CheckCommit(CommitId),
-    /// Read the manifest on the disk.
+    /// Read the manifest on the disk, where it is served from.
     CheckFile,
+    /// Read it where the path leads that was given, and take the work tree there.
+    Locate,
+    /// Serve from here from now on.
+    ServeFrom(Arc<ServedPlace>),
     /// Wait until nobody else fetches.
     TakeTurn,
     /// Nothing is started from the files in the work tree any more.
@@ -106,7 +86,7 @@ impl Act {
     fn step(&self) -> Option<StepName> {
         match self {
             Self::Fetch => Some(StepName::Fetch),
-            Self::CheckCommit(_) | Self::CheckFile => Some(StepName::Check),
+            Self::CheckCommit(_) | Self::CheckFile | Self::Locate => Some(StepName::Check),
             Self::CheckOut(_) => Some(StepName::CheckOut),
             Self::GoBack { .. } | Self::Return(_) => Some(StepName::RollBack),
             Self::Stop(_) => Some(StepName::Stop),
@@ -114,7 +94,7 @@ impl Act {
             Self::Service(_) => None,
             Self::TakeTurn | Self::Hold | Self::Survey(_) | Self::PutInForce(_) | Self::Forget(_) => None,
             Self::Release | Self::Revive | Self::Route(_) | Self::Remember { .. } | Self::Abandon => None,
-            Self::Deployed(_) | Self::TidyUp => None,
+            Self::Deployed(_) | Self::TidyUp | Self::ServeFrom(_) => None,
         }
     }
 }
@@ -136,6 +116,10 @@ pub(crate) enum ActResult {
     /// The work tree has moved, but for these tracked files, which have local changes.
     CheckedOut(Vec<PathBuf>),
     Checked(Arc<Manifest>),
+    /// The manifest, and where it is served from if that is another place than before.
+    Located(Arc<Manifest>, Option<Arc<ServedPlace>>),
+    /// Where it was served from before.
+    Left(Arc<ServedPlace>),
     Surveyed {
         /// What is checked out; none where that is not known.
         head: Option<Revision>,
@@ -221,7 +205,7 @@ impl Course {
         let unknown = |name: &ServiceName| Err(Failure::UnknownService(name.clone()));
         Ok(match &self.aim {
             Aim::Start => survey(&Scope::All, Unity::Regardless, Rebuild::Changed),
-            Aim::Reload(_) => vec![Act::CheckFile],
+            Aim::Reload(_) => vec![Act::Locate],
             Aim::Restart(Scope::One(name), _)
                 if !manifest.services.iter().any(|service| service.spec.name == *name) =>
             {
@@ -360,6 +344,11 @@ impl Course {
             }
             (_, ActResult::Fetched(fetched)) => self.on_fetched(fetched),
             (_, ActResult::Checked(manifest)) => self.replace(manifest),
+            (_, ActResult::Located(manifest, place)) => {
+                self.todo.extend(place.map(Act::ServeFrom));
+                self.replace(manifest);
+            }
+            (_, ActResult::Left(before)) if self.verdict.is_none() => self.undo.push(Act::ServeFrom(before)),
             (Act::Survey(survey), ActResult::Surveyed { head, rollout, services: names }) => {
                 let manifest = survey.manifest;
                 self.services = Some(Services {
@@ -384,7 +373,10 @@ impl Course {
                 // Files are served by the front itself: it learns here that it must not.
                 self.todo.push_back(Act::Route(Arc::clone(&self.situation.manifest)));
             }
-            (_, ActResult::Done | ActResult::CheckedOut(_) | ActResult::Surveyed { .. }) => {}
+            (
+                _,
+                ActResult::Done | ActResult::CheckedOut(_) | ActResult::Surveyed { .. } | ActResult::Left(_),
+            ) => {}
         }
     }
 

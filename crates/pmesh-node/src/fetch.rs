@@ -35,7 +35,7 @@ pub(crate) async fn fetch(shared: &NodeShared, cancelled: &CancelToken) -> Resul
     let turn = vcs_turn(shared, cancelled).await?;
     let call = {
         let (cancel, fetched) = (cancel.clone(), Arc::clone(&shared.fetched));
-        let manifest = shared.file.clone();
+        let manifest = shared.place().file.clone();
         shared.with_vcs_in(turn, move |vcs| {
             let tree = vcs.work_tree()?;
             if let Some(operation) = tree.in_progress {

@@ -92,7 +92,7 @@ impl Interpreter {
         Situation {
             manifest: self.shared.in_force(),
             services: self.names(),
-            has_repository: self.shared.vcs.is_some(),
+            has_repository: self.shared.place().vcs.is_some(),
             deployed: self.shared.publisher.view().deployed.as_deref().cloned(),
             unfinished: self.shared.unfinished.lock().clone(),
         }
@@ -191,6 +191,12 @@ impl Interpreter {
                     async move { Ok(ActResult::Checked(Arc::new(manifest_source::on_disk(&shared).await?))) },
                 )
             }
+            Act::Locate => ending(async move {
+                let (manifest, place) = manifest_source::where_given(&shared).await?;
+                let is_other = !Arc::ptr_eq(&place, &shared.place());
+                Ok(ActResult::Located(Arc::new(manifest), is_other.then_some(place)))
+            }),
+            Act::ServeFrom(place) => at_once(ActResult::Left(shared.serve_from(place))),
             Act::TakeTurn => Box::pin(async move {
                 match fetch::vcs_turn(&shared, &cancel).await {
                     Ok(turn) => Finished::Turn(turn),

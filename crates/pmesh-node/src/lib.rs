@@ -47,6 +47,7 @@ mod open;
 mod operation;
 mod operation_queue;
 mod publisher;
+mod served_place;
 mod state;
 mod stop_failure;
 mod stop_report;
@@ -66,6 +67,7 @@ pub use operation::{
 };
 pub use operation_queue::{QUEUE_LIMIT, SubmitError};
 pub use pmesh_supervisor::{Rebuild, StepName, StepState};
+pub use served_place::{RepositorySource, WorkTreeHold};
 pub use state::{StateError, StateFolder};
 pub use stop_failure::StopFailure;
 pub use view::{Distance, Measured, Metrics, Repository, ServiceType, ServiceView, View};

@@ -1,12 +1,12 @@
 //! The manifest that an operation is to follow: from a commit, or from the disk.
 
-use std::{ffi::OsStr, path::Path};
+use std::{ffi::OsStr, path::Path, sync::Arc};
 
-use pmesh_manifest::{FILE_NAMES, Manifest, ManifestText, Mistakes, ReadError};
+use pmesh_manifest::{FILE_NAMES, Manifest, ManifestText, Mistakes};
 use pmesh_supervisor::CancelToken;
 use pmesh_vcs::{Cancel, CommitId, Vcs, VcsError};
 
-use crate::{Failure, fetch::while_wanted, node_shared::NodeShared};
+use crate::{Failure, fetch::while_wanted, node_shared::NodeShared, served_place::ServedPlace};
 
 /// Reads and validates the manifest of a commit, out of the object database.
 ///
@@ -18,7 +18,8 @@ pub(crate) async fn in_commit(
     cancelled: &CancelToken,
     commit: &CommitId,
 ) -> Result<Manifest, Failure> {
-    let (file, wanted) = (shared.file.clone(), commit.clone());
+    let place = shared.place();
+    let (file, wanted) = (place.file.clone(), commit.clone());
     let cancel = Cancel::new();
     let ended = cancel.clone();
     let found = shared.with_vcs(move |vcs| {
@@ -27,7 +28,7 @@ pub(crate) async fn in_commit(
         let text = vcs.file(&wanted, inside, &ended)?;
         Ok((text, adds_a_second(vcs, &file, inside, &wanted, &ended)?))
     });
-    let shown = shared.shown_file();
+    let shown = place.shown_file();
     let text = match while_wanted(cancelled, &cancel, found).await {
         Ok((Some(_), true)) => return Err(Failure::ManifestAmbiguous { commit: commit.clone() }),
         Ok((Some(text), false)) => text,
@@ -39,7 +40,7 @@ pub(crate) async fn in_commit(
         Err(VcsError::Cancelled) => return Err(Failure::ShuttingDown),
         Err(error) => return Err(error.into()),
     };
-    let folder = shared.file.parent().unwrap_or(&shared.file);
+    let folder = place.file.parent().unwrap_or(&place.file);
     let source = ManifestText { text: &text, file: shown, folder };
     pmesh_manifest::parse(&source, shared.unsupported).map_err(Failure::ManifestInvalid)
 }
@@ -70,30 +71,42 @@ fn adds_a_second(
     }
 }
 
-/// The manifest as it is on disk.
+/// The manifest as it is on the disk, where it is served from.
 ///
 /// # Errors
 ///
 /// [`Failure`]: it has mistakes, or cannot be read.
 pub(crate) async fn on_disk(shared: &NodeShared) -> Result<Manifest, Failure> {
-    let (given, unsupported) = (shared.given.clone(), shared.unsupported);
-    let shown = shared.shown_file().to_owned();
-    let read = tokio::task::spawn_blocking(move || {
+    let (place, unsupported) = (shared.place(), shared.unsupported);
+    blocking(move || Ok(pmesh_manifest::read_as(&place.file, place.shown_file(), unsupported)?)).await
+}
+
+/// The manifest where the path leads that was given, and that place: the one of now where nothing of it has changed. Its
+/// work tree is taken, if the manifest wants it moved.
+///
+/// # Errors
+///
+/// [`Failure`]: it has mistakes, or cannot be read, or somebody else moves the work tree.
+pub(crate) async fn where_given(shared: &NodeShared) -> Result<(Manifest, Arc<ServedPlace>), Failure> {
+    let (given, now, unsupported) = (shared.given.clone(), shared.place(), shared.unsupported);
+    let source = Arc::clone(&shared.repositories);
+    blocking(move || {
         // Once, so that it is one folder's manifest whoever moves a link meanwhile. Where the folder is gone,
         // reading says so.
         let folder = given.parent().and_then(|folder| folder.canonicalize().ok());
         let file =
             folder.zip(given.file_name()).map_or_else(|| given.clone(), |(folder, name)| folder.join(name));
-        let manifest = pmesh_manifest::read_as(&file, &shown, unsupported)?;
-        Ok((manifest, file))
-    });
-    match read.await {
-        Ok(Ok((manifest, file))) => {
-            *shared.served.lock() = file;
-            Ok(manifest)
-        }
-        Ok(Err(ReadError::Invalid(mistakes))) => Err(Failure::ManifestInvalid(mistakes)),
-        Ok(Err(error)) => Err(Failure::ManifestUnreadable(error)),
-        Err(panic) => Err(Failure::Internal(format!("reading the manifest ended early: {panic}"))),
-    }
+        let place = now.at(file, &*source)?;
+        let manifest = pmesh_manifest::read_as(&place.file, place.shown_file(), unsupported)?;
+        let place = place.taken(manifest.repo.update, &now, &*source).map_err(Failure::WorkTree)?;
+        Ok((manifest, if place == *now { now } else { Arc::new(place) }))
+    })
+    .await
+}
+
+async fn blocking<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let panicked = |panic| Err(Failure::Internal(format!("reading the manifest ended early: {panic}")));
+    tokio::task::spawn_blocking(read).await.unwrap_or_else(panicked)
 }

@@ -24,8 +24,8 @@ use tokio::sync::Notify;
 use tracing::error;
 
 use crate::{
-    ChangesSince, Distance, Measured, Metrics, Operation, OperationId, OperationKind, Repository, Request,
-    Scope, ServiceView, SubmitError, View,
+    ChangesSince, Distance, Measured, Metrics, Operation, OperationId, OperationKind, Repository,
+    RepositorySource, Request, Scope, ServiceView, SubmitError, View, WorkTreeHold,
     bridge::{Bridge, key_of},
     commits::InstanceCommits,
     fetch,
@@ -36,6 +36,7 @@ use crate::{
     node_driver::NodeDriver,
     node_shared::NodeShared,
     publisher::Publisher,
+    served_place::{NoRepositories, ServedPlace},
 };
 
 /// What a node is made from.
@@ -51,6 +52,10 @@ pub struct NodeParts {
     pub unsupported: Unsupported,
     /// The repository that tracks the manifest; none if there is none.
     pub vcs: Option<Arc<dyn Vcs>>,
+    /// The right to move its work tree; none where the server does not, or nobody else could.
+    pub hold: Option<WorkTreeHold>,
+    /// Who finds the repository, and takes its work tree, where a link in `given` leads to another one.
+    pub repositories: Arc<dyn RepositorySource>,
     /// What the supervisor is made from.
     pub supervisor: SupervisorSettings,
     /// Starts processes.
@@ -74,6 +79,8 @@ impl NodeParts {
             manifest,
             unsupported: Unsupported::Refuse,
             vcs: None,
+            hold: None,
+            repositories: Arc::new(NoRepositories),
             supervisor: SupervisorSettings {
                 logs,
                 state: None,
@@ -99,7 +106,7 @@ pub struct Node(pub(crate) Arc<NodeShared>);
 
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Node").field("file", &self.0.file).finish_non_exhaustive()
+        f.debug_struct("Node").field("file", &self.0.place().file).finish_non_exhaustive()
     }
 }
 
@@ -130,11 +137,10 @@ impl Node {
             supervisor.add(name, ServiceId(new_id().0));
         }
         let shared = Arc::new(NodeShared {
-            served: Mutex::new(parts.file.clone()),
+            place: Mutex::new(Arc::new(ServedPlace { file: parts.file, vcs: parts.vcs, hold: parts.hold })),
+            repositories: parts.repositories,
             given: parts.given,
-            file: parts.file,
             unsupported: parts.unsupported,
-            vcs: parts.vcs,
             publisher: Publisher::new(first_change, supervisor.builds()),
             supervisor,
             bridge,
@@ -183,7 +189,7 @@ impl Node {
 
     /// The manifest's file that is served; absolute, its folder without links as of the last reload.
     pub fn manifest(&self) -> PathBuf {
-        self.0.served.lock().clone()
+        self.0.place().file.clone()
     }
 
     /// The node as it was published last. Never waits for a change in progress.

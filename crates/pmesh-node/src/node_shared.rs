@@ -1,7 +1,7 @@
 //! What the handle of a node, its driver and its operations share.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -13,8 +13,15 @@ use pmesh_vcs::{Vcs, VcsError};
 use tokio::sync::{Notify, OwnedMutexGuard};
 
 use crate::{
-    OperationId, bridge::Bridge, commits::InstanceCommits, fetched::FetchedCommits,
-    file_folders::FileFolders, ids::Ids, maintenance::Maintenance, publisher::Publisher,
+    OperationId,
+    bridge::Bridge,
+    commits::InstanceCommits,
+    fetched::FetchedCommits,
+    file_folders::FileFolders,
+    ids::Ids,
+    maintenance::Maintenance,
+    publisher::Publisher,
+    served_place::{RepositorySource, ServedPlace},
     unfinished::Unfinished,
 };
 
@@ -23,14 +30,13 @@ pub const FETCH_LIMIT: Duration = Duration::from_mins(1);
 
 /// What the handle and the driver share.
 pub(crate) struct NodeShared {
-    /// The manifest's file when the server began, its folder without links: that of the repository.
-    pub(crate) file: PathBuf,
-    /// The same by the path that was given.
+    /// The manifest's file by the path that was given.
     pub(crate) given: PathBuf,
     /// Where that led at the last reload.
-    pub(crate) served: Mutex<PathBuf>,
+    pub(crate) place: Mutex<Arc<ServedPlace>>,
+    /// Finds the repository where it leads elsewhere.
+    pub(crate) repositories: Arc<dyn RepositorySource>,
     pub(crate) unsupported: Unsupported,
-    pub(crate) vcs: Option<Arc<dyn Vcs>>,
     pub(crate) supervisor: Supervisor,
     pub(crate) bridge: Arc<Bridge>,
     pub(crate) publisher: Publisher,
@@ -74,11 +80,14 @@ impl NodeShared {
         self.publisher.set_services(&self.supervisor.services(), &self.in_force());
     }
 
-    /// The manifest's file as mistakes in it name it: relative to the top of the repository, without one its
-    /// name alone.
-    pub(crate) fn shown_file(&self) -> &Path {
-        let top = self.vcs.as_deref().map(Vcs::root).or(self.file.parent());
-        top.and_then(|top| self.file.strip_prefix(top).ok()).unwrap_or(&self.file)
+    /// Where it serves from now.
+    pub(crate) fn place(&self) -> Arc<ServedPlace> {
+        Arc::clone(&self.place.lock())
+    }
+
+    /// It serves from `place` from now on; answers from where before.
+    pub(crate) fn serve_from(&self, place: Arc<ServedPlace>) -> Arc<ServedPlace> {
+        std::mem::replace(&mut *self.place.lock(), place)
     }
 
     /// Waits until no other call fetches or moves the work tree. Cancel-safe.
@@ -104,7 +113,7 @@ impl NodeShared {
 
     /// Has the repository tidied up, if nobody else needs it.
     pub(crate) fn tidy_up(&self) {
-        if let (Some(vcs), Ok(turn)) = (&self.vcs, Arc::clone(&self.vcs_turn).try_lock_owned()) {
+        if let (Some(vcs), Ok(turn)) = (&self.place().vcs, Arc::clone(&self.vcs_turn).try_lock_owned()) {
             self.maintenance.begin(Arc::clone(vcs), turn);
         }
     }
@@ -114,7 +123,8 @@ impl NodeShared {
         &self,
         call: impl FnOnce(&dyn Vcs) -> Result<T, VcsError> + Send + 'static,
     ) -> Result<T, VcsError> {
-        let vcs = self.vcs.clone().ok_or_else(|| VcsError::NotFound(self.file.clone()))?;
+        let place = self.place();
+        let vcs = place.vcs.clone().ok_or_else(|| VcsError::NotFound(place.file.clone()))?;
         let blocking = tokio::task::spawn_blocking(move || call(&*vcs));
         blocking.await.unwrap_or_else(|error| Err(VcsError::Defect { message: error.to_string() }))
     }

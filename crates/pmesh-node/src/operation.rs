@@ -246,6 +246,9 @@ pub enum Failure {
     /// The manifest could not be read.
     #[error(transparent)]
     ManifestUnreadable(ReadError),
+    /// The work tree that the path of the manifest leads to now cannot be had for this server: somebody else moves it.
+    #[error(transparent)]
+    WorkTree(Box<dyn Error + Send + Sync>),
     /// The commit that the operation was to follow has no manifest.
     #[error("commit {commit} has no {}; nothing was changed", .file.display())]
     ManifestMissing {
@@ -275,6 +278,15 @@ pub enum Failure {
     /// Something that should not happen; the log has more.
     #[error("{0}")]
     Internal(String),
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Invalid(mistakes) => Self::ManifestInvalid(mistakes),
+            other => Self::ManifestUnreadable(other),
+        }
+    }
 }
 
 /// A rollout that did not succeed.

@@ -13,7 +13,7 @@ use pmesh_supervisor::{
 use pmesh_vcs::{Vcs, testing::FakeVcs};
 use tokio::task::JoinHandle;
 
-use crate::{Node, NodeParts};
+use crate::{Node, NodeParts, served_place::NoRepositories};
 
 /// A [`Node`] and the fakes that it works with. Dropped, its task is ended at once; there is no
 /// process that could be left.
@@ -100,6 +100,8 @@ impl TestNode {
             file,
             manifest,
             unsupported: Unsupported::Refuse,
+            hold: None,
+            repositories: Arc::new(NoRepositories),
             vcs: has_repository.then(|| Arc::new(vcs.clone()) as Arc<dyn Vcs>),
             spawner: Arc::new(spawner.clone()),
             prober: Arc::new(prober.clone()),

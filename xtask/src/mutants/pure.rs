@@ -51,7 +51,13 @@ pub(crate) const PURE: &[PureFiles] = &[
     PureFiles {
         package: "pmesh-node",
         tests: &["--lib"],
-        files: &["course.rs", "course/operation_end.rs", "history.rs"],
+        files: &[
+            "course.rs",
+            "course/aim.rs",
+            "course/operation_end.rs",
+            "course/situation.rs",
+            "history.rs",
+        ],
     },
     PureFiles { package: "pmesh-api", tests: &["--lib"], files: &["access.rs", "parameters.rs"] },
 ];

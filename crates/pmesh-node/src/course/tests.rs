@@ -1,5 +1,7 @@
 //! What operations do, as sentences over the plain type.
 
+mod places;
+
 use std::{
     collections::VecDeque,
     path::{Path, PathBuf},
@@ -20,8 +22,8 @@ use proptest::prelude::*;
 
 use super::{Act, ActResult, Aim, Course, Situation};
 use crate::{
-    Failure, Outcome, Rebuild, Scope, comparison::Comparison, in_one_line, stop_report::StopReport,
-    unfinished::Unfinished,
+    Failure, Outcome, Rebuild, Scope, comparison::Comparison, in_one_line, served_place::ServedPlace,
+    stop_report::StopReport, unfinished::Unfinished,
 };
 
 const WEB: Item = Item { builds: true, overlaps: true, background: false, vital: true };
@@ -57,6 +59,8 @@ struct Run {
     course: Course,
     items: Vec<Item>,
     fetched: Comparison,
+    /// Whether the path that was given leads to another place than before.
+    elsewhere: bool,
     under_way: VecDeque<Act>,
     acts: Vec<Act>,
     /// Those that ended well.
@@ -85,6 +89,7 @@ impl Run {
             course: Course::new(aim, situation),
             items: items.to_vec(),
             fetched: behind(),
+            elsewhere: false,
             under_way: VecDeque::new(),
             acts: Vec::new(),
             done: Vec::new(),
@@ -123,6 +128,11 @@ impl Run {
             Act::Service(act) => self.course.on_service_end(act, ActEnd::Done(None)),
             _ if fails => self.course.on_end(ActResult::Failed(failure())),
             Act::Fetch => self.course.on_end(ActResult::Fetched(self.fetched.clone())),
+            Act::Locate => {
+                let place = self.elsewhere.then(|| ServedPlace::bare("elsewhere"));
+                self.course.on_end(ActResult::Located(manifest(self.items.len()), place));
+            }
+            Act::ServeFrom(_) => self.course.on_end(ActResult::Left(ServedPlace::bare("here"))),
             Act::CheckCommit(_) | Act::CheckFile => {
                 self.course.on_end(ActResult::Checked(manifest(self.items.len())));
             }
@@ -159,6 +169,8 @@ fn word(act: &Act) -> String {
         Act::Fetch => "fetch",
         Act::CheckCommit(_) => "check the commit",
         Act::CheckFile => "check the file",
+        Act::Locate => "locate",
+        Act::ServeFrom(_) => "serve from",
         Act::TakeTurn => "take turn",
         Act::Hold => "hold",
         Act::CheckOut(_) => "check out",
@@ -233,15 +245,8 @@ fn the_acts_of_the_other_operations_are_these() {
         assert_eq!(run(aim.clone(), &plain, |_| false).words(), acts, "{aim:?}");
     }
     let reload = run(RELOAD, &plain, |_| false);
-    let first = [
-        "check the file",
-        "survey",
-        "Start(0)",
-        "AwaitReady(0)",
-        "LookAgain(0)",
-        "put in force",
-        "Switch(0)",
-    ];
+    let first =
+        ["locate", "survey", "Start(0)", "AwaitReady(0)", "LookAgain(0)", "put in force", "Switch(0)"];
     assert_eq!(reload.words()[..7], first);
     assert_eq!(reload.words()[10..], ["forget", "deployed", "remember true"]);
 }
@@ -536,6 +541,9 @@ fn assert_goes_back(run: &Run) {
         is_in_force.is_none().then(|| place(&run.acts, &|act| matches!(act, Act::Forget(_)))).flatten(),
     ];
     assert!(order.iter().flatten().is_sorted(), "{words:?}");
+    let moves = run.done.iter().filter(|act| matches!(act, Act::ServeFrom(_))).count();
+    let ends_elsewhere = moves == 1;
+    assert!(moves == 0 || ends_elsewhere == is_in_force.is_some(), "{words:?}");
 
     let first_switch =
         run.acts.iter().position(|act| matches!(act, Act::Service(Switch(_) | StayUnbuilt(_))));
@@ -553,6 +561,7 @@ proptest! {
     fn whatever_fails_what_was_done_is_undone_in_reverse(
         kinds in proptest::collection::vec(any::<[bool; 4]>(), 1..6),
         reloads in any::<bool>(),
+        elsewhere in any::<bool>(),
         fates in proptest::collection::vec((any::<u16>(), 0_u8..20), 100),
         cancelled_at in proptest::option::of(0_usize..60),
     ) {
@@ -561,6 +570,7 @@ proptest! {
             .map(|&[builds, overlaps, background, vital]| Item { builds, overlaps, background, vital })
             .collect();
         let mut run = Run::of(if reloads { RELOAD } else { UPDATE }, &items);
+        run.elsewhere = elsewhere;
         let mut fates = fates.into_iter().cycle();
         for turn in 0..10_000 {
             if cancelled_at == Some(turn) {
@@ -571,7 +581,7 @@ proptest! {
             let place = usize::from(which) % run.under_way.len();
             let can_fail = matches!(
                 run.under_way[place],
-                Act::Fetch | Act::CheckCommit(_) | Act::CheckFile | Act::TakeTurn | Act::CheckOut(_)
+                Act::Fetch | Act::CheckCommit(_) | Act::CheckFile | Act::Locate | Act::TakeTurn | Act::CheckOut(_)
                     | Act::GoBack { .. } | Act::Service(Build(_) | Link(_) | AwaitReady(_) | LookAgain(_))
             );
             run.end(place, can_fail && fate == 0);
