@@ -45,6 +45,7 @@ impl Run {
     /// Takes what is asked for now; answers whether there is more to come.
     fn ask(&mut self) -> bool {
         loop {
+            assert!(self.acts.len() + self.told.len() < 10_000, "it goes round in circles");
             match self.rollout.advance() {
                 Some(Instruction::Do(act)) => {
                     self.under_way.push_back(act);
