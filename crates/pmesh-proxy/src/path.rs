@@ -260,6 +260,13 @@ mod tests {
     }
 
     #[test]
+    fn a_path_that_is_spelled_plainly_is_not_copied() {
+        for raw in ["/", "/a/b.c/", "/a;v=1/b"] {
+            assert!(matches!(Path::read(raw).unwrap().seen, Cow::Borrowed(seen) if seen == raw), "{raw}");
+        }
+    }
+
+    #[test]
     fn what_can_be_read_in_two_ways_is_refused() {
         for raw in [
             "",

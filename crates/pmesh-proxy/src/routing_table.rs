@@ -230,6 +230,9 @@ mod tests {
         assert_eq!(met(&routing, "api.site.local", "/"), Some(vec![201]));
         assert_eq!(met(&routing, "api.site.com", "/x"), Some(vec![201, 203]));
         assert_eq!(met(&routing, "other.site.com", "/"), Some(vec![]));
+        let seen = |host| routing.site(host).unwrap().1;
+        assert!(matches!(seen("api.site.com"), Cow::Borrowed(_)), "no copy where nothing is replaced");
+        assert_eq!(seen("api.site.local"), "api.site.com");
     }
 
     #[test]
