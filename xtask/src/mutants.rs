@@ -13,6 +13,7 @@ mod verdict;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use self::copy::Copy;
 use self::counts::Counts;
@@ -31,6 +32,9 @@ const VERSION: &str = "27.1.0";
 const TEST_TIMEOUT: &str = "60";
 const BUILD_TIMEOUT: &str = "600";
 
+/// Bytes of memory that each process may have: a loop that a mutant does not end may collect things all the while.
+const MEMORY: u64 = 4 << 30;
+
 /// The same random cases in every run, and no time for the smallest one that fails.
 const RANDOM_CASES: &[(&str, &str)] = &[
     ("PROPTEST_RNG_SEED", "7"),
@@ -44,6 +48,7 @@ pub(crate) fn run(workspace: &Workspace, words: &[&str]) -> Result<()> {
     require_cargo_mutants(workspace)?;
     let left = parse_left(&workspace.read(DOCUMENT)?)?;
     let copy = Copy::new(workspace)?;
+    limit_memory()?;
     let (mut total, mut rows, mut problems) = (Counts::default(), Vec::new(), Vec::new());
     for pure in PURE {
         let files: Vec<PureFile> = pure.each().filter(|file| wanted.contains(file)).collect();
@@ -121,6 +126,13 @@ fn lacks(found: Option<&str>) -> Option<String> {
         }
         None => Some("cargo-mutants is not here".to_owned()),
     }
+}
+
+/// Bounds the memory of what is started from here on.
+fn limit_memory() -> Result<()> {
+    let now = getrlimit(Resource::Data);
+    let limit = Rlimit { current: Some(now.maximum.map_or(MEMORY, |most| most.min(MEMORY))), ..now };
+    setrlimit(Resource::Data, limit).context("cannot limit the memory of the tests")
 }
 
 /// What cargo runs in the copy.
