@@ -116,7 +116,7 @@ fn each_crash_in_a_row_doubles_the_wait() {
 #[test]
 fn an_instance_that_is_not_ready_in_time_is_stopped_and_tried_again() {
     let (mut instance, now) = starting();
-    assert_eq!(instance.on_event(Event::Tick, now + GRACE.ready - SEC), [], "its time is not over");
+    assert_eq!(instance.on_event(Event::Tick, now + 29 * SEC), [], "its time is not over");
     assert_eq!(instance.on_event(Event::Tick, now + GRACE.ready), [Action::Terminate]);
     instance.on_event(Event::Exited, now + GRACE.ready);
     assert_eq!(instance.on_event(Event::TreeEnded, now + GRACE.ready), [Action::Spawn]);
