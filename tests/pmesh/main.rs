@@ -19,3 +19,4 @@ mod services;
 mod signals;
 mod state;
 mod strangers;
+mod told;

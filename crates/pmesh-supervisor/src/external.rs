@@ -77,6 +77,7 @@ impl External {
                 upstream: self.upstream,
                 address: self.address.clone(),
                 prove_owner: false,
+                seek: false,
                 ask: None,
                 plan: Arc::clone(plan),
             });

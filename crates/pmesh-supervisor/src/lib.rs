@@ -73,6 +73,7 @@ mod lack;
 mod leader;
 mod lifecycle;
 mod link;
+mod listening;
 mod log;
 mod machine_step;
 mod membership;

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 use crate::{
     Check, ExternalAddress, FirstAnswer, Monitor, PortOwner, ProcessTree, ServiceName,
-    first_answer::first_answer, lack::is_lack, proc::Proc, saved::saved,
+    first_answer::first_answer, lack::is_lack, listening, proc::Proc, saved::saved,
 };
 
 /// Makes probes. The network's is [`NetProber`].
@@ -40,6 +40,8 @@ pub struct ProbeTarget {
     /// Whether to look up whose the listening socket is. Needed until an instance was proven once:
     /// the look-up reads much of `/proc`.
     pub prove_owner: bool,
+    /// Whether to look, where nobody accepts connections, what else the processes listen on.
+    pub seek: bool,
 }
 
 impl fmt::Debug for ProbeTarget {
@@ -49,6 +51,7 @@ impl fmt::Debug for ProbeTarget {
             .field("address", &self.address)
             .field("leader", &self.tree.as_ref().map(|tree| tree.leader()))
             .field("prove_owner", &self.prove_owner)
+            .field("seek", &self.seek)
             .finish()
     }
 }
@@ -94,6 +97,14 @@ pub enum ProbeFailure {
         /// The process that listens; none if no socket of this network namespace does.
         holder: Option<Holder>,
     },
+    /// Nobody accepts connections there, and this is what the instance listens on.
+    #[error("{}", elsewhere(.address, .listens))]
+    Elsewhere {
+        /// Where it should listen.
+        address: ExternalAddress,
+        /// Where it does; nothing if nowhere.
+        listens: Vec<String>,
+    },
     /// The probe could not be made, for want of descriptors of this server's own. That says nothing about who
     /// was to be probed: it is tried again, and health stays what it was.
     #[error("{address} could not be probed, because the server itself has no open file left: {reason}")]
@@ -123,7 +134,26 @@ saved!(enum ProbeFailure {
     2 ForeignPort { port, holder },
     3 Unmade { address, reason },
     4 Unanswered { address, reason },
+    5 Elsewhere { address, listens },
 });
+
+/// Where an instance listens, and where it should.
+fn elsewhere(address: &ExternalAddress, listens: &[String]) -> String {
+    let port = address.port;
+    if listens.is_empty() {
+        return format!(
+            "it listens nowhere; it must listen on $PORT, {port} here (what takes no requests is `background: true`)"
+        );
+    }
+    let is_the_port = |place: &String| place.ends_with(&format!(":{port}"));
+    let has_the_port = listens.iter().any(is_the_port);
+    let listens = listens.join(", ");
+    // With the right port it is the address that is wrong.
+    if has_the_port {
+        return format!("it listens on {listens}; it must be $HOST:$PORT, {address} here");
+    }
+    format!("it listens on {listens}; it must be $PORT, {port} here")
+}
 
 /// The process that holds a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,13 +185,15 @@ impl Prober for NetProber {
             for check in &monitor.checks {
                 let Check::Tcp = check.check;
                 let connected = tokio::time::timeout_at(deadline, connect(&target.address)).await;
-                let (_, peer) = connected
-                    .map_err(|_| ProbeFailure::Timeout {
-                        check: check.name.clone(),
-                        address: target.address.clone(),
-                        limit: monitor.timeout,
-                    })?
-                    .map_err(|error| not_connected(&target, &check.name, &error))?;
+                let connected = connected.map_err(|_| ProbeFailure::Timeout {
+                    check: check.name.clone(),
+                    address: target.address.clone(),
+                    limit: monitor.timeout,
+                })?;
+                let (_, peer) = match connected {
+                    Ok(connection) => connection,
+                    Err(error) => return Err(not_connected(&target, &check.name, &error).await),
+                };
                 if let Some(tree) = &target.tree
                     && !proven
                 {
@@ -183,9 +215,10 @@ impl Prober for NetProber {
         Box::pin(async move {
             let unanswered = |reason| ProbeFailure::Unanswered { address: target.address.clone(), reason };
             let asking = async {
-                let (stream, peer) = connect(&target.address)
-                    .await
-                    .map_err(|error| not_connected(&target, "ready", &error))?;
+                let (stream, peer) = match connect(&target.address).await {
+                    Ok(connection) => connection,
+                    Err(error) => return Err(not_connected(&target, "ready", &error).await),
+                };
                 if let Some(tree) =
                     target.tree.as_ref().filter(|_| target.prove_owner && owner != PortOwner::Any)
                 {
@@ -199,10 +232,15 @@ impl Prober for NetProber {
     }
 }
 
-fn not_connected(target: &ProbeTarget, check: &str, error: &io::Error) -> ProbeFailure {
+async fn not_connected(target: &ProbeTarget, check: &str, error: &io::Error) -> ProbeFailure {
     let (address, reason) = (target.address.clone(), error.to_string());
     if is_lack(error) {
         return ProbeFailure::Unmade { address, reason };
+    }
+    if let Some(tree) = target.tree.clone().filter(|_| target.seek)
+        && let Ok(Ok(listens)) = tokio::task::spawn_blocking(move || listening::of(&tree.pids())).await
+    {
+        return ProbeFailure::Elsewhere { address, listens };
     }
     ProbeFailure::Connect { check: check.to_owned(), address, reason }
 }

@@ -203,8 +203,9 @@ impl Proc {
                 Err(error) => return Err(error),
             }
         }
+        let of_its_port = |line| listening(line).filter(|(bound, _)| bound.port() == address.port());
         let all: Vec<(IpAddr, u64)> =
-            tables.lines().filter_map(|line| listener(line, address.port())).collect();
+            tables.lines().filter_map(of_its_port).map(|(bound, inode)| (bound.ip(), inode)).collect();
         let bound_to = |wanted: IpAddr| -> Vec<u64> {
             all.iter().filter(|(ip, _)| *ip == wanted).map(|&(_, inode)| inode).collect()
         };
@@ -312,15 +313,16 @@ fn split_field(line: &[u8]) -> Option<(&[u8], &str)> {
     Some((&line[..colon], std::str::from_utf8(&line[colon + 1..]).ok()?.trim()))
 }
 
-/// The address and inode of a line of `/proc/net/tcp` or `tcp6` if that socket listens on `port`.
-fn listener(line: &str, port: u16) -> Option<(IpAddr, u64)> {
+/// The address and inode of a line of `/proc/net/tcp` or `tcp6` if that socket listens.
+pub(crate) fn listening(line: &str) -> Option<(SocketAddr, u64)> {
     /// `TCP_LISTEN` of the kernel's `tcp_states.h`.
     const LISTEN: &str = "0A";
     let mut fields = line.split_ascii_whitespace();
-    let (ip, hex) = fields.nth(1)?.rsplit_once(':')?;
-    if fields.nth(1)? != LISTEN || u16::from_str_radix(hex, 16).ok()? != port {
+    let (ip, port) = fields.nth(1)?.rsplit_once(':')?;
+    if fields.nth(1)? != LISTEN {
         return None;
     }
+    let port = u16::from_str_radix(port, 16).ok()?;
     // Words of 32 bits as the machine stores them, printed as numbers.
     let word = |at: usize| Some(u32::from_str_radix(ip.get(at..at + 8)?, 16).ok()?.to_ne_bytes());
     let ip = if ip.len() == 8 {
@@ -329,7 +331,7 @@ fn listener(line: &str, port: u16) -> Option<(IpAddr, u64)> {
         let words = [word(0)?, word(8)?, word(16)?, word(24)?].concat();
         IpAddr::from(<[u8; 16]>::try_from(words).ok()?)
     };
-    Some((ip, fields.nth(5)?.parse().ok()?))
+    Some((SocketAddr::new(ip, port), fields.nth(5)?.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -370,19 +372,18 @@ mod tests {
     }
 
     #[test]
-    fn only_listening_sockets_of_the_port_count() {
+    fn only_listening_sockets_count() {
         let line = |ip: &str, port: &str, state: &str| {
             format!(
                 "   0: {ip}:{port} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000  1000        0 4711 1 0 100"
             )
         };
-        let loopback = IpAddr::from([127, 0, 0, 1]);
-        assert_eq!(listener(&line("0100007F", "4E21", "0A"), 20001), Some((loopback, 4711)));
-        assert_eq!(listener(&line("0100007F", "4E21", "01"), 20001), None);
-        assert_eq!(listener(&line("0100007F", "4E22", "0A"), 20001), None);
-        let v6 = listener(&line("00000000000000000000000001000000", "4E21", "0A"), 20001);
-        assert_eq!(v6, Some(("::1".parse().unwrap(), 4711)));
-        assert_eq!(listener("", 20001), None);
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 20001));
+        assert_eq!(listening(&line("0100007F", "4E21", "0A")), Some((loopback, 4711)));
+        assert_eq!(listening(&line("0100007F", "4E21", "01")), None);
+        let v6 = listening(&line("00000000000000000000000001000000", "4E21", "0A"));
+        assert_eq!(v6, Some(("[::1]:20001".parse().unwrap(), 4711)));
+        assert_eq!(listening(""), None);
     }
 
     #[test]

@@ -21,12 +21,13 @@ pub(crate) enum ServiceAction {
     LookAtSurvivors { upstream: u64 },
     /// Read what a process wrote last.
     ReadLastLines { upstream: u64 },
-    /// Probe an instance, or an address of somebody else's; `ask`: send it a request, and wait so long for the
-    /// answer.
+    /// Probe an instance, or an address of somebody else's; `seek`: look where it listens, if not there; `ask`: send it
+    /// a request, and wait so long for the answer.
     Probe {
         upstream: u64,
         address: ExternalAddress,
         prove_owner: bool,
+        seek: bool,
         ask: Option<Duration>,
         plan: Arc<Plan>,
     },

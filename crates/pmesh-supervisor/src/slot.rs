@@ -1,5 +1,6 @@
 //! An instance through all its restarts in one run. A plain type.
 
+mod probes;
 mod reasons;
 
 use std::{
@@ -8,9 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use self::probes::{Kind, Probes};
 use crate::{
-    AppSpec, Exit, ExternalAddress, FirstAnswer, Liveness, Plan, ProbeFailure, Readiness, ServiceKind,
-    ServiceName, Signal, Survivor, backoff,
+    AppSpec, Exit, ExternalAddress, FirstAnswer, Plan, ProbeFailure, Readiness, ServiceKind, ServiceName,
+    Signal, Survivor, backoff,
     lifecycle::{Action, Event, Grace, Lifecycle, Phase},
     machine_step::MachineStep,
     notice::{InstanceNotice, Notice},
@@ -21,6 +23,9 @@ use crate::{
 
 /// An instance without a probe is ready when it has lived so long.
 const READY_AFTER: Duration = Duration::from_secs(1);
+
+/// How long a request has no answer before that says something.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// An instance through all its restarts in one run.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,40 +83,25 @@ struct SpawnedProcess {
 saved!(struct SpawnedProcess { leader, port, at });
 
 #[derive(Clone, Debug, PartialEq)]
-struct Probes {
-    liveness: Liveness,
-    under_way: Option<Kind>,
-    /// Whether the listening socket was seen to belong to the tree.
-    proven: bool,
-    /// Whether requests to it have had no answer, and it has not answered one of ours since.
-    silent: bool,
-}
-
-saved!(struct Probes { liveness, under_way, proven, silent });
-
-/// How an instance is probed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Checks,
-    /// By a request that wants an answer.
-    Request {
-        since: Instant,
-    },
-}
-
-saved!(enum Kind { 0 Checks, 1 Request { since } });
-
-#[derive(Clone, Debug, PartialEq)]
 enum Trouble {
     Spawn(String),
-    Exit { exit: Exit, lived: Duration, last_lines: Vec<String> },
-    Late { check: Option<ProbeFailure>, last_lines: Vec<String> },
+    /// `check`: what of its port speaks for why, if anything does.
+    Exit {
+        exit: Exit,
+        lived: Duration,
+        check: Option<ProbeFailure>,
+        last_lines: Vec<String>,
+    },
+    Late {
+        check: Option<ProbeFailure>,
+        last_lines: Vec<String>,
+    },
     Probe(ProbeFailure),
 }
 
 saved!(enum Trouble {
     0 Spawn(value),
-    1 Exit { exit, lived, last_lines },
+    1 Exit { exit, lived, check, last_lines },
     2 Late { check, last_lines },
     3 Probe(value),
 });
@@ -266,22 +256,25 @@ impl Slot {
         if ready_by > step.now {
             return;
         }
-        let before = self.trouble.take();
-        let check = self.unanswered(step.now).or(match before {
-            Some(Trouble::Probe(failure)) => Some(failure),
-            _ => None,
-        });
+        let failure = self.probes().and_then(|probes| probes.failure().cloned());
+        let check = self.unanswered(step.now, failure.is_some()).or(failure);
         self.trouble = Some(Trouble::Late { check, last_lines: Vec::new() });
         if let Some(upstream) = self.upstream() {
             step.ask(ServiceAction::ReadLastLines { upstream });
         }
     }
 
-    /// That the request which it was sent to see whether it is ready has no answer yet.
-    fn unanswered(&self, now: Instant) -> Option<ProbeFailure> {
-        let Some(Kind::Request { since }) = self.process.as_ref()?.probes.as_ref()?.under_way else {
+    fn probes(&self) -> Option<&Probes> {
+        self.process.as_ref()?.probes.as_ref()
+    }
+
+    /// That the request which it was sent to see whether it is ready has no answer yet. One that has just begun says
+    /// less than one that `has_failed` before it.
+    fn unanswered(&self, now: Instant, has_failed: bool) -> Option<ProbeFailure> {
+        let Some(Kind::Request { since }) = self.probes()?.under_way else { return None };
+        if has_failed && now.saturating_duration_since(since) < PATIENCE {
             return None;
-        };
+        }
         Some(ProbeFailure::unanswered_for(
             listen_address(self.address()?),
             now.saturating_duration_since(since),
@@ -360,6 +353,7 @@ impl Slot {
             upstream: process.upstream,
             address: listen_address(address),
             prove_owner: !probes.proven,
+            seek: probes.seeks(phase, spec.ready_timeout, step.now),
             ask,
             plan: Arc::clone(plan),
         });
@@ -440,12 +434,7 @@ impl Slot {
         }
         process.spawned = Some(SpawnedProcess { leader, port, at: step.now });
         self.spawns = self.spawns.saturating_add(1);
-        process.probes = (!spec.background).then(|| Probes {
-            liveness: Liveness::starting(step.now),
-            under_way: None,
-            proven: false,
-            silent: false,
-        });
+        process.probes = (!spec.background).then(|| Probes::starting(step.now));
         self.progress = self.progress.max(Furthest::Spawned);
         // It may have been told to end meanwhile.
         match self.phase() {
@@ -480,7 +469,8 @@ impl Slot {
         if self.is_probed() {
             self.note(InstanceNotice::EndedByItself { exit }, step);
             let lived = lived.unwrap_or_default();
-            self.trouble = Some(Trouble::Exit { exit, lived, last_lines: Vec::new() });
+            let check = self.probes().filter(|_| !self.is_ready()).and_then(Probes::holder).cloned();
+            self.trouble = Some(Trouble::Exit { exit, lived, check, last_lines: Vec::new() });
         } else {
             self.note(InstanceNotice::Ended { exit }, step);
         }
@@ -514,7 +504,7 @@ impl Slot {
             probes.liveness.on_unmade(step.now);
             return;
         }
-        probes.proven |= result.is_ok();
+        probes.remember(&result);
         let is_its_last_word = probes.silent && is_ready_probe(kind, spec);
         let changed = if probes.silent && !is_ready_probe(kind, spec) {
             // It was under way when requests had no answer: what counts comes next.

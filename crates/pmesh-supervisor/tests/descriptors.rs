@@ -29,6 +29,7 @@ async fn without_descriptors_nothing_is_said_of_who_was_to_be_probed_or_started(
         },
         tree: Some(Arc::clone(&tree)),
         prove_owner,
+        seek: false,
     };
     let hard = getrlimit(Resource::Nofile).maximum;
     setrlimit(Resource::Nofile, Rlimit { current: Some(64), maximum: hard }).unwrap();

@@ -313,6 +313,7 @@ fn target(run: Option<&Run>, port: u16) -> ProbeTarget {
         address: ExternalAddress { host: "127.0.0.1".to_owned(), port },
         tree: run.map(|run| Arc::clone(&run.tree)),
         prove_owner: true,
+        seek: true,
     }
 }
 
@@ -335,6 +336,48 @@ async fn a_port_passes_when_a_process_of_the_tree_listens_on_it() {
         let target = target(Some(&run), port.number());
         assert_eq!(NetProber.probe(&target, &Monitor::default()).await, Ok(()));
     }
+}
+
+const LISTEN_ELSEWHERE: &str = "import os, socket, sys, time
+s = socket.socket(getattr(socket, sys.argv[1])); s.bind(eval(sys.argv[2])); s.listen()
+print('listening', flush=True)
+time.sleep(1000)";
+
+#[tokio::test]
+async fn an_instance_that_listens_elsewhere_is_told_where_and_where_it_must() {
+    let folder = tempfile::tempdir().unwrap();
+    let (port, other) = (FreePort::new(), FreePort::new());
+    let here = format!("$PORT, {port} here");
+    let address = format!("$HOST:$PORT, 127.0.0.1:{port} here");
+    let path = folder.path().join("app.sock").display().to_string();
+    let mut ways = vec![
+        ("AF_INET", format!("('127.0.0.1', {other})"), format!("127.0.0.1:{other}; it must be {here}")),
+        ("AF_INET", format!("('127.0.0.2', {port})"), format!("127.0.0.2:{port}; it must be {address}")),
+        ("AF_UNIX", format!("'{path}'"), format!("the socket {path}; it must be {here}")),
+    ];
+    if std::net::TcpListener::bind("[::1]:0").is_ok() {
+        ways.push(("AF_INET6", format!("('::1', {port})"), format!("[::1]:{port}; it must be {address}")));
+    }
+    for (family, bind, told) in ways {
+        let arguments = ["-c", LISTEN_ELSEWHERE, family, &bind];
+        let mut run = start(&command(folder.path(), "python3", &arguments));
+        first_line(&mut run).await;
+        let target = target(Some(&run), port.number());
+        let monitor = Monitor::default();
+        let probed = NetProber.probe(&target, &monitor).await.unwrap_err();
+        let asked = NetProber.ask(&target, &monitor, Duration::from_secs(5)).await.unwrap_err();
+        assert_eq!(
+            (probed.to_string(), asked.to_string()),
+            (format!("it listens on {told}"), probed.to_string())
+        );
+        let unsought = ProbeTarget { seek: false, ..target };
+        let failure = NetProber.probe(&unsought, &monitor).await.unwrap_err();
+        assert!(matches!(failure, ProbeFailure::Connect { .. }), "{failure:?}");
+    }
+    let nowhere = start(&command(folder.path(), "sleep", &["1000"]));
+    let failure = NetProber.probe(&target(Some(&nowhere), port.number()), &Monitor::default()).await;
+    let told = failure.unwrap_err().to_string();
+    assert!(told.starts_with(&format!("it listens nowhere; it must listen on {here}")), "{told}");
 }
 
 #[tokio::test]

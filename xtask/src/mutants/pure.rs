@@ -40,6 +40,7 @@ pub(crate) const PURE: &[PureFiles] = &[
             "service_machine/shown.rs",
             "service_machine/switch.rs",
             "slot.rs",
+            "slot/probes.rs",
             "slot/reasons.rs",
         ],
     },

@@ -80,8 +80,10 @@ impl ServiceDriver {
                     self.pending.events.push_back(ServiceEvent::LastLines { upstream, last_lines });
                 }
             }
-            ServiceAction::Probe { upstream, address, prove_owner, ask, plan } => {
-                self.probe(upstream, address, prove_owner, ask, &plan);
+            ServiceAction::Probe { upstream, address, prove_owner, seek, ask, plan } => {
+                let (service, tree) = (self.machine.name().clone(), self.pending.tree(upstream));
+                let target = ProbeTarget { service, address, tree, prove_owner, seek };
+                self.probe(upstream, &target, ask, &plan);
             }
             ServiceAction::EndRemnant { upstream, plan } => self.end_remnant(upstream, plan.as_deref()),
             ServiceAction::RunShutdownCommands { run, plan } => self.run_shutdown_commands(run, &plan),
@@ -165,25 +167,16 @@ impl ServiceDriver {
         Ok(ServiceEvent::Spawned { upstream, leader, port: port_number })
     }
 
-    fn probe(
-        &mut self,
-        upstream: u64,
-        address: ExternalAddress,
-        prove_owner: bool,
-        ask: Option<Duration>,
-        plan: &Plan,
-    ) {
+    fn probe(&mut self, upstream: u64, target: &ProbeTarget, ask: Option<Duration>, plan: &Plan) {
         let monitor = match &plan.spec.kind {
             ServiceKind::App(spec) => &spec.monitor,
             ServiceKind::External(spec) => &spec.monitor,
             ServiceKind::Files => return,
         };
-        let service = self.machine.name().clone();
-        let target = ProbeTarget { service, address, tree: self.pending.tree(upstream), prove_owner };
         let prober = &self.context.prober;
         let probe = match ask {
-            Some(limit) => prober.ask(&target, monitor, limit),
-            None => prober.probe(&target, monitor).map_ok(|()| FirstAnswer::default()).boxed(),
+            Some(limit) => prober.ask(target, monitor, limit),
+            None => prober.probe(target, monitor).map_ok(|()| FirstAnswer::default()).boxed(),
         };
         let vain = ServiceEvent::Probed { upstream, result: Err(unmade(&target.address)) };
         let context = Arc::clone(&self.context);

@@ -2,6 +2,7 @@
 
 mod days;
 mod outliving;
+mod ports;
 mod world;
 
 use std::collections::BTreeSet;

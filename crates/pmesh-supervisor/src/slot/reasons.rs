@@ -34,8 +34,12 @@ impl Slot {
             // Nobody answers yet: that is how every start begins.
             Trouble::Probe(_) if matches!(self.phase(), Phase::Starting { .. }) => return None,
             Trouble::Spawn(reason) => (reason.clone(), Vec::new()),
-            Trouble::Exit { exit, lived, last_lines } => {
-                (format!("it ended with {exit} after {:.1} s", lived.as_secs_f64()), last_lines.clone())
+            Trouble::Exit { exit, lived, check, last_lines } => {
+                let check = check.as_ref().map(|check| format!("; {check}")).unwrap_or_default();
+                (
+                    format!("it ended with {exit} after {:.1} s{check}", lived.as_secs_f64()),
+                    last_lines.clone(),
+                )
             }
             Trouble::Late { check, last_lines } => {
                 let check = check.as_ref().map(|check| format!(": {check}")).unwrap_or_default();

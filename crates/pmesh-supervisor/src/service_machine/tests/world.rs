@@ -43,6 +43,8 @@ pub(super) struct World {
     pub(super) looks: BTreeSet<u64>,
     /// Whether nothing ends that is told to, not even by SIGKILL.
     pub(super) outlives: bool,
+    /// How many probes were to look where an instance listens.
+    pub(super) seeks: usize,
     pub(super) drains: BTreeSet<u64>,
     pub(super) shutdowns: BTreeSet<u64>,
     pub(super) builds: BTreeMap<u64, Wish>,
@@ -87,6 +89,7 @@ impl World {
             probes: BTreeSet::new(),
             looks: BTreeSet::new(),
             outlives: false,
+            seeks: 0,
             drains: BTreeSet::new(),
             shutdowns: BTreeSet::new(),
             builds: BTreeMap::new(),
@@ -137,7 +140,8 @@ impl World {
                     assert!(!traffic.contains(&upstream), "waited for while it takes traffic");
                     self.drains.insert(upstream);
                 }
-                ServiceAction::Probe { upstream, .. } => {
+                ServiceAction::Probe { upstream, seek, .. } => {
+                    self.seeks += usize::from(seek);
                     assert!(self.probes.insert(upstream), "probed twice at a time");
                 }
                 ServiceAction::RunShutdownCommands { run, .. } => {
@@ -270,6 +274,15 @@ impl World {
             } else {
                 return;
             }
+        }
+    }
+
+    /// What is told to end does, and nothing else happens.
+    pub(super) fn be_kind_to_the_dying(&mut self) {
+        let asked = |(upstream, process): (&u64, &InstanceProcess)| process.asked.map(|_| *upstream);
+        for upstream in self.processes.iter().filter_map(asked).collect::<Vec<_>>() {
+            self.probes.remove(&upstream);
+            self.end_tree(upstream);
         }
     }
 
