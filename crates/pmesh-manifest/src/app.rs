@@ -355,13 +355,18 @@ fn job(table: &mut KeyedMap, report: &mut Report<'_>) {
             [("always", Ok(())), ("on-failure", Err(Feature::Restart)), ("never", Err(Feature::Restart))];
         value.word(report, &words);
     }
-    if let Some(value) = table.take_later("schedule") {
+    let schedule = table.take_later("schedule");
+    if let Some(value) = &schedule {
         value.text(report, "times such as `*/5 * * * *` or `every 10m`");
         value.not_served(report, Feature::Schedule);
     }
     if let Some(value) = table.take_later("timeout") {
+        if schedule.is_none() {
+            let message = "`timeout` is for the runs of a `schedule`, and there is none; of other services it is \
+                           `ready_timeout`, `stop_timeout`, `build_timeout` or `drain_timeout`";
+            value.mistake(report, message.to_owned());
+        }
         value.span(report, Zero::Refused);
-        value.not_served(report, Feature::JobTimeout);
     }
 }
 

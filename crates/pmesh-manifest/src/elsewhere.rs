@@ -68,6 +68,7 @@ pub(crate) const APP: Elsewhere = &[
     ("cwd workdir workingdir workingdirectory chdir directory dir folder context", Key("root")),
     ("environment envs envvars variables vars", Key("env")),
     ("envfile envfiles environmentfile dotenv", Key("env_file")),
+    ("cron crontab cronrestart cronexpression oncalendar periodic", Key("schedule")),
     ("dependson depends needs requires wants", Key("after")),
     (
         "healthcheck healthchecks health check checks livenessprobe readinessprobe startupprobe probe probes httpchecks tcpchecks",
@@ -110,6 +111,8 @@ pub(crate) const FILES: Elsewhere = &[
     ("root dir directory folder public publish publishdir outputdir static staticdir alias", Key("path")),
     ("notfound errorpage notfoundpage page404 error404", Key("404")),
     ("indexfile indexes defaultdocument", Key("index")),
+    ("spa tryfiles historyfallback fallbackfile", Key("fallback")),
+    ("cachecontrol headers expires maxage", Key("cache")),
 ];
 
 /// In a `!Proxy`.

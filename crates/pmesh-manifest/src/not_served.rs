@@ -72,8 +72,7 @@ features! {
     Reuse = "`reuse`", "folders that a build wants to find again";
     LogMap = "a map as `log`", "size and number of a service's log files";
     Restart = "`restart`", "background services that may end (`on-failure`, `never`); one is left out as a whole";
-    Schedule = "`schedule`", "a job that is started at set times; it is left out as a whole";
-    JobTimeout = "`timeout` of an `!App`", "how long a run of a job may take";
+    Schedule = "`schedule` (and its `timeout`)", "a job that is started at set times, and how long a run may take; it is left out as a whole";
     HttpCheck = "an HTTP check (`!Http`, `GET /path 200`)", "a probe that asks and reads the answer";
     ExecCheck = "`!Exec`", "a command as a probe";
     StrategyRandom = "`strat: random`", "any upstream";
@@ -164,8 +163,7 @@ mod tests {
             F::Reuse => app("reuse: [node_modules]"),
             F::LogMap => app("log: {file: a.log, size: 16MiB, keep: 5, compress: true}"),
             F::Restart => app("background: true, restart: on-failure"),
-            F::Schedule => app("schedule: '*/5 * * * *'"),
-            F::JobTimeout => app("timeout: 1h"),
+            F::Schedule => app("schedule: '*/5 * * * *', timeout: 1h"),
             F::EnvFile => app("env_file: .env"),
             F::User => app("user: web"),
             F::UnhealthyTimeout => app("unhealthy_timeout: 10s"),
@@ -253,6 +251,8 @@ mod tests {
             ("services: {s: !FS {cache: no-cache}}", "services.s.cache"),
             ("services: {s: !App {run: x, watchdog: 5}}", "services.s.watchdog"),
             ("services: {s: !App {run: x, restart: sometimes}}", "services.s.restart"),
+            ("services: {s: !App {run: x, timeout: 30s}}", "services.s.timeout"),
+            ("services: {s: !App {run: x, schedule: every 10m, timeout: 30}}", "services.s.timeout"),
             ("services: {s: !App {run: x, log: {file: a/b}}}", "services.s.log.file"),
             ("services: {s: !App {run: x, log: {files: a}}}", "services.s.log"),
             ("services: {s: !App {run: x, lb: {state: {cooky: a}}}}", "services.s.lb.state"),
