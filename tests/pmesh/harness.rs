@@ -174,6 +174,11 @@ impl Server {
         Self::started(pmesh(), manifest, state, env)
     }
 
+    /// Starts it by a command that runs its binary.
+    pub(crate) fn started_by(command: Command, manifest: &Path, state: &Path) -> Self {
+        Self::started(command, manifest, state, &[])
+    }
+
     /// Starts it with so many descriptors, and waits until every service is OK.
     pub(crate) fn serve_within(descriptors: u32, project: &Project) -> Self {
         let pmesh = pmesh();

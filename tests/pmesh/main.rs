@@ -6,6 +6,7 @@ mod builds;
 mod callers;
 mod crowds;
 mod documents;
+mod ends;
 mod example;
 mod harness;
 mod in_place;

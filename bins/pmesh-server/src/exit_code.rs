@@ -5,3 +5,6 @@ pub(crate) const WRONG_COMMAND_LINE: u8 = 2;
 
 /// The exit code of a command that reached no server.
 pub(crate) const NO_SERVER: u8 = 3;
+
+/// The exit code of a server that had to leave something behind that no signal ends.
+pub(crate) const HELD: u8 = 4;

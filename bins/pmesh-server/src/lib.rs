@@ -26,6 +26,7 @@ mod orphans;
 mod ownership;
 mod place;
 mod progress;
+mod remains;
 mod repositories;
 mod run;
 mod server_search;
@@ -43,7 +44,7 @@ use exit_code::WRONG_COMMAND_LINE;
 pub use version::VERSION;
 
 /// Runs the command line and returns its exit code: 0 done, 1 the action failed, 2 the command line is
-/// wrong, 3 no server reached.
+/// wrong, 3 no server reached, 4 the server has ended and something stays behind that no signal ends.
 pub fn main() -> ExitCode {
     match arguments::parse(std::env::args_os().collect(), Path::exists) {
         Ok(Invocation::Run(arguments)) => run::run(&arguments),

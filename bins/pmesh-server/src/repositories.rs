@@ -65,6 +65,7 @@ fn repository(file: &Path) -> Result<Option<Arc<dyn Vcs>>, VcsError> {
         Err(error) => {
             let error_line = in_one_line(&error);
             if let VcsError::Damaged { root, .. }
+            | VcsError::NotAFile { root, .. }
             | VcsError::Unreadable { root, .. }
             | VcsError::RepositoryTooLarge { root, .. }
             | VcsError::Timeout { root, .. }

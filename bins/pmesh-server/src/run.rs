@@ -29,14 +29,16 @@ use tokio::{
     sync::watch,
     task::{JoinError, JoinHandle, JoinSet},
 };
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::{
     arguments::RunArguments,
     bind::{self, BindError},
+    exit_code::HELD,
     log, notify,
     orphans::{self, Orphans},
     place,
+    remains::{self, Held},
     repositories::GitRepositories,
     version::VERSION,
     work_tree_lock::WorkTreeError,
@@ -45,6 +47,9 @@ use crate::{
 /// How long answers that are under way at the API may take at the server's end, after everything
 /// else has ended: they are those of the operations that ended with it.
 const API_GRACE: Duration = Duration::from_secs(2);
+
+/// How long after a second signal the server ends, whatever still stands still.
+const HURRIED_LIMIT: Duration = Duration::from_secs(3);
 
 /// Why the server cannot start, or has ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +84,14 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
 pub(crate) fn run(arguments: &RunArguments) -> ExitCode {
     log::start(arguments.log_format, arguments.log_level);
     match start(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(held) if held.is_empty() => ExitCode::SUCCESS,
+        Ok(held) => {
+            for one in held {
+                error!("no signal ends it: {one}");
+                crate::terminal::complain(&format!("{one}; no signal ends it, and it is left"));
+            }
+            ExitCode::from(HELD)
+        }
         Err(error) => {
             crate::terminal::complain(&in_one_line(&error));
             ExitCode::FAILURE
@@ -87,8 +99,9 @@ pub(crate) fn run(arguments: &RunArguments) -> ExitCode {
     }
 }
 
-/// Everything that can fail before the first service starts, in the order in which it undoes itself.
-fn start(arguments: &RunArguments) -> Result<(), StartError> {
+/// Everything that can fail before the first service starts, in the order in which it undoes itself. The answer is what the
+/// server has to leave behind.
+fn start(arguments: &RunArguments) -> Result<Vec<Held>, StartError> {
     let file = pmesh_manifest::find(arguments.path.as_deref().unwrap_or(Path::new(".")))?;
     let given = place::given(&file);
     let file = without_links(&file).map_err(system("find the manifest's folder"))?;
@@ -144,11 +157,25 @@ fn start(arguments: &RunArguments) -> Result<(), StartError> {
         state: state_path,
         descriptors,
     };
-    serve(&runtime, arguments, parts)?;
+    let served = serve(&runtime, arguments, parts);
     // What blocking threads still do (a look-up of a name, say) is nobody's any more.
     runtime.shutdown_background();
+    // Also where it could not go on: nothing of it does without it.
+    let mut held = remains::end(!matches!(served, Ok(ServerEnd::AsAsked)));
+    let end = served?;
+    held.extend(remains::threads(end == ServerEnd::Forced));
     drop(state);
-    Ok(())
+    Ok(held)
+}
+
+/// How the server has come to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ServerEnd {
+    AsAsked,
+    /// A second signal has cut it short.
+    Hurried,
+    /// Not everything had ended when the time of the second signal was over.
+    Forced,
 }
 
 /// The manifest's file in its folder as the repository knows it: absolute, without links and `..`. What
@@ -192,7 +219,7 @@ struct Parts {
     descriptors: DescriptorBudget,
 }
 
-fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<(), StartError> {
+fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<ServerEnd, StartError> {
     let trusted = if arguments.trusted_proxy.is_empty() {
         TrustedProxies::default()
     } else {
@@ -258,7 +285,8 @@ fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<()
             never = orphans.reap() => match never {},
         };
         ended.send_replace(true);
-        let answered = tokio::time::timeout(API_GRACE, async { while apis.join_next().await.is_some() {} });
+        let grace = if matches!(obeyed, Ok(ServerEnd::Forced)) { Duration::ZERO } else { API_GRACE };
+        let answered = tokio::time::timeout(grace, async { while apis.join_next().await.is_some() {} });
         if answered.await.is_err() {
             info!("clients of the API were still being answered");
         }
@@ -320,14 +348,14 @@ async fn obey(
     mut signals: Signals,
     front: Front,
     mut driving: JoinHandle<()>,
-) -> Result<(), StartError> {
+) -> Result<ServerEnd, StartError> {
     // A reload under way does not keep anybody from ending the server. One that is asked for meanwhile
     // ends after it, and takes its place here.
     let mut reloading: OptionFuture<_> = None.into();
     loop {
         tokio::select! {
             () = node.ending() => break,
-            ended = &mut driving => return ended.map_err(StartError::Node),
+            ended = &mut driving => return ended.map(|()| ServerEnd::AsAsked).map_err(StartError::Node),
             Some(()) = &mut reloading => {
                 notify::tell(notify::NotifyState::Ready);
                 reloading = None.into();
@@ -356,11 +384,19 @@ async fn obey(
         node.close();
         driving.await
     });
+    let mut end = ServerEnd::AsAsked;
+    let mut forced: OptionFuture<_> = None.into();
     loop {
         tokio::select! {
-            ended = &mut ending => return ended.map_err(StartError::Node),
-            asked = signals.next() => if let Asked::Stop = asked {
+            ended = &mut ending => return ended.map(|()| end).map_err(StartError::Node),
+            Some(()) = &mut forced => {
+                error!("not everything has ended; the server does all the same");
+                return Ok(ServerEnd::Forced);
+            }
+            asked = signals.next() => if let (Asked::Stop, ServerEnd::AsAsked) = (asked, end) {
                 warn!("asked again: nothing more is waited for");
+                end = ServerEnd::Hurried;
+                forced = Some(Box::pin(tokio::time::sleep(HURRIED_LIMIT))).into();
                 hurried.send_replace(true);
                 node.hurry();
             },

@@ -192,7 +192,9 @@ impl From<&VcsError> for ApiError {
         // No `_` arm: a new failure is given its code before the workspace compiles again.
         let code = match error {
             VcsError::NotFound(_) => Code::RepositoryNotFound,
-            VcsError::Damaged { .. } | VcsError::Unreadable { .. } => Code::RepositoryDamaged,
+            VcsError::Damaged { .. } | VcsError::NotAFile { .. } | VcsError::Unreadable { .. } => {
+                Code::RepositoryDamaged
+            }
             VcsError::NoRemote { .. } => Code::NoRemote,
             VcsError::NoRemoteBranch { .. } => Code::NoRemoteBranch,
             VcsError::Detached { .. } => Code::DetachedHead,

@@ -11,6 +11,7 @@ use crate::{
     comparison::{Comparison, Way},
     fetched::FetchedCommits,
     node_shared::{FETCH_LIMIT, NodeShared, VcsTurn},
+    vcs_call::AtEnd,
 };
 
 /// Waits until nobody else fetches – as long as the operation is wanted.
@@ -31,13 +32,12 @@ pub(crate) async fn vcs_turn(shared: &NodeShared, cancel: &CancelToken) -> Resul
 ///
 /// Those of [`Vcs`]; [`Failure::ShuttingDown`] when it was cancelled.
 pub(crate) async fn fetch(shared: &NodeShared, cancelled: &CancelToken) -> Result<Comparison, Failure> {
-    let cancel = Cancel::new();
     let turn = vcs_turn(shared, cancelled).await?;
     let call = {
-        let (cancel, fetched) = (cancel.clone(), Arc::clone(&shared.fetched));
+        let fetched = Arc::clone(&shared.fetched);
         let manifest = shared.place().file.clone();
-        shared.with_vcs_in(turn, move |vcs| {
-            let tree = vcs.work_tree()?;
+        shared.with_vcs_in(turn, (AtEnd::Cut, cancelled), move |vcs, cancel| {
+            let tree = vcs.work_tree(cancel)?;
             if let Some(operation) = tree.in_progress {
                 return Err(VcsError::InProgress { operation });
             }
@@ -45,16 +45,16 @@ pub(crate) async fn fetch(shared: &NodeShared, cancelled: &CancelToken) -> Resul
                 return Err(VcsError::Locked { path: lock.path, age: lock.age });
             }
             let head = vcs.head()?;
-            let moved_to = fetch_and_remember(vcs, &fetched, &cancel)?.moved_to;
+            let moved_to = fetch_and_remember(vcs, &fetched, cancel)?.moved_to;
             let remote = vcs.remote_head()?;
             let remote = remote.ok_or_else(|| VcsError::NoRemote { branch: head.branch.clone() })?;
             let (Some(here), Some(there)) = (&head.commit, &remote.commit) else {
                 return Err(VcsError::Unborn { branch: head.branch });
             };
-            let relation = vcs.relation(here, there, &cancel)?;
+            let relation = vcs.relation(here, there, cancel)?;
             let local = match relation {
                 Relation::Same | Relation::Behind { .. } => 0,
-                _ => vcs.local_commits(here, there, &fetched.all(), &cancel)?,
+                _ => vcs.local_commits(here, there, &fetched.all(), cancel)?,
             };
             let manifest = manifest.strip_prefix(vcs.root()).ok();
             let has_edited_manifest =
@@ -63,7 +63,7 @@ pub(crate) async fn fetch(shared: &NodeShared, cancelled: &CancelToken) -> Resul
             if found.way() == Way::ToRemote && !tree.changed.is_empty() {
                 // An edit of a file that the commit leaves alone stays.
                 let touched = match (&found.head.commit, &found.remote.commit) {
-                    (Some(here), Some(there)) => vcs.changed_paths(here, there, &cancel)?,
+                    (Some(here), Some(there)) => vcs.changed_paths(here, there, cancel)?,
                     _ => Vec::new(),
                 };
                 let is_touched = |path: &PathBuf| touched.binary_search(path).is_ok();
@@ -75,7 +75,7 @@ pub(crate) async fn fetch(shared: &NodeShared, cancelled: &CancelToken) -> Resul
             Ok(found)
         })
     };
-    match while_wanted(cancelled, &cancel, call).await {
+    match call.await {
         Err(VcsError::Cancelled) => Err(Failure::ShuttingDown),
         result => Ok(result?),
     }
@@ -101,18 +101,4 @@ pub(crate) fn fetch_and_remember(
     let fetched = vcs.fetch(FETCH_LIMIT, cancel)?;
     remember()?;
     Ok(fetched)
-}
-
-/// Waits for a call that `cancel` ends, and sets that when the operation is wanted no more.
-pub(crate) async fn while_wanted<T>(
-    cancelled: &CancelToken,
-    cancel: &Cancel,
-    call: impl Future<Output = Result<T, VcsError>>,
-) -> Result<T, VcsError> {
-    let mut call = std::pin::pin!(call);
-    tokio::select! {
-        result = &mut call => return result,
-        () = cancelled.cancelled() => cancel.cancel(),
-    }
-    call.await
 }

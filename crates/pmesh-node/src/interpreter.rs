@@ -20,6 +20,7 @@ use crate::{
     in_one_line, manifest_source,
     node_shared::{NodeShared, VcsTurn},
     stop_report::StopReport,
+    vcs_call::AtEnd,
 };
 
 /// One operation under way.
@@ -186,13 +187,11 @@ impl Interpreter {
             Act::CheckCommit(commit) => ending(async move {
                 Ok(ActResult::Checked(Arc::new(manifest_source::in_commit(&shared, &cancel, &commit).await?)))
             }),
-            Act::CheckFile => {
-                ending(
-                    async move { Ok(ActResult::Checked(Arc::new(manifest_source::on_disk(&shared).await?))) },
-                )
-            }
+            Act::CheckFile => ending(async move {
+                Ok(ActResult::Checked(Arc::new(manifest_source::on_disk(&shared, &cancel).await?)))
+            }),
             Act::Locate => ending(async move {
-                let (manifest, place) = manifest_source::where_given(&shared).await?;
+                let (manifest, place) = manifest_source::where_given(&shared, &cancel).await?;
                 let is_other = !Arc::ptr_eq(&place, &shared.place());
                 Ok(ActResult::Located(Arc::new(manifest), is_other.then_some(place)))
             }),
@@ -214,7 +213,13 @@ impl Interpreter {
                         Some(turn) => turn,
                         None => shared.vcs_turn().await,
                     };
-                    let kept = shared.with_vcs_in(turn, move |vcs| vcs.check_out(&commit)).await?;
+                    let ends = (AtEnd::Cut, &cancel);
+                    let moving =
+                        shared.with_vcs_in(turn, ends, move |vcs, cancel| vcs.check_out(&commit, cancel));
+                    let kept = moving.await.map_err(|error| match error {
+                        VcsError::Cancelled => Failure::ShuttingDown,
+                        other => other.into(),
+                    })?;
                     if !kept.is_empty() {
                         let files = kept.len();
                         warn!(
@@ -229,7 +234,10 @@ impl Interpreter {
                 info!(%to, "the rollout failed: the work tree goes back");
                 // A fetch of somebody else ends within its limit.
                 let turn = shared.vcs_turn().await;
-                let back = shared.with_vcs_in(turn, move |vcs| vcs.go_back(&tried, &to, &kept)).await;
+                let ends = (AtEnd::Finish, &cancel);
+                let moving = shared
+                    .with_vcs_in(turn, ends, move |vcs, cancel| vcs.go_back(&tried, &to, &kept, cancel));
+                let back = moving.await;
                 if let Err(failure) = &back {
                     error!(reason = in_one_line(failure), "the work tree could not go back");
                 }
@@ -238,13 +246,18 @@ impl Interpreter {
             Act::Return(commit) => ending(async move {
                 info!(to = %commit, "the rollout failed: the work tree goes back to what the services run");
                 let turn = shared.vcs_turn().await;
-                let back = shared.with_vcs_in(turn, move |vcs| vcs.check_out(&commit)).await;
+                let ends = (AtEnd::Finish, &cancel);
+                let moving =
+                    shared.with_vcs_in(turn, ends, move |vcs, cancel| vcs.check_out(&commit, cancel));
+                let back = moving.await;
                 if let Err(failure) = &back {
                     error!(reason = in_one_line(failure), "the work tree could not go back");
                 }
                 Ok(back.map(|_| ActResult::Done)?)
             }),
-            Act::Survey(survey) => Box::pin(async move { Finished::Survey(survey, head(&shared).await) }),
+            Act::Survey(survey) => {
+                Box::pin(async move { Finished::Survey(survey, head(&shared, &cancel).await) })
+            }
             Act::PutInForce(manifest) => {
                 *shared.manifest.lock() = Arc::clone(&manifest);
                 shared.bridge.route(&manifest);
@@ -337,8 +350,13 @@ async fn stop(shared: &NodeShared, scope: &Scope) -> StopReport {
 }
 
 /// What is checked out, and what instances are told of it: nothing where there is no repository.
-async fn head(shared: &NodeShared) -> Option<Revision> {
-    match shared.with_vcs(<dyn pmesh_vcs::Vcs>::head).await {
+async fn head(shared: &NodeShared, cancel: &CancelToken) -> Option<Revision> {
+    let head = tokio::select! {
+        head = shared.with_vcs(<dyn pmesh_vcs::Vcs>::head) => head,
+        // Nothing is started any more.
+        () = cancel.cancelled() => return None,
+    };
+    match head {
         Ok(head) => Some(head),
         Err(VcsError::NotFound(_)) => None,
         Err(error) => {

@@ -54,6 +54,7 @@ mod stop_report;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod unfinished;
+mod vcs_call;
 mod view;
 
 pub use changes::{CHANGES_LIMIT, Change, ChangeKind, ChangesSince};

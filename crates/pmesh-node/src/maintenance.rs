@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use pmesh_supervisor::CancelToken;
 use pmesh_vcs::{Cancel, Vcs, VcsError};
-use tokio::{sync::OwnedMutexGuard, task::JoinHandle};
+use tokio::{sync::OwnedMutexGuard, task::JoinHandle, time::timeout};
 use tracing::{debug, warn};
+
+use crate::vcs_call::HURRIED_LIMIT;
 
 /// What is under way, at most one.
 #[derive(Debug, Default)]
@@ -43,11 +46,19 @@ impl Maintenance {
     }
 
     /// Ends it and waits for that: a few seconds at most.
-    pub(crate) async fn end(&self) {
+    pub(crate) async fn end(&self, hurrying: &CancelToken) {
         let running = self.0.lock().take();
-        let Some(Running { cancel, task }) = running else { return };
+        let Some(Running { cancel, mut task }) = running else { return };
         cancel.cancel();
-        if let Err(error) = task.await {
+        let ended = tokio::select! {
+            ended = &mut task => Ok(ended),
+            () = hurrying.cancelled() => {
+                cancel.hurry();
+                timeout(HURRIED_LIMIT, task).await
+            }
+        };
+        let Ok(ended) = ended else { return warn!("tidying up the repository does not end") };
+        if let Err(error) = ended {
             warn!(%error, "tidying up the repository ended early");
         }
     }

@@ -1,12 +1,19 @@
 //! The manifest that an operation is to follow: from a commit, or from the disk.
 
-use std::{ffi::OsStr, path::Path, sync::Arc};
+use std::{ffi::OsStr, path::Path, sync::Arc, time::Duration};
 
 use pmesh_manifest::{FILE_NAMES, Manifest, ManifestText, Mistakes};
 use pmesh_supervisor::CancelToken;
 use pmesh_vcs::{Cancel, CommitId, Vcs, VcsError};
+use tokio::time::timeout;
 
-use crate::{Failure, fetch::while_wanted, node_shared::NodeShared, served_place::ServedPlace};
+use crate::{Failure, node_shared::NodeShared, served_place::ServedPlace, vcs_call::AtEnd};
+
+/// How long the disk may take to say what is in the manifest.
+const READ_LIMIT: Duration = Duration::from_secs(10);
+
+/// The same where the repository may be another, for whose first read there is a limit of its own.
+const FIND_LIMIT: Duration = Duration::from_secs(25);
 
 /// Reads and validates the manifest of a commit, out of the object database.
 ///
@@ -29,7 +36,7 @@ pub(crate) async fn in_commit(
         Ok((text, adds_a_second(vcs, &file, inside, &wanted, &ended)?))
     });
     let shown = place.shown_file();
-    let text = match while_wanted(cancelled, &cancel, found).await {
+    let text = match shared.call_ends(cancelled).wait(AtEnd::Cut, &cancel, found).await {
         Ok((Some(_), true)) => return Err(Failure::ManifestAmbiguous { commit: commit.clone() }),
         Ok((Some(text), false)) => text,
         Ok((None, _)) => {
@@ -75,10 +82,11 @@ fn adds_a_second(
 ///
 /// # Errors
 ///
-/// [`Failure`]: it has mistakes, or cannot be read.
-pub(crate) async fn on_disk(shared: &NodeShared) -> Result<Manifest, Failure> {
+/// [`Failure`]: it has mistakes, cannot be read or not in time, or is wanted no more.
+pub(crate) async fn on_disk(shared: &NodeShared, cancelled: &CancelToken) -> Result<Manifest, Failure> {
     let (place, unsupported) = (shared.place(), shared.unsupported);
-    blocking(move || Ok(pmesh_manifest::read_as(&place.file, place.shown_file(), unsupported)?)).await
+    let read = move || Ok(pmesh_manifest::read_as(&place.file, place.shown_file(), unsupported)?);
+    blocking(shared, cancelled, READ_LIMIT, read).await
 }
 
 /// The manifest where the path leads that was given, and that place: the one of now where nothing of it has changed. Its
@@ -86,11 +94,14 @@ pub(crate) async fn on_disk(shared: &NodeShared) -> Result<Manifest, Failure> {
 ///
 /// # Errors
 ///
-/// [`Failure`]: it has mistakes, or cannot be read, or somebody else moves the work tree.
-pub(crate) async fn where_given(shared: &NodeShared) -> Result<(Manifest, Arc<ServedPlace>), Failure> {
+/// [`Failure`]: as [`on_disk`], or somebody else moves the work tree.
+pub(crate) async fn where_given(
+    shared: &NodeShared,
+    cancelled: &CancelToken,
+) -> Result<(Manifest, Arc<ServedPlace>), Failure> {
     let (given, now, unsupported) = (shared.given.clone(), shared.place(), shared.unsupported);
     let source = Arc::clone(&shared.repositories);
-    blocking(move || {
+    blocking(shared, cancelled, FIND_LIMIT, move || {
         // Once, so that it is one folder's manifest whoever moves a link meanwhile. Where the folder is gone,
         // reading says so.
         let folder = given.parent().and_then(|folder| folder.canonicalize().ok());
@@ -104,9 +115,24 @@ pub(crate) async fn where_given(shared: &NodeShared) -> Result<(Manifest, Arc<Se
     .await
 }
 
+/// Reads on a thread that may block, as long as `limit` and as it is wanted.
 async fn blocking<T: Send + 'static>(
+    shared: &NodeShared,
+    cancelled: &CancelToken,
+    limit: Duration,
     read: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
     let panicked = |panic| Err(Failure::Internal(format!("reading the manifest ended early: {panic}")));
-    tokio::task::spawn_blocking(read).await.unwrap_or_else(panicked)
+    let reading = tokio::task::spawn_blocking(read);
+    tokio::select! {
+        () = cancelled.cancelled() => Err(Failure::ShuttingDown),
+        read = timeout(limit, reading) => match read {
+            Ok(read) => read.unwrap_or_else(panicked),
+            Err(_) => {
+                let place = shared.place();
+                let root = place.file.parent().unwrap_or(&place.file).to_owned();
+                Err(VcsError::Timeout { root, after: limit }.into())
+            }
+        },
+    }
 }

@@ -5,7 +5,6 @@ use std::{
     future::Future,
     panic::AssertUnwindSafe,
     path::PathBuf,
-    pin::pin,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -37,6 +36,7 @@ use crate::{
     node_shared::NodeShared,
     publisher::Publisher,
     served_place::{NoRepositories, ServedPlace},
+    vcs_call::AtEnd,
 };
 
 /// What a node is made from.
@@ -314,14 +314,13 @@ impl Node {
         let turn = self.0.vcs_turn().await;
         let call = {
             let (cancel, record) = (cancel.0.clone(), Arc::clone(&self.0.fetched));
-            self.0.with_vcs_in(turn, move |vcs| fetch::fetch_and_remember(vcs, &record, &cancel))
+            self.0.with_vcs(move |vcs| {
+                let fetched = fetch::fetch_and_remember(vcs, &record, &cancel);
+                drop(turn);
+                fetched
+            })
         };
-        let mut call = pin!(call);
-        tokio::select! {
-            result = &mut call => return result,
-            () = self.ending() => cancel.0.cancel(),
-        }
-        call.await
+        self.0.call_ends(&self.0.ending).wait(AtEnd::Cut, &cancel.0, call).await
     }
 
     /// The table of client sessions.

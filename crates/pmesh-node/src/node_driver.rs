@@ -95,7 +95,7 @@ impl NodeDriver {
             shared.publisher.end(id, Err(Arc::new(Failure::ShuttingDown)));
         }
         shared.closed.cancelled().await;
-        shared.maintenance.end().await;
+        shared.maintenance.end(&shared.hurrying).await;
         let services = shared.supervisor.services();
         stop_everything(&shared, shutdown, &services)
             .instrument(span(shutdown, OperationKind::Shutdown))

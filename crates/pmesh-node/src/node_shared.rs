@@ -9,7 +9,7 @@ use std::{
 use parking_lot::Mutex;
 use pmesh_manifest::{Manifest, Unsupported};
 use pmesh_supervisor::{CancelToken, Sampler, Supervisor};
-use pmesh_vcs::{Vcs, VcsError};
+use pmesh_vcs::{Cancel, Vcs, VcsError};
 use tokio::sync::{Notify, OwnedMutexGuard};
 
 use crate::{
@@ -23,6 +23,7 @@ use crate::{
     publisher::Publisher,
     served_place::{RepositorySource, ServedPlace},
     unfinished::Unfinished,
+    vcs_call::{AtEnd, CallEnds},
 };
 
 /// How long a fetch may take.
@@ -96,19 +97,29 @@ impl NodeShared {
         Arc::clone(&self.vcs_turn).lock_owned().await
     }
 
-    /// Runs a fetch or a move of the work tree. The turn ends with the call itself: a blocking call goes
-    /// on when its caller hangs up.
+    /// What ends a call for whom `cancelled` says that it is wanted no more.
+    pub(crate) fn call_ends<'a>(&'a self, cancelled: &'a CancelToken) -> CallEnds<'a> {
+        let place = self.place();
+        let root = place.vcs.as_deref().map_or(&*place.file, Vcs::root).to_owned();
+        CallEnds { cancelled, hurrying: &self.hurrying, root }
+    }
+
+    /// Runs a fetch or a move of the work tree until its end or the operation's. The turn ends with the call itself: a
+    /// blocking call goes on when its caller hangs up.
     pub(crate) async fn with_vcs_in<T: Send + 'static>(
         &self,
         turn: VcsTurn,
-        call: impl FnOnce(&dyn Vcs) -> Result<T, VcsError> + Send + 'static,
+        (at_end, cancelled): (AtEnd, &CancelToken),
+        call: impl FnOnce(&dyn Vcs, &Cancel) -> Result<T, VcsError> + Send + 'static,
     ) -> Result<T, VcsError> {
-        self.with_vcs(move |vcs| {
-            let result = call(vcs);
+        let cancel = Cancel::new();
+        let given = cancel.clone();
+        let running = self.with_vcs(move |vcs| {
+            let result = call(vcs, &given);
             drop(turn);
             result
-        })
-        .await
+        });
+        self.call_ends(cancelled).wait(at_end, &cancel, running).await
     }
 
     /// Has the repository tidied up, if nobody else needs it.

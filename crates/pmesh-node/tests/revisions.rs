@@ -83,7 +83,7 @@ async fn local_work_on_top_of_a_rewound_commit_is_diverged_history() {
 /// Somebody pulls by hand what was pushed.
 fn pull(node: &TestNode, commit: &str) {
     node.vcs.fetch(Duration::from_mins(1), &Cancel::new()).unwrap();
-    node.vcs.check_out(&FakeVcs::commit_id(commit)).unwrap();
+    node.vcs.check_out(&FakeVcs::commit_id(commit), &Cancel::new()).unwrap();
 }
 
 fn deployed(node: &TestNode) -> Option<CommitId> {

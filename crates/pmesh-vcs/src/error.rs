@@ -23,6 +23,19 @@ pub enum VcsError {
         /// What could not be read.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Where git has a file is something that blocks whoever opens it: nothing of it was read.
+    #[error(
+        "{} is {kind} where git has a file, and could keep whoever reads it waiting for ever; look at it with `ls -l`, remove it, and take \
+         what git needs there from a clone", shown(.path)
+    )]
+    NotAFile {
+        /// The top of the work tree.
+        root: PathBuf,
+        /// Where.
+        path: PathBuf,
+        /// What it is, with its article.
+        kind: &'static str,
+    },
     /// Whoever reads it – its owner, where the server is root – may not.
     #[error(
         "the repository at {} cannot be read with the rights of its owner; `chown` or `chmod` what is in the way, there or \

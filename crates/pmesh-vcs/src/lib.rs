@@ -17,7 +17,7 @@
 //! let head = repo.head()?.commit.expect("there is a commit");
 //! let remote = repo.remote_head()?.and_then(|remote| remote.commit).expect("it was fetched");
 //! assert_eq!(repo.relation(&head, &remote, &Cancel::new())?, Relation::Behind { by: 1 });
-//! repo.check_out(&remote)?;
+//! repo.check_out(&remote, &Cancel::new())?;
 //! assert_eq!(repo.head()?.commit, Some(FakeVcs::commit_id("b2")));
 //! # Ok(())
 //! # }

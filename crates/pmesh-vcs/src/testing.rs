@@ -100,6 +100,7 @@ impl FakeVcs {
             lock: None,
             health: RepoHealth::Sound,
             check_out_failure: None,
+            check_outs_hang: false,
             maintenance_hangs: false,
             calls: VecDeque::new(),
             fetches: 0,
@@ -327,7 +328,7 @@ impl FakeVcs {
         self.edit(|state| state.health = RepoHealth::Defective);
     }
 
-    /// Undoes [`damage`](Self::damage), [`remove`](Self::remove) and [`panic`](Self::panic).
+    /// Undoes [`damage`](Self::damage), [`remove`](Self::remove), [`panic`](Self::panic) and [`stand_still`](Self::stand_still).
     pub fn repair(&self) {
         self.edit(|state| state.health = RepoHealth::Sound);
     }
@@ -335,6 +336,23 @@ impl FakeVcs {
     /// From now on check-outs, also those that go back, fail with this message (a full disk, say) and change nothing; with `None` they succeed again.
     pub fn fail_check_outs(&self, message: Option<&str>) {
         self.edit(|state| state.check_out_failure = message.map(str::to_owned));
+    }
+
+    /// From now on check-outs, also those that go back, end only when they are cancelled: nothing has changed then.
+    pub fn hang_check_outs(&self) {
+        self.edit(|state| state.check_outs_hang = true);
+    }
+
+    /// Blocks until `count` check-outs have begun, also those that go back.
+    pub fn wait_for_check_outs(&self, count: usize) {
+        let mut state = self.0.state.lock();
+        let is_one = |call: &&VcsCall| matches!(call, VcsCall::CheckOut(_) | VcsCall::GoBack(_));
+        self.0.changed.wait_while(&mut state, |state| state.calls.iter().filter(is_one).count() < count);
+    }
+
+    /// From now on reads do not come back, whoever cancels them, as on a disk that hangs, until [`repair`](Self::repair).
+    pub fn stand_still(&self) {
+        self.edit(|state| state.health = RepoHealth::Still);
     }
 
     /// From now on maintenance ends only when it is cancelled.
@@ -379,6 +397,8 @@ impl FakeVcs {
     ) -> Result<T, VcsError> {
         let mut state = self.0.state.lock();
         state.record(call);
+        self.0.changed.notify_all();
+        self.0.changed.wait_while(&mut state, |state| matches!(state.health, RepoHealth::Still));
         state.check_health(&self.0.root)?;
         read(&state)
     }

@@ -11,8 +11,9 @@ use crate::{Cancel, CommitId, Fetched, Heads, Relation, Revision, VcsError, Work
 ///
 /// Methods block on disk, and [`fetch`](Vcs::fetch) on the network: async callers go through
 /// `spawn_blocking`. Reads see what any other process did a moment ago, may run beside everything
-/// else, and end within 10 s ([`VcsError::Timeout`] where something stands still); those that take a
-/// [`Cancel`] soon after it is set, with [`VcsError::Cancelled`]. What would be more than 2 million entries, 256
+/// else, and end within 10 s ([`VcsError::Timeout`] where something stands still). What takes a [`Cancel`] ends soon after it is
+/// set, with [`VcsError::Cancelled`]: within some seconds of grace for the programs that it ends, and without it where it is
+/// [hurried](Cancel::hurry). What would be more than 2 million entries, 256
 /// levels or 256 MiB to read is [`VcsError::RepositoryTooLarge`], and so is a walk that still moves at the limit. The caller runs one [`fetch`](Vcs::fetch), [`check_out`](Vcs::check_out) or
 /// [`go_back`](Vcs::go_back) at a time; implementations need no lock for it.
 pub trait Vcs: Send + Sync + 'static {
@@ -51,7 +52,7 @@ pub trait Vcs: Send + Sync + 'static {
     /// # Errors
     ///
     /// As [`head`](Vcs::head); [`VcsError::Program`] and [`VcsError::Git`].
-    fn work_tree(&self) -> Result<WorkTree, VcsError>;
+    fn work_tree(&self, cancel: &Cancel) -> Result<WorkTree, VcsError>;
 
     /// Downloads the commits of the followed remote branch, and nothing else; leaves the work tree, the branch
     /// that is checked out, tags and other branches alone. Never asks on a terminal, and ends
@@ -123,9 +124,10 @@ pub trait Vcs: Send + Sync + 'static {
     ///
     /// [`VcsError::Dirty`], [`VcsError::InProgress`], [`VcsError::Locked`], [`VcsError::Detached`],
     /// [`VcsError::Unborn`], [`VcsError::Unsupported`] and [`VcsError::UnknownCommit`]: nothing was changed. After
-    /// [`VcsError::Git`] (a full disk, say) head and files are as before, too;
-    /// [`VcsError::HalfMoved`] if the files could not be put back.
-    fn check_out(&self, commit: &CommitId) -> Result<Vec<PathBuf>, VcsError>;
+    /// [`VcsError::Git`] (a full disk, say), [`VcsError::Timeout`] after 10 min and [`VcsError::Cancelled`] head and files are as
+    /// before, too; [`VcsError::HalfMoved`] if the files could not be put back, which takes 30 s at most where the move was
+    /// cut off.
+    fn check_out(&self, commit: &CommitId, cancel: &Cancel) -> Result<Vec<PathBuf>, VcsError>;
 
     /// Undoes a [`check_out`](Vcs::check_out) from `to` to `from`, which is the head: moves branch and work
     /// tree back to `to`.
@@ -138,7 +140,13 @@ pub trait Vcs: Send + Sync + 'static {
     ///
     /// [`VcsError::HeadMoved`] if the head is not at `from`; else those of [`check_out`](Vcs::check_out), of
     /// which [`VcsError::Dirty`] means that somebody writes faster than it can put right.
-    fn go_back(&self, from: &CommitId, to: &CommitId, kept: &[PathBuf]) -> Result<(), VcsError>;
+    fn go_back(
+        &self,
+        from: &CommitId,
+        to: &CommitId,
+        kept: &[PathBuf],
+        cancel: &Cancel,
+    ) -> Result<(), VcsError>;
 
     /// Tidies up what fetches leave behind, if it is worth while. Ends within 10 minutes, or soon after `cancel` is set, and
     /// the repository is as good as before.

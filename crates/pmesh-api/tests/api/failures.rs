@@ -57,7 +57,7 @@ async fn an_update_that_the_repository_refuses_is_a_conflict() {
         ("history_diverged", |vcs| {
             vcs.push("b2");
             vcs.fetch(Duration::from_secs(1), &Cancel::new()).unwrap();
-            vcs.check_out(&FakeVcs::commit_id("b2")).unwrap();
+            vcs.check_out(&FakeVcs::commit_id("b2"), &Cancel::new()).unwrap();
             vcs.commit_here("c3");
             vcs.rewind();
         }),

@@ -12,9 +12,13 @@ use super::{
     child::{ChildEnd, ChildLimits, RunningChild},
     executable,
 };
+use crate::Cancel;
 
 /// How long a directory service may take to say who somebody is.
 const ASKING_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long whoever asks it may take to end.
+const ASKING_GRACE: Duration = Duration::from_secs(1);
 
 /// The most that is kept of what it says, in bytes.
 const OUTPUT_LIMIT: usize = 64 << 10;
@@ -94,8 +98,12 @@ fn file(path: &str) -> Vec<u8> {
 fn asked(program: &str, args: &[&str]) -> Option<Vec<u8>> {
     let mut command = Command::new(executable::find(Path::new(program))?);
     command.args(args).current_dir("/").process_group(0);
-    let limits = ChildLimits { time: ASKING_LIMIT, cancel: None, output_bytes: OUTPUT_LIMIT };
-    match RunningChild::start(&mut command, Stdio::null()).and_then(|running| running.finish(&limits)) {
+    let cancel = Cancel::new();
+    let limits =
+        ChildLimits { time: ASKING_LIMIT, cancel: &cancel, grace: ASKING_GRACE, output_bytes: OUTPUT_LIMIT };
+    match RunningChild::start(&mut command, Stdio::null(), ASKING_GRACE)
+        .and_then(|running| running.finish(&limits))
+    {
         Ok(ChildEnd::Exited(output)) => Some(output.stdout),
         ended => {
             tracing::debug!(?ended, program, "no answer to who somebody is");

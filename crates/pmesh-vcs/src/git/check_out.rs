@@ -20,7 +20,9 @@ use gix::objs::tree::EntryKind;
 use super::{
     cause,
     child::{INPUT_LIMIT, RunningChild},
-    commit, hidden,
+    commit,
+    deadline::Deadline,
+    hidden,
     opened::OpenedRepo,
     program::{Extra, Program, message},
     repo::GitRepo,
@@ -34,59 +36,87 @@ use crate::{Cancel, CommitId, HeldLock, VcsError, WorkTree};
 /// (git-config(1), `core.filesRefLockTimeout`).
 const LOCK_LIMIT: Duration = Duration::from_secs(30);
 
-pub(super) fn check_out(repo: &GitRepo, to: &CommitId) -> Result<Vec<PathBuf>, VcsError> {
-    move_to(repo, to, |git, changes| unsupported::refuse(repo, git, to, changes))
+pub(super) fn check_out(repo: &GitRepo, to: &CommitId, cancel: &Cancel) -> Result<Vec<PathBuf>, VcsError> {
+    let git = repo.program_that_brings(cancel)?;
+    move_to(repo, &git, to, |changes| unsupported::refuse(repo, &git, to, changes))
 }
 
 /// Moves branch and work tree, unless `refused` has something against these changes. The answer is the tracked files with
 /// local changes that stay as they are.
 pub(super) fn move_to(
     repo: &GitRepo,
+    git: &Program<'_>,
     to: &CommitId,
-    refused: impl FnOnce(&Program<'_>, &Arc<Vec<TreeChange>>) -> Result<(), VcsError>,
+    refused: impl FnOnce(&Arc<Vec<TreeChange>>) -> Result<(), VcsError>,
 ) -> Result<Vec<PathBuf>, VcsError> {
     let wanted = to.clone();
-    let (from, changes) = repo.read_bringing(&Cancel::new(), move |opened| {
+    let (from, changes) = repo.read_bringing(git.cancel, move |opened| {
         let from = head_that_may_move(opened)?;
         let changes = tree::changes(opened, &from, &wanted)?;
         Ok((from, Arc::new(changes)))
     })?;
 
-    let git = repo.program_that_brings(&Cancel::new())?;
-    refused(&git, &changes)?;
+    refused(&changes)?;
     let touched: HashSet<&Path> = changes.iter().map(|change| &*change.path).collect();
-    let (edited, kept) = state::changed(&git)?.into_iter().partition(|path| touched.contains(&**path));
+    let (edited, kept) = state::changed(git)?.into_iter().partition(|path| touched.contains(&**path));
     refuse(edited)?;
-    refuse(hidden::edited(repo, &git, &changes)?)?;
-    refuse(what_is_in_the_way(repo, &changes)?)?;
+    refuse(hidden::edited(repo, git, &changes)?)?;
+    refuse(what_is_in_the_way(repo, git, &changes)?)?;
     if from == *to {
         return Ok(kept);
     }
 
     // `git read-tree` takes a file whose times differ from those of the index for changed.
     git.run("update-index", &["-q", "--refresh", "--ignore-submodules"].map(OsStr::new))?;
-    let reference = Reference::lock(repo, &git, &from, to)?;
+    let reference = Reference::lock(repo, git, &from, to)?;
     // Once more, now that git is about to write: what was ignored is not looked at by `git read-tree`.
-    refuse(what_is_in_the_way(repo, &changes)?)?;
+    refuse(what_is_in_the_way(repo, git, &changes)?)?;
     let trial = git.run("read-tree", &["-n", "-m", "-u", from.as_str(), to.as_str()].map(OsStr::new))?;
     if !trial.status.success() {
         drop(reference);
-        if let Some(lock) = held_lock(repo)? {
+        if let Some(lock) = held_lock(repo, git.cancel)? {
             return Err(state::locked(lock));
         }
-        refuse(hidden::there(repo, &changes)?)?;
+        refuse(hidden::there(repo, git.cancel, &changes)?)?;
         return Err(git.failed("read-tree", &trial.stderr));
     }
-    // What fails from here on (a full disk, a filter) may have written some of the files.
+    // What fails from here on (a full disk, a filter) may have written some of the files. What puts them back is cut only
+    // by whoever waits for nothing more.
+    let back = Cancel::new();
+    let hurried = back.clone();
+    let _hurries = git.cancel.on_hurry(move || hurried.hurry());
     let moved = git.succeed("read-tree", &["-m", "-u", from.as_str(), to.as_str()].map(OsStr::new));
     if let Err(failed) = moved {
-        return Err(after(failed, put_back(repo, &git, changes)));
+        let back = git.instead(&back, putting_back(git, &failed));
+        let index = if is_cut(&failed) { index_back(&back, &from, to) } else { Ok(()) };
+        return Err(after(failed, index.and(put_back(repo, &back, changes))));
     }
-    if let Err(failed) = reference.commit() {
-        let back = git.succeed("read-tree", &["-m", "-u", to.as_str(), from.as_str()].map(OsStr::new));
-        return Err(after(failed, back.map(drop)));
+    if let Err(failed) = reference.commit(&back) {
+        let back = git.instead(&back, putting_back(git, &failed));
+        // It may have been cut after its last word.
+        if repo.read(back.cancel, head_that_may_move).is_ok_and(|head| head == *to) {
+            return Ok(kept);
+        }
+        let undone = back.succeed("read-tree", &["-m", "-u", to.as_str(), from.as_str()].map(OsStr::new));
+        return Err(after(failed, undone.map(drop)));
     }
     Ok(kept)
+}
+
+/// Whether git did not end by itself.
+fn is_cut(failed: &VcsError) -> bool {
+    matches!(failed, VcsError::Cancelled | VcsError::Timeout { .. })
+}
+
+/// How long it may take to put back what a move has written that failed so.
+fn putting_back(git: &Program<'_>, failed: &VcsError) -> Deadline {
+    Deadline::after(if is_cut(failed) { git.limits.put_back } else { git.limits.check_out })
+}
+
+/// Makes the index that of `from`, whether a git that was cut had made it that of `to` already or not: both are cases of the
+/// merge (git-read-tree(1), "Two Tree Merge"). What is staged beside stays, and no file is touched.
+fn index_back(git: &Program<'_>, from: &CommitId, to: &CommitId) -> Result<(), VcsError> {
+    git.succeed("read-tree", &["-i", "-m", to.as_str(), from.as_str()].map(OsStr::new)).map(drop)
 }
 
 /// The error for a move that failed and was undone, or not.
@@ -114,17 +144,18 @@ pub(super) fn head_that_may_move(opened: &OpenedRepo) -> Result<CommitId, VcsErr
     Ok(commit)
 }
 
-fn held_lock(repo: &GitRepo) -> Result<Option<HeldLock>, VcsError> {
-    repo.read(&Cancel::new(), |opened| Ok(state::check_out_lock(&opened.repo)))
+fn held_lock(repo: &GitRepo, cancel: &Cancel) -> Result<Option<HeldLock>, VcsError> {
+    repo.read(cancel, |opened| Ok(state::check_out_lock(&opened.repo)))
 }
 
 /// As [`in_the_way`], looked at with the owner's rights.
 pub(super) fn what_is_in_the_way(
     repo: &GitRepo,
+    git: &Program<'_>,
     changes: &Arc<Vec<TreeChange>>,
 ) -> Result<Vec<PathBuf>, VcsError> {
     let changes = Arc::clone(changes);
-    repo.with_files(move |root| Ok(in_the_way(root, &changes)))
+    repo.with_files(git, move |root| Ok(in_the_way(root, &changes)))
 }
 
 /// Undoes half a move: the index is still that of the old commit, some of the files are not.
@@ -132,7 +163,7 @@ pub(super) fn what_is_in_the_way(
 /// The trial has shown that nothing was where the new files were to be, so what is there now was written by git. Other
 /// files are not touched, whatever has been done to them meanwhile.
 fn put_back(repo: &GitRepo, git: &Program<'_>, changes: Arc<Vec<TreeChange>>) -> Result<(), VcsError> {
-    let (removed, to_write, blocked) = repo.with_files(move |root| {
+    let (removed, to_write, blocked) = repo.with_files(git, move |root| {
         let removed = remove_new(root, &changes);
         let mut to_write = Vec::new();
         let mut blocked = Vec::new();
@@ -224,7 +255,7 @@ fn feed_some(
     let literal = Extra { variables: vec![("GIT_LITERAL_PATHSPECS", "1".into())], ..Extra::default() };
     let mut reading = git.start(command, args, &literal, Stdio::piped())?;
     let written = reading.write(input);
-    let output = git.end(reading, &Program::local_limits())?;
+    let output = git.end(reading)?;
     // `checkout-index -q` says nothing of what it leaves out, and ends with 1.
     let is_silent = output.status.code() == Some(1) && output.stderr.is_empty();
     match written {
@@ -268,18 +299,18 @@ impl<'a> Reference<'a> {
         if matches!(prepared, Ok(true)) {
             return Ok(Self { git, update: Some(update) });
         }
-        let output = git.end(update, &Program::local_limits())?;
-        if let Some(lock) = held_lock(repo)? {
+        let output = git.end(update)?;
+        if let Some(lock) = held_lock(repo, git.cancel)? {
             return Err(state::locked(lock));
         }
         Err(git.failed("update-ref", &output.stderr))
     }
 
-    /// Moves the branch.
-    fn commit(mut self) -> Result<(), VcsError> {
+    /// Moves the branch; not `git`'s cancel but `cancel` cuts it, because it takes no time.
+    fn commit(mut self, cancel: &Cancel) -> Result<(), VcsError> {
         let Some(mut update) = self.update.take() else { return Ok(()) };
         let written = update.write(b"commit\n");
-        let output = self.git.end(update, &Program::local_limits())?;
+        let output = self.git.instead(cancel, Deadline::after(LOCK_LIMIT)).end(update)?;
         match written {
             Ok(()) if output.status.success() => Ok(()),
             _ => Err(self.git.failed("update-ref", &output.stderr)),
@@ -291,7 +322,7 @@ impl Drop for Reference<'_> {
     fn drop(&mut self) {
         // At the end of its input git gives the locks back.
         if let Some(update) = self.update.take()
-            && let Err(error) = self.git.end(update, &Program::local_limits())
+            && let Err(error) = self.git.instead(&Cancel::new(), Deadline::after(LOCK_LIMIT)).end(update)
         {
             tracing::warn!(%error, "cannot give the lock of the head back");
         }

@@ -1,4 +1,4 @@
-//! One child process that can be stopped: bounded output, a time limit, a [`Cancel`].
+//! One child process that can be stopped, with all that it has started: bounded output, a time limit, a [`Cancel`].
 //!
 //! A single thread waits for exit, output, cancellation and time with `poll`, so nothing is looked at
 //! periodically and no helper thread is left behind.
@@ -6,6 +6,7 @@
 use std::{
     io::{self, Read, Write},
     os::fd::{AsFd, OwnedFd},
+    path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::Arc,
     time::{Duration, Instant},
@@ -17,11 +18,11 @@ use rustix::{
     process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal},
 };
 
+use super::descendants::{Descendants, described};
 use crate::Cancel;
 
-/// How long a child has to clean up (remove its lock files) between SIGTERM and SIGKILL, and how long one
-/// that SIGKILL does not end at once (it is stuck in the kernel) is waited for.
-const GRACE: Duration = Duration::from_secs(5);
+/// What is left of a grace when nothing more is waited for.
+const HURRIED: Duration = Duration::from_secs(1);
 
 /// The most bytes of paths that a call of git is given: less than a pipe holds (64 KiB, pipe(7)).
 pub(super) const INPUT_LIMIT: usize = 32 << 10;
@@ -38,14 +39,27 @@ pub(super) struct Output {
 #[derive(Debug)]
 pub(super) enum ChildEnd {
     Exited(Output),
-    TimedOut,
-    Cancelled,
+    /// It was told to end before it had done.
+    Cut(CutReason, LeftLocks),
 }
+
+/// Why a child was told to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CutReason {
+    Cancelled,
+    TimedOut,
+}
+
+/// The lock files that a child had open when it was killed, and that are nobody's now. Empty for one that ended by itself, which
+/// has removed them.
+pub(super) type LeftLocks = Vec<PathBuf>;
 
 /// What a child may take.
 pub(super) struct ChildLimits<'a> {
     pub(super) time: Duration,
-    pub(super) cancel: Option<&'a Cancel>,
+    pub(super) cancel: &'a Cancel,
+    /// What it has to clean up between SIGTERM and SIGKILL, and after that to end.
+    pub(super) grace: Duration,
     /// Output beyond it is read and dropped, of stderr the beginning (the end says what went wrong).
     pub(super) output_bytes: usize,
 }
@@ -81,17 +95,22 @@ pub(super) struct RunningChild {
     child: Child,
     pid: Pid,
     pidfd: OwnedFd,
+    descendants: Descendants,
+    grace: Duration,
     is_over: bool,
 }
 
 impl RunningChild {
-    /// Starts `command`, whose process must become the leader of a process group, at once or by itself.
-    pub(super) fn start(command: &mut Command, stdin: Stdio) -> io::Result<Self> {
+    /// Starts `command`, whose process must become the leader of a process group, at once or by itself. `grace` is that of
+    /// [`ChildLimits`], for one that is dropped.
+    pub(super) fn start(command: &mut Command, stdin: Stdio, grace: Duration) -> io::Result<Self> {
         command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = patiently(FIRST_PAUSE, TRIES, || command.spawn())?;
         let pid = Pid::from_child(&child);
         match pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(pidfd) => Ok(Self { child, pid, pidfd, is_over: false }),
+            Ok(pidfd) => {
+                Ok(Self { child, pid, pidfd, descendants: Descendants::default(), grace, is_over: false })
+            }
             Err(error) => {
                 // Not waited for otherwise: without the descriptor nothing would end this child.
                 child.kill()?;
@@ -139,56 +158,68 @@ impl RunningChild {
     fn wait(&mut self, limits: &ChildLimits<'_>) -> io::Result<ChildEnd> {
         drop(self.child.stdin.take());
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-        let _registered = limits.cancel.map(|cancel| {
+        let waking = || {
             let wake = Arc::clone(&wake);
-            cancel.on_cancel(move || {
+            move || {
                 if let Err(error) = rustix::io::write(&*wake, &1_u64.to_ne_bytes()) {
                     tracing::warn!(%error, "cannot wake a call that was cancelled");
                 }
-            })
-        });
+            }
+        };
+        let _registered = (limits.cancel.on_cancel(waking()), limits.cancel.on_hurry(waking()));
 
         let mut stdout = Sink::new(self.child.stdout.take(), Keep::Beginning(limits.output_bytes))?;
         let mut stderr = Sink::new(self.child.stderr.take(), Keep::End(limits.output_bytes))?;
-        let mut stage = ChildStage::RunningChild { until: Instant::now().checked_add(limits.time) };
+        let mut stage = ChildStage::Running { until: Instant::now().checked_add(limits.time) };
+        let mut locks = LeftLocks::new();
         loop {
             let now = Instant::now();
+            let is_hurried = limits.cancel.is_hurried();
+            let grace = if is_hurried { HURRIED.min(limits.grace) } else { limits.grace };
             stage = match stage {
-                ChildStage::RunningChild { .. } if limits.cancel.is_some_and(Cancel::is_cancelled) => {
-                    self.signal(Signal::TERM);
-                    ChildStage::Terminating { why: Why::Cancelled, until: now + GRACE }
+                ChildStage::Running { .. } if limits.cancel.is_cancelled() => {
+                    self.terminate();
+                    ChildStage::Terminating { why: CutReason::Cancelled, until: now + grace }
                 }
-                ChildStage::RunningChild { until: Some(until) } if until <= now => {
-                    self.signal(Signal::TERM);
-                    ChildStage::Terminating { why: Why::TimedOut, until: now + GRACE }
+                ChildStage::Running { until: Some(until) } if until <= now => {
+                    self.terminate();
+                    ChildStage::Terminating { why: CutReason::TimedOut, until: now + grace }
                 }
                 ChildStage::Terminating { why, until } if until <= now => {
-                    self.signal(Signal::KILL);
-                    ChildStage::Killed { why, until: now + GRACE }
+                    locks = self.kill();
+                    ChildStage::Killed { why, until: now + grace }
                 }
-                // It will end when the kernel lets it; its caller has waited long enough.
+                // It will end when the kernel lets it; its caller has waited long enough. Its locks are its own.
                 ChildStage::Killed { why, until } if until <= now => {
                     self.is_over = true;
-                    return Ok(why.into());
+                    tracing::warn!("git does not end: {}", described(self.pid));
+                    return Ok(ChildEnd::Cut(why, LeftLocks::new()));
                 }
-                unchanged => unchanged,
+                ChildStage::Terminating { why, until } => {
+                    ChildStage::Terminating { why, until: until.min(now + grace) }
+                }
+                ChildStage::Killed { why, until } => {
+                    ChildStage::Killed { why, until: until.min(now + grace) }
+                }
+                running @ ChildStage::Running { .. } => running,
             };
 
             let mut fds = vec![PollFd::new(&self.pidfd, PollFlags::IN)];
-            if matches!(stage, ChildStage::RunningChild { .. }) {
-                fds.push(PollFd::new(&*wake, PollFlags::IN));
-            }
+            fds.push(PollFd::new(&*wake, PollFlags::IN));
             fds.extend(stdout.poll_fd());
             fds.extend(stderr.poll_fd());
             wait_for(&mut fds, stage.deadline().map(|until| until.saturating_duration_since(now)))?;
             let has_exited = !fds[0].revents().is_empty();
             drop(fds);
+            // Woken for one level, it waits for the next.
+            let _unwoken = rustix::io::read(&*wake, &mut [0_u8; 8]);
             stdout.read_what_is_there()?;
             stderr.read_what_is_there()?;
             if has_exited {
                 // Descendants that keep the pipes open (a credential cache) are not waited for. Those of a
                 // child that was told to end must end too; until the child is reaped, its group's number is taken.
-                if !matches!(stage, ChildStage::RunningChild { .. }) {
+                if !matches!(stage, ChildStage::Running { .. }) {
+                    self.descendants.look(self.pid);
                     self.signal(Signal::KILL);
                 }
                 stdout.read_what_is_there()?;
@@ -196,31 +227,55 @@ impl RunningChild {
                 self.is_over = true;
                 let status = self.child.wait()?;
                 return Ok(match stage {
-                    ChildStage::RunningChild { .. } => {
+                    ChildStage::Running { .. } => {
                         let (stdout, stderr) = (stdout.into_kept(), stderr.into_kept());
                         ChildEnd::Exited(Output { status, stdout, stderr })
                     }
-                    ChildStage::Terminating { why, .. } | ChildStage::Killed { why, .. } => why.into(),
+                    ChildStage::Terminating { why, .. } | ChildStage::Killed { why, .. } => {
+                        ChildEnd::Cut(why, locks)
+                    }
                 });
             }
         }
     }
 
-    /// Signals the group; if the child has not made one yet, the child.
+    /// Asks the child and all that it has started to end.
+    fn terminate(&mut self) {
+        self.descendants.look(self.pid);
+        self.signal(Signal::TERM);
+        // One that was stopped hears nothing else.
+        self.signal(Signal::CONT);
+    }
+
+    /// Ends them, and answers with the locks that stay behind.
+    fn kill(&mut self) -> LeftLocks {
+        self.descendants.look(self.pid);
+        let locks = self.descendants.locks(self.pid);
+        self.signal(Signal::KILL);
+        locks
+    }
+
+    /// Signals the group, or the child if it has not made one yet, and then whoever has left the group: a git that learns of the
+    /// end of its filter first goes on without it.
     fn signal(&self, signal: Signal) {
         if kill_process_group(self.pid, signal) == Err(Errno::SRCH)
             && let Err(error) = pidfd_send_signal(&self.pidfd, signal)
         {
             tracing::debug!(%error, "a child ended before its signal");
         }
+        self.descendants.signal(signal);
     }
 }
 
 impl Drop for RunningChild {
     fn drop(&mut self) {
         if !self.is_over
-            && let Err(error) =
-                self.wait(&ChildLimits { time: Duration::ZERO, cancel: None, output_bytes: 0 })
+            && let Err(error) = self.wait(&ChildLimits {
+                time: Duration::ZERO,
+                cancel: &Cancel::new(),
+                grace: self.grace,
+                output_bytes: 0,
+            })
         {
             tracing::warn!(%error, "cannot end a child");
         }
@@ -228,31 +283,16 @@ impl Drop for RunningChild {
 }
 
 enum ChildStage {
-    RunningChild { until: Option<Instant> },
-    Terminating { why: Why, until: Instant },
-    Killed { why: Why, until: Instant },
+    Running { until: Option<Instant> },
+    Terminating { why: CutReason, until: Instant },
+    Killed { why: CutReason, until: Instant },
 }
 
 impl ChildStage {
     fn deadline(&self) -> Option<Instant> {
         match self {
-            Self::RunningChild { until } => *until,
+            Self::Running { until } => *until,
             Self::Terminating { until, .. } | Self::Killed { until, .. } => Some(*until),
-        }
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Why {
-    Cancelled,
-    TimedOut,
-}
-
-impl From<Why> for ChildEnd {
-    fn from(why: Why) -> Self {
-        match why {
-            Why::Cancelled => Self::Cancelled,
-            Why::TimedOut => Self::TimedOut,
         }
     }
 }
@@ -352,12 +392,15 @@ mod tests {
 
     use super::*;
 
+    const GRACE: Duration = Duration::from_secs(5);
+
     fn shell(script: &str) -> RunningChild {
-        RunningChild::start(Command::new("sh").args(["-c", script]).process_group(0), Stdio::null()).unwrap()
+        RunningChild::start(Command::new("sh").args(["-c", script]).process_group(0), Stdio::null(), GRACE)
+            .unwrap()
     }
 
-    fn within(time: Duration, cancel: Option<&Cancel>) -> ChildLimits<'_> {
-        ChildLimits { time, cancel, output_bytes: 8 }
+    fn within(time: Duration, cancel: &Cancel) -> ChildLimits<'_> {
+        ChildLimits { time, cancel, grace: GRACE, output_bytes: 8 }
     }
 
     #[test]
@@ -380,7 +423,8 @@ mod tests {
     fn of_long_output_the_beginning_and_of_long_errors_the_end_is_kept() {
         let script =
             "i=0; while [ $i -lt 9000 ]; do echo 0123456789; echo abcdefghij >&2; i=$((i+1)); done; exit 3";
-        let ChildEnd::Exited(output) = shell(script).finish(&within(Duration::from_mins(1), None)).unwrap()
+        let ChildEnd::Exited(output) =
+            shell(script).finish(&within(Duration::from_mins(1), &Cancel::new())).unwrap()
         else {
             panic!("it was not told to end");
         };
@@ -410,10 +454,10 @@ mod tests {
         rustix::io::fcntl_setfd(&writer, rustix::io::FdFlags::empty()).unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", &script]).process_group(0);
-        let running = RunningChild::start(&mut command, Stdio::null()).unwrap();
+        let running = RunningChild::start(&mut command, Stdio::null(), GRACE).unwrap();
         drop(writer);
-        let ended = running.finish(&within(Duration::from_millis(50), None)).unwrap();
-        assert!(matches!(ended, ChildEnd::TimedOut));
+        let ended = running.finish(&within(Duration::from_millis(50), &Cancel::new())).unwrap();
+        assert!(matches!(ended, ChildEnd::Cut(CutReason::TimedOut, _)));
         assert_eq!(reader.read(&mut [0]).unwrap(), 0, "nobody holds the pipe");
     }
 
@@ -423,14 +467,15 @@ mod tests {
         let other = cancel.clone();
         let running = shell("sleep 600");
         let canceller = std::thread::spawn(move || other.cancel());
-        let ended = running.finish(&within(Duration::from_mins(10), Some(&cancel))).unwrap();
-        assert!(matches!(ended, ChildEnd::Cancelled));
+        let ended = running.finish(&within(Duration::from_mins(10), &cancel)).unwrap();
+        assert!(matches!(ended, ChildEnd::Cut(CutReason::Cancelled, _)));
         canceller.join().unwrap();
     }
 
     #[test]
     fn a_descendant_that_keeps_the_pipes_is_not_waited_for() {
-        let ended = shell("sleep 600 & echo $!").finish(&within(Duration::from_mins(1), None)).unwrap();
+        let ended =
+            shell("sleep 600 & echo $!").finish(&within(Duration::from_mins(1), &Cancel::new())).unwrap();
         let ChildEnd::Exited(output) = ended else { panic!("it was not told to end") };
         let pid = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
         rustix::process::kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();

@@ -59,8 +59,8 @@ impl Vcs for DamagedRepo {
         self.repaired()?.heads(cancel)
     }
 
-    fn work_tree(&self) -> Result<WorkTree, VcsError> {
-        self.repaired()?.work_tree()
+    fn work_tree(&self, cancel: &Cancel) -> Result<WorkTree, VcsError> {
+        self.repaired()?.work_tree(cancel)
     }
 
     fn fetch(&self, limit: Duration, cancel: &Cancel) -> Result<Fetched, VcsError> {
@@ -94,12 +94,18 @@ impl Vcs for DamagedRepo {
         self.repaired()?.file(commit, path, cancel)
     }
 
-    fn check_out(&self, commit: &CommitId) -> Result<Vec<PathBuf>, VcsError> {
-        self.repaired()?.check_out(commit)
+    fn check_out(&self, commit: &CommitId, cancel: &Cancel) -> Result<Vec<PathBuf>, VcsError> {
+        self.repaired()?.check_out(commit, cancel)
     }
 
-    fn go_back(&self, from: &CommitId, to: &CommitId, kept: &[PathBuf]) -> Result<(), VcsError> {
-        self.repaired()?.go_back(from, to, kept)
+    fn go_back(
+        &self,
+        from: &CommitId,
+        to: &CommitId,
+        kept: &[PathBuf],
+        cancel: &Cancel,
+    ) -> Result<(), VcsError> {
+        self.repaired()?.go_back(from, to, kept, cancel)
     }
 
     fn maintain(&self, cancel: &Cancel) -> Result<(), VcsError> {

@@ -7,11 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{
-    opened::OpenedRepo,
-    readers::Readers,
-    repo::{GitRepo, READ_LIMIT},
-};
+use super::{git_limits::GitLimits, opened::OpenedRepo, readers::Readers, repo::GitRepo};
 use crate::{Cancel, VcsError};
 
 impl GitRepo {
@@ -52,9 +48,10 @@ impl GitRepo {
                 Err(error) => return Err(VcsError::io(&dot_git, error)),
             }
             let (place, file) = (root.to_owned(), folder.join(name));
-            let ours = readers.run(root, READ_LIMIT, &Cancel::new(), move |rights, stop| {
-                is_of(&OpenedRepo::at(&place, rights, stop)?, &file)
-            })?;
+            let ours =
+                readers.run(root, GitLimits::default().read, &Cancel::new(), move |rights, stop| {
+                    is_of(&OpenedRepo::at(&place, rights, stop)?, &file)
+                })?;
             return if ours { Ok(Self::new(root.to_owned(), Arc::clone(readers))) } else { Err(not_found()) };
         }
         Err(not_found())

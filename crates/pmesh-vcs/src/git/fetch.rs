@@ -3,14 +3,15 @@
 use std::{
     ffi::{OsStr, OsString},
     os::unix::ffi::OsStrExt,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use gix::bstr::ByteSlice;
 
 use super::{
     cause,
-    child::{ChildEnd, Output},
+    child::{CutReason, Output},
+    deadline::Deadline,
     http_remote::HttpRemote,
     network,
     opened::OpenedRepo,
@@ -26,15 +27,15 @@ pub(super) fn fetch(repo: &GitRepo, limit: Duration, cancel: &Cancel) -> Result<
     if cancel.is_cancelled() {
         return Err(VcsError::Cancelled);
     }
-    let is_anothers = repo.program().is_anothers()?;
+    let is_anothers = repo.program(cancel).is_anothers()?;
     let upstream = repo.read(cancel, upstream_to_fetch)?;
-    let config = repo.program().configuration()?;
+    let config = repo.program(cancel).configuration()?;
     let (name, url) = (upstream.remote.as_bstr(), upstream.url.as_bstr());
     let remote = HttpRemote::of(&config, name, url, is_anothers)
         .map_err(|why| VcsError::Fetch { url: upstream.shown_url(), message: why.to_string() })?;
     let ssh = network::ssh_command(&config, is_anothers);
-    let until = Instant::now().checked_add(limit);
-    let asking = Asking { repo, upstream: &upstream, ssh, limit, until, cancel };
+    let until = Deadline::after(limit);
+    let asking = Asking { repo, upstream: &upstream, ssh, until, cancel };
     let failed = match asking.fetch(remote.as_ref())? {
         output if output.status.success() => return Ok(Fetched::default()),
         output => output,
@@ -75,9 +76,7 @@ struct Asking<'a> {
     repo: &'a GitRepo,
     upstream: &'a TrackedBranch,
     ssh: Option<OsString>,
-    limit: Duration,
-    /// When the limit ends; none if that is never.
-    until: Option<Instant>,
+    until: Deadline,
     cancel: &'a Cancel,
 }
 
@@ -123,13 +122,12 @@ impl Asking<'_> {
 
     /// Runs a command within what is left of the time.
     fn run(&self, command: &'static str, args: &[&OsStr], extra: &Extra) -> Result<Output, VcsError> {
-        let left = self.until.map_or(self.limit, |until| until.saturating_duration_since(Instant::now()));
-        match self.repo.program().run_limited(command, args, extra, left, self.cancel)? {
-            ChildEnd::Exited(output) => Ok(output),
-            ChildEnd::TimedOut => {
-                Err(VcsError::FetchTimeout { url: self.upstream.shown_url(), after: self.limit })
+        match self.repo.program(self.cancel).run_limited(command, args, extra, self.until)? {
+            Ok(output) => Ok(output),
+            Err(CutReason::TimedOut) => {
+                Err(VcsError::FetchTimeout { url: self.upstream.shown_url(), after: self.until.limit })
             }
-            ChildEnd::Cancelled => Err(VcsError::Cancelled),
+            Err(CutReason::Cancelled) => Err(VcsError::Cancelled),
         }
     }
 

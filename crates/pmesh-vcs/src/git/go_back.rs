@@ -25,12 +25,13 @@ pub(super) fn go_back(
     from: &CommitId,
     to: &CommitId,
     kept: &[PathBuf],
+    cancel: &Cancel,
 ) -> Result<(), VcsError> {
-    let head = repo.read(&Cancel::new(), check_out::head_that_may_move)?;
+    let head = repo.read(cancel, check_out::head_that_may_move)?;
     if head != *from {
         return Err(VcsError::HeadMoved { found: head, expected: from.clone() });
     }
-    let git = repo.program_that_brings(&Cancel::new())?;
+    let git = repo.program_that_brings(cancel)?;
     let mut before = Vec::new();
     for _ in 0..ROUNDS {
         let mut changed = state::changed(&git)?;
@@ -43,20 +44,20 @@ pub(super) fn go_back(
         before = changed;
     }
     let (here, there) = (from.clone(), to.clone());
-    let changes = repo.read_bringing(&Cancel::new(), move |opened| tree::changes(opened, &here, &there))?;
+    let changes = repo.read_bringing(cancel, move |opened| tree::changes(opened, &here, &there))?;
     let changes = Arc::new(changes);
     let mut before = Vec::new();
     for _ in 0..ROUNDS {
-        let in_the_way = check_out::what_is_in_the_way(repo, &changes)?;
+        let in_the_way = check_out::what_is_in_the_way(repo, &git, &changes)?;
         if in_the_way.is_empty() || in_the_way == before {
             break;
         }
         let to_go = in_the_way.clone();
-        repo.with_files(move |root| to_go.iter().try_for_each(|path| remove(root, &root.join(path))))?;
+        repo.with_files(&git, move |root| to_go.iter().try_for_each(|path| remove(root, &root.join(path))))?;
         before = in_the_way;
     }
     // What it brings was here before.
-    check_out::move_to(repo, to, |_, _| Ok(())).map(drop)
+    check_out::move_to(repo, &git, to, |_| Ok(())).map(drop)
 }
 
 /// Writes these files as they are in `commit`, which is the head.

@@ -44,9 +44,13 @@ enum There {
 }
 
 /// The hidden ones among `changes` that are there.
-pub(super) fn there(repo: &GitRepo, changes: &Arc<Vec<TreeChange>>) -> Result<Vec<PathBuf>, VcsError> {
+pub(super) fn there(
+    repo: &GitRepo,
+    cancel: &Cancel,
+    changes: &Arc<Vec<TreeChange>>,
+) -> Result<Vec<PathBuf>, VcsError> {
     let changes = Arc::clone(changes);
-    repo.read(&Cancel::new(), move |opened| {
+    repo.read(cancel, move |opened| {
         let hidden = all(opened, &changes)?.into_iter().map(|hidden| hidden.path);
         Ok(hidden.filter(|path| state::exists(&opened.root.join(path))).collect())
     })
@@ -59,14 +63,14 @@ pub(super) fn edited(
     changes: &Arc<Vec<TreeChange>>,
 ) -> Result<Vec<PathBuf>, VcsError> {
     let changes = Arc::clone(changes);
-    let (hidden, looks_at_modes) = repo.read(&Cancel::new(), move |opened| {
+    let (hidden, looks_at_modes) = repo.read(git.cancel, move |opened| {
         let looks_at_modes = opened.repo.config_snapshot().boolean("core.fileMode").unwrap_or(true);
         Ok((all(opened, &changes)?, looks_at_modes))
     })?;
     if hidden.is_empty() {
         return Ok(Vec::new());
     }
-    let (mut edited, to_hash) = repo.with_files(move |root| {
+    let (mut edited, to_hash) = repo.with_files(git, move |root| {
         let (mut edited, mut to_hash) = (Vec::new(), Vec::new());
         for hidden in hidden {
             match hidden.there(&root.join(&hidden.path), looks_at_modes) {
@@ -140,7 +144,7 @@ fn differing(
     let mut hashing =
         git.start(COMMAND, &[OsStr::new("--stdin-paths")], &Extra::default(), Stdio::piped())?;
     let written = hashing.write(input);
-    let output = git.end(hashing, &Program::local_limits())?;
+    let output = git.end(hashing)?;
     let said = || message(&output.stderr, &git.secrets);
     if let Err(source) = written {
         return Err(VcsError::Git { command: COMMAND, message: format!("{source}; {}", said()) });

@@ -140,6 +140,7 @@ pub(super) fn find(opened: &OpenedRepo, commit: &CommitId) -> Result<ObjectId, V
     if id.kind() != opened.repo.object_hash() {
         return Err(unknown());
     }
+    opened.look_at_object(&id)?;
     match opened.repo.try_find_header(id).map_err(|error| opened.damaged(error))? {
         Some(header) if header.kind() == gix::object::Kind::Commit => Ok(id),
         _ => Err(unknown()),

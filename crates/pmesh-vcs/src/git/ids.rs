@@ -1,4 +1,5 @@
-//! The one place of this crate with unsafe code: another user's ids for a child and for a thread.
+//! The one place of this crate with unsafe code: what a child does before it becomes a program, and another user's ids for a
+//! thread.
 //!
 //! `pre_exec` is unsafe because in the child only async-signal-safe functions may run (signal-safety(7)):
 //! no allocation, no lock. `setfsuid` and `setfsgid` are unsafe only because they come from C: they read no memory.
@@ -7,7 +8,10 @@
 use std::{io, os::unix::process::CommandExt, process::Command};
 
 use rustix::{
-    process::{DumpableBehavior, Gid, Uid, dumpable_behavior, set_dumpable_behavior},
+    process::{
+        DumpableBehavior, Gid, Signal, Uid, dumpable_behavior, getpid, getppid, set_dumpable_behavior,
+        set_parent_process_death_signal,
+    },
     thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid},
 };
 
@@ -28,6 +32,21 @@ pub(super) fn run_as(command: &mut Command, user: &User) {
     // locks, and an error is an integer.
     unsafe {
         command.pre_exec(become_user);
+    }
+}
+
+/// Has `command` told to end (SIGTERM, at which git removes its locks) when the calling thread ends without having waited for it:
+/// when this process is killed (`PR_SET_PDEATHSIG(2const)`). After [`run_as`], because new ids take that back.
+pub(super) fn end_with_this_thread(command: &mut Command) {
+    let server = getpid();
+    let be_told = move || {
+        set_parent_process_death_signal(Some(Signal::TERM))?;
+        // It may have ended before.
+        if getppid() == Some(server) { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::ECANCELED)) }
+    };
+    // SAFETY: two bare system calls on values that it owns. It neither allocates nor locks, and an error is an integer.
+    unsafe {
+        command.pre_exec(be_told);
     }
 }
 

@@ -3,7 +3,8 @@
 use std::{ffi::OsStr, time::Duration};
 
 use super::{
-    child::ChildEnd,
+    child::CutReason,
+    deadline::Deadline,
     program::{Extra, message},
     repo::GitRepo,
 };
@@ -14,14 +15,12 @@ const LIMIT: Duration = Duration::from_mins(10);
 
 /// Runs what is due by the repository's own settings (`gc.auto` and others, git-maintenance(1)).
 pub(super) fn maintain(repo: &GitRepo, cancel: &Cancel) -> Result<(), VcsError> {
-    let git = repo.program();
+    let git = repo.program(cancel);
     let args = ["run", "--auto", "--quiet"].map(OsStr::new);
-    match git.run_limited("maintenance", &args, &Extra::default(), LIMIT, cancel)? {
-        ChildEnd::Exited(output) if output.status.success() => Ok(()),
-        ChildEnd::Exited(output) => {
-            Err(VcsError::Git { command: "maintenance", message: message(&output.stderr, &[]) })
-        }
-        ChildEnd::TimedOut => Err(VcsError::Timeout { root: repo.root.clone(), after: LIMIT }),
-        ChildEnd::Cancelled => Err(VcsError::Cancelled),
+    match git.run_limited("maintenance", &args, &Extra::default(), Deadline::after(LIMIT))? {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(VcsError::Git { command: "maintenance", message: message(&output.stderr, &[]) }),
+        Err(CutReason::TimedOut) => Err(VcsError::Timeout { root: repo.root.clone(), after: LIMIT }),
+        Err(CutReason::Cancelled) => Err(VcsError::Cancelled),
     }
 }

@@ -14,6 +14,7 @@ use crate::{Cancel, CommitId, Fetched, Heads, Relation, Revision, Vcs, VcsError,
 
 mod account;
 mod address;
+mod before_git;
 mod budget;
 mod cause;
 mod check_out;
@@ -21,9 +22,12 @@ mod child;
 mod commit;
 mod configuration;
 mod damaged;
+mod deadline;
+mod descendants;
 mod discover;
 mod executable;
 mod fetch;
+mod git_limits;
 mod go_back;
 mod hidden;
 mod history;
@@ -39,6 +43,7 @@ mod readers;
 mod redirect;
 mod reflog;
 mod repo;
+mod special_files;
 mod state;
 mod tracked_branch;
 mod tree;
@@ -47,6 +52,7 @@ mod unsupported;
 mod walk;
 
 pub use damaged::DamagedRepo;
+pub use git_limits::GitLimits;
 pub use repo::GitRepo;
 
 impl Vcs for GitRepo {
@@ -83,13 +89,13 @@ impl Vcs for GitRepo {
         })
     }
 
-    fn work_tree(&self) -> Result<WorkTree, VcsError> {
-        let (in_progress, lock) = self.read(&Cancel::new(), |opened| {
+    fn work_tree(&self, cancel: &Cancel) -> Result<WorkTree, VcsError> {
+        let (in_progress, lock) = self.read(cancel, |opened| {
             // A repository that git could not read either is damaged, however git would put it.
             commit::head(opened)?;
             Ok((state::in_progress(&opened.repo), state::lock(&opened.repo)))
         })?;
-        let mut changed = state::changed(&self.program())?;
+        let mut changed = state::changed(&self.program(cancel))?;
         changed.truncate(WorkTree::CHANGED_LIMIT);
         Ok(WorkTree { changed, in_progress, lock })
     }
@@ -139,12 +145,18 @@ impl Vcs for GitRepo {
         self.read_bringing(cancel, move |opened| tree::file(opened, &commit, &path))
     }
 
-    fn check_out(&self, commit: &CommitId) -> Result<Vec<PathBuf>, VcsError> {
-        check_out::check_out(self, commit)
+    fn check_out(&self, commit: &CommitId, cancel: &Cancel) -> Result<Vec<PathBuf>, VcsError> {
+        check_out::check_out(self, commit, cancel)
     }
 
-    fn go_back(&self, from: &CommitId, to: &CommitId, kept: &[PathBuf]) -> Result<(), VcsError> {
-        go_back::go_back(self, from, to, kept)
+    fn go_back(
+        &self,
+        from: &CommitId,
+        to: &CommitId,
+        kept: &[PathBuf],
+        cancel: &Cancel,
+    ) -> Result<(), VcsError> {
+        go_back::go_back(self, from, to, kept, cancel)
     }
 
     fn maintain(&self, cancel: &Cancel) -> Result<(), VcsError> {

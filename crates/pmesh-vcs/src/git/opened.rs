@@ -14,7 +14,7 @@ use gix::{
 };
 use pmesh_threads::Stop;
 
-use super::plain;
+use super::{plain, special_files};
 use crate::VcsError;
 
 /// The most that gix may take of memory at once for what is in a repository (an object, the index, a step of a chain of
@@ -41,10 +41,18 @@ pub(super) enum Rights {
 }
 
 impl Rights {
-    fn config(&self) -> Option<&Path> {
+    /// The user's own configurations of git (git-config(1), "FILES").
+    fn configs(&self) -> Vec<PathBuf> {
         match self {
-            Self::Servers => None,
-            Self::Owners { config } => config.as_deref(),
+            Self::Servers => {
+                let folder =
+                    |name| std::env::var_os(name).filter(|folder| !folder.is_empty()).map(PathBuf::from);
+                let home = folder("HOME");
+                let elsewhere = folder("XDG_CONFIG_HOME").or_else(|| Some(home.as_ref()?.join(".config")));
+                let own = home.iter().map(|home| home.join(".gitconfig"));
+                own.chain(elsewhere.map(|folder| folder.join("git/config"))).collect()
+            }
+            Self::Owners { config } => config.iter().cloned().collect(),
         }
     }
 }
@@ -54,6 +62,8 @@ pub(super) struct OpenedRepo {
     pub(super) repo: gix::Repository,
     /// The top of the work tree.
     pub(super) root: PathBuf,
+    /// The folders with its objects.
+    pub(super) objects: Vec<PathBuf>,
     /// Whether anybody still waits.
     pub(super) stop: Stop,
     /// An object that was asked for, and that a partial clone has left on its remote.
@@ -67,7 +77,7 @@ impl OpenedRepo {
         if dot_git.symlink_metadata().is_err_and(|error| error.kind() != io::ErrorKind::PermissionDenied) {
             return Err(VcsError::NotFound(root.to_owned()));
         }
-        plain::look(root, rights.config())?;
+        let objects = plain::look(root, &rights.configs())?;
         let repo = options(rights)
             // The operator named this folder, and its manifest says which programs run: its owner is trusted. With
             // less trust gix hides the remotes of a repository that another user owns.
@@ -76,7 +86,13 @@ impl OpenedRepo {
             .config_overrides([format!("gitoxide.objects.allocLimit={ALLOCATION_LIMIT}")])
             .open(dot_git)
             .map_err(|error| damaged(root, error))?;
-        Ok(Self { repo: repo.into(), root: root.to_owned(), stop: stop.clone(), on_remote: Cell::new(None) })
+        Ok(Self {
+            repo: repo.into(),
+            root: root.to_owned(),
+            objects,
+            stop: stop.clone(),
+            on_remote: Cell::new(None),
+        })
     }
 
     /// Whether objects may be missing because a remote has them (git-config(1), "remote.<name>.promisor").
@@ -86,6 +102,11 @@ impl OpenedRepo {
         remotes.into_iter().flatten().any(|section| {
             section.value("promisor").is_some() || section.value("partialclonefilter").is_some()
         })
+    }
+
+    /// Looks at the file of an object, which is read next.
+    pub(super) fn look_at_object(&self, id: &gix::oid) -> Result<(), VcsError> {
+        special_files::look_at_object(&self.root, &self.objects, id)
     }
 
     /// Looks at the file of a reference, which is read next.
@@ -105,6 +126,7 @@ impl OpenedRepo {
 
     /// What an object is and how large, without a byte of it being unpacked. One that is on the remote is noted.
     pub(super) fn header(&self, id: ObjectId) -> Result<gix::odb::find::Header, VcsError> {
+        self.look_at_object(&id)?;
         self.repo.find_header(id).map_err(|error| {
             if !self.repo.has_object(id) && self.is_partial() {
                 self.on_remote.set(Some(id));

@@ -4,17 +4,17 @@
 //! everything. A pipe is never read to its end.
 
 use std::{
-    collections::HashSet,
+    collections::BTreeSet,
     ffi::OsStr,
     fs::{self, File},
     io::{self, Read},
-    os::unix::ffi::OsStrExt,
+    os::unix::{ffi::OsStrExt, fs::FileTypeExt},
     path::{Path, PathBuf},
 };
 
 use gix::{bstr::ByteSlice, config::file::Metadata};
 
-use super::owner::OwnedPlaces;
+use super::{owner::OwnedPlaces, special_files};
 use crate::VcsError;
 
 /// HEAD and other files with one reference in them.
@@ -48,30 +48,35 @@ const REPLACEMENT_LIMIT: usize = 10_000;
 /// How often a symbolic reference leads to another one.
 const SYMBOLIC_LIMIT: usize = 5;
 
-/// Looks at the files of the repository at `root` that are read when it is opened and asked for its head. `own` is the
-/// user's own configuration, if it is read as well.
+/// Looks at the files of the repository at `root` that are read when it is opened and asked for its head. `own` are the
+/// user's own configurations, as far as they are read as well. The answer is the folders with objects, whose packs have been
+/// looked at.
 ///
 /// # Errors
 ///
-/// [`VcsError::RepositoryTooLarge`], and [`VcsError::Damaged`] for what is no file.
-pub(super) fn look(root: &Path, own: Option<&Path>) -> Result<(), VcsError> {
+/// [`VcsError::RepositoryTooLarge`], and [`VcsError::NotAFile`].
+pub(super) fn look(root: &Path, own: &[PathBuf]) -> Result<Vec<PathBuf>, VcsError> {
     let look = OwnedPlaces::at(root)?;
-    let Some((git_dir, common_dir)) = &look.directories else { return Ok(()) };
     let plain = Plain { root };
+    plain.check(&root.join(".git"), REFERENCE_LIMIT)?;
+    let Some((git_dir, common_dir)) = &look.directories else { return Ok(Vec::new()) };
+    for pointer in ["commondir", "gitdir"] {
+        plain.check(&git_dir.join(pointer), REFERENCE_LIMIT)?;
+    }
     plain.check(&git_dir.join("HEAD"), REFERENCE_LIMIT)?;
     plain.check(&git_dir.join("index"), INDEX_LIMIT)?;
     plain.check(&common_dir.join("packed-refs"), PACKED_LIMIT)?;
     plain.check(&common_dir.join("shallow"), SHALLOW_LIMIT)?;
     let mut included = 0;
-    for config in [&common_dir.join("config"), &git_dir.join("config.worktree")] {
+    let repositorys = [common_dir.join("config"), git_dir.join("config.worktree")];
+    for config in repositorys.iter().chain(own) {
         plain.config(config, 0, &mut included)?;
     }
-    if let Some(own) = own {
-        plain.config(own, 0, &mut included)?;
-    }
     plain.head(git_dir, common_dir)?;
-    plain.alternates(&common_dir.join("objects"))?;
-    plain.replacements(&common_dir.join("refs/replace"))
+    let objects = plain.alternates(&common_dir.join("objects"))?;
+    objects.iter().try_for_each(|objects| special_files::look_at_packs(root, objects))?;
+    plain.replacements(&common_dir.join("refs/replace"))?;
+    Ok(objects)
 }
 
 /// Looks at the file of a reference, before it is read.
@@ -97,8 +102,13 @@ impl Plain<'_> {
             return Ok(());
         }
         if !metadata.is_file() {
-            let what = format!("{} is a pipe, a socket or a device", path.display());
-            return Err(VcsError::damaged(self.root, what));
+            let kind = if metadata.file_type().is_socket() {
+                Some("a socket")
+            } else {
+                special_files::kind(&metadata)
+            };
+            let (root, path) = (self.root.to_owned(), path.to_owned());
+            return kind.map_or(Ok(()), |kind| Err(VcsError::NotAFile { root, path, kind }));
         }
         if metadata.len() > limit {
             let size = metadata.len();
@@ -168,9 +178,9 @@ impl Plain<'_> {
         Ok(())
     }
 
-    /// The lists of other object directories, each of which may have one.
-    fn alternates(&self, objects: &Path) -> Result<(), VcsError> {
-        let mut seen: HashSet<PathBuf> = HashSet::new();
+    /// The object directories, by their lists of others, each of which may have one.
+    fn alternates(&self, objects: &Path) -> Result<Vec<PathBuf>, VcsError> {
+        let mut seen: BTreeSet<PathBuf> = BTreeSet::new();
         let mut to_visit = vec![objects.to_owned()];
         while let Some(objects) = to_visit.pop() {
             if !seen.insert(objects.clone()) {
@@ -186,7 +196,7 @@ impl Plain<'_> {
             to_visit
                 .extend(lines.map(|line| objects.join(OsStr::from_bytes(line))).take(ALTERNATE_LIMIT + 1));
         }
-        Ok(())
+        Ok(seen.into_iter().collect())
     }
 
     /// The references that are read to know what stands in for what.

@@ -1,6 +1,7 @@
 //! How the `git` program is run: as whom, with which environment, with which settings.
 
 use std::{
+    cell::Cell,
     ffi::{OsStr, OsString},
     fs::File,
     io::{self, Write},
@@ -10,25 +11,25 @@ use std::{
     },
     path::Path,
     process::{Command, Stdio},
-    time::Duration,
 };
 
 use rustix::io::Errno;
 
 use super::{
     account::{self, User},
-    cause,
-    child::{ChildEnd, ChildLimits, Output, RunningChild},
+    before_git, cause,
+    child::{ChildEnd, ChildLimits, CutReason, LeftLocks, Output, RunningChild},
     configuration::Configuration,
+    deadline::Deadline,
     executable,
+    git_limits::GitLimits,
     http_remote::{CONCEALED, SETTINGS_FILE},
     ids,
+    opened::OpenedRepo,
     owner::{self, OwnedPlaces},
+    readers::Readers,
 };
 use crate::{Cancel, VcsError, redact};
-
-/// The time limit of commands that do not go to the network. Filters (LFS) may do, hence minutes.
-const LOCAL_LIMIT: Duration = Duration::from_mins(10);
 
 /// The most that is kept of what git prints, in bytes.
 const OUTPUT_LIMIT: usize = 4 << 20;
@@ -130,7 +131,7 @@ fn environment(
 }
 
 /// What a command gets beside its arguments.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Extra {
     /// In its environment.
     pub(super) variables: Vec<(&'static str, OsString)>,
@@ -151,22 +152,40 @@ fn nameless(content: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
-/// The `git` program for one repository.
+/// The `git` program for one repository, and for one piece of work there.
 pub(super) struct Program<'a> {
     pub(super) git: &'a Path,
     pub(super) root: &'a Path,
+    pub(super) readers: &'a Readers,
+    pub(super) limits: GitLimits,
+    /// Ends every command.
+    pub(super) cancel: &'a Cancel,
+    /// Of all commands together.
+    pub(super) deadline: Deadline,
     /// What of the configuration must not be shown.
     pub(super) secrets: Vec<String>,
     /// What git gets where it may bring objects that are not here: of the remotes that have them.
     pub(super) promisors: Extra,
+    /// Whether the repository has been looked at for what is no file.
+    pub(super) is_looked_at: Cell<bool>,
 }
 
-impl Program<'_> {
+impl<'a> Program<'a> {
+    /// The same for another piece of work, with an end and a time of its own.
+    pub(super) fn instead<'b>(&self, cancel: &'b Cancel, deadline: Deadline) -> Program<'b>
+    where
+        'a: 'b,
+    {
+        let Self { git, root, readers, limits, .. } = *self;
+        let (secrets, promisors) = (self.secrets.clone(), self.promisors.clone());
+        let is_looked_at = self.is_looked_at.clone();
+        Program { git, root, readers, limits, cancel, deadline, secrets, promisors, is_looked_at }
+    }
+
     /// Runs a command that stays on this machine.
     pub(super) fn run(&self, command: &'static str, args: &[&OsStr]) -> Result<Output, VcsError> {
-        let limits = ChildLimits { time: LOCAL_LIMIT, cancel: None, output_bytes: OUTPUT_LIMIT };
         let running = self.start(command, args, &self.promisors, Stdio::null())?;
-        self.end(running, &limits)
+        self.end(running)
     }
 
     /// As [`run`](Self::run); an exit status other than 0 is an error.
@@ -183,34 +202,74 @@ impl Program<'_> {
 
     /// The configuration as git sees it.
     pub(super) fn configuration(&self) -> Result<Configuration, VcsError> {
-        Ok(Configuration::parse(&self.succeed("config", &["--list", "-z"].map(OsStr::new))?))
+        let reading = self.instead(self.cancel, self.deadline.within(self.limits.read));
+        Ok(Configuration::parse(&reading.succeed("config", &["--list", "-z"].map(OsStr::new))?))
     }
 
-    /// Runs a command that may go to the network.
+    /// Runs a command that may go to the network, and says what its end within `time` was.
     pub(super) fn run_limited(
         &self,
         command: &'static str,
         args: &[&OsStr],
         extra: &Extra,
-        time: Duration,
-        cancel: &Cancel,
-    ) -> Result<ChildEnd, VcsError> {
-        let limits = ChildLimits { time, cancel: Some(cancel), output_bytes: OUTPUT_LIMIT };
-        let running = self.start(command, args, extra, Stdio::null())?;
-        running.finish(&limits).map_err(|source| self.cannot_run(source))
+        time: Deadline,
+    ) -> Result<Result<Output, CutReason>, VcsError> {
+        self.instead(self.cancel, time).finish(self.start(command, args, extra, Stdio::null())?)
     }
 
-    /// Waits for a command of [`start`](Self::start) that stays on this machine.
-    pub(super) fn end(&self, running: RunningChild, limits: &ChildLimits<'_>) -> Result<Output, VcsError> {
-        match running.finish(limits).map_err(|source| self.cannot_run(source))? {
-            ChildEnd::Exited(output) => Ok(output),
-            ChildEnd::TimedOut => Err(VcsError::Timeout { root: self.root.to_owned(), after: limits.time }),
-            ChildEnd::Cancelled => Err(VcsError::Cancelled),
+    /// Waits for a command of [`start`](Self::start).
+    pub(super) fn end(&self, running: RunningChild) -> Result<Output, VcsError> {
+        self.finish(running)?.map_err(|why| match why {
+            CutReason::TimedOut => {
+                VcsError::Timeout { root: self.root.to_owned(), after: self.deadline.limit }
+            }
+            CutReason::Cancelled => VcsError::Cancelled,
+        })
+    }
+
+    fn finish(&self, running: RunningChild) -> Result<Result<Output, CutReason>, VcsError> {
+        let limits = ChildLimits {
+            time: self.deadline.left(),
+            cancel: self.cancel,
+            grace: self.limits.grace,
+            output_bytes: OUTPUT_LIMIT,
+        };
+        match running.finish(&limits).map_err(|source| self.cannot_run(source))? {
+            ChildEnd::Exited(output) => Ok(Ok(output)),
+            ChildEnd::Cut(why, locks) => {
+                self.unlock(locks);
+                Ok(Err(why))
+            }
         }
     }
 
-    pub(super) fn local_limits() -> ChildLimits<'static> {
-        ChildLimits { time: LOCAL_LIMIT, cancel: None, output_bytes: OUTPUT_LIMIT }
+    /// Removes what a git of ours that was killed had locked: nobody else holds it, and nobody could tell that.
+    pub(super) fn unlock(&self, locks: LeftLocks) {
+        if locks.is_empty() {
+            return;
+        }
+        let root = self.root.to_owned();
+        let removing = self.readers.run(self.root, self.limits.read, &Cancel::new(), move |_, _| {
+            let directories = OwnedPlaces::at(&root)?.directories;
+            // `/proc` shows paths without links.
+            let folders: Vec<_> = directories.map_or(Vec::new(), |(git, common)| vec![git, common]);
+            let folders: Vec<_> = folders.iter().filter_map(|folder| folder.canonicalize().ok()).collect();
+            for lock in locks.iter().filter(|lock| folders.iter().any(|folder| lock.starts_with(folder))) {
+                match std::fs::remove_file(lock) {
+                    Ok(()) => {
+                        tracing::info!(path = %lock.display(), "a git that was killed had left its lock");
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => {
+                        tracing::warn!(%error, path = %lock.display(), "a lock of ours stays behind");
+                    }
+                }
+            }
+            Ok(())
+        });
+        if let Err(error) = removing {
+            tracing::warn!(%error, "the locks of a git that was killed stay behind");
+        }
     }
 
     /// Starts a command. One that has [`Extra::settings`] has no other stdin.
@@ -226,8 +285,8 @@ impl Program<'_> {
         // The folder that is looked at is the one git starts in: whatever its path leads to by then, git is
         // there as the user whose it is. All that can be gained by putting something else in the place of `.git` is
         // that git fails, as that user.
-        let look = OwnedPlaces::at(self.root)?;
-        let another = self.another(&look)?;
+        let (look, another) = self.look()?;
+        self.look_for_what_blocks()?;
         let (stdin, words): (_, &[&str]) = match &extra.settings {
             Some(settings) => {
                 let file = nameless(settings).map_err(|source| self.cannot_run(source))?;
@@ -269,6 +328,8 @@ impl Program<'_> {
         if let Some(user) = &another {
             ids::run_as(&mut process, user);
         }
+        // Whoever starts it waits for it, on the same thread.
+        ids::end_with_this_thread(&mut process);
 
         // The child has the descriptor until it becomes another program (`proc_pid_fd(5)`).
         process.current_dir(format!("/proc/self/fd/{}", look.work_tree.as_raw_fd()));
@@ -282,35 +343,43 @@ impl Program<'_> {
         }
         process.arg(command).args(args);
         tracing::debug!(command, root = %self.root.display(), "git");
-        RunningChild::start(&mut process, stdin).map_err(|source| self.cannot_run(source))
+        RunningChild::start(&mut process, stdin, self.limits.grace).map_err(|source| self.cannot_run(source))
     }
 
-    /// The user as whom git runs, if that is another: files of root in a deploy user's repository
-    /// would lock that user out, and what that repository is configured to run would run as root.
-    fn another(&self, look: &OwnedPlaces) -> Result<Option<User>, VcsError> {
-        let server = rustix::process::geteuid().as_raw();
-        let owner = owner::runs_as(&look.places, server).map_err(|refusal| {
-            let word = |uid| account::name(uid).unwrap_or_else(|| uid.to_string());
-            refusal.into_error(&look.places, server, account::shown, word)
-        })?;
-        if owner == server {
-            return Ok(None);
+    /// Looks at the repository, and for the user as whom git runs, if that is another: files of root in a deploy user's
+    /// repository would lock that user out, and what that repository is configured to run would run as root.
+    fn look(&self) -> Result<(OwnedPlaces, Option<User>), VcsError> {
+        let root = self.root.to_owned();
+        self.readers.run_as_server(self.root, self.limits.read, self.cancel, move |_| {
+            let look = OwnedPlaces::at(&root)?;
+            let another = another(&root, &look)?;
+            Ok((look, another))
+        })
+    }
+
+    /// Looks once for what would keep git waiting. What else is wrong git says itself.
+    fn look_for_what_blocks(&self) -> Result<(), VcsError> {
+        if self.is_looked_at.get() {
+            return Ok(());
         }
-        let group = look.places.first().map_or(owner, |work_tree| work_tree.gid);
-        let user = User::of(owner, group);
-        if user.account.is_none() {
-            tracing::debug!(
-                uid = owner,
-                root = %self.root.display(),
-                "the owner of the repository has no account here, so git runs without a HOME and finds no keys there"
-            );
+        let root = self.root.to_owned();
+        let looked = self.readers.run(self.root, self.limits.read, self.cancel, move |rights, stop| {
+            before_git::look(&OpenedRepo::at(&root, rights, stop)?)
+        });
+        match looked {
+            Err(error @ (VcsError::NotAFile { .. } | VcsError::Timeout { .. } | VcsError::Cancelled)) => {
+                Err(error)
+            }
+            Ok(()) | Err(_) => {
+                self.is_looked_at.set(true);
+                Ok(())
+            }
         }
-        Ok(Some(user))
     }
 
     /// Whether git runs as another user than the server, so that the server's own settings are not for it.
     pub(super) fn is_anothers(&self) -> Result<bool, VcsError> {
-        Ok(self.another(&OwnedPlaces::at(self.root)?)?.is_some())
+        Ok(self.look()?.1.is_some())
     }
 
     fn cannot_run(&self, source: io::Error) -> VcsError {
@@ -320,6 +389,27 @@ impl Program<'_> {
             _ => VcsError::Program { program, source },
         }
     }
+}
+
+fn another(root: &Path, look: &OwnedPlaces) -> Result<Option<User>, VcsError> {
+    let server = rustix::process::geteuid().as_raw();
+    let owner = owner::runs_as(&look.places, server).map_err(|refusal| {
+        let word = |uid| account::name(uid).unwrap_or_else(|| uid.to_string());
+        refusal.into_error(&look.places, server, account::shown, word)
+    })?;
+    if owner == server {
+        return Ok(None);
+    }
+    let group = look.places.first().map_or(owner, |work_tree| work_tree.gid);
+    let user = User::of(owner, group);
+    if user.account.is_none() {
+        tracing::debug!(
+            uid = owner,
+            root = %root.display(),
+            "the owner of the repository has no account here, so git runs without a HOME and finds no keys there"
+        );
+    }
+    Ok(Some(user))
 }
 
 /// What git said, in one line and without credentials: its last words without advice.

@@ -76,6 +76,9 @@ impl Readers {
         cancel: &Cancel,
         job: impl FnOnce(&Rights, &Stop) -> Result<T, VcsError> + Send + 'static,
     ) -> Result<T, VcsError> {
+        if cancel.is_cancelled() {
+            return Err(VcsError::Cancelled);
+        }
         let answered =
             |answer: Result<_, Unanswered>| answer.unwrap_or_else(|why| Err(error(root, limit, why)));
         if !rustix::process::geteuid().is_root() {
@@ -111,6 +114,17 @@ impl Readers {
                 answered(run(&owners.threads, limit, cancel, move |stop| job(&rights, stop)))
             }
         }
+    }
+
+    /// Runs `job` with the server's own rights, within `limit`.
+    pub(super) fn run_as_server<T: Send + 'static>(
+        &self,
+        root: &Path,
+        limit: Duration,
+        cancel: &Cancel,
+        job: impl FnOnce(&Stop) -> Result<T, VcsError> + Send + 'static,
+    ) -> Result<T, VcsError> {
+        run(&self.own, limit, cancel, job).unwrap_or_else(|why| Err(error(root, limit, why)))
     }
 
     /// The threads of an owner: those that are there, or new ones where it is another owner or other groups.

@@ -1,6 +1,7 @@
 //! A git work tree: where it is, and who may read it.
 
 use std::{
+    cell::Cell,
     ffi::OsStr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -10,7 +11,9 @@ use std::{
 use gix::ObjectId;
 
 use super::{
-    child::ChildEnd,
+    child::CutReason,
+    deadline::Deadline,
+    git_limits::GitLimits,
     http_remote::{self, HttpRemote},
     network,
     opened::OpenedRepo,
@@ -19,17 +22,11 @@ use super::{
 };
 use crate::{Cancel, VcsError};
 
-/// How long a read may take.
-pub(super) const READ_LIMIT: Duration = Duration::from_secs(10);
-
 /// How long a remote may take to send one object that a partial clone has left there.
 const BRING_LIMIT: Duration = Duration::from_mins(1);
 
 /// How long objects are brought from a remote for one question.
 const BRINGING_LIMIT: Duration = Duration::from_mins(2);
-
-/// How long a look at the files of the work tree may take that is part of moving it.
-const MOVE_LIMIT: Duration = Duration::from_mins(10);
 
 /// A git work tree.
 ///
@@ -39,13 +36,14 @@ const MOVE_LIMIT: Duration = Duration::from_mins(10);
 pub struct GitRepo {
     pub(super) root: PathBuf,
     git: PathBuf,
-    readers: Arc<Readers>,
+    pub(super) readers: Arc<Readers>,
+    pub(super) limits: GitLimits,
 }
 
 impl GitRepo {
     /// The repository whose work tree is `root`.
     pub(super) fn new(root: PathBuf, readers: Arc<Readers>) -> Self {
-        Self { root, git: PathBuf::from("git"), readers }
+        Self { root, git: PathBuf::from("git"), readers, limits: GitLimits::default() }
     }
 
     /// The same repository with another `git` program than the one in the `PATH`.
@@ -55,18 +53,25 @@ impl GitRepo {
         self
     }
 
+    /// The same repository with other limits than the usual ones.
+    #[must_use]
+    pub fn with_limits(mut self, limits: GitLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
     /// Opens the repository as it is now and asks it something.
     ///
     /// # Errors
     ///
-    /// Those of `question`; [`VcsError::Timeout`] when it has no answer within 10 s, [`VcsError::Cancelled`].
+    /// Those of `question`; [`VcsError::Timeout`] when it has no answer within [`GitLimits::read`], [`VcsError::Cancelled`].
     pub(super) fn read<T: Send + 'static>(
         &self,
         cancel: &Cancel,
         question: impl FnOnce(&OpenedRepo) -> Result<T, VcsError> + Send + 'static,
     ) -> Result<T, VcsError> {
         let root = self.root.clone();
-        self.readers.run(&self.root, READ_LIMIT, cancel, move |rights, stop| {
+        self.readers.run(&self.root, self.limits.read, cancel, move |rights, stop| {
             question(&OpenedRepo::at(&root, rights, stop)?)
         })
     }
@@ -101,13 +106,14 @@ impl GitRepo {
         const COMMAND: &str = "cat-file";
         let git = self.program_that_brings(cancel)?;
         let id = id.to_string();
-        match git.run_limited(COMMAND, &["-e", &id].map(OsStr::new), &git.promisors, BRING_LIMIT, cancel)? {
-            ChildEnd::Exited(output) if output.status.success() => Ok(()),
-            ChildEnd::Exited(output) => {
+        let limit = Deadline::after(BRING_LIMIT);
+        match git.run_limited(COMMAND, &["-e", &id].map(OsStr::new), &git.promisors, limit)? {
+            Ok(output) if output.status.success() => Ok(()),
+            Ok(output) => {
                 Err(VcsError::Git { command: COMMAND, message: message(&output.stderr, &git.secrets) })
             }
-            ChildEnd::Cancelled => Err(VcsError::Cancelled),
-            ChildEnd::TimedOut => Err(VcsError::Git {
+            Err(CutReason::Cancelled) => Err(VcsError::Cancelled),
+            Err(CutReason::TimedOut) => Err(VcsError::Git {
                 command: COMMAND,
                 message: format!("the remote did not send it within {} s", BRING_LIMIT.as_secs()),
             }),
@@ -118,15 +124,26 @@ impl GitRepo {
     /// has become a link must lead to nothing that the owner could not have touched.
     pub(super) fn with_files<T: Send + 'static>(
         &self,
+        git: &Program<'_>,
         work: impl FnOnce(&Path) -> Result<T, VcsError> + Send + 'static,
     ) -> Result<T, VcsError> {
         let root = self.root.clone();
-        self.readers.run(&self.root, MOVE_LIMIT, &Cancel::new(), move |_, _| work(&root))
+        self.readers.run(&self.root, git.deadline.left(), git.cancel, move |_, _| work(&root))
     }
 
-    /// The git program in this repository.
-    pub(super) fn program(&self) -> Program<'_> {
-        Program { git: &self.git, root: &self.root, secrets: Vec::new(), promisors: Extra::default() }
+    /// The git program in this repository, for work that may take as long as a check-out and that `cancel` ends.
+    pub(super) fn program<'a>(&'a self, cancel: &'a Cancel) -> Program<'a> {
+        Program {
+            git: &self.git,
+            root: &self.root,
+            readers: &self.readers,
+            limits: self.limits,
+            cancel,
+            deadline: Deadline::after(self.limits.check_out),
+            secrets: Vec::new(),
+            promisors: Extra::default(),
+            is_looked_at: Cell::new(false),
+        }
     }
 
     /// As [`program`](Self::program), where git may have to bring objects of a partial clone from their remote.
@@ -134,8 +151,8 @@ impl GitRepo {
     /// # Errors
     ///
     /// Those of [`read`](Self::read).
-    pub(super) fn program_that_brings(&self, cancel: &Cancel) -> Result<Program<'_>, VcsError> {
-        let mut program = self.program();
+    pub(super) fn program_that_brings<'a>(&'a self, cancel: &'a Cancel) -> Result<Program<'a>, VcsError> {
+        let mut program = self.program(cancel);
         if !self.read(cancel, |opened| Ok(opened.is_partial()))? {
             return Ok(program);
         }

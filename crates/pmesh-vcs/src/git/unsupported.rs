@@ -23,7 +23,7 @@ use gix::{
 use super::{
     history, opened::OpenedRepo, program::Program, repo::GitRepo, tree, tree_diff::TreeChange, walk::Walk,
 };
-use crate::{Cancel, CommitId, VcsError, redact};
+use crate::{CommitId, VcsError, redact};
 
 /// A pointer to a file that LFS keeps is smaller than this, and begins so (git-lfs, `docs/spec.md`, "The Pointer").
 const POINTER_LIMIT: u64 = 1024;
@@ -50,8 +50,7 @@ pub(super) fn refuse(
         });
     }
     let (commit, changed) = (to.clone(), Arc::clone(changes));
-    let pointers =
-        repo.read_bringing(&Cancel::new(), move |opened| lfs_pointers(opened, &commit, &changed))?;
+    let pointers = repo.read_bringing(git.cancel, move |opened| lfs_pointers(opened, &commit, &changed))?;
     if pointers.is_empty() || is_set_up(git)? {
         return Ok(());
     }

@@ -89,6 +89,7 @@ impl<'a> Walk<'a> {
 impl Find for Walk<'_> {
     fn try_find<'b>(&self, id: &gix::oid, buffer: &'b mut Vec<u8>) -> gix::Result<Option<Data<'b>>> {
         self.noted(self.step(0))?;
+        self.noted(self.opened.look_at_object(id))?;
         let found = self.opened.repo.objects.try_find(id, buffer)?;
         debug_assert!(found.as_ref().is_none_or(|data| data.kind != Kind::Blob), "walks read no blobs");
         Ok(found)

@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use parking_lot::MutexGuard;
+
 use super::{
     FakeVcs, mirror,
     mirror::Files,
@@ -44,8 +46,8 @@ impl Vcs for FakeVcs {
         })
     }
 
-    fn work_tree(&self) -> Result<WorkTree, VcsError> {
-        self.read(VcsCall::WorkTree, |state| {
+    fn work_tree(&self, cancel: &Cancel) -> Result<WorkTree, VcsError> {
+        self.read_unless(cancel, VcsCall::WorkTree, |state| {
             Ok(WorkTree {
                 changed: self.changed_files(state),
                 in_progress: state.in_progress,
@@ -56,12 +58,7 @@ impl Vcs for FakeVcs {
 
     fn fetch(&self, limit: Duration, cancel: &Cancel) -> Result<Fetched, VcsError> {
         let until = Instant::now().checked_add(limit);
-        // Taking the lock before waking leaves no moment in which a waiter could miss it.
-        let shared = Arc::clone(&self.0);
-        let _registered = cancel.on_cancel(move || {
-            drop(shared.state.lock());
-            shared.changed.notify_all();
-        });
+        let _registered = cancel.on_cancel(self.waking());
         let mut state = self.0.state.lock();
         state.record(VcsCall::Fetch);
         state.fetches += 1;
@@ -163,9 +160,11 @@ impl Vcs for FakeVcs {
         })
     }
 
-    fn check_out(&self, commit: &CommitId) -> Result<Vec<PathBuf>, VcsError> {
+    fn check_out(&self, commit: &CommitId, cancel: &Cancel) -> Result<Vec<PathBuf>, VcsError> {
+        let _registered = cancel.on_cancel(self.waking());
         let mut state = self.0.state.lock();
         state.record(VcsCall::CheckOut(commit.clone()));
+        self.0.changed.notify_all();
         let _head = self.head_that_may_move(&state)?;
         let new = state.commit(commit)?.files.clone();
         let old = state.head_files().cloned().unwrap_or_default();
@@ -175,13 +174,21 @@ impl Vcs for FakeVcs {
         if !paths.is_empty() {
             return Err(VcsError::Dirty { paths });
         }
-        self.move_to(&mut state, commit, &old, &new)?;
+        self.move_to(&mut state, commit, &old, &new, cancel)?;
         Ok(kept)
     }
 
-    fn go_back(&self, from: &CommitId, to: &CommitId, kept: &[PathBuf]) -> Result<(), VcsError> {
+    fn go_back(
+        &self,
+        from: &CommitId,
+        to: &CommitId,
+        kept: &[PathBuf],
+        cancel: &Cancel,
+    ) -> Result<(), VcsError> {
+        let _registered = cancel.on_cancel(self.waking());
         let mut state = self.0.state.lock();
         state.record(VcsCall::GoBack(to.clone()));
+        self.0.changed.notify_all();
         let found = self.head_that_may_move(&state)?;
         if found != *from {
             return Err(VcsError::HeadMoved { found, expected: from.clone() });
@@ -201,15 +208,11 @@ impl Vcs for FakeVcs {
         state.changed.retain(|path| kept.contains(path));
         let in_the_way = self.in_the_way(&state, &old, &new);
         state.untracked.retain(|path| !in_the_way.contains(path));
-        self.move_to(&mut state, to, &old, &new)
+        self.move_to(&mut state, to, &old, &new, cancel)
     }
 
     fn maintain(&self, cancel: &Cancel) -> Result<(), VcsError> {
-        let shared = Arc::clone(&self.0);
-        let _registered = cancel.on_cancel(move || {
-            drop(shared.state.lock());
-            shared.changed.notify_all();
-        });
+        let _registered = cancel.on_cancel(self.waking());
         let mut state = self.0.state.lock();
         state.record(VcsCall::Maintain);
         state.check_health(&self.0.root)?;
@@ -219,6 +222,15 @@ impl Vcs for FakeVcs {
 }
 
 impl FakeVcs {
+    /// Wakes calls that wait. Taking the lock before leaves no moment in which one could miss it.
+    fn waking(&self) -> impl FnOnce() + Send + 'static {
+        let shared = Arc::clone(&self.0);
+        move || {
+            drop(shared.state.lock());
+            shared.changed.notify_all();
+        }
+    }
+
     fn head_that_may_move(&self, state: &FakeState) -> Result<CommitId, VcsError> {
         state.check_health(&self.0.root)?;
         let Some(head) = state.head.clone() else {
@@ -236,11 +248,16 @@ impl FakeVcs {
 
     fn move_to(
         &self,
-        state: &mut FakeState,
+        state: &mut MutexGuard<'_, FakeState>,
         commit: &CommitId,
         old: &Files,
         new: &Files,
+        cancel: &Cancel,
     ) -> Result<(), VcsError> {
+        self.0.changed.wait_while(state, |state| state.check_outs_hang && !cancel.is_cancelled());
+        if cancel.is_cancelled() {
+            return Err(VcsError::Cancelled);
+        }
         if let Some(message) = &state.check_out_failure {
             return Err(VcsError::Git { command: "read-tree", message: message.clone() });
         }

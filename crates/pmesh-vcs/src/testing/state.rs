@@ -47,6 +47,7 @@ pub(super) struct FakeState {
     pub(super) lock: Option<HeldLock>,
     pub(super) health: RepoHealth,
     pub(super) check_out_failure: Option<String>,
+    pub(super) check_outs_hang: bool,
     pub(super) maintenance_hangs: bool,
     pub(super) calls: VecDeque<VcsCall>,
     pub(super) fetches: usize,
@@ -86,6 +87,8 @@ pub(super) enum RepoHealth {
     Damaged,
     Gone,
     Defective,
+    /// A read never comes back.
+    Still,
 }
 
 impl Commit {
@@ -109,7 +112,7 @@ impl FakeState {
 
     pub(super) fn check_health(&self, root: &Path) -> Result<(), VcsError> {
         match self.health {
-            RepoHealth::Sound => Ok(()),
+            RepoHealth::Sound | RepoHealth::Still => Ok(()),
             RepoHealth::Damaged => Err(VcsError::damaged(root, "an object is missing")),
             RepoHealth::Gone => Err(VcsError::NotFound(root.to_owned())),
             RepoHealth::Defective => panic!("the test says so"),

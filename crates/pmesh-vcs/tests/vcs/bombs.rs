@@ -47,7 +47,7 @@ fn inside() {
         "tree" => {
             let (from, to) = (commit("HEAD"), commit("bomb"));
             assert_too_large(&repo.changed_paths(&from, &to, &cancel).unwrap_err());
-            assert_too_large(&repo.check_out(&to).unwrap_err());
+            assert_too_large(&repo.check_out(&to, &Cancel::new()).unwrap_err());
             assert_eq!(repo.head().unwrap().commit, Some(from.clone()), "nothing was moved");
             // Whoever leaves ends it.
             std::thread::scope(|scope| {

@@ -154,7 +154,7 @@ fn outcome(world: &dyn World, events: &[Event]) -> Vec<String> {
             CheckOutRemote => {
                 if let Ok(Some(remote)) = vcs.remote_head() {
                     let commit = remote.commit.expect("a remote head has a commit");
-                    let moved = vcs.check_out(&commit);
+                    let moved = vcs.check_out(&commit, &Cancel::new());
                     kept = moved.as_ref().map(Clone::clone).unwrap_or_default();
                     tell("check out", moved.map(|kept| format!("done, {kept:?} stay")));
                 } else {
@@ -163,7 +163,10 @@ fn outcome(world: &dyn World, events: &[Event]) -> Vec<String> {
             }
             GoBack => {
                 let remote = vcs.remote_head().unwrap().unwrap().commit.unwrap();
-                tell("go back", vcs.go_back(&remote, &start, &kept).map(|()| "done".to_owned()));
+                tell(
+                    "go back",
+                    vcs.go_back(&remote, &start, &kept, &Cancel::new()).map(|()| "done".to_owned()),
+                );
             }
             other => world.happen(*other),
         }
@@ -184,7 +187,7 @@ fn outcome(world: &dyn World, events: &[Event]) -> Vec<String> {
     tell("remote url", vcs.heads(&Cancel::new()).map(|heads| heads.remote_url.is_some().to_string()));
     tell(
         "work tree",
-        vcs.work_tree().map(|WorkTree { changed, in_progress, lock }| {
+        vcs.work_tree(&Cancel::new()).map(|WorkTree { changed, in_progress, lock }| {
             format!("{changed:?} {in_progress:?} {}", lock.is_some())
         }),
     );
@@ -254,7 +257,9 @@ fn a_commit_that_was_not_fetched_is_unknown_to_the_fake() {
     let repo = FakeVcs::at("a1");
     repo.push("b2");
     let pushed = FakeVcs::commit_id("b2");
-    assert!(matches!(repo.check_out(&pushed), Err(VcsError::UnknownCommit(commit)) if commit == pushed));
+    assert!(
+        matches!(repo.check_out(&pushed, &Cancel::new()), Err(VcsError::UnknownCommit(commit)) if commit == pushed)
+    );
     assert!(matches!(repo.file(&pushed, Path::new("x"), &Cancel::new()), Err(VcsError::UnknownCommit(_))));
 }
 
@@ -293,10 +298,10 @@ fn the_fake_mirrors_commits_and_keeps_what_is_not_tracked() {
     repo.push_files("b2", [("pm3.yml", "2"), ("new/app.py", "3")]);
     repo.push_without("b3", ["old/app.py"]);
     repo.fetch(Duration::MAX, &Cancel::new()).unwrap();
-    repo.check_out(&FakeVcs::commit_id("b3")).unwrap();
+    repo.check_out(&FakeVcs::commit_id("b3"), &Cancel::new()).unwrap();
     assert_eq!((read("pm3.yml").as_deref(), read("new/app.py").as_deref()), (Some("2"), Some("3")));
     assert!(!path("old").exists());
-    repo.check_out(&FakeVcs::commit_id("a1")).unwrap();
+    repo.check_out(&FakeVcs::commit_id("a1"), &Cancel::new()).unwrap();
     assert_eq!((read("pm3.yml").as_deref(), read("old/app.py").as_deref()), (Some("1"), Some("#!x")));
     assert!(!path("new").exists());
     assert_eq!(read("data.db").as_deref(), Some("mine"));
@@ -311,7 +316,7 @@ fn calls_are_recorded_in_order_and_failures_are_as_scripted() {
     repo.fail_check_outs(Some("no space left on device"));
     let to: CommitId = FakeVcs::commit_id("b2");
     assert!(
-        matches!(repo.check_out(&to), Err(VcsError::Git { message, .. }) if message.contains("no space"))
+        matches!(repo.check_out(&to, &Cancel::new()), Err(VcsError::Git { message, .. }) if message.contains("no space"))
     );
     assert_eq!(repo.head().unwrap().commit, Some(FakeVcs::commit_id("a1")));
     assert_eq!(repo.calls(), [VcsCall::Fetch, VcsCall::CheckOut(to), VcsCall::Head]);

@@ -69,11 +69,11 @@ fn a_full_disk_is_named_at_a_fetch_and_at_a_check_out() {
     fetch(&repo).unwrap();
     let before = disk.site.commit("server", "HEAD");
     disk.site.run("head -c 8m /dev/zero > disk/filler 2>/dev/null || true");
-    let said = unwritable(repo.check_out(&to));
+    let said = unwritable(repo.check_out(&to, &Cancel::new()));
     assert!(said.contains("the disk is full"), "{said}");
     disk.site.run("rm disk/filler");
     assert_eq!(disk.site.commit("server", "HEAD"), before);
-    repo.check_out(&to).unwrap();
+    repo.check_out(&to, &Cancel::new()).unwrap();
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn a_read_only_file_system_is_named() {
     fetch(&repo).unwrap();
     disk.site.push("echo 3 > a.txt");
     disk.site.run("mount -o remount,ro disk");
-    for said in [unwritable(fetch(&repo)), unwritable(repo.check_out(&to))] {
+    for said in [unwritable(fetch(&repo)), unwritable(repo.check_out(&to, &Cancel::new()))] {
         assert!(said.contains("the file system is read-only") && said.contains("mount it"), "{said}");
     }
 }
@@ -131,7 +131,7 @@ fn what_is_corrupt_is_damage_and_no_mystery() {
         let site = Site::new();
         let to = site.push("echo 2 > a.txt");
         site.run(&format!("cd server; git fetch -q; {script}"));
-        match site.server().check_out(&to) {
+        match site.server().check_out(&to, &Cancel::new()) {
             Err(VcsError::Damaged { .. }) => {}
             Err(VcsError::HalfMoved { failed, .. }) if matches!(*failed, VcsError::Damaged { .. }) => {}
             other => panic!("{situation}: {other:?}"),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use pmesh_vcs::{InProgress, Vcs, VcsError};
+use pmesh_vcs::{Cancel, InProgress, Vcs, VcsError};
 use proptest::prelude::*;
 
 use crate::site::Site;
@@ -49,7 +49,7 @@ fn after_a_move_in_either_direction_the_tree_is_that_of_a_fresh_clone() {
         let repo = site.server();
         for (name, commit) in [("forwards", &to), ("backwards", &from), ("forwards again", &to)] {
             let context = format!("{situation}, {name}");
-            repo.check_out(commit).expect(&context);
+            repo.check_out(commit, &Cancel::new()).expect(&context);
             assert_eq!(repo.head().unwrap().commit.as_ref(), Some(commit), "{context}");
             assert_eq!(repo.head().unwrap().branch.as_str(), "main", "{context}");
             assert_eq!(site.run("git -C server status --porcelain -uno"), "", "{context}");
@@ -125,7 +125,7 @@ fn where_something_would_be_lost_nothing_moves() {
         let (tree, head) = (site.snapshot("server"), site.commit("server", "HEAD"));
         let index = site.run("git -C server ls-files -s");
         for _ in 0..2 {
-            match site.server().check_out(&to) {
+            match site.server().check_out(&to, &Cancel::new()) {
                 Err(VcsError::Dirty { paths }) => {
                     assert!(paths.contains(&PathBuf::from(named)), "{situation}: {paths:?}");
                 }
@@ -157,7 +157,7 @@ fn what_is_not_in_the_way_stays() {
         let (site, to) = before_an_update(local);
         let mine = "git -C server ls-files -o | xargs -r -I{} cksum server/{}; git -C server stash list";
         let before = site.run(mine);
-        site.server().check_out(&to).expect(situation);
+        site.server().check_out(&to, &Cancel::new()).expect(situation);
         assert_eq!(site.run(mine), before, "{situation}");
         assert_eq!(site.commit("server", "HEAD"), to, "{situation}");
         assert_eq!(site.run("cat server/new/file server/dir server/file/sub/f server/a.txt"), "2\n2\n2\n2");
@@ -183,7 +183,7 @@ fn a_local_change_of_a_file_that_the_commit_leaves_alone_stays_there_and_back() 
             "git -C server status --porcelain -uno; git -C server diff HEAD; git -C server diff --cached";
         let (before, tree) = (site.run(status), site.snapshot("server"));
         let repo = site.server();
-        let stayed = repo.check_out(&to).expect(situation);
+        let stayed = repo.check_out(&to, &Cancel::new()).expect(situation);
         assert_eq!(stayed, [PathBuf::from(kept)], "{situation}");
         assert_eq!(site.run(status), before, "{situation}");
         assert_eq!(
@@ -192,7 +192,7 @@ fn a_local_change_of_a_file_that_the_commit_leaves_alone_stays_there_and_back() 
         );
         // A build writes over tracked files: these go back, and what was edited before stays.
         site.run("echo build > server/a.txt; echo build > server/.gitignore");
-        repo.go_back(&to, &from, &stayed).expect(situation);
+        repo.go_back(&to, &from, &stayed, &Cancel::new()).expect(situation);
         assert_eq!((site.run(status), site.snapshot("server")), (before, tree), "{situation}, back");
     }
 }
@@ -203,12 +203,14 @@ fn a_lock_or_an_unfinished_operation_is_respected() {
         let (site, to) = before_an_update(&format!(": > .git/{lock}"));
         let tree = site.snapshot("server");
         let repo = site.server();
-        let held = repo.work_tree().unwrap().lock.expect("the lock is seen");
+        let held = repo.work_tree(&Cancel::new()).unwrap().lock.expect("the lock is seen");
         assert_eq!(held.path, site.path("server/.git").join(lock));
-        assert!(matches!(repo.check_out(&to), Err(VcsError::Locked { path, .. }) if path == held.path));
+        assert!(
+            matches!(repo.check_out(&to, &Cancel::new()), Err(VcsError::Locked { path, .. }) if path == held.path)
+        );
         assert_eq!(site.snapshot("server"), tree, "{lock}");
         site.run(&format!("rm server/.git/{lock}"));
-        repo.check_out(&to).expect(lock);
+        repo.check_out(&to, &Cancel::new()).expect(lock);
     }
     let conflict = "git switch -q -c side; echo s > a.txt; git commit -qam s; git switch -q main; echo m > a.txt; git commit -qam m";
     for (operation, begin) in [
@@ -224,9 +226,9 @@ fn a_lock_or_an_unfinished_operation_is_respected() {
     ] {
         let (site, to) = before_an_update(&format!("{conflict}; {{ {begin}; }} >/dev/null 2>&1 || true"));
         let repo = site.server();
-        assert_eq!(repo.work_tree().unwrap().in_progress, Some(operation));
+        assert_eq!(repo.work_tree(&Cancel::new()).unwrap().in_progress, Some(operation));
         let (tree, state) = (site.snapshot("server"), site.run("ls server/.git"));
-        let refused = repo.check_out(&to).unwrap_err();
+        let refused = repo.check_out(&to, &Cancel::new()).unwrap_err();
         assert!(
             matches!(&refused, VcsError::InProgress { operation: found } if *found == operation),
             "{refused}"
@@ -238,10 +240,10 @@ fn a_lock_or_an_unfinished_operation_is_respected() {
 #[test]
 fn without_a_branch_or_a_commit_nothing_moves() {
     let (site, to) = before_an_update("git checkout -q --detach");
-    assert!(matches!(site.server().check_out(&to), Err(VcsError::Detached { .. })));
+    assert!(matches!(site.server().check_out(&to, &Cancel::new()), Err(VcsError::Detached { .. })));
     let (site, to) = before_an_update("git switch -q --orphan new");
     assert!(
-        matches!(site.server().check_out(&to), Err(VcsError::Unborn { branch }) if branch.as_str() == "new")
+        matches!(site.server().check_out(&to, &Cancel::new()), Err(VcsError::Unborn { branch }) if branch.as_str() == "new")
     );
 }
 
@@ -262,14 +264,14 @@ fn a_move_that_fails_half_way_is_undone() {
     );
     let (tree, head) = (site.snapshot("server"), site.commit("server", "HEAD"));
     for _ in 0..2 {
-        let error = site.server().check_out(&to).unwrap_err();
+        let error = site.server().check_out(&to, &Cancel::new()).unwrap_err();
         assert!(matches!(&error, VcsError::Git { message, .. } if message.contains("zz")), "{error:?}");
         assert_eq!(site.snapshot("server"), tree);
         assert_eq!((site.commit("server", "HEAD"), site.locks()), (head.clone(), String::new()));
         assert_eq!(site.run("git -C server status --porcelain -uno"), "");
     }
     site.run("git -C server config filter.bad.smudge cat");
-    site.server().check_out(&to).unwrap();
+    site.server().check_out(&to, &Cancel::new()).unwrap();
     assert_eq!(site.run("cat server/a.txt server/zz server/mine server/dir/mine.ign"), "2\n2\nmine\nmine");
 }
 
@@ -297,7 +299,7 @@ fn what_somebody_writes_during_a_move_that_fails_stays_and_the_failure_is_that_o
         let filter = "read n; test $n = 1 && echo $n || { echo mine > kept; echo mine > zkept; false; }";
         let (site, to) = with_a_filter_that_fails(many, filter);
         let head = site.commit("server", "HEAD");
-        let error = site.server().check_out(&to).unwrap_err();
+        let error = site.server().check_out(&to, &Cancel::new()).unwrap_err();
         assert!(error.to_string().contains("zz"), "{error}");
         assert_eq!(site.run("cat server/kept server/zkept server/many/1"), "mine\nmine\n1", "{error}");
         assert_eq!((site.commit("server", "HEAD"), site.locks()), (head, String::new()));
@@ -307,7 +309,7 @@ fn what_somebody_writes_during_a_move_that_fails_stays_and_the_failure_is_that_o
 #[test]
 fn a_move_that_could_not_be_undone_says_both_and_not_that_nothing_was_changed() {
     let (site, to) = with_a_filter_that_fails(1, "false");
-    let error = site.server().check_out(&to).unwrap_err();
+    let error = site.server().check_out(&to, &Cancel::new()).unwrap_err();
     let VcsError::HalfMoved { failed, source } = &error else { panic!("{error:?}") };
     for said in [failed, source] {
         assert!(said.to_string().contains("zz"), "{said}");
@@ -321,7 +323,7 @@ fn what_somebody_puts_into_a_folder_of_a_move_that_fails_stays() {
         with_a_filter_that_fails(1, "read n; test $n = 1 && echo $n || { echo mine > zkept/mine; false; }");
     let to = site.push("rm zkept; mkdir zkept; echo 2 > zkept/f");
     site.run("git -C server fetch -q");
-    let error = site.server().check_out(&to).unwrap_err();
+    let error = site.server().check_out(&to, &Cancel::new()).unwrap_err();
     assert!(matches!(&error, VcsError::HalfMoved { .. }), "{error:?}");
     assert_eq!(site.run("cat server/zkept/* server/many/1 server/zz"), "mine\n1\n1");
 }
@@ -333,21 +335,21 @@ fn hooks_and_monitors_of_the_repository_do_not_run() {
          printf '#!/bin/sh\\ntouch ../ran\\n' > .git/hooks/$hook; chmod +x .git/hooks/$hook; done; \
          git config core.fsmonitor .git/hooks/post-update",
     );
-    site.server().check_out(&to).unwrap();
+    site.server().check_out(&to, &Cancel::new()).unwrap();
     assert!(!site.path("ran").exists());
 }
 
 #[test]
 fn a_running_program_and_a_hard_link_keep_their_file() {
     let (site, to) = before_an_update("ln a.txt ../linked");
-    site.server().check_out(&to).unwrap();
+    site.server().check_out(&to, &Cancel::new()).unwrap();
     assert_eq!(site.run("cat linked server/a.txt"), "one\n2");
 }
 
 #[test]
 fn the_reflog_says_who_moved_the_branch() {
     let (site, to) = before_an_update(":");
-    site.server().check_out(&to).unwrap();
+    site.server().check_out(&to, &Cancel::new()).unwrap();
     assert_eq!(site.run("git -C server reflog -1 --format=%gs"), "pmesh: check out");
     assert_eq!(site.run("git -C server reflog -1 --format=%gs main"), "pmesh: check out");
 }
@@ -360,7 +362,7 @@ fn a_linked_work_tree_moves_alone() {
     let to = site.push("echo 2 > a.txt");
     site.run("git -C server fetch -q");
     let repo = pmesh_vcs::git::GitRepo::discover(&site.path("tree/pm3.yml")).unwrap();
-    repo.check_out(&to).unwrap();
+    repo.check_out(&to, &Cancel::new()).unwrap();
     assert_eq!(site.run("cat tree/a.txt server/a.txt"), "2\none");
     assert_eq!(
         (site.commit("tree", "live"), site.run("git -C tree status --porcelain")),
@@ -377,7 +379,7 @@ fn a_shallow_and_a_sparse_clone_move_as_well() {
         site.run("git -C server fetch -q");
         let repo = site.server();
         for commit in [&to, &from, &to] {
-            repo.check_out(commit).expect(clone);
+            repo.check_out(commit, &Cancel::new()).expect(clone);
             assert_eq!(site.run("git -C server status --porcelain"), "", "{clone}");
         }
         assert_eq!(site.path("server/away").exists(), clone != "--sparse");
@@ -391,7 +393,7 @@ fn as_root_the_files_belong_to_the_owner_of_the_repository() {
         return;
     }
     site.run("chmod 755 .; chown -R 65534:65534 server");
-    site.server().check_out(&to).unwrap();
+    site.server().check_out(&to, &Cancel::new()).unwrap();
     assert_eq!(site.run("find server ! -user 65534"), "");
 }
 
@@ -461,7 +463,7 @@ proptest! {
         let before = site.snapshot("server");
         let (old_index, to) = (site.run(tracked), site.commit("server", "to"));
 
-        match site.server().check_out(&to) {
+        match site.server().check_out(&to, &Cancel::new()) {
             Ok(_) => {
                 prop_assert_eq!(site.run("git -C server status --porcelain -uno"), "");
                 let after = site.snapshot("server");

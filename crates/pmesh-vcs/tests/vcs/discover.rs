@@ -142,7 +142,7 @@ fn a_repository_of_another_user_is_read_with_its_remotes() {
     site.run("chown -R 65534:65534 server remote.git; chmod 755 .");
     let repo = site.server();
     assert!(repo.remote_head().unwrap().is_some());
-    assert_eq!(repo.work_tree().unwrap(), WorkTree::default());
+    assert_eq!(repo.work_tree(&Cancel::new()).unwrap(), WorkTree::default());
 }
 
 #[test]

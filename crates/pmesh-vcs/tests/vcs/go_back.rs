@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use pmesh_vcs::{CommitId, InProgress, Vcs, VcsError};
+use pmesh_vcs::{Cancel, CommitId, InProgress, Vcs, VcsError};
 
 use crate::site::Site;
 
@@ -17,7 +17,7 @@ fn after_an_update(before: &str) -> (Site, CommitId, CommitId) {
     let from = site.commit("server", "HEAD");
     let to = site.push("rm gone; rm -r dist; echo 2 > a.txt; mkdir new; echo 2 > new/file");
     site.run("git -C server fetch -q");
-    site.server().check_out(&to).unwrap();
+    site.server().check_out(&to, &Cancel::new()).unwrap();
     (site, from, to)
 }
 
@@ -43,7 +43,7 @@ fn what_came_after_the_check_out_gives_way_and_everything_else_stays() {
         let etc = site.run("ls /etc | cksum");
         site.run(&format!("cd server; {meanwhile}"));
         let repo = site.server();
-        repo.go_back(&to, &from, &[]).expect(situation);
+        repo.go_back(&to, &from, &[], &Cancel::new()).expect(situation);
         assert_eq!(repo.head().unwrap().commit.as_ref(), Some(&from), "{situation}");
         assert_eq!(site.run("git -C server status --porcelain -uno"), "", "{situation}");
         site.run("rm -rf fresh; git clone -q server fresh; git -C fresh checkout -q --detach");
@@ -67,7 +67,7 @@ fn what_came_after_the_check_out_gives_way_and_everything_else_stays() {
 fn what_was_staged_or_put_beside_stays_in_the_work_tree() {
     let (site, from, to) = after_an_update(":");
     site.run("cd server; echo x > beside; echo x > staged; git add staged; echo x > a.txt");
-    site.server().go_back(&to, &from, &[]).unwrap();
+    site.server().go_back(&to, &from, &[], &Cancel::new()).unwrap();
     assert_eq!(site.run("cat server/beside server/staged server/a.txt"), "x\nx\none");
 }
 
@@ -76,7 +76,7 @@ fn an_edit_that_git_was_told_not_to_see_stays() {
     for hide in ["--assume-unchanged", "--skip-worktree"] {
         let (site, from, to) = after_an_update(&format!("git update-index {hide} kept; echo mine > kept"));
         site.run("echo x > server/a.txt");
-        site.server().go_back(&to, &from, &[]).expect(hide);
+        site.server().go_back(&to, &from, &[], &Cancel::new()).expect(hide);
         assert_eq!(site.run("cat server/kept server/a.txt"), "mine\none", "{hide}");
     }
 }
@@ -90,9 +90,9 @@ fn thousands_of_rewritten_files_go_back_too() {
     let to = site.push("echo 2 > a.txt");
     site.run("git -C server fetch -q");
     let repo = site.server();
-    repo.check_out(&to).unwrap();
+    repo.check_out(&to, &Cancel::new()).unwrap();
     site.run("cd server/many; for f in *; do echo x > $f; done");
-    repo.go_back(&to, &from, &[]).unwrap();
+    repo.go_back(&to, &from, &[], &Cancel::new()).unwrap();
     assert_eq!(site.run("git -C server status --porcelain"), "");
     assert_eq!(repo.head().unwrap().commit, Some(from));
 }
@@ -102,7 +102,7 @@ fn where_somebody_else_has_begun_something_nothing_moves() {
     let (site, from, to) = after_an_update(":");
     site.run("cd server; echo mine > a.txt; git commit -qam mine");
     let (mine, tree) = (site.commit("server", "HEAD"), site.snapshot("server"));
-    let moved = site.server().go_back(&to, &from, &[]);
+    let moved = site.server().go_back(&to, &from, &[], &Cancel::new());
     assert!(
         matches!(&moved, Err(VcsError::HeadMoved { found, expected }) if *found == mine && *expected == to)
     );
@@ -110,7 +110,7 @@ fn where_somebody_else_has_begun_something_nothing_moves() {
 
     let (site, from, to) = after_an_update(":");
     site.run("cd server; echo x > a.txt; git rev-parse HEAD > .git/MERGE_HEAD");
-    let refused = site.server().go_back(&to, &from, &[]);
+    let refused = site.server().go_back(&to, &from, &[], &Cancel::new());
     assert!(matches!(refused, Err(VcsError::InProgress { operation: InProgress::Merge })));
     assert_eq!(site.run("cat server/a.txt"), "x");
 }

@@ -32,7 +32,7 @@ fn an_edit_to_the_same_size_within_the_second_is_kept_also_where_git_was_told_no
         let repo = site.server();
         repo.fetch(LIMIT, &Cancel::new()).unwrap();
         let before = site.snapshot("server");
-        let moved = repo.check_out(&to);
+        let moved = repo.check_out(&to, &Cancel::new());
         assert!(
             matches!(&moved, Err(VcsError::Dirty { paths }) if paths.len() == 1),
             "{situation}: {moved:?}"
@@ -60,9 +60,9 @@ fn a_clone_without_trees_is_read_and_moved_like_any_other() {
     assert_eq!(content("d/none"), None);
     let changed = repo.changed_paths(&from, &to, &cancel).unwrap();
     assert_eq!(changed, ["d/e/f", "d/h/i/k", "link"].map(PathBuf::from));
-    repo.check_out(&to).unwrap();
+    repo.check_out(&to, &Cancel::new()).unwrap();
     assert_eq!(site.run("cat server/d/e/f server/link; git -C server status --porcelain"), "2\n3");
-    repo.go_back(&to, &from, &[]).unwrap();
+    repo.go_back(&to, &from, &[], &Cancel::new()).unwrap();
     assert_eq!(site.run("cat server/d/e/f; git -C server status --porcelain"), "1");
 }
 
@@ -106,7 +106,7 @@ fn refused(site: &Site, to: &pmesh_vcs::CommitId) -> String {
     let repo = site.server();
     repo.fetch(LIMIT, &Cancel::new()).unwrap();
     let (before, head) = (site.snapshot("server"), site.commit("server", "HEAD"));
-    let error = repo.check_out(to).unwrap_err();
+    let error = repo.check_out(to, &Cancel::new()).unwrap_err();
     assert!(matches!(error, VcsError::Unsupported { .. }), "{error:?}");
     assert_eq!((site.snapshot("server"), site.commit("server", "HEAD")), (before, head));
     error.to_string()
@@ -123,14 +123,14 @@ fn a_commit_that_brings_or_moves_a_submodule_is_refused_and_one_that_does_not_is
     let beside = site.push("echo 2 > a.txt");
     let repo = site.server();
     repo.fetch(LIMIT, &Cancel::new()).unwrap();
-    repo.check_out(&beside).unwrap();
+    repo.check_out(&beside, &Cancel::new()).unwrap();
     let to = site.push("git -C sub commit -q --allow-empty -m more");
     assert!(refused(&site, &to).contains("the submodule sub,"));
     // One that goes leaves its files behind.
     let gone = site.push("git rm -qf sub");
     repo.fetch(LIMIT, &Cancel::new()).unwrap();
-    repo.check_out(&gone).unwrap();
-    repo.go_back(&gone, &beside, &[]).unwrap();
+    repo.check_out(&gone, &Cancel::new()).unwrap();
+    repo.go_back(&gone, &beside, &[], &Cancel::new()).unwrap();
     assert_eq!(site.commit("server", "HEAD"), beside);
 }
 
@@ -151,7 +151,7 @@ fn a_pointer_of_lfs_is_no_file_where_git_is_not_set_up_for_it() {
             "{said}"
         );
         site.run("cd server; git config filter.lfs.smudge \"sh -c 'cat >/dev/null; echo content'\"");
-        site.server().check_out(&to).unwrap();
+        site.server().check_out(&to, &Cancel::new()).unwrap();
         assert_eq!(site.run("cat server/big/a.bin"), "content");
     }
 }
@@ -173,7 +173,7 @@ fn what_only_looks_like_lfs_is_checked_out() {
         let to = site.push(&script);
         let repo = site.server();
         repo.fetch(LIMIT, &Cancel::new()).unwrap();
-        repo.check_out(&to).expect(situation);
+        repo.check_out(&to, &Cancel::new()).expect(situation);
     }
 }
 
@@ -185,7 +185,7 @@ fn what_fetches_leave_behind_is_tidied_up_by_the_settings_of_the_repository_and_
     for n in 0..4 {
         let to = site.push(&format!("echo {n} > a.txt"));
         repo.fetch(LIMIT, &Cancel::new()).unwrap();
-        repo.check_out(&to).unwrap();
+        repo.check_out(&to, &Cancel::new()).unwrap();
     }
     let packs = "ls server/.git/objects/pack/*.pack | wc -l";
     assert!(site.run(packs).parse::<u32>().unwrap() > 3);
@@ -209,7 +209,7 @@ fn files_that_root_moves_have_the_owner_of_the_tree() {
     site.run("chmod 755 .; chown -R 65534:65534 server remote.git");
     let repo = site.server();
     repo.fetch(LIMIT, &Cancel::new()).unwrap();
-    repo.check_out(&to).unwrap();
+    repo.check_out(&to, &Cancel::new()).unwrap();
     repo.maintain(&Cancel::new()).unwrap();
     for path in ["a.txt", "d", "d/e", ".git/index", ".git/refs/heads/main", ".git/refs/remotes/origin/main"] {
         assert_eq!(site.path("server").join(path).symlink_metadata().unwrap().uid(), 65534, "{path}");

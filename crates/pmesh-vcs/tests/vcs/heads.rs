@@ -339,5 +339,5 @@ fn a_repository_that_is_damaged_or_gone_says_so() {
     assert!(matches!(repo.head(), Err(VcsError::Damaged { .. })));
     site.run("rm -rf server/.git; git init -q .");
     assert!(matches!(repo.head(), Err(VcsError::NotFound(_))), "the one above is not ours");
-    assert!(matches!(repo.work_tree(), Err(VcsError::NotFound(_))));
+    assert!(matches!(repo.work_tree(&Cancel::new()), Err(VcsError::NotFound(_))));
 }

@@ -141,7 +141,7 @@ fn a_commit_that_is_not_here_is_unknown() {
         assert!(is_unknown(repo.relation(&head, other, &Cancel::new()).unwrap_err()));
         assert!(is_unknown(repo.changed_paths(other, &head, &Cancel::new()).unwrap_err()));
         assert!(is_unknown(repo.file(other, Path::new("a.txt"), &Cancel::new()).unwrap_err()));
-        assert!(is_unknown(repo.check_out(other).unwrap_err()));
+        assert!(is_unknown(repo.check_out(other, &Cancel::new()).unwrap_err()));
     }
 }
 

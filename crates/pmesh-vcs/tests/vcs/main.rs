@@ -5,6 +5,7 @@ mod both;
 mod causes;
 mod check_out;
 mod discover;
+mod ends;
 mod fetch;
 mod go_back;
 mod habits;

@@ -95,7 +95,7 @@ fn where_the_owners_differ_git_does_not_run_and_reads_go_on() {
         site.run(script);
         let repo = GitRepo::discover(&site.path(folder).join("pm3.yml")).expect(situation);
         let before = site.run("find server tree git 2>/dev/null | sort; true");
-        for error in [fetch(&repo).unwrap_err(), repo.work_tree().unwrap_err()] {
+        for error in [fetch(&repo).unwrap_err(), repo.work_tree(&Cancel::new()).unwrap_err()] {
             let VcsError::OwnersDiffer { owners, .. } = &error else { panic!("{situation}: {error:?}") };
             assert!(owners.contains("nobody") && owners.contains("root"), "{situation}: {owners}");
             assert!(owners.contains(named), "{situation}: {owners}");
@@ -207,7 +207,7 @@ fn a_repository_of_root_is_served_as_before() {
     report_uploads(&site);
     fetch(&site.server()).unwrap();
     assert!(said(&site)[0].starts_with("0\n"));
-    assert!(site.server().work_tree().unwrap().changed.is_empty());
+    assert!(site.server().work_tree(&Cancel::new()).unwrap().changed.is_empty());
     assert_eq!(site.path("said").metadata().unwrap().permissions().mode() & 0o7777, 0o1777);
 }
 
@@ -235,7 +235,7 @@ fn inside() {
     let Some(folder) = std::env::var_os("PMESH_TEST_STRANGERS").map(PathBuf::from) else { return };
     let repo = GitRepo::discover(&folder.join("pm3.yml")).unwrap();
     assert!(repo.heads(&Cancel::new()).unwrap().remote_head.is_some());
-    for error in [fetch(&repo).unwrap_err(), repo.work_tree().unwrap_err()] {
+    for error in [fetch(&repo).unwrap_err(), repo.work_tree(&Cancel::new()).unwrap_err()] {
         let VcsError::NotTheOwner { owner, user, .. } = &error else { panic!("{error:?}") };
         assert_eq!((owner.as_str(), user.as_str()), ("uid 424242", "nobody"));
         let remedy = format!("`chown -hR nobody {}`", folder.display());

@@ -207,7 +207,7 @@ fn what_a_partial_clone_lacks_is_brought_without_showing_who_asks() {
     let repo = site.server();
     repo.fetch(Duration::from_mins(1), &Cancel::new()).unwrap();
     assert!(repo.file(&to, "pm3.yml".as_ref(), &Cancel::new()).unwrap().is_some());
-    repo.check_out(&to).unwrap();
+    repo.check_out(&to, &Cancel::new()).unwrap();
     assert_eq!(site.run("cat server/b.txt"), "three");
     assert!(web.asked().len() > 6, "objects were brought: {:?}", web.asked());
     assert_eq!(*seen.lock().unwrap(), [""; 0]);

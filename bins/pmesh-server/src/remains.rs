@@ -1,0 +1,240 @@
+//! What is left when the server ends: every process below it is ended, and what no signal ends is named.
+//!
+//! Services and git have been stopped by then, each by whoever started it. What is left has got away from them (a daemon of a
+//! credential helper, say), or they could not end it. It is found because orphans come to this process ([`orphans`](crate::orphans)).
+
+use std::{
+    collections::BTreeSet,
+    fmt, fs,
+    os::fd::OwnedFd,
+    path::Path,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+};
+
+/// How long a process may take to end by SIGTERM.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// How long one may take to end by SIGKILL before it counts as held.
+const KILL_LIMIT: Duration = Duration::from_millis(500);
+
+/// How often a thread is looked at before it counts as held, and the pause between: every read of a disk is a short wait.
+const LOOKS: usize = 5;
+const LOOK_PAUSE: Duration = Duration::from_millis(50);
+
+/// A process or a thread of this one that goes on whatever signal it gets, or that waits for a file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Held {
+    what: &'static str,
+    id: i32,
+    name: String,
+    state: char,
+    /// Where in the kernel it waits (`proc_pid_wchan(5)`).
+    channel: String,
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, id, name, state, channel } = self;
+        let channel = if channel.is_empty() || channel == "0" { "an unknown place" } else { channel };
+        write!(f, "{what} {id} ({name}) in state {state} waits in {channel} of the kernel")
+    }
+}
+
+/// A row of the process table (`proc_pid_stat(5)`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Row {
+    pid: i32,
+    name: String,
+    state: char,
+    parent: i32,
+    /// When it was started; with the number it stands for this process alone.
+    start: u64,
+}
+
+/// Ends every process below this one, with a second of grace unless somebody is in a hurry, and answers with those that stay.
+pub(crate) fn end(is_hurried: bool) -> Vec<Held> {
+    let own = std::process::id().cast_signed();
+    if !is_hurried {
+        let asked = open(&below(&rows(), own));
+        signal(&asked, Signal::TERM);
+        wait(&asked, GRACE);
+    }
+    let until = Instant::now() + KILL_LIMIT;
+    loop {
+        let left = below(&rows(), own);
+        if left.is_empty() || Instant::now() >= until {
+            return left.iter().map(|row| held("process", row, Path::new("/proc"))).collect();
+        }
+        let killed = open(&left);
+        signal(&killed, Signal::KILL);
+        // What one of them has started meanwhile is found in the next round.
+        wait(&killed, until.saturating_duration_since(Instant::now()).min(LOOK_PAUSE));
+    }
+}
+
+/// The threads of this process that stand still in a wait that no signal ends, or, where the server did not end in time, in
+/// any other wait for a file.
+pub(crate) fn threads(was_forced: bool) -> Vec<Held> {
+    let mut still: Option<BTreeSet<Held>> = None;
+    for look in 0..LOOKS {
+        if look > 0 {
+            sleep(LOOK_PAUSE);
+        }
+        let now: BTreeSet<Held> =
+            threads_now().into_iter().filter(|held| is_held(held, was_forced)).collect();
+        let both = match still {
+            None => now,
+            Some(before) => before.intersection(&now).cloned().collect(),
+        };
+        if both.is_empty() {
+            return Vec::new();
+        }
+        still = Some(both);
+    }
+    still.into_iter().flatten().collect()
+}
+
+/// Whether a thread waits for something else than work.
+fn is_held(thread: &Held, was_forced: bool) -> bool {
+    const FOR_WORK: [&str; 5] = ["futex", "poll", "nanosleep", "wait_woken", "do_wait"];
+    let waits_for_work = FOR_WORK.iter().any(|word| thread.channel.contains(word));
+    match thread.state {
+        'D' => true,
+        'S' => was_forced && !waits_for_work && !thread.channel.is_empty() && thread.channel != "0",
+        _ => false,
+    }
+}
+
+fn threads_now() -> Vec<Held> {
+    let folder = Path::new("/proc/self/task");
+    let ids = fs::read_dir(folder).into_iter().flatten().flatten();
+    let ids = ids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let row = |id: i32| parsed(&fs::read_to_string(folder.join(format!("{id}/stat"))).ok()?);
+    ids.filter_map(row).map(|row| held("thread", &row, folder)).collect()
+}
+
+fn held(what: &'static str, row: &Row, folder: &Path) -> Held {
+    let channel = fs::read_to_string(folder.join(format!("{}/wchan", row.pid))).unwrap_or_default();
+    Held { what, id: row.pid, name: row.name.clone(), state: row.state, channel }
+}
+
+/// The processes below `own` that live.
+fn below(rows: &[Row], own: i32) -> Vec<Row> {
+    let mut found: Vec<&Row> = Vec::new();
+    let mut parents = vec![own];
+    while let Some(parent) = parents.pop() {
+        for row in rows.iter().filter(|row| row.parent == parent) {
+            parents.push(row.pid);
+            if !matches!(row.state, 'Z' | 'X') {
+                found.push(row);
+            }
+        }
+    }
+    found.into_iter().cloned().collect()
+}
+
+/// Descriptors of those that still live.
+fn open(rows: &[Row]) -> Vec<OwnedFd> {
+    let is_same = |row: &Row| row_of(row.pid).is_some_and(|now| now.start == row.start);
+    let opened =
+        |row: &Row| pidfd_open(Pid::from_raw(row.pid)?, PidfdFlags::empty()).ok().filter(|_| is_same(row));
+    rows.iter().filter_map(opened).collect()
+}
+
+fn signal(processes: &[OwnedFd], signal: Signal) {
+    for process in processes {
+        // It may have ended; and one that is not ours to signal is named in the end.
+        if let Err(error) = pidfd_send_signal(process, signal) {
+            tracing::debug!(%error, "a process could not be signalled");
+        }
+    }
+}
+
+/// Waits until all have ended, as long as `limit`.
+fn wait(processes: &[OwnedFd], limit: Duration) {
+    let until = Instant::now() + limit;
+    for process in processes {
+        let left = until.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).unwrap_or_default();
+        // An interrupted wait is a shorter one.
+        let _ended = poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&left));
+    }
+}
+
+fn rows() -> Vec<Row> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| row_of(entry.file_name().to_str()?.parse().ok()?)).collect()
+}
+
+fn row_of(pid: i32) -> Option<Row> {
+    parsed(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn parsed(stat: &str) -> Option<Row> {
+    // The name is in brackets and may have any character in it.
+    let (pid, rest) = stat.split_once(" (")?;
+    let (name, rest) = rest.rsplit_once(") ")?;
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    Some(Row {
+        pid: pid.parse().ok()?,
+        name: name.to_owned(),
+        state: fields.first()?.chars().next()?,
+        parent: fields.get(1)?.parse().ok()?,
+        start: fields.get(19)?.parse().ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(pid: i32, parent: i32, state: char) -> Row {
+        Row { pid, name: "x".to_owned(), state, parent, start: 1 }
+    }
+
+    #[test]
+    fn a_row_is_read_past_a_name_with_brackets() {
+        let stat = "7 (a) (b) D 3 5 4 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 9 9";
+        let expected = Row { pid: 7, name: "a) (b".to_owned(), state: 'D', parent: 3, start: 4711 };
+        assert_eq!(parsed(stat), Some(expected));
+        assert_eq!(parsed("7 (a) D"), None);
+    }
+
+    #[test]
+    fn below_are_children_of_children_also_behind_one_that_has_ended() {
+        let rows = [row(2, 1, 'S'), row(3, 2, 'Z'), row(4, 3, 'D'), row(5, 9, 'S')];
+        let found: Vec<i32> = below(&rows, 1).iter().map(|row| row.pid).collect();
+        assert_eq!(found, [2, 4]);
+    }
+
+    #[test]
+    fn a_thread_is_held_by_what_no_signal_ends_and_in_a_hurry_by_any_file() {
+        let thread = |state, channel: &str| {
+            let (name, channel) = ("git-read".to_owned(), channel.to_owned());
+            Held { what: "thread", id: 1, name, state, channel }
+        };
+        for (held, always, forced) in [
+            (thread('D', "nfs_wait_bit_killable"), true, true),
+            (thread('S', "wait_for_partner"), false, true),
+            (thread('S', "futex_do_wait"), false, false),
+            (thread('S', "do_epoll_wait"), false, false),
+            (thread('R', "0"), false, false),
+            (thread('S', ""), false, false),
+        ] {
+            assert_eq!((is_held(&held, false), is_held(&held, true)), (always, forced), "{held}");
+        }
+    }
+
+    #[test]
+    fn what_is_held_is_named_with_its_state_and_where_it_waits() {
+        let (name, channel) = ("git".to_owned(), "fifo_open".to_owned());
+        let held = Held { what: "process", id: 12, name, state: 'D', channel };
+        assert_eq!(held.to_string(), "process 12 (git) in state D waits in fifo_open of the kernel");
+    }
+}

@@ -1,0 +1,28 @@
+//! How long things may take.
+
+use std::time::Duration;
+
+/// How long calls of a [`GitRepo`](super::GitRepo) may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GitLimits {
+    /// A read.
+    pub read: Duration,
+    /// A move of the work tree, and a look at it. Filters (LFS) may go to the network, hence minutes.
+    pub check_out: Duration,
+    /// Putting back the files of a move that was cut in the middle.
+    pub put_back: Duration,
+    /// What a program has to clean up (its lock files) between SIGTERM and SIGKILL, and what one that SIGKILL does not end
+    /// at once (it waits in the kernel) is waited for.
+    pub grace: Duration,
+}
+
+impl Default for GitLimits {
+    fn default() -> Self {
+        Self {
+            read: Duration::from_secs(10),
+            check_out: Duration::from_mins(10),
+            put_back: Duration::from_secs(30),
+            grace: Duration::from_secs(5),
+        }
+    }
+}
