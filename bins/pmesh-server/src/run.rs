@@ -20,7 +20,7 @@ use pmesh_proxy::{
     ConnectionInfo, DescriptorBudget, Front, FrontLimits, LocalBody, LocalHandler, RequestBody, Tables,
 };
 use pmesh_sessions::{PeerSource, Peers, SessionLimits, Sessions, TrustedProxies};
-use pmesh_supervisor::{LogFolder, LogLimits, SupervisorSettings};
+use pmesh_supervisor::{LogFolder, LogLimits};
 use pmesh_vcs::VcsError;
 use tokio::{
     net::UnixListener,
@@ -232,28 +232,26 @@ fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<Se
         let _in_runtime = runtime.enter();
         let vcs = GitRepositories.find(&parts.file)?;
         let hold = GitRepositories::take_if(parts.manifest.repo.update, vcs.as_deref())?;
-        let system = NodeParts::new(parts.file, parts.manifest, parts.logs);
-        Node::new(NodeParts {
-            given: parts.given,
-            vcs,
-            hold,
-            repositories: Arc::new(GitRepositories),
-            unsupported: parts.unsupported,
-            supervisor: SupervisorSettings { state: Some(parts.state), ..system.supervisor },
-            tables: tables.clone(),
-            ..system
-        })
+        let mut of_node = NodeParts::new(parts.file, parts.manifest, parts.logs);
+        of_node.given = parts.given;
+        of_node.vcs = vcs;
+        of_node.hold = hold;
+        of_node.repositories = Arc::new(GitRepositories);
+        of_node.unsupported = parts.unsupported;
+        of_node.supervisor.state = Some(parts.state);
+        of_node.tables = tables.clone();
+        Node::new(of_node)
     };
-    let settings = ApiSettings {
-        version: VERSION.to_owned(),
-        host_names: arguments.api_host.clone(),
-        token: parts.token,
-        open: arguments.api_open,
-        callers: Arc::new(KernelCallers::new(peers())),
+    let settings = ApiSettings::default().with(|settings| {
+        VERSION.clone_into(&mut settings.version);
+        settings.host_names.clone_from(&arguments.api_host);
+        settings.token = parts.token;
+        settings.open = arguments.api_open;
+        settings.callers = Arc::new(KernelCallers::new(peers()));
         // Each of these three takes a small part of the descriptors: two listeners, and who waits.
-        connections: parts.descriptors.share(16, pmesh_api::serve::MAX_CONNECTIONS),
-        waiting: parts.descriptors.share(16, Api::MAX_WAITING),
-    };
+        settings.connections = parts.descriptors.share(16, pmesh_api::serve::MAX_CONNECTIONS);
+        settings.waiting = parts.descriptors.share(16, Api::MAX_WAITING);
+    });
     let api = Api::new(node.clone(), settings);
     let local: Option<(Arc<dyn LocalHandler>, _)> = (!arguments.no_pm3_host && api.serves_front_host())
         .then(|| (Arc::new(Pm3Host(api.clone())) as Arc<dyn LocalHandler>, runtime.handle().clone()));

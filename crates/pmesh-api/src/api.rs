@@ -43,6 +43,7 @@ use crate::{
 
 /// What an [`Api`] is told beside the node.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ApiSettings {
     /// What `/version` answers: `v<semver>-<commit>`.
     pub version: String,
@@ -59,6 +60,15 @@ pub struct ApiSettings {
     pub connections: usize,
     /// How many callers may wait for operations at a time beside those that are served: each has a connection.
     pub waiting: usize,
+}
+
+impl ApiSettings {
+    /// The same with something changed: `settings.with(|it| …)`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }
 
 impl Default for ApiSettings {

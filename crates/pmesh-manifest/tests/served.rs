@@ -103,10 +103,7 @@ fn seconds(count: u64) -> Duration {
 #[test]
 fn a_default_is_that_of_the_spec_and_none_is_stated_here() {
     let name: ServiceName = "s".parse().unwrap();
-    let expected = AppSpec {
-        run: Some(Command { program: "x".to_owned(), ..Command::default() }),
-        ..AppSpec::new(&name, "/srv/shop/s".into())
-    };
+    let expected = AppSpec { run: Some(Command::new("x")), ..AppSpec::new(&name, "/srv/shop/s".into()) };
     assert_eq!(app("!App {run: x}"), expected);
     for empty in ["monitor", "lb", "env", "build", "shutdown"] {
         assert_eq!(app(&format!("!App {{run: x, {empty}: }}")), expected, "{empty}");
@@ -152,7 +149,7 @@ fn every_key_of_an_app_is_set_as_written() {
 ");
     let words = |line: &str| {
         let mut words = line.split(' ').map(str::to_owned);
-        Command { program: words.next().unwrap(), arguments: words.collect(), ..Command::default() }
+        Command::new(words.next().unwrap()).arguments(words)
     };
     let tcp = |name: &str| NamedCheck { name: name.to_owned(), check: Check::Tcp };
     let expected = AppSpec {
@@ -210,12 +207,10 @@ fn only_what_runs_and_listens_serves() {
 
 #[test]
 fn a_command_is_split_like_a_shell_does() {
-    let written = Command {
-        folder: Some("src".into()),
-        program: "node".to_owned(),
-        arguments: ["a b", "c'd", "", "#e", "x=y"].map(str::to_owned).into(),
-        env: [("MODE".to_owned(), "a b".to_owned())].into(),
-    };
+    let written = Command::new("node").arguments(["a b", "c'd", "", "#e", "x=y"]).with(|command| {
+        command.folder = Some("src".into());
+        command.env = [("MODE".to_owned(), "a b".to_owned())].into();
+    });
     assert_eq!(command(r#"'@src MODE="a b" node "a b" c\''d "" \#e x=y'"#), written);
     let map = r##"{cwd: src, exec: node, args: [a b, "c'd", "", "#e", x=y], env: {MODE: a b}}"##;
     assert_eq!(command(map), written);
@@ -280,7 +275,7 @@ fn files_are_a_folder_or_a_map() {
     assert_eq!(files("!FS public"), of("/srv/shop/public"));
     assert_eq!(files("!FS /opt/public"), of("/opt/public"));
     assert_eq!(files("!FS {path: public, dynamic: true}"), of("/srv/shop/public"));
-    let index = FilesSpec { index: "sub/home.html".to_owned(), ..of("/srv/shop/s") };
+    let index = of("/srv/shop/s").with(|files| files.index = "sub/home.html".to_owned());
     assert_eq!(files("!FS {index: /sub/home.html}"), index);
     assert_eq!(files("!FS {index: sub/home.html}"), index);
     assert_eq!(files("!FS {404: default}").not_found, NotFound::Default);
@@ -303,14 +298,22 @@ fn upstreams_are_one_or_many_or_the_whole_value() {
 
 #[test]
 fn every_key_of_balancing_is_set_as_written() {
-    let expected = LoadBalancing {
-        strategy: Strategy::RoundRobin,
-        retry: Retry { attempts: 2, backoff: seconds(0), timeout: seconds(3) },
-        connect_timeout: seconds(4),
-        response_timeout: seconds(5),
-        buffer: 9 << 10,
-        queue: QueueLimits { requests: 6, bytes: 7 << 10, wait: seconds(8) },
-    };
+    let expected = LoadBalancing::default().with(|balancing| {
+        balancing.strategy = Strategy::RoundRobin;
+        balancing.retry = Retry::default().with(|retry| {
+            retry.attempts = 2;
+            retry.backoff = seconds(0);
+            retry.timeout = seconds(3);
+        });
+        balancing.connect_timeout = seconds(4);
+        balancing.response_timeout = seconds(5);
+        balancing.buffer = 9 << 10;
+        balancing.queue = QueueLimits::default().with(|queue| {
+            queue.requests = 6;
+            queue.bytes = 7 << 10;
+            queue.wait = seconds(8);
+        });
+    });
     let rest = "strat: round-robin, state: none, proto: h1, connect_timeout: 4s, response_timeout: 5s, \
                 buffer: 9KiB, \
                 queue: {requests: 6, bytes: 7KiB, for: 8s}";

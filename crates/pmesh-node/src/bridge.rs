@@ -80,7 +80,7 @@ impl Bridge {
             ServiceKind::External(_) | ServiceKind::Files => 0,
         });
         self.tables.budget().set_wanted_instances(wanted.sum());
-        self.tables.set_routing(Routing { sites: manifest.sites.clone(), destinations });
+        self.tables.set_routing(Routing::new(manifest.sites.clone(), destinations));
     }
 }
 

@@ -140,18 +140,13 @@ impl Interpreter {
         };
         let services = survey.manifest.services.iter().map(|service| &service.spec);
         let wanted = services.filter(|spec| is_wanted(&spec.name) && !self.was_stopped_since(&spec.name));
-        let plan = RolloutPlan {
-            turns: wanted
-                .map(|spec| Turn { id: ServiceId(self.shared.new_id()), spec: spec.clone() })
-                .collect(),
-            unity: survey.unity,
-            rebuild: survey.rebuild,
-            revision: RevisionFacts {
-                root: survey.manifest.root.clone(),
-                commit: head.as_ref().and_then(|head| head.commit.as_ref()).map(ToString::to_string),
-                branch: head.as_ref().map(|head| head.branch.as_str().to_owned()),
-            },
-        };
+        let turns =
+            wanted.map(|spec| Turn { id: ServiceId(self.shared.new_id()), spec: spec.clone() }).collect();
+        let revision = RevisionFacts::of(survey.manifest.root.clone()).with(|revision| {
+            revision.commit = head.as_ref().and_then(|head| head.commit.as_ref()).map(ToString::to_string);
+            revision.branch = head.as_ref().map(|head| head.branch.as_str().to_owned());
+        });
+        let plan = RolloutPlan::new(turns, survey.unity, revision).with(|plan| plan.rebuild = survey.rebuild);
         let services = plan.turns.iter().map(|turn| turn.spec.name.clone()).collect();
         let (rollout, executor) = self.shared.supervisor.begin(&plan);
         self.executor = Some(executor);

@@ -16,7 +16,7 @@ use pmesh_proxy::Tables;
 use pmesh_sessions::{SessionLimits, Sessions, TrustedProxies};
 use pmesh_supervisor::{
     AppSpec, CancelToken, HealthReport, LogFolder, NetProber, OsSpawner, Prober, Sampler, ServiceId,
-    ServiceKind, ServiceName, Spawner, Supervisor, SupervisorSettings, rollout::RolloutLimits,
+    ServiceKind, ServiceName, Spawner, Supervisor, SupervisorSettings,
 };
 use pmesh_vcs::{Cancel, CommitId, Fetched, Heads, Relation, Vcs, VcsError};
 use tokio::sync::Notify;
@@ -40,6 +40,7 @@ use crate::{
 };
 
 /// What a node is made from.
+#[non_exhaustive]
 pub struct NodeParts {
     /// The manifest's file; absolute, its folder without links. A reload reads it again.
     pub file: PathBuf,
@@ -67,6 +68,15 @@ pub struct NodeParts {
 }
 
 impl NodeParts {
+    /// The same with something changed: `parts.with(|it| …)`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+}
+
+impl NodeParts {
     /// A node of this manifest whose services are processes of this machine, with what this process has in
     /// its environment: no repository, what is not served is refused, tables of its own without a client.
     ///
@@ -81,12 +91,7 @@ impl NodeParts {
             vcs: None,
             hold: None,
             repositories: Arc::new(NoRepositories),
-            supervisor: SupervisorSettings {
-                logs,
-                state: None,
-                env: std::env::vars_os().collect(),
-                limits: RolloutLimits::default(),
-            },
+            supervisor: SupervisorSettings::new(logs),
             spawner: Arc::new(OsSpawner::new()),
             prober: Arc::new(NetProber),
             tables: Tables::new(sessions, TrustedProxies::default()),
@@ -118,6 +123,7 @@ impl Node {
     /// # Panics
     ///
     /// The task, for a defect that no operation could answer for; every service has been stopped then.
+    #[must_use = "the task is the node's life"]
     pub fn new(parts: NodeParts) -> (Self, impl Future<Output = ()> + Send) {
         let bridge = Bridge::new(parts.tables);
         // Before the front accepts: requests that come before their service is ready wait for it.

@@ -7,7 +7,6 @@ use pmesh_proxy::Tables;
 use pmesh_sessions::{SessionLimits, Sessions, TrustedProxies};
 use pmesh_supervisor::{
     LogFolder, LogLimits, SupervisorSettings,
-    rollout::RolloutLimits,
     testing::{FakeProber, FakeSpawner},
 };
 use pmesh_vcs::{Vcs, testing::FakeVcs};
@@ -91,12 +90,7 @@ impl TestNode {
             Tables::new(Arc::new(Sessions::new(&SessionLimits::default())), TrustedProxies::default());
         let parts = NodeParts {
             given: file.clone(),
-            supervisor: SupervisorSettings {
-                logs,
-                state: None,
-                env: BTreeMap::new(),
-                limits: RolloutLimits::default(),
-            },
+            supervisor: SupervisorSettings::new(logs).with(|settings| settings.env = BTreeMap::new()),
             file,
             manifest,
             unsupported: Unsupported::Refuse,

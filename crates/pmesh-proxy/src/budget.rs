@@ -62,6 +62,7 @@ struct Queue {
 }
 
 /// Descriptors that are in use; dropped, they are given back.
+#[must_use = "dropped, they are given back"]
 #[derive(Debug)]
 pub struct Descriptors {
     of: DescriptorBudget,
@@ -311,7 +312,7 @@ mod tests {
             let mut wait = pin!(wait);
             assert!(futures_util::poll!(wait.as_mut()).is_pending());
             all.keep(9);
-            wait.await;
+            drop(wait.await);
         }
         assert_eq!(relieved, 1);
         let mut held = Vec::new();
@@ -323,7 +324,7 @@ mod tests {
             Instant::now() + Duration::from_secs(1)
         });
         let begin = Instant::now();
-        waited.await;
+        drop(waited.await);
         assert_eq!(begin.elapsed().as_secs(), 1, "more could be freed then, and was");
     }
 

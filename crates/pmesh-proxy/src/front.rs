@@ -40,6 +40,7 @@ const PER_LISTENER: usize = 2;
 /// Each listener exists once and is shared by all threads; whichever accepts a connection hands it to
 /// the thread with the fewest. Dropped, it ends at once and cuts what is under way;
 /// [`shutdown`](Self::shutdown) is the polite way.
+#[must_use = "dropped, it ends at once and cuts what is under way"]
 #[derive(Debug)]
 pub struct Front {
     threads: Vec<Thread>,

@@ -5,7 +5,7 @@
 //! and the manifest are other crates' business: an upstream is an address that somebody vouches for.
 //!
 //! ```
-//! use std::{io::{Read, Write}, net::{TcpListener, TcpStream}, sync::Arc, time::Duration};
+//! use std::{collections::BTreeMap, io::{Read, Write}, net::{TcpListener, TcpStream}, sync::Arc, time::Duration};
 //! use pmesh_proxy::{Front, FrontLimits, Handler, Pattern, Route, Routing, Site, SiteHost, Tables};
 //! use pmesh_sessions::{SessionLimits, Sessions, TrustedProxies};
 //!
@@ -13,13 +13,9 @@
 //! # async fn main() -> std::io::Result<()> {
 //! let tables = Tables::new(Arc::new(Sessions::new(&SessionLimits::default())), TrustedProxies::default());
 //! let hello = Handler::Return { status: http::StatusCode::OK, text: "hello".to_owned() };
-//! tables.set_routing(Routing {
-//!     sites: vec![Site {
-//!         hosts: vec![SiteHost::Name("site.local".to_owned())],
-//!         routes: vec![Route { pattern: Pattern::parse("/hello/").unwrap(), handler: hello }],
-//!     }],
-//!     ..Routing::default()
-//! });
+//! let routes = vec![Route { pattern: Pattern::parse("/hello/").unwrap(), handler: hello }];
+//! let site = Site { hosts: vec![SiteHost::Name("site.local".to_owned())], routes };
+//! tables.set_routing(Routing::new(vec![site], BTreeMap::new()));
 //!
 //! let listener = TcpListener::bind("127.0.0.1:0")?;
 //! let address = listener.local_addr()?;

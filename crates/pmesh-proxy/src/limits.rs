@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 /// Bounds of a [`Front`](crate::Front).
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FrontLimits {
     /// Threads; one per core by default.
     pub threads: usize,
@@ -25,6 +26,15 @@ pub struct FrontLimits {
     pub pool_connections: usize,
     /// How long a connection is idle before it may be closed because descriptors run short.
     pub spared: Duration,
+}
+
+impl FrontLimits {
+    /// The same with something changed: `limits.with(|it| …)`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }
 
 impl Default for FrontLimits {

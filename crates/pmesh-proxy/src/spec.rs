@@ -142,6 +142,7 @@ pub enum WhenEmpty {
 
 /// Load balancing of one destination (`lb` in the manifest).
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct LoadBalancing {
     /// Which upstream takes the next request.
     pub strategy: Strategy,
@@ -158,6 +159,15 @@ pub struct LoadBalancing {
     pub buffer: u64,
     /// What waits while no upstream is there.
     pub queue: QueueLimits,
+}
+
+impl LoadBalancing {
+    /// The same with something changed: `balancing.with(|it| …)`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }
 
 impl Default for LoadBalancing {
@@ -185,6 +195,7 @@ pub enum Strategy {
 
 /// Bounds of trying again.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Retry {
     /// Tries in all, the first one included.
     pub attempts: u32,
@@ -195,6 +206,15 @@ pub struct Retry {
     pub timeout: Duration,
 }
 
+impl Retry {
+    /// The same with something changed: `retry.with(|it| …)`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+}
+
 impl Default for Retry {
     fn default() -> Self {
         Self { attempts: 8, backoff: Duration::from_millis(150), timeout: Duration::from_secs(30) }
@@ -203,6 +223,7 @@ impl Default for Retry {
 
 /// Bounds of what waits for an upstream of one destination, over all threads.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct QueueLimits {
     /// Requests that may wait.
     pub requests: usize,
@@ -213,6 +234,15 @@ pub struct QueueLimits {
     pub wait: Duration,
 }
 
+impl QueueLimits {
+    /// The same with something changed: `limits.with(|it| …)`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+}
+
 impl Default for QueueLimits {
     fn default() -> Self {
         Self { requests: 1024, bytes: 16 << 20, wait: Duration::from_secs(30) }
@@ -221,6 +251,7 @@ impl Default for QueueLimits {
 
 /// Static files (`!FS` in the manifest), read from disk at each request.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FilesSpec {
     /// The folder; nothing outside it is ever answered, whatever links it holds.
     pub folder: PathBuf,
@@ -228,6 +259,15 @@ pub struct FilesSpec {
     pub index: String,
     /// What a miss gets.
     pub not_found: NotFound,
+}
+
+impl FilesSpec {
+    /// The same with something changed: `files.with(|it| …)`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }
 
 impl FilesSpec {
@@ -251,11 +291,26 @@ pub enum NotFound {
 
 /// All sites and what their routes lead to, swapped into the tables in one step.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Routing {
     /// The virtual hosts.
     pub sites: Vec<Site>,
     /// What the keys in their routes stand for. A key that is missing here answers 503.
     pub destinations: BTreeMap<DestinationKey, Destination>,
+}
+
+impl Routing {
+    /// These sites, whose routes lead to these destinations.
+    pub fn new(sites: Vec<Site>, destinations: BTreeMap<DestinationKey, Destination>) -> Self {
+        Self { sites, destinations }
+    }
+
+    /// The same with something changed: `routing.with(|it| …)`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }
 
 impl Routing {

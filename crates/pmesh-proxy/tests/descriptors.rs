@@ -58,16 +58,15 @@ fn accepting_pauses_while_no_descriptor_is_left_says_so_once_and_goes_on_when_th
     setrlimit(Resource::Nofile, Rlimit { current: Some(128), maximum: hard }).unwrap();
     let tables = Tables::new(Arc::new(Sessions::new(&SessionLimits::default())), TrustedProxies::default());
     let handler = Handler::Return { status: http::StatusCode::OK, text: "hello".to_owned() };
-    tables.set_routing(Routing {
-        sites: vec![Site {
+    tables.set_routing(Routing::default().with(|routing| {
+        routing.sites = vec![Site {
             hosts: vec![SiteHost::Name("site.test".to_owned())],
             routes: vec![Route { pattern: Pattern::any(), handler }],
-        }],
-        ..Routing::default()
-    });
+        }];
+    }));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let limits = FrontLimits { threads: 2, ..FrontLimits::default() };
+    let limits = FrontLimits::default().with(|limits| limits.threads = 2);
     let front = Front::serve(vec![listener], tables, limits, None).unwrap();
     let mut client = TcpStream::connect(address).unwrap();
     client.write_all(GET).unwrap();

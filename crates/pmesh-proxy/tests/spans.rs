@@ -34,7 +34,7 @@ async fn what_is_said_of_a_clients_connection_is_said_in_its_span_which_names_th
     tracing_subscriber::fmt().with_max_level(Level::DEBUG).with_ansi(false).with_writer(|| Log).init();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let limits = FrontLimits { threads: 1, ..FrontLimits::default() };
+    let limits = FrontLimits::default().with(|limits| limits.threads = 1);
     let front = Front::serve(vec![listener], Tables::default(), limits, None).unwrap();
     let mut client = TcpStream::connect(address).await.unwrap();
     let peer = client.local_addr().unwrap().to_string();

@@ -20,10 +20,20 @@ const IDLE: Duration = Duration::from_mins(30);
 
 /// Bounds of [`Sessions`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SessionLimits {
     /// Clients that are remembered at a time. Each takes 41 bytes once it has been seen, the default of
     /// 2<sup>18</sup> thus 11 MB when it is full.
     pub clients: usize,
+}
+
+impl SessionLimits {
+    /// The same with something changed: `limits.with(|it| …)`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }
 
 impl Default for SessionLimits {

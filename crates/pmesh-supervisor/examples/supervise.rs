@@ -14,7 +14,7 @@ use pmesh_supervisor::{Command, LogFolder, LogLimits, ServiceSpec, Supervisor, S
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut words = env::args().skip(1);
     let program = words.next().ok_or("usage: supervise PROGRAM [ARGUMENT…]")?;
-    let command = Command { program, arguments: words.collect(), ..Command::default() };
+    let command = Command::new(program).arguments(words);
     let here = env::current_dir()?;
     let logs = LogFolder::open(&here, LogLimits::default())?;
     let (supervisor, task) = Supervisor::on_this_machine(SupervisorSettings::new(logs));

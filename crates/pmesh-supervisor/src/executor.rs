@@ -32,6 +32,7 @@ pub struct Turn {
 
 /// What a rollout is to do.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct RolloutPlan {
     /// The services, each of them once.
     pub turns: Vec<Turn>,
@@ -41,6 +42,20 @@ pub struct RolloutPlan {
     pub rebuild: Rebuild,
     /// What instances are told of the work tree.
     pub revision: RevisionFacts,
+}
+
+impl RolloutPlan {
+    /// These services, with what instances are told of the work tree; builds that are there are not made again.
+    pub fn new(turns: Vec<Turn>, unity: Unity, revision: RevisionFacts) -> Self {
+        Self { turns, unity, rebuild: Rebuild::Changed, revision }
+    }
+
+    /// The same with something changed: `plan.with(|it| …)`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }
 
 /// How a rollout ended.

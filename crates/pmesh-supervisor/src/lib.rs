@@ -9,19 +9,15 @@
 //! ```
 //! use std::{collections::BTreeMap, sync::Arc};
 //! use pmesh_supervisor::{
-//!     AppSpec, CancelToken, Command, LogFolder, LogLimits, NoBalancer, Rebuild, RevisionFacts, RolloutPlan, ServiceId,
+//!     AppSpec, CancelToken, Command, LogFolder, LogLimits, NoBalancer, RevisionFacts, RolloutPlan, ServiceId,
 //!     ServiceKind, ServiceName, ServiceSpec, Status, Supervisor, SupervisorSettings, Turn,
-//!     rollout::{RolloutLimits, Unity}, testing::{FakeProber, FakeSpawner},
+//!     rollout::Unity, testing::{FakeProber, FakeSpawner},
 //! };
 //!
 //! # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(async {
 //! let folder = tempfile::tempdir().unwrap();
-//! let settings = SupervisorSettings {
-//!     logs: LogFolder::open(folder.path(), LogLimits::default()).unwrap(),
-//!     state: None,
-//!     env: BTreeMap::new(),
-//!     limits: RolloutLimits::default(),
-//! };
+//! let logs = LogFolder::open(folder.path(), LogLimits::default()).unwrap();
+//! let settings = SupervisorSettings::new(logs).with(|settings| settings.env = BTreeMap::new());
 //! let (spawner, prober) = (FakeSpawner::new(), FakeProber::new());
 //! let (supervisor, task) =
 //!     Supervisor::new(settings, Arc::new(spawner.clone()), Arc::new(prober), Arc::new(NoBalancer));
@@ -29,15 +25,11 @@
 //!
 //! let name: ServiceName = "job".parse().unwrap();
 //! let mut app = AppSpec::new(&name, folder.path().to_owned());
-//! app.run = Some(Command { program: "work".into(), ..Command::default() });
+//! app.run = Some(Command::new("work"));
 //! app.background = true;
 //! let spec = ServiceSpec { name: name.clone(), kind: ServiceKind::App(Box::new(app)) };
-//! let plan = RolloutPlan {
-//!     turns: vec![Turn { id: ServiceId(1), spec }],
-//!     unity: Unity::Regardless,
-//!     rebuild: Rebuild::Changed,
-//!     revision: RevisionFacts { root: folder.path().to_owned(), ..RevisionFacts::default() },
-//! };
+//! let revision = RevisionFacts::of(folder.path().to_owned());
+//! let plan = RolloutPlan::new(vec![Turn { id: ServiceId(1), spec }], Unity::Regardless, revision);
 //! supervisor.roll_out(&plan, &CancelToken::new(), &|_, _, _| {}).await;
 //! let service = supervisor.service(&name).unwrap();
 //! assert_eq!(service.state().health(std::time::Instant::now()).status, Status::Ok);

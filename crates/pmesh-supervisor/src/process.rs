@@ -27,6 +27,7 @@ pub trait Spawner: Send + Sync + 'static {
 
 /// Everything that a process is started with.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Launch {
     /// A path, or a name that is looked up in the `PATH` of `env`.
     pub program: OsString,
@@ -40,6 +41,21 @@ pub struct Launch {
     pub nofile: Option<u64>,
     /// What it reads.
     pub stdin: Stdin,
+}
+
+impl Launch {
+    /// This program in this absolute folder, with no argument and nothing in its environment; it reads nothing.
+    pub fn new(program: impl Into<OsString>, folder: PathBuf) -> Self {
+        let (arguments, env) = (Vec::new(), BTreeMap::new());
+        Self { program: program.into(), arguments, folder, env, nofile: None, stdin: Stdin::Null }
+    }
+
+    /// The same with something changed: `launch.with(|it| …)`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }
 
 /// A process tree that was started.

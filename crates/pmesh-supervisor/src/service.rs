@@ -64,6 +64,7 @@ impl Plan {
 
 /// What instances are told of the work tree that they run from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RevisionFacts {
     /// The project's root (`PM3_ROOT`).
     pub root: PathBuf,
@@ -71,6 +72,20 @@ pub struct RevisionFacts {
     pub commit: Option<String>,
     /// The branch.
     pub branch: Option<String>,
+}
+
+impl RevisionFacts {
+    /// Those of a project at `root` of which no commit is known.
+    pub fn of(root: PathBuf) -> Self {
+        Self { root, ..Self::default() }
+    }
+
+    /// The same with something changed: `revision.with(|it| …)`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }
 
 saved!(struct RevisionFacts { root, commit, branch });

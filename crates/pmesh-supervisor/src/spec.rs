@@ -185,6 +185,7 @@ saved!(enum Stdin { 0 Null, 1 Inherit });
 
 /// A command: a program and its words. No shell is involved unless one is named.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Command {
     /// The folder it starts in, relative to the service's; none: that folder itself.
     pub folder: Option<PathBuf>,
@@ -194,6 +195,27 @@ pub struct Command {
     pub arguments: Vec<String>,
     /// Environment on top of the service's.
     pub env: BTreeMap<String, String>,
+}
+
+impl Command {
+    /// This program without arguments, in the service's folder and environment.
+    pub fn new(program: impl Into<String>) -> Self {
+        Self { program: program.into(), ..Self::default() }
+    }
+
+    /// The same with these arguments behind those that it has.
+    #[must_use]
+    pub fn arguments<W: Into<String>>(mut self, arguments: impl IntoIterator<Item = W>) -> Self {
+        self.arguments.extend(arguments.into_iter().map(Into::into));
+        self
+    }
+
+    /// The same with something changed: `command.with(|it| …)`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }
 
 saved!(struct Command { folder, program, arguments, env });
@@ -216,11 +238,26 @@ impl fmt::Display for Command {
 
 /// A service of addresses that somebody else keeps running (`!Proxy`).
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct ExternalSpec {
     /// Where it listens, at least one.
     pub addresses: Vec<ExternalAddress>,
     /// How the addresses are probed.
     pub monitor: Monitor,
+}
+
+impl ExternalSpec {
+    /// These addresses, probed as by default.
+    pub fn new(addresses: Vec<ExternalAddress>) -> Self {
+        Self { addresses, monitor: Monitor::default() }
+    }
+
+    /// The same with something changed: `spec.with(|it| …)`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }
 
 saved!(struct ExternalSpec { addresses, monitor });

@@ -29,6 +29,7 @@ use crate::{
 
 /// What a supervisor is made from.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct SupervisorSettings {
     /// Where the services' output goes.
     pub logs: LogFolder,
@@ -39,6 +40,15 @@ pub struct SupervisorSettings {
     pub env: BTreeMap<OsString, OsString>,
     /// How many services build and start at a time.
     pub limits: RolloutLimits,
+}
+
+impl SupervisorSettings {
+    /// The same with something changed: `settings.with(|it| …)`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }
 
 impl SupervisorSettings {
@@ -71,6 +81,7 @@ impl Supervisor {
     /// Returns the supervisor and the task that owns all its services. The caller spawns the task;
     /// it ends when the last clone of the supervisor has been dropped and every service has ended.
     /// Dropped or aborted before, it kills every process of theirs, without their grace.
+    #[must_use = "the task is the supervisor's life"]
     pub fn new(
         settings: SupervisorSettings,
         spawner: Arc<dyn Spawner>,
@@ -118,7 +129,7 @@ impl Supervisor {
     /// let logs = LogFolder::open(&folder, LogLimits::default())?;
     /// let (supervisor, task) = Supervisor::on_this_machine(SupervisorSettings::new(logs));
     /// tokio::spawn(task);
-    /// let sleep = Command { program: "sleep".to_owned(), arguments: vec!["60".to_owned()], ..Command::default() };
+    /// let sleep = Command::new("sleep").arguments(["60"]);
     /// let service = supervisor.run_one(ServiceSpec::background("job".parse()?, folder, sleep)).await;
     /// assert_eq!(service.state().health(std::time::Instant::now()).healthy, 1);
     /// service.stop().await;

@@ -3,21 +3,15 @@
 use std::{fs::File, net::TcpListener, sync::Arc};
 
 use pmesh_supervisor::{
-    ExternalAddress, Launch, Monitor, NetProber, OsSpawner, ProbeFailure, ProbeTarget, Prober, Spawner, Stdin,
+    ExternalAddress, Launch, Monitor, NetProber, OsSpawner, ProbeFailure, ProbeTarget, Prober, Spawner,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 #[tokio::test]
 async fn without_descriptors_nothing_is_said_of_who_was_to_be_probed_or_started() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let launch = Launch {
-        program: "true".into(),
-        arguments: Vec::new(),
-        folder: "/".into(),
-        env: [("PATH".into(), "/usr/bin:/bin".into())].into(),
-        nofile: None,
-        stdin: Stdin::Null,
-    };
+    let launch = Launch::new("true", "/".into())
+        .with(|launch| launch.env = [("PATH".into(), "/usr/bin:/bin".into())].into());
     let spawned = OsSpawner::new().spawn(&launch).unwrap();
     let tree = Arc::from(spawned.tree);
     spawned.exit.await;

@@ -4,9 +4,8 @@ use std::{collections::BTreeMap, ffi::OsString, fs, path::Path, sync::Arc, time:
 
 use pmesh_supervisor::{
     AppSpec, CancelToken, Command, LogFolder, LogLimits, NetProber, NoBalancer, OsSpawner, ProcessTree,
-    Rebuild, RevisionFacts, RolloutPlan, ServiceId, ServiceKind, ServiceName, ServiceSpec, Supervisor,
-    SupervisorSettings, Turn,
-    rollout::{RolloutLimits, Unity},
+    RevisionFacts, RolloutPlan, ServiceId, ServiceKind, ServiceName, ServiceSpec, Supervisor,
+    SupervisorSettings, Turn, rollout::Unity,
 };
 
 /// Whether a process is there and no zombie.
@@ -17,12 +16,10 @@ fn lives(pid: &str) -> bool {
 #[tokio::test]
 async fn the_end_of_the_supervisors_own_task_leaves_no_process() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = SupervisorSettings {
-        logs: LogFolder::open(folder.path(), LogLimits::default()).unwrap(),
-        state: None,
-        env: BTreeMap::from([(OsString::from("PATH"), std::env::var_os("PATH").unwrap())]),
-        limits: RolloutLimits::default(),
-    };
+    let settings = SupervisorSettings::new(LogFolder::open(folder.path(), LogLimits::default()).unwrap())
+        .with(|settings| {
+            settings.env = BTreeMap::from([(OsString::from("PATH"), std::env::var_os("PATH").unwrap())]);
+        });
     let (supervisor, task) =
         Supervisor::new(settings, Arc::new(OsSpawner::new()), Arc::new(NetProber), Arc::new(NoBalancer));
     let task = tokio::spawn(task);
@@ -30,16 +27,11 @@ async fn the_end_of_the_supervisors_own_task_leaves_no_process() {
     let name: ServiceName = "job".parse().unwrap();
     let mut job = AppSpec::new(&name, folder.path().to_owned());
     let script = "trap '' TERM; sleep 1000 & echo $! > beside; setsid sleep 1000 & echo $! > away; wait";
-    let arguments = vec!["-c".to_owned(), script.to_owned()];
-    job.run = Some(Command { program: "sh".to_owned(), arguments, ..Command::default() });
+    job.run = Some(Command::new("sh").arguments(["-c", script]));
     job.background = true;
     let spec = ServiceSpec { name: name.clone(), kind: ServiceKind::App(Box::new(job)) };
-    let plan = RolloutPlan {
-        turns: vec![Turn { id: ServiceId(1), spec }],
-        unity: Unity::Regardless,
-        rebuild: Rebuild::Changed,
-        revision: RevisionFacts::default(),
-    };
+    let plan =
+        RolloutPlan::new(vec![Turn { id: ServiceId(1), spec }], Unity::Regardless, RevisionFacts::default());
 
     supervisor.roll_out(&plan, &CancelToken::new(), &|_, _, _| {}).await;
     let tree: Arc<dyn ProcessTree> =

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use pmesh_supervisor::{Launch, OsSpawner, Signal, Spawned, Spawner, Stdin};
+use pmesh_supervisor::{Launch, OsSpawner, Signal, Spawned, Spawner};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     io::Errno,
@@ -16,14 +16,10 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 /// the orphan's pid when it has ended, and is nobody's who waits.
 async fn with_ended_orphan() -> (Spawned, Pid) {
     let script = "(sh -c 'sleep 0.1; exit 7' & echo $!); exec sleep 1000";
-    let launch = Launch {
-        program: "/bin/sh".into(),
-        arguments: vec!["-c".into(), script.into()],
-        folder: PathBuf::from("/"),
-        env: BTreeMap::new(),
-        nofile: None,
-        stdin: Stdin::Null,
-    };
+    let launch = Launch::new("/bin/sh", PathBuf::from("/")).with(|launch| {
+        launch.arguments = vec!["-c".into(), script.into()];
+        launch.env = BTreeMap::new();
+    });
     set_child_subreaper(Some(getpid())).expect("it may");
     let mut spawned = OsSpawner::new().spawn(&launch).expect("it starts");
     let mut line = String::new();

@@ -12,7 +12,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use pmesh_supervisor::{
     Exit, ExternalAddress, Launch, Monitor, NetProber, OsSpawner, PortOwner, ProbeFailure, ProbeTarget,
-    Prober, ProcessTree, ServiceName, Signal, Spawned, Spawner, Stdin, testing::FreePort,
+    Prober, ProcessTree, ServiceName, Signal, Spawned, Spawner, testing::FreePort,
 };
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -23,14 +23,10 @@ fn shell(folder: &Path, script: &str) -> Launch {
 
 fn command(folder: &Path, program: &str, arguments: &[&str]) -> Launch {
     let path = std::env::var_os("PATH").unwrap();
-    Launch {
-        program: program.into(),
-        arguments: arguments.iter().map(OsString::from).collect(),
-        folder: folder.to_owned(),
-        env: BTreeMap::from([(OsString::from("PATH"), path)]),
-        nofile: None,
-        stdin: Stdin::Null,
-    }
+    Launch::new(program, folder.to_owned()).with(|launch| {
+        launch.arguments = arguments.iter().map(OsString::from).collect();
+        launch.env = BTreeMap::from([(OsString::from("PATH"), path)]);
+    })
 }
 
 /// A tree that does not outlive its test, however that ends.

@@ -3,15 +3,13 @@
 use std::{collections::BTreeMap, ffi::OsString, fs, path::Path, sync::Arc};
 
 use pmesh_supervisor::{
-    AppSpec, CancelToken, Command, LogFolder, LogLimits, NetProber, NoBalancer, OsSpawner, Rebuild,
-    RevisionFacts, RolloutPlan, ServiceId, ServiceKind, ServiceName, ServiceSpec, Supervisor,
-    SupervisorSettings, Turn,
-    rollout::{RolloutLimits, Unity},
+    AppSpec, CancelToken, Command, LogFolder, LogLimits, NetProber, NoBalancer, OsSpawner, RevisionFacts,
+    RolloutPlan, ServiceId, ServiceKind, ServiceName, ServiceSpec, Supervisor, SupervisorSettings, Turn,
+    rollout::Unity,
 };
 
 fn shell(script: &str) -> Command {
-    let arguments = vec!["-c".to_owned(), script.to_owned()];
-    Command { program: "sh".to_owned(), arguments, ..Command::default() }
+    Command::new("sh").arguments(["-c", script])
 }
 
 /// Whether a process is there and no zombie.
@@ -22,12 +20,10 @@ fn lives(pid: &str) -> bool {
 #[tokio::test]
 async fn what_a_shutdown_command_leaves_in_the_background_is_ended_too() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = SupervisorSettings {
-        logs: LogFolder::open(folder.path(), LogLimits::default()).unwrap(),
-        state: None,
-        env: BTreeMap::from([(OsString::from("PATH"), std::env::var_os("PATH").unwrap())]),
-        limits: RolloutLimits::default(),
-    };
+    let settings = SupervisorSettings::new(LogFolder::open(folder.path(), LogLimits::default()).unwrap())
+        .with(|settings| {
+            settings.env = BTreeMap::from([(OsString::from("PATH"), std::env::var_os("PATH").unwrap())]);
+        });
     let (supervisor, task) =
         Supervisor::new(settings, Arc::new(OsSpawner::new()), Arc::new(NetProber), Arc::new(NoBalancer));
     let task = tokio::spawn(task);
@@ -39,12 +35,8 @@ async fn what_a_shutdown_command_leaves_in_the_background_is_ended_too() {
     job.shutdown =
         vec![shell("sleep 1000 > /dev/null 2>&1 & echo $! > quiet"), shell("sleep 1000 & echo $! > loud")];
     let spec = ServiceSpec { name: name.clone(), kind: ServiceKind::App(Box::new(job)) };
-    let plan = RolloutPlan {
-        turns: vec![Turn { id: ServiceId(1), spec }],
-        unity: Unity::Regardless,
-        rebuild: Rebuild::Changed,
-        revision: RevisionFacts::default(),
-    };
+    let plan =
+        RolloutPlan::new(vec![Turn { id: ServiceId(1), spec }], Unity::Regardless, RevisionFacts::default());
 
     supervisor.roll_out(&plan, &CancelToken::new(), &|_, _, _| {}).await;
     supervisor.service(&name).unwrap().stop().await;

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::{Method, Request};
 use hyper::body::{Body, Frame};
 use pmesh_api::{
-    Api, ApiRoute, ApiSettings, Listener, ROUTES, RouteKind,
+    Api, ApiRoute, Listener, ROUTES, RouteKind,
     testing::{FakeCallers, TestApi},
 };
 use pmesh_sessions::{Descent, PeerOwner, UnixPeer};
@@ -280,7 +280,7 @@ async fn what_the_server_has_started_never_acts_by_get_on_any_listener() {
     let node = node().await;
     let before = test_api(&node).get("/service").await.json;
     for descent in [Descent::Descends, Descent::Unknown] {
-        let settings = ApiSettings { callers: Arc::new(FakeCallers(descent)), ..TestApi::settings() };
+        let settings = TestApi::settings().with(|settings| settings.callers = Arc::new(FakeCallers(descent)));
         let api = Api::new(node.handle(), settings);
         let unix = Listener::Unix { caller: UnixPeer::now(None), user: 0 };
         let Listener::Tcp { local, peer, owner } = TestApi::loopback() else { panic!("it is one over TCP") };

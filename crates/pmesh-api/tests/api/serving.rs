@@ -3,7 +3,7 @@
 use std::{future::pending, io, time::Duration};
 
 use pmesh_api::{
-    Api, ApiSettings, Token,
+    Api, Token,
     client::{Client, ClientError, Endpoint, service_path},
     serve_tcp, serve_unix,
     testing::TestApi,
@@ -137,7 +137,8 @@ async fn a_client_with_the_token_is_let_in_over_tcp() {
     let token = Token::read(&path).unwrap();
 
     let node = serving_manifest("services:\n  web: !App\n    run: web\n").await;
-    let api = Api::new(node.handle(), ApiSettings { token: Some(token.clone()), ..TestApi::settings() });
+    let api =
+        Api::new(node.handle(), TestApi::settings().with(|settings| settings.token = Some(token.clone())));
     let (endpoint, _end, _server) = over_tcp(api).await;
     let without = Client::new(endpoint.clone(), None).get("/ping").await.unwrap();
     assert_eq!(
@@ -180,7 +181,8 @@ async fn a_wary_client_shows_its_token_to_this_user_and_root_alone() {
     let folder = tempfile::tempdir().unwrap();
     let token = token_in(folder.path(), "a-token-of-32-characters-0123456");
     let node = serving_manifest("services:\n  web: !App\n    run: web\n").await;
-    let api = Api::new(node.handle(), ApiSettings { token: Some(token.clone()), ..TestApi::settings() });
+    let api =
+        Api::new(node.handle(), TestApi::settings().with(|settings| settings.token = Some(token.clone())));
     let (endpoint, _end, _server) = over_tcp(api.clone()).await;
     let ours = Client::wary(endpoint, Some(token.clone())).get("/ping").await.unwrap();
     assert_eq!(ours.status.as_u16(), 200);
@@ -213,7 +215,8 @@ async fn after_ten_wrong_tokens_answers_come_once_a_second_and_not_all_requests_
     let folder = tempfile::tempdir().unwrap();
     let token = token_in(folder.path(), "a-token-of-32-characters-0123456");
     let node = serving_manifest("services:\n  web: !App\n    run: web\n").await;
-    let api = Api::new(node.handle(), ApiSettings { token: Some(token.clone()), ..TestApi::settings() });
+    let api =
+        Api::new(node.handle(), TestApi::settings().with(|settings| settings.token = Some(token.clone())));
     let from = |peer: &str| {
         let (local, peer) = ("192.0.2.1:9870".parse().unwrap(), format!("{peer}:5000").parse().unwrap());
         pmesh_api::Listener::Tcp { local, peer, owner: pmesh_sessions::PeerOwner::NotAsked }

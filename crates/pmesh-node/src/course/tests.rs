@@ -137,7 +137,7 @@ impl Run {
                 self.course.on_end(ActResult::Checked(manifest(self.items.len())));
             }
             Act::Survey(survey) => {
-                let rollout = Rollout::new(&self.items, survey.unity, RolloutLimits { starts: 9, builds: 9 });
+                let rollout = Rollout::new(&self.items, survey.unity, RolloutLimits::of_cores(9));
                 let services = survey.manifest.services.iter();
                 let services = services.map(|service| service.spec.name.clone()).collect();
                 let head = Some(revision("a1"));

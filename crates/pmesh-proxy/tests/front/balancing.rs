@@ -383,14 +383,14 @@ async fn routes_to_several_destinations_are_tried_in_order() {
             balancing: quick(),
         })
     };
-    let rig = Rig::new(Routing {
-        sites: vec![site(vec![
+    let rig = Rig::new(Routing::new(
+        vec![site(vec![
             route("/api/", Handler::Destination(api_key.clone())),
             route("/gone", Handler::Destination(gone)),
             route("_", Handler::Destination(key())),
         ])],
-        destinations: BTreeMap::from([(api_key, to(api)), (key(), to(web))]),
-    });
+        BTreeMap::from([(api_key, to(api)), (key(), to(web))]),
+    ));
     assert_eq!(rig.get("/api/x").await.body, "api");
     assert_eq!(rig.get("//api%2fx").await.body, "api");
     assert_eq!(rig.get("/x/../api/x").await.status, 400, "an app that leaves dots would see another's path");

@@ -114,8 +114,7 @@ async fn without_a_front_a_withdrawal_is_done_at_once() {
 #[tokio::test]
 async fn an_idle_connection_to_an_upstream_is_closed_after_its_time() {
     let upstreamer = Upstreamer::new().await;
-    let limits =
-        pmesh_proxy::FrontLimits { pool_idle: Duration::from_millis(30), ..crate::rig::one_thread() };
+    let limits = crate::rig::one_thread().with(|limits| limits.pool_idle = Duration::from_millis(30));
     let routing = to_upstreams(vec![upstreamer.upstream.clone()], WhenEmpty::Wait, quick());
     let rig = Rig::with(routing, limits);
     for _ in 0..2 {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pmesh_proxy::{Destination, FilesSpec, FrontLimits, Handler, Routing, WhenEmpty};
+use pmesh_proxy::{Destination, FilesSpec, Handler, Routing, WhenEmpty};
 use tokio::{io::AsyncWriteExt as _, time::timeout};
 
 use crate::rig::{Client, Rig, Upstreamer, key, one_thread, quick, route, site, to_upstreams, within};
@@ -169,7 +169,7 @@ async fn requests_in_a_row_behind_which_a_client_ends_its_side_are_all_answered(
 
 #[tokio::test]
 async fn an_answer_or_tunnel_that_nobody_reads_is_closed_and_its_app_told() {
-    let limits = FrontLimits { write_stall: Duration::from_millis(50), ..one_thread() };
+    let limits = one_thread().with(|limits| limits.write_stall = Duration::from_millis(50));
     for (request, answer) in [
         (GET, "HTTP/1.1 200 OK\r\nContent-Length: 900000000\r\n\r\n"),
         (
@@ -196,11 +196,9 @@ async fn a_file_that_nobody_reads_is_closed() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::File::create(folder.path().join("large")).unwrap().set_len(100 << 20).unwrap();
     let files = Destination::Files(FilesSpec::of(folder.path().to_owned()));
-    let routing = Routing {
-        sites: vec![site(vec![route("_", Handler::Destination(key()))])],
-        destinations: [(key(), files)].into(),
-    };
-    let rig = Rig::with(routing, FrontLimits { write_stall: Duration::from_millis(50), ..one_thread() });
+    let routing =
+        Routing::new(vec![site(vec![route("_", Handler::Destination(key()))])], [(key(), files)].into());
+    let rig = Rig::with(routing, one_thread().with(|limits| limits.write_stall = Duration::from_millis(50)));
     let mut client = rig.connect().await;
     client.send("GET /large HTTP/1.1\r\nHost: site.test\r\n\r\n").await;
     client.head().await;

@@ -56,10 +56,9 @@ fn front(tables: &pmesh_proxy::Tables) -> (Front, std::net::SocketAddr) {
 }
 
 fn front_with(tables: &pmesh_proxy::Tables, local: Arc<dyn LocalHandler>) -> (Front, std::net::SocketAddr) {
-    tables.set_routing(Routing {
-        sites: vec![site(vec![route("_", Handler::Status(http::StatusCode::IM_A_TEAPOT))])],
-        ..Routing::default()
-    });
+    tables.set_routing(Routing::default().with(|routing| {
+        routing.sites = vec![site(vec![route("_", Handler::Status(http::StatusCode::IM_A_TEAPOT))])];
+    }));
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let local = Some((local, tokio::runtime::Handle::current()));

@@ -6,8 +6,8 @@ use pmesh_sessions::{ClientKey, Query};
 use crate::rig::{Rig, dead_upstream, route, site};
 
 fn nothing() -> Rig {
-    Rig::new(Routing {
-        sites: vec![site(vec![
+    Rig::new(Routing::default().with(|routing| {
+        routing.sites = vec![site(vec![
             route(
                 "/text",
                 Handler::Return { status: http::StatusCode::CREATED, text: "a \u{fc}".to_owned() },
@@ -18,9 +18,8 @@ fn nothing() -> Rig {
                 "/list/",
                 Handler::Mux(vec![route("/list/x", Handler::Status(http::StatusCode::ACCEPTED))]),
             ),
-        ])],
-        ..Routing::default()
-    })
+        ])];
+    }))
 }
 
 fn requests_counted(rig: &Rig) -> u64 {
@@ -34,13 +33,12 @@ fn requests_counted(rig: &Rig) -> u64 {
 
 #[tokio::test]
 async fn a_rule_holds_for_every_spelling_of_its_path() {
-    let rig = Rig::new(Routing {
-        sites: vec![site(vec![
+    let rig = Rig::new(Routing::default().with(|routing| {
+        routing.sites = vec![site(vec![
             route("/admin/", Handler::Status(http::StatusCode::FORBIDDEN)),
             route("_", Handler::Return { status: http::StatusCode::OK, text: "open".to_owned() }),
-        ])],
-        ..Routing::default()
-    });
+        ])];
+    }));
     for (target, status) in [
         ("/admin/x", 403),
         ("//admin/x", 403),

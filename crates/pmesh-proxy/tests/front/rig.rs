@@ -54,23 +54,23 @@ pub(crate) fn to_upstreams(
     balancing: LoadBalancing,
 ) -> Routing {
     let set = UpstreamSet { upstreams, when_empty, balancing };
-    Routing {
-        sites: vec![site(vec![route("_", Handler::Destination(key()))])],
-        destinations: BTreeMap::from([(key(), Destination::Upstreams(set))]),
-    }
+    Routing::new(
+        vec![site(vec![route("_", Handler::Destination(key()))])],
+        BTreeMap::from([(key(), Destination::Upstreams(set))]),
+    )
 }
 
 /// Quick tries, so that a test that wants them to fail does not wait, and upstreams that get a request before
 /// its body.
 pub(crate) fn quick() -> LoadBalancing {
-    let mut balancing = LoadBalancing { buffer: 0, ..LoadBalancing::default() };
+    let mut balancing = LoadBalancing::default().with(|balancing| balancing.buffer = 0);
     balancing.retry.attempts = 3;
     balancing.retry.backoff = Duration::from_millis(1);
     balancing
 }
 
 pub(crate) fn one_thread() -> FrontLimits {
-    FrontLimits { threads: 1, ..FrontLimits::default() }
+    FrontLimits::default().with(|limits| limits.threads = 1)
 }
 
 pub(crate) struct Rig {

@@ -20,12 +20,12 @@ fn short(routing: Routing, limits: FrontLimits) -> Rig {
 
 /// Nothing is spared, so that no test has to wait for something to have been idle.
 fn sparing_nothing() -> FrontLimits {
-    FrontLimits { spared: Duration::ZERO, ..one_thread() }
+    one_thread().with(|limits| limits.spared = Duration::ZERO)
 }
 
 fn open() -> Routing {
     let handler = Handler::Return { status: http::StatusCode::OK, text: "open".to_owned() };
-    Routing { sites: vec![site(vec![route("_", handler)])], ..Routing::default() }
+    Routing::default().with(|routing| routing.sites = vec![site(vec![route("_", handler)])])
 }
 
 /// What is left of the descriptors for clients, with nobody there.
@@ -160,10 +160,8 @@ async fn a_file_waits_for_descriptors_too() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("index.html"), "index").unwrap();
     let files = Destination::Files(FilesSpec::of(folder.path().to_owned()));
-    let routing = Routing {
-        sites: vec![site(vec![route("_", Handler::Destination(key()))])],
-        destinations: [(key(), files)].into(),
-    };
+    let routing =
+        Routing::new(vec![site(vec![route("_", Handler::Destination(key()))])], [(key(), files)].into());
     let rig = short(routing, one_thread());
     let mut client = rig.connect().await;
     client.send(GET).await;

@@ -18,14 +18,14 @@ fn folder() -> tempfile::TempDir {
 }
 
 fn serving(folder: &tempfile::TempDir, not_found: NotFound) -> Rig {
-    let spec = FilesSpec { not_found, ..FilesSpec::of(folder.path().to_owned()) };
-    Rig::new(Routing {
-        sites: vec![site(vec![
+    let spec = FilesSpec::of(folder.path().to_owned()).with(|files| files.not_found = not_found);
+    Rig::new(Routing::new(
+        vec![site(vec![
             route("_", Handler::Destination(key())),
             route("/next", Handler::Return { status: http::StatusCode::OK, text: "next".to_owned() }),
         ])],
-        destinations: BTreeMap::from([(key(), Destination::Files(spec))]),
-    })
+        BTreeMap::from([(key(), Destination::Files(spec))]),
+    ))
 }
 
 #[tokio::test]

@@ -8,14 +8,14 @@ use crate::rig::{Client, Rig, one_thread, route, site};
 
 fn hello() -> Routing {
     let handler = Handler::Return { status: http::StatusCode::OK, text: "hello".to_owned() };
-    Routing { sites: vec![site(vec![route("_", handler)])], ..Routing::default() }
+    Routing::default().with(|routing| routing.sites = vec![site(vec![route("_", handler)])])
 }
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: site.test\r\n\r\n";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_that_are_made_at_once_are_shared_evenly() {
-    let rig = Rig::with(hello(), FrontLimits { threads: 2, ..FrontLimits::default() });
+    let rig = Rig::with(hello(), FrontLimits::default().with(|limits| limits.threads = 2));
     let clients: Vec<_> = (0..64)
         .map(|_| {
             let address = rig.address;
@@ -44,7 +44,7 @@ async fn several_listeners_are_served_by_one_front() {
     tables.set_routing(hello());
     let listeners: Vec<_> = (0..2).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
     let addresses: Vec<_> = listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
-    let limits = FrontLimits { threads: 2, ..FrontLimits::default() };
+    let limits = FrontLimits::default().with(|limits| limits.threads = 2);
     let front = pmesh_proxy::Front::serve(listeners, tables, limits, None).unwrap();
     for address in addresses {
         let mut client = Client::connect(address).await;
@@ -56,7 +56,7 @@ async fn several_listeners_are_served_by_one_front() {
 
 #[tokio::test]
 async fn a_client_that_says_nothing_or_half_a_head_is_let_go() {
-    let limits = FrontLimits { header_timeout: Duration::from_millis(30), ..one_thread() };
+    let limits = one_thread().with(|limits| limits.header_timeout = Duration::from_millis(30));
     let rig = Rig::with(hello(), limits);
     for begin in ["", "GET / HT", "GET / HTTP/1.1\r\nHost: site.test\r\n"] {
         let mut client = rig.connect().await;
@@ -73,7 +73,7 @@ async fn a_client_that_says_nothing_or_half_a_head_is_let_go() {
 
 #[tokio::test]
 async fn the_begin_of_a_head_that_came_with_a_request_has_the_time_of_a_head() {
-    let limits = FrontLimits { header_timeout: Duration::from_millis(30), ..one_thread() };
+    let limits = one_thread().with(|limits| limits.header_timeout = Duration::from_millis(30));
     let rig = Rig::with(hello(), limits);
     for request in [GET, "POST / HTTP/1.1\r\nHost: site.test\r\nContent-Length: 2\r\n\r\nab"] {
         let mut client = rig.connect().await;
@@ -85,7 +85,7 @@ async fn the_begin_of_a_head_that_came_with_a_request_has_the_time_of_a_head() {
 
 #[tokio::test]
 async fn the_body_of_a_request_that_was_answered_has_no_limit_of_a_head() {
-    let limits = FrontLimits { header_timeout: Duration::from_millis(30), ..one_thread() };
+    let limits = one_thread().with(|limits| limits.header_timeout = Duration::from_millis(30));
     let rig = Rig::with(hello(), limits);
     let mut client = rig.connect().await;
     client.send("POST / HTTP/1.1\r\nHost: site.test\r\nContent-Length: 2\r\n\r\n").await;
@@ -102,7 +102,7 @@ async fn the_body_of_a_request_that_was_answered_has_no_limit_of_a_head() {
 
 #[tokio::test]
 async fn a_client_that_asks_for_nothing_more_is_let_go() {
-    let limits = FrontLimits { idle_timeout: Duration::from_millis(30), ..one_thread() };
+    let limits = one_thread().with(|limits| limits.idle_timeout = Duration::from_millis(30));
     let rig = Rig::with(hello(), limits);
     let mut client = rig.connect().await;
     client.send(GET).await;
@@ -125,8 +125,8 @@ async fn clients_of_the_old_protocol_and_clients_that_say_so_are_closed_behind_t
 
 #[tokio::test]
 async fn requests_sent_at_once_are_answered_in_order() {
-    let rig = Rig::new(Routing {
-        sites: vec![site(
+    let rig = Rig::new(Routing::default().with(|routing| {
+        routing.sites = vec![site(
             ["a", "b"]
                 .into_iter()
                 .map(|name| {
@@ -134,9 +134,8 @@ async fn requests_sent_at_once_are_answered_in_order() {
                     route(&format!("/{name}"), handler)
                 })
                 .collect(),
-        )],
-        ..Routing::default()
-    });
+        )];
+    }));
     let mut client = rig.connect().await;
     client.send("GET /a HTTP/1.1\r\nHost: site.test\r\n\r\nGET /b HTTP/1.1\r\nHost: site.test\r\n\r\n").await;
     assert_eq!(client.answer().await.body, "a");

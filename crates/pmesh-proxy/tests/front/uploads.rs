@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pmesh_proxy::{FrontLimits, LoadBalancing, Upstream, WhenEmpty};
+use pmesh_proxy::{LoadBalancing, Upstream, WhenEmpty};
 
 use crate::rig::{Client, Rig, Upstreamer, field, key, one_thread, quick, to_upstreams, within};
 
@@ -10,7 +10,7 @@ const GET: &str = "GET /other HTTP/1.1\r\nHost: site.test\r\n\r\n";
 
 /// A front that waits for bodies as it does by default, and for clients that rest only shortly.
 fn impatient(upstreams: Vec<Upstream>, balancing: LoadBalancing) -> Rig {
-    let limits = FrontLimits { body_rest: Duration::from_millis(50), ..one_thread() };
+    let limits = one_thread().with(|limits| limits.body_rest = Duration::from_millis(50));
     Rig::with(to_upstreams(upstreams, WhenEmpty::Wait, balancing), limits)
 }
 
@@ -45,7 +45,7 @@ async fn silent_uploads_take_no_upstream_and_are_answered_408() {
 #[tokio::test]
 async fn an_upstream_is_taken_when_enough_of_a_body_came() {
     let upstreamer = Upstreamer::new().await;
-    let balancing = LoadBalancing { buffer: 8, ..LoadBalancing::default() };
+    let balancing = LoadBalancing::default().with(|balancing| balancing.buffer = 8);
     let rig = patient(vec![upstreamer.upstream.clone()], balancing);
     let mut client = sent(&rig, &post("Content-Length: 100")).await;
     // Nothing of the body is there, so this one comes first.

@@ -2,6 +2,7 @@
 
 /// The bounds of one log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LogLimits {
     /// The size of one file, in bytes. A file ends with a whole line, so one can be longer by a
     /// line's length.
@@ -11,6 +12,15 @@ pub struct LogLimits {
     /// The longest line in bytes; a longer one is split, and each piece but the last ends with
     /// ` [pmesh] line goes on`.
     pub line: usize,
+}
+
+impl LogLimits {
+    /// The same with something changed: `limits.with(|it| …)`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }
 
 impl Default for LogLimits {

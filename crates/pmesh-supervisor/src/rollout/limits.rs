@@ -4,11 +4,21 @@ use std::thread;
 
 /// How many services may be in a phase at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RolloutLimits {
     /// Between spawn and ready. A background service counts only until it is spawned.
     pub starts: usize,
     /// In a build.
     pub builds: usize,
+}
+
+impl RolloutLimits {
+    /// The same with something changed: `limits.with(|it| …)`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }
 
 impl RolloutLimits {

@@ -17,10 +17,10 @@ use futures_util::{FutureExt, future::BoxFuture};
 use parking_lot::Mutex;
 use pmesh_supervisor::{
     AppSpec, Balancer, CancelToken, Command, Expected, ExternalSpec, HealthReport, Launch, ListenAddress,
-    LogFolder, LogLimits, Plan, ProcessTree, Rebuild, RevisionFacts, RolloutEnd, RolloutPlan, Service,
-    ServiceId, ServiceKind, ServiceName, ServiceSpec, ServiceUpstream, Signal, SpawnError, Spawned, Spawner,
-    StepName, StepState, Supervisor, SupervisorSettings, Survivor, Turn,
-    rollout::{RolloutLimits, Unity},
+    LogFolder, LogLimits, Plan, ProcessTree, RevisionFacts, RolloutEnd, RolloutPlan, Service, ServiceId,
+    ServiceKind, ServiceName, ServiceSpec, ServiceUpstream, Signal, SpawnError, Spawned, Spawner, StepName,
+    StepState, Supervisor, SupervisorSettings, Survivor, Turn,
+    rollout::Unity,
     testing::{FakeProber, FakeSpawner},
 };
 use tokio::{
@@ -266,13 +266,14 @@ impl World {
             known: Arc::default(),
             under_way: watch::Sender::default(),
         };
-        let settings = SupervisorSettings {
-            logs: LogFolder::open(&folder.path().join("logs"), LogLimits::default()).unwrap(),
+        let logs = LogFolder::open(&folder.path().join("logs"), LogLimits::default()).unwrap();
+        let settings = SupervisorSettings::new(logs).with(|settings| {
             // In a service's folder, as a project may have it.
-            state: Some(folder.path().join("web/state")),
-            env: BTreeMap::new(),
-            limits: RolloutLimits { starts: 8, builds: 2 },
-        };
+            settings.state = Some(folder.path().join("web/state"));
+            settings.env = BTreeMap::new();
+            settings.limits.starts = 8;
+            settings.limits.builds = 2;
+        });
         let single = Arc::default();
         let watched = WatchedSpawner {
             spawner: spawner.clone(),
@@ -356,12 +357,11 @@ impl World {
         specs: impl IntoIterator<Item = ServiceSpec>,
         act: impl Fn(&ServiceName, StepName, &StepState) + Send + Sync + 'static,
     ) -> JoinHandle<RolloutEnd> {
-        let plan = RolloutPlan {
-            turns: specs.into_iter().map(|spec| Turn { id: self.new_id(), spec }).collect(),
+        let plan = RolloutPlan::new(
+            specs.into_iter().map(|spec| Turn { id: self.new_id(), spec }).collect(),
             unity,
-            rebuild: Rebuild::Changed,
-            revision: RevisionFacts::default(),
-        };
+            RevisionFacts::default(),
+        );
         let (supervisor, journal, cancel) =
             (self.supervisor.clone(), self.journal.clone(), self.cancel.clone());
         tokio::spawn(async move {
@@ -542,7 +542,7 @@ fn service(name: &str, app: &AppSpec) -> ServiceSpec {
 }
 
 pub(crate) fn command(program: &str) -> Command {
-    Command { program: program.to_owned(), ..Command::default() }
+    Command::new(program)
 }
 
 /// Why a service did not become ready in a rollout.
