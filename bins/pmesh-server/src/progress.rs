@@ -13,6 +13,9 @@ use crate::{
 /// Steps that took less are not worth a line, unless they failed or are the whole project's.
 const WORTH_A_LINE: Duration = Duration::from_millis(100);
 
+/// Before what is said of a step that failed.
+const INDENT: &str = "  ";
+
 /// What has been shown of one operation.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
@@ -64,14 +67,21 @@ fn took(step: &Step, now: OffsetDateTime) -> Duration {
         .map_or(Duration::ZERO, |started| between(started, instant(&step.ended).unwrap_or(now)))
 }
 
-/// `ready  web  1.2 s  127.0.0.1:40001`.
+/// `ready  web  1.2 s  127.0.0.1:40001`. Of a failure nothing is left out: what was written last stands at its end.
 fn line(step: &Step, took: Duration, style: Style) -> String {
     let service = step.service.as_deref().unwrap_or_default();
     let detail = step.detail.as_deref().unwrap_or_default().replace('\n', " | ");
-    let line = harmless(&format!("{:<9} {service:<16} {:>7}  {detail}", words(&step.name), span(took)));
-    let line = style.cut(line.trim_end(), 0);
-    let line = if step.state == "failed" { style.paint(Colour::Red, &line) } else { line };
-    format!("{line}\n")
+    let begin = format!("{:<9} {service:<16} {:>7}", words(&step.name), span(took));
+    if step.state != "failed" {
+        let line = harmless(&format!("{begin}  {detail}"));
+        return format!("{}\n", style.cut(line.trim_end(), 0));
+    }
+    let mut lines = vec![style.cut(harmless(&begin).trim_end(), 0)];
+    if !detail.is_empty() {
+        lines.extend(style.wrapped(&format!("{INDENT}{}", harmless(&detail)), 0));
+    }
+    let painted: Vec<String> = lines.iter().map(|line| style.paint(Colour::Red, line)).collect();
+    format!("{}\n", painted.join("\n"))
 }
 
 /// `start: web, api and 3 more; 11 s`.
@@ -152,10 +162,31 @@ mod tests {
         assert_eq!(
             shown(&operation("failed", &steps)),
             ProgressText {
-                lines: "start     web                2.0 s\nready     api                0.0 s  exit code 1 | last line\n".to_owned(),
+                lines: "start     web                2.0 s\nready     api                0.0 s\n  exit code 1 | last line\n".to_owned(),
                 live: String::new()
             }
         );
+    }
+
+    #[test]
+    fn of_a_failure_nothing_is_cut_and_of_everything_else_what_is_too_wide() {
+        let narrow = Style { colour: false, width: Some(40) };
+        let mut failed = step("ready", Some("api"), "failed", "2024-03-09T12:00:00.000Z");
+        failed["detail"] =
+            json!("instance 1: it ended with exit code 1; its last lines: Traceback | KeyError: 'URL'");
+        let mut done = step("build", Some("web"), "done", "2024-03-09T12:00:02.000Z");
+        done["detail"] = json!("0123456789abcdef");
+        let operation = operation("failed", &json!([failed, done]));
+        let shown = Progress::default().on_operation(&operation, narrow, NOW);
+        let lines = [
+            "ready     api                0.0 s",
+            "  instance 1: it ended with exit code 1;",
+            "  its last lines: Traceback | KeyError:",
+            "  'URL'",
+            "build     web                2.0 s  012…",
+            "",
+        ];
+        assert_eq!(shown.lines, lines.join("\n"));
     }
 
     #[test]
