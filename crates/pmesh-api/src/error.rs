@@ -272,6 +272,9 @@ fn rollout_failed(rollout: &RolloutFailure, failure: &Failure) -> ApiError {
         Some(count) => error.with_field("count", count),
         None => error.with_field("rolled_back", rollout.rolled_back),
     };
+    if let Some(stuck) = stuck(rollout) {
+        error = error.with_field("stuck", stuck);
+    }
     error.with_field("services", wire::reasons(&rollout.services))
 }
 
@@ -287,6 +290,17 @@ fn stop_failed(stop: &StopFailure, failure: &Failure) -> ApiError {
         .with_field("count", stop.count)
         .with_field("services", wire::reasons(&stop.reasons()))
         .with_field("processes", processes)
+}
+
+/// What the work tree is called among what could not be brought back: no service has a space in its name.
+const WORK_TREE: &str = "work tree";
+
+/// What could not be brought back by a rollout that failed, and why; none where all was.
+fn stuck(rollout: &RolloutFailure) -> Option<wire::Named<String>> {
+    let services = rollout.stuck.iter().map(|(name, reason)| (name.to_string(), reason.clone()));
+    let work_tree = rollout.work_tree.iter().map(|reason| (WORK_TREE.to_owned(), reason.clone()));
+    let all: Vec<_> = work_tree.chain(services).collect();
+    (!all.is_empty()).then_some(wire::Named(all))
 }
 
 impl From<SubmitError> for ApiError {

@@ -3,7 +3,8 @@
 //!
 //! It wraps the [`Rollout`] of its services with what is the node's: fetch, check, hold, check out, put in
 //! force, forget, release. What an act did and another one undoes is undone in reverse when an operation
-//! fails; what was stopped to make room is started last, from the files that it was started from.
+//! fails; what was stopped to make room is started last, from the files that it was started from, and built from them again
+//! where that was in place.
 
 mod aim;
 mod operation_end;
@@ -23,6 +24,7 @@ use pmesh_supervisor::{
 use pmesh_vcs::{CommitId, Revision};
 
 use self::operation_end::OperationEnd;
+use self::remaking::Remaking;
 pub(crate) use self::{aim::Aim, situation::Situation};
 use crate::{
     Failure, Outcome, Rebuild, RolloutFailure, Scope, Update,
@@ -63,6 +65,10 @@ pub(crate) enum Act {
     GoBack { tried: CommitId, to: CommitId, kept: Vec<PathBuf> },
     /// Move the work tree, which somebody else has moved, back to what the services run: nothing of it is lost.
     Return(CommitId),
+    /// See which services' folders do not hold any more what they were built from in place.
+    FindLacking,
+    /// Build what a service was built from in place again, beside others.
+    Remake(ServiceName),
     /// What is in the work tree may be started again: undoes [`Hold`](Self::Hold).
     Release,
     /// Start what was stopped for runs that were abandoned.
@@ -90,8 +96,8 @@ impl Act {
             Self::CheckOut(_) => Some(StepName::CheckOut),
             Self::GoBack { .. } | Self::Return(_) => Some(StepName::RollBack),
             Self::Stop(_) => Some(StepName::Stop),
-            // The rollout tells its own.
-            Self::Service(_) => None,
+            // The rollout tells its own, and the builds tell theirs.
+            Self::Service(_) | Self::FindLacking | Self::Remake(_) => None,
             Self::TakeTurn | Self::Hold | Self::Survey(_) | Self::PutInForce(_) | Self::Forget(_) => None,
             Self::Release | Self::Revive | Self::Route(_) | Self::Remember { .. } | Self::Abandon => None,
             Self::Deployed(_) | Self::TidyUp | Self::ServeFrom(_) => None,
@@ -127,6 +133,8 @@ pub(crate) enum ActResult {
         /// The services of the rollout, in its order.
         services: Vec<ServiceName>,
     },
+    /// These services have to be built in place again.
+    Lacking(Vec<ServiceName>),
     /// Services were stopped, and this is how they ended.
     Stopped(StopReport),
     Failed(Failure),
@@ -157,6 +165,7 @@ pub(crate) struct Course {
     verdict: Option<OperationEnd>,
     /// Why the work tree could not go back.
     stuck: Option<String>,
+    remaking: Remaking,
 }
 
 /// The services of a course that are rolled over.
@@ -186,6 +195,7 @@ impl Course {
             is_cancelled: false,
             verdict: None,
             stuck: None,
+            remaking: Remaking::default(),
             aim,
             situation,
         };
@@ -219,7 +229,13 @@ impl Course {
             Aim::Stop(Scope::One(name)) if !services.contains(name) => return unknown(name),
             Aim::Stop(scope) => vec![Act::Stop(scope.clone())],
             Aim::Mend => {
-                vec![Act::Abandon, Act::Release, Act::Revive, Act::Forget(Arc::clone(manifest))]
+                vec![
+                    Act::Abandon,
+                    Act::FindLacking,
+                    Act::Release,
+                    Act::Revive,
+                    Act::Forget(Arc::clone(manifest)),
+                ]
             }
         })
     }
@@ -251,7 +267,7 @@ impl Course {
             if let Some(next) = self.decided.pop_front() {
                 return Some(next);
             }
-            if self.under_way.is_some() {
+            if self.under_way.is_some() || self.remaking.is_under_way() {
                 return Some(Instruction::Wait);
             }
             if self.rolling().is_some() {
@@ -364,6 +380,7 @@ impl Course {
                     self.cancel();
                 }
             }
+            (_, ActResult::Lacking(names)) => self.remake(names),
             (Act::Forget(_), ActResult::Stopped(report)) => {
                 let tell = |(name, state)| Instruction::Tell(Some(name), StepName::Stop, state);
                 self.decided.extend(report.steps().map(tell));
@@ -470,7 +487,8 @@ impl Course {
                 restarted: Some(count),
                 revisions: None,
                 rolled_back: false,
-                stuck: None,
+                stuck: BTreeMap::new(),
+                work_tree: None,
             }))),
             _ if gave_up => {
                 self.go_back();
@@ -502,39 +520,6 @@ impl Course {
         if let Aim::Update(_) = self.aim {
             self.todo.push_back(Act::TidyUp);
         }
-    }
-
-    /// Files, holds, old runs and the list of services become what they were, in this order.
-    fn go_back(&mut self) {
-        let mut back: Vec<Act> = self.undo.drain(..).rev().collect();
-        if let Some(act) = self.back_to_deployed() {
-            // Behind our own move, and before anything is started from the files.
-            let moved = back.iter().rposition(|act| matches!(act, Act::GoBack { .. }));
-            back.insert(moved.map_or(0, |at| at + 1), act);
-        }
-        self.todo.extend(back);
-        if self.target().is_none() {
-            self.todo.push_back(self.remember(false));
-        }
-        self.todo.extend([Act::Revive, Act::Forget(Arc::clone(&self.situation.manifest))]);
-    }
-
-    /// What takes the work tree from where somebody else has moved it to what the services run. Whoever ends the server has
-    /// said nothing against that.
-    fn back_to_deployed(&mut self) -> Option<Act> {
-        let (found, deployed) = (self.fetched.as_ref()?, self.situation.deployed.as_ref()?.commit.clone()?);
-        if self.is_cancelled || found.head.commit.as_ref() == Some(&deployed) {
-            return None;
-        }
-        if found.local == 0 {
-            return Some(Act::Return(deployed));
-        }
-        self.stuck = Some(format!(
-            "the work tree stays where it was moved by hand, because it has {} that no remote has; push them, or `git reset` \
-             it by hand",
-            if found.local == 1 { "a commit".to_owned() } else { format!("{} commits", found.local) }
-        ));
-        None
     }
 
     /// Whether every service runs from what is checked out now.
@@ -573,13 +558,17 @@ impl Course {
                 services: failed,
                 restarted: None,
                 revisions,
-                rolled_back: self.stuck.is_none(),
-                stuck: self.stuck,
+                rolled_back: self.stuck.is_none() && self.remaking.failed.is_empty(),
+                stuck: self.remaking.failed,
+                work_tree: self.stuck,
             }))),
             None => Err(Failure::Internal("the operation ended without a word".to_owned())),
         }
     }
 }
+
+mod going_back;
+mod remaking;
 
 #[cfg(test)]
 mod tests;

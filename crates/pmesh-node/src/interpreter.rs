@@ -2,11 +2,15 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use futures_util::future::{BoxFuture, OptionFuture, join_all, ready};
+use futures_util::{
+    StreamExt,
+    future::{BoxFuture, OptionFuture, join_all, ready},
+    stream::FuturesUnordered,
+};
 use pmesh_manifest::Manifest;
 use pmesh_supervisor::{
-    CancelToken, Executor, RevisionFacts, RolloutPlan, Service, ServiceId, ServiceName, StepName, StepState,
-    Turn,
+    CancelToken, Executor, Remade, RevisionFacts, RolloutPlan, Service, ServiceId, ServiceName, StepName,
+    StepState, Turn,
     rollout::{ActEnd, Instruction, RolloutAct},
 };
 use pmesh_vcs::{Revision, VcsError};
@@ -35,6 +39,8 @@ pub(crate) struct Interpreter {
     executor: Option<Executor>,
     /// The act of the node's that is under way.
     act: OptionFuture<BoxFuture<'static, Finished>>,
+    /// Builds that are made again beside each other.
+    remakes: FuturesUnordered<BoxFuture<'static, (ServiceName, Remade)>>,
     /// The right to move the work tree, between its act and the move.
     turn: Option<VcsTurn>,
     /// The steps that have begun and not ended.
@@ -54,7 +60,8 @@ impl Interpreter {
         let stops = shared.supervisor.services().into_iter();
         let stops = stops.map(|service| (service.name().clone(), service.state().stops)).collect();
         let act = None.into();
-        Self { shared, id, cancel, stops, executor: None, act, turn: None, steps: BTreeMap::new() }
+        let (remakes, steps) = (FuturesUnordered::new(), BTreeMap::new());
+        Self { shared, id, cancel, stops, executor: None, act, remakes, turn: None, steps }
     }
 
     /// Runs the operation to its end.
@@ -81,6 +88,10 @@ impl Interpreter {
                     if let Some(executor) = &mut self.executor {
                         executor.begin(act);
                     }
+                }
+                Instruction::Do(Act::Remake(name)) => {
+                    let remade = remake(Arc::clone(&self.shared), self.cancel.clone(), name);
+                    self.remakes.push(Box::pin(remade));
                 }
                 Instruction::Do(act) => self.act = Some(self.perform(act)).into(),
                 Instruction::Tell(service, step, state) => self.record(service, step, state),
@@ -117,6 +128,7 @@ impl Interpreter {
                 }
                 course.on_service_end(act, end);
             }
+            Some((name, remade)) = self.remakes.next() => course.on_remade(name, remade),
             () = self.cancel.cancelled(), if !course.is_cancelled() => course.cancel(),
         }
     }
@@ -296,9 +308,12 @@ impl Interpreter {
                     Ok(ActResult::Done)
                 })
             }
+            Act::FindLacking => {
+                ending(async move { Ok(ActResult::Lacking(shared.supervisor.lacking().await)) })
+            }
             Act::Stop(scope) => ending(async move { Ok(ActResult::Stopped(stop(&shared, &scope).await)) }),
-            // The executor's.
-            Act::Service(_) => at_once(ActResult::Done),
+            // The executor's, and those that are carried out beside each other.
+            Act::Service(_) | Act::Remake(_) => at_once(ActResult::Done),
         }
     }
 }
@@ -306,6 +321,16 @@ impl Interpreter {
 /// The end of an act of the services'; none if none is under way. Cancel-safe.
 async fn ended(executor: &mut Option<Executor>) -> Option<(RolloutAct, ActEnd)> {
     executor.as_mut()?.ended().await
+}
+
+/// Builds a service again. A server that is about to end does not wait for it.
+async fn remake(shared: Arc<NodeShared>, cancel: CancelToken, name: ServiceName) -> (ServiceName, Remade) {
+    let remade = tokio::select! {
+        biased;
+        () = cancel.cancelled() => Remade::Failed(Failure::ShuttingDown.to_string()),
+        remade = shared.supervisor.remake(&name) => remade,
+    };
+    (name, remade)
 }
 
 /// An act that brings nothing but its end.

@@ -300,8 +300,11 @@ pub struct RolloutFailure {
     pub revisions: Option<(Revision, Revision)>,
     /// Whether everything is as it was before.
     pub rolled_back: bool,
+    /// The services that could not be brought back, and why: what they were built from in place cannot be built again. What
+    /// lives of them serves on, and the build is tried again.
+    pub stuck: BTreeMap<ServiceName, String>,
     /// Of an update: why the work tree could not go back, if it could not.
-    pub stuck: Option<String>,
+    pub work_tree: Option<String>,
 }
 
 impl RolloutFailure {
@@ -316,9 +319,14 @@ impl RolloutFailure {
         if self.rolled_back {
             text.push_str("; everything is as it was before");
         }
-        if let Some(reason) = &self.stuck {
+        if let Some(reason) = &self.work_tree {
             let between = if text.is_empty() { "" } else { "; " };
             text.push_str(&format!("{between}the work tree could not go back: {reason}"));
+        }
+        for (service, reason) in &self.stuck {
+            text.push_str(&format!(
+                "; what lives of service {service} serves on, but it could not be built again as it was before: {reason}"
+            ));
         }
         text
     }

@@ -62,7 +62,7 @@ async fn what_goes_back_has_its_time_when_the_server_is_told_to_end_and_none_whe
     node.hurry();
     let ended = node.operation_ended(update).await.unwrap();
     let Failure::Rollout(rollout) = failure(&ended) else { panic!("{ended:?}") };
-    assert!(!rollout.rolled_back && rollout.stuck.is_some(), "{rollout:?}");
+    assert!(!rollout.rolled_back && rollout.work_tree.is_some(), "{rollout:?}");
 }
 
 #[tokio::test]

@@ -129,8 +129,9 @@ impl Builder {
             (folder, self.at_a_time.acquire().await)
         };
         let _permits = tokio::select! {
-            permits = permits => permits,
+            biased;
             () = Wish::becomes(wishes.clone(), Wish::End) => return Err(BuildError::Cancelled),
+            permits = permits => permits,
         };
         let build = Attempt { service, spec, env, spawner, log, sign };
         let own = Own::new(&spec.folder, log.path(), self.state.as_deref());
@@ -152,6 +153,12 @@ impl Builder {
                 Err(error)
             }
         }
+    }
+
+    /// [`Build::is_whole`], off the runtime. While somebody builds in the folder, nothing is.
+    pub(crate) async fn is_whole(&self, build: &Build) -> bool {
+        let build = build.clone();
+        blocking(move || build.is_whole()).await
     }
 
     /// Removes builds of a service from its folder: all but the two that were made last, the one that

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tracing::{Instrument, info, warn};
 
 use crate::{
-    Build, BuildError, Plan, Preparation, Prepared, Rebuild, RevisionFacts, Service, ServiceFailure,
+    Build, BuildError, Plan, Preparation, Prepared, Rebuild, Remade, RevisionFacts, Service, ServiceFailure,
     ServiceId, ServiceKind, ServiceName, ServiceSpec, Switch, Switched, Wish,
     causes::with_causes,
     context::Context,
@@ -249,6 +249,20 @@ impl Executor {
                     (DONE, Remains::Nothing)
                 })
             }
+            RolloutAct::LookAtProduct(_) => {
+                let failure = member.failure.take();
+                Box::pin(
+                    async move { (look_at_product(&context, &service, failure).await, Remains::Nothing) },
+                )
+            }
+            RolloutAct::Remake(_) => Box::pin(async move {
+                let end = match service.remake(None).await {
+                    Remade::Made(build) => ActEnd::Done(build.map(|build| build.to_string())),
+                    Remade::Failed(reason) => ActEnd::Failed(reason),
+                    Remade::Left => ActEnd::CutOff,
+                };
+                (end, Remains::Nothing)
+            }),
             RolloutAct::Revive(_) => Box::pin(async move {
                 revive(&service).await;
                 (DONE, Remains::Nothing)
@@ -300,11 +314,15 @@ async fn build(
     (revision, rebuild): (RevisionFacts, Rebuild),
     (service, stops, give_up): (Service, Stops, watch::Receiver<bool>),
 ) -> (ActEnd, Remains) {
+    // What the old instances were started from may be gone in a moment.
+    service.hold_product().await;
     let (wishes, wished) = watch::channel(Wish::GoOn);
     let built = tokio::select! {
+        biased;
+        never = wish(&wishes, service.clone(), stops, give_up) => match never {},
         built = context.build(&spec, &revision, rebuild, wished) => built,
-        never = wish(&wishes, service, stops, give_up) => match never {},
     };
+    context.lacks_product(&service).await;
     match built {
         Ok(build) => {
             let detail = build.as_ref().map(|build| build.id().to_string());
@@ -397,6 +415,21 @@ async fn drain_old(service: Service) -> (ActEnd, Remains) {
     }
     switch.drained().await;
     (DONE, Remains::Switch(switch))
+}
+
+/// Whether the old instances can be started again: failed if they have to be built again now. After a failure of the
+/// build itself that comes in a while.
+async fn look_at_product(context: &Context, service: &Service, failure: Option<ServiceFailure>) -> ActEnd {
+    if !context.lacks_product(service).await {
+        return DONE;
+    }
+    match failure {
+        Some(failure) => {
+            service.remake(Some(failure)).await;
+            DONE
+        }
+        None => ActEnd::Failed("its folder does not hold its build any more".to_owned()),
+    }
 }
 
 /// Waits until the old instances have ended.

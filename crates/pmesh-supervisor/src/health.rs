@@ -30,7 +30,7 @@ pub struct HealthReport {
 pub enum Status {
     /// Every wanted instance is healthy, or there is nothing to run.
     Ok,
-    /// Some are.
+    /// Some are; or all are, and none could be started again.
     Degraded,
     /// None is yet, and nothing has failed.
     Starting,
@@ -78,17 +78,29 @@ impl HealthReport {
         let report = Self::without_words(status, healthy, total);
         match (status, failure) {
             (Status::Ok | Status::Starting | Status::Stopped, _) => report,
-            (Status::Degraded | Status::Down, Some(failure)) => Self {
-                error: Some(failure.sentence(now)),
-                reason: Some(failure.what.clone()),
-                last_lines: failure.last_lines.clone(),
-                next_try: failure.retry_at.map(|at| at.saturating_duration_since(now)),
-                ..report
-            },
+            (Status::Degraded | Status::Down, Some(failure)) => report.because_of(failure, now),
             (Status::Degraded | Status::Down, None) => {
                 let reason = format!("{missing} of {total} instances are not ready yet");
                 Self { error: Some(reason.clone()), reason: Some(reason), ..report }
             }
+        }
+    }
+
+    /// The same of a service of which nothing could be started again, for this reason: it is not as it should be even
+    /// where all of it is healthy.
+    #[must_use]
+    pub fn without_reserve(self, failure: &ServiceFailure, now: Instant) -> Self {
+        let status = if self.status == Status::Ok { Status::Degraded } else { self.status };
+        Self { status, ..self }.because_of(failure, now)
+    }
+
+    fn because_of(self, failure: &ServiceFailure, now: Instant) -> Self {
+        Self {
+            error: Some(failure.sentence(now)),
+            reason: Some(failure.what.clone()),
+            last_lines: failure.last_lines.clone(),
+            next_try: failure.retry_at.map(|at| at.saturating_duration_since(now)),
+            ..self
         }
     }
 }

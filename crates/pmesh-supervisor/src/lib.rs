@@ -81,6 +81,7 @@ mod probe;
 mod proc;
 mod process;
 mod process_table;
+mod remake;
 pub mod rollout;
 mod run;
 mod run_end;
@@ -126,8 +127,8 @@ pub use probe::{Holder, NetProber, ProbeFailure, ProbeTarget, Prober};
 pub use process::{Exit, Launch, ProcessTree, Signal, SpawnError, Spawned, Spawner};
 pub use run_end::{RunEnd, StopEnd};
 pub use service::{
-    AddressView, InstanceView, Plan, Preparation, Prepared, RevisionFacts, Service, ServiceState, Switch,
-    Switched,
+    AddressView, InstanceView, Plan, Preparation, Prepared, Remade, RevisionFacts, Service, ServiceState,
+    Switch, Switched,
 };
 pub use service_failure::ServiceFailure;
 pub use spec::{

@@ -54,6 +54,8 @@ pub(crate) enum Event {
     Hold,
     /// It may again.
     Release,
+    /// Its process is to be replaced by another one.
+    Replace,
     /// A [`deadline`](Lifecycle::deadline) may have passed.
     Tick,
 }
@@ -98,6 +100,8 @@ pub(crate) enum Phase {
     Draining {
         /// When the finishing is over.
         until: Instant,
+        /// What comes when the tree is gone.
+        then: Then,
     },
     /// Its tree has been asked to end.
     Stopping {
@@ -125,7 +129,7 @@ saved!(enum Phase {
     1 BackingOff { until },
     2 Starting { ready_by },
     3 Ready { since },
-    4 Draining { until },
+    4 Draining { until, then },
     5 Stopping { kill_at, then },
     6 Killing { look_at, then },
     7 Outliving { then },
@@ -136,11 +140,14 @@ saved!(enum Phase {
 pub(crate) enum Then {
     /// Nothing: it was not wanted any more.
     Stay,
-    /// It is started again after this pause: it ended by itself.
+    /// It is started again after this pause: it ended by itself, or is replaced.
     BackOff(Duration),
 }
 
 saved!(enum Then { 0 Stay, 1 BackOff(value) });
+
+/// It is replaced at once.
+const AGAIN: Then = Then::BackOff(Duration::ZERO);
 
 /// One instance's life, through all its restarts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -192,7 +199,7 @@ impl Lifecycle {
             Phase::BackingOff { .. } if self.held => None,
             Phase::BackingOff { until: at }
             | Phase::Starting { ready_by: at }
-            | Phase::Draining { until: at }
+            | Phase::Draining { until: at, .. }
             | Phase::Stopping { kill_at: at, .. }
             | Phase::Killing { look_at: at, .. } => Some(at),
             Phase::Stopped | Phase::Ready { .. } | Phase::Outliving { .. } => None,
@@ -211,16 +218,19 @@ impl Lifecycle {
                 unreachable!("an instance that was told to end is never started again: a new one is")
             }
 
-            (Event::Stop, Stopped | Draining { .. }) => Vec::new(),
+            (Event::Stop, Stopped) => Vec::new(),
             (Event::Stop, BackingOff { .. }) => self.settle(Stopped),
             (Event::Stop, Starting { .. }) => self.terminate(Then::Stay, now),
-            (Event::Stop, Ready { .. }) => {
-                self.phase = Draining { until: now + self.grace.drain };
-                vec![Action::Drain]
-            }
+            (Event::Stop, Ready { .. }) => self.drain(Then::Stay, now),
+            (Event::Stop, Draining { until, .. }) => self.settle(Draining { until, then: Then::Stay }),
             (Event::Stop, Stopping { kill_at, .. }) => self.settle(Stopping { kill_at, then: Then::Stay }),
             (Event::Stop, Killing { look_at, .. }) => self.settle(Killing { look_at, then: Then::Stay }),
             (Event::Stop, Outliving { .. }) => self.settle(Outliving { then: Then::Stay }),
+
+            (Event::Replace, Starting { .. }) => self.terminate(AGAIN, now),
+            (Event::Replace, Ready { .. }) => self.drain(AGAIN, now),
+            // What comes next is another process, or nothing.
+            (Event::Replace, _) => Vec::new(),
 
             (Event::Kill, Stopped) => Vec::new(),
             (Event::Kill, BackingOff { .. }) => self.settle(Stopped),
@@ -252,7 +262,7 @@ impl Lifecycle {
             }
             (Event::Ready, _) => Vec::new(),
 
-            (Event::Drained, Draining { .. }) => self.terminate(Then::Stay, now),
+            (Event::Drained, Draining { then, .. }) => self.terminate(then, now),
             (Event::Drained, _) => Vec::new(),
 
             // The leader is gone; what it left behind in its tree goes too, before another starts.
@@ -266,7 +276,7 @@ impl Lifecycle {
                 actions.extend(self.terminate(Then::BackOff(pause), now));
                 actions
             }
-            (Event::Exited, Draining { .. }) => self.terminate(Then::Stay, now),
+            (Event::Exited, Draining { then, .. }) => self.terminate(then, now),
             (
                 Event::Exited,
                 Stopped | BackingOff { .. } | Stopping { .. } | Killing { .. } | Outliving { .. },
@@ -303,7 +313,7 @@ impl Lifecycle {
                 let pause = self.fail(None);
                 self.terminate(Then::BackOff(pause), now)
             }
-            (Event::Tick, Draining { until }) if until <= now => self.terminate(Then::Stay, now),
+            (Event::Tick, Draining { until, then }) if until <= now => self.terminate(then, now),
             (Event::Tick, Stopping { kill_at, then }) if kill_at <= now => self.kill(then, now),
             // Once more later where nothing is seen: the end of it is on its way then.
             (Event::Tick, Killing { look_at, then }) if look_at <= now => {
@@ -322,6 +332,11 @@ impl Lifecycle {
     fn spawn(&mut self, now: Instant) -> Vec<Action> {
         self.phase = Phase::Starting { ready_by: now + self.grace.ready };
         vec![Action::Spawn]
+    }
+
+    fn drain(&mut self, then: Then, now: Instant) -> Vec<Action> {
+        self.phase = Phase::Draining { until: now + self.grace.drain, then };
+        vec![Action::Drain]
     }
 
     fn terminate(&mut self, then: Then, now: Instant) -> Vec<Action> {

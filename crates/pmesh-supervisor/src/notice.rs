@@ -13,6 +13,8 @@ pub(crate) enum Notice {
     RunStarts { id: ServiceId, overlaps: bool },
     /// A run that was waiting for its build starts.
     BuiltRunStarts { id: ServiceId },
+    /// What was made in place for a run is there again.
+    BuiltAgain { id: ServiceId },
     /// A new run does not become ready.
     RunFails { reason: String },
     /// The service stops on request.
@@ -34,6 +36,8 @@ pub(crate) enum InstanceNotice {
     EndedByItself { exit: Exit },
     /// It ended, as it was asked to.
     Ended { exit: Exit },
+    /// Files have changed under its start, and it is started anew.
+    IsReplaced,
     /// Its first answer says that it has failed.
     AnswersWithError { status: u16 },
     /// Its probes pass again.
@@ -56,6 +60,7 @@ impl Notice {
         match self {
             Self::RunStarts { id, overlaps } => info!(%id, overlaps, "a new run starts"),
             Self::BuiltRunStarts { id } => info!(%id, "it is built, and starts"),
+            Self::BuiltAgain { id } => info!(%id, "what it was built from is built again in its folder"),
             Self::RunFails { reason } => warn!(reason, "a new run does not become ready"),
             Self::Stops => info!("it stops on request"),
             Self::Instance { number, what } => what.log(*number),
@@ -72,6 +77,7 @@ impl InstanceNotice {
             Self::IsReady { pid } => info!(pid, "it is ready"),
             Self::EndedByItself { exit } => warn!(%exit, "it ended by itself"),
             Self::Ended { exit } => info!(%exit, "it has ended"),
+            Self::IsReplaced => info!("files have changed under its start: it is started anew"),
             Self::AnswersWithError { status } => {
                 warn!(
                     status,

@@ -14,7 +14,7 @@ use tokio::sync::{oneshot, watch};
 use tracing::{Instrument, Span, error, trace};
 
 use crate::{
-    Exit, Port, Prepared, ProcessTree, RunEnd, ServiceLog, StopEnd, Switched, Tail, Wish,
+    Exit, Port, Prepared, ProcessTree, Remade, RunEnd, ServiceLog, StopEnd, Switched, Tail, Wish,
     ending::KillOnDrop,
     service_action::{ServiceAction, ServiceAnswer},
     service_event::{BUILT, EventKey, SHUTDOWN_COMMANDS_ENDED, ServiceEvent, TREE_ENDED, Ticket},
@@ -64,6 +64,8 @@ pub(crate) enum Caller {
     Prepared(oneshot::Sender<Prepared>),
     /// For a switch.
     Switched(oneshot::Sender<Switched>),
+    /// For a build that is made again.
+    Remade(oneshot::Sender<Remade>),
     /// For the end of a run.
     Ended(oneshot::Sender<RunEnd>),
     /// For a stop.
@@ -134,6 +136,7 @@ impl Pending {
             (Some(Caller::Done(caller)), ServiceAnswer::Done) => caller.send(()).is_ok(),
             (Some(Caller::Prepared(caller)), ServiceAnswer::Prepared(end)) => caller.send(end).is_ok(),
             (Some(Caller::Switched(caller)), ServiceAnswer::Switched(what)) => caller.send(what).is_ok(),
+            (Some(Caller::Remade(caller)), ServiceAnswer::Remade(what)) => caller.send(what).is_ok(),
             (Some(Caller::Ended(caller)), ServiceAnswer::Ended(end)) => caller.send(end).is_ok(),
             (Some(Caller::Stopped(caller)), ServiceAnswer::Stopped(end)) => caller.send(end).is_ok(),
             (None, _) => false,
@@ -155,7 +158,7 @@ impl Pending {
     /// Fails the callers who wait for a start. Who waits for an end goes on to wait, for that comes; and
     /// a switch has been answered, or will be, when it has happened.
     pub(crate) fn fail_starts(&mut self) {
-        self.callers.retain(|_, caller| !matches!(caller, Caller::Prepared(_)));
+        self.callers.retain(|_, caller| !matches!(caller, Caller::Prepared(_) | Caller::Remade(_)));
     }
 }
 

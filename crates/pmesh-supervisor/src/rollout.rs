@@ -6,8 +6,11 @@
 //! until the new ones are ready start, side by side, within [`RolloutLimits::starts`]; when all of them are
 //! ready, those follow that have to stop their old instances first. Nothing is switched before
 //! everything is ready, so that a service that fails costs nobody more than the new instances. What goes
-//! back goes the same way in reverse: the new instances end, then the link leads to the old build again.
+//! back goes the same way in reverse: the new instances end, then the link leads to the old build again. A service
+//! that goes back alone is built again where its folder does not hold that build any more; where all go back, that is
+//! the caller's, who puts back the files first.
 
+mod going_back;
 mod limits;
 mod stage;
 
@@ -90,6 +93,11 @@ pub enum RolloutAct {
     GoBack(usize),
     /// Lead its link to the old build again: undoes [`Link`](Self::Link).
     Unlink(usize),
+    /// See whether the folder still holds what the old instances were built from; a failure says that it does not, and is
+    /// to be made again now.
+    LookAtProduct(usize),
+    /// Build again what the old instances were built from.
+    Remake(usize),
     /// Start the old instances again if they had to make room.
     Revive(usize),
 }
@@ -111,6 +119,8 @@ impl RolloutAct {
             | Self::StayUnbuilt(index)
             | Self::GoBack(index)
             | Self::Unlink(index)
+            | Self::LookAtProduct(index)
+            | Self::Remake(index)
             | Self::Revive(index) => index,
         }
     }
@@ -139,13 +149,22 @@ pub enum Instruction<A, S> {
     Wait,
 }
 
+/// How far the build of a service is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BuildStand {
+    NotBegun,
+    UnderWay,
+    /// Well or not: somebody has built in its folder, or tried to.
+    Ended,
+}
+
 #[derive(Clone, Debug)]
 struct Member {
     item: Item,
     stage: Stage,
     look: Look,
-    /// Whether its build is under way.
-    builds: bool,
+    /// How far its build is.
+    build: BuildStand,
     /// Whether its link leads to the new build.
     linked: bool,
     /// Whether it takes over though it is not ready.
@@ -189,7 +208,7 @@ impl Rollout {
             item,
             stage: Stage::Waiting,
             look: Look { has_left: false, serves: false, next_is_ready: true },
-            builds: false,
+            build: BuildStand::NotBegun,
             linked: false,
             tolerated: false,
             failure: None,
@@ -310,19 +329,18 @@ impl Rollout {
             }
             RolloutAct::Prune(index) => self.settle(index),
             RolloutAct::StayUnbuilt(index) => self.members[index].stage = Stage::Settled { built: false },
-            RolloutAct::GoBack(index) => self.unlink(index),
-            RolloutAct::Unlink(index) => {
-                self.members[index].linked = false;
-                self.unlink(index);
-            }
-            RolloutAct::Revive(index) => self.end_going_back(index),
+            RolloutAct::GoBack(_)
+            | RolloutAct::Unlink(_)
+            | RolloutAct::LookAtProduct(_)
+            | RolloutAct::Remake(_)
+            | RolloutAct::Revive(_) => self.on_gone_back(act, &end),
         }
     }
 
     fn on_built(&mut self, index: usize, end: ActEnd) {
         self.tell_end(index, StepName::Build, &end);
         let member = &mut self.members[index];
-        member.builds = false;
+        member.build = BuildStand::Ended;
         if member.stage != Stage::Building {
             // It goes back, and a build that was ended for that is no reason of its own.
             return;
@@ -394,47 +412,6 @@ impl Rollout {
         self.begin(index, StepName::Ready, RolloutAct::AwaitReady(index));
     }
 
-    /// It was stopped: nothing of it is left but a link.
-    fn leave(&mut self, index: usize, prunes: bool) {
-        self.members[index].stage = Stage::Leaving { prunes };
-        self.unlink(index);
-    }
-
-    fn prune(&mut self, index: usize) {
-        if self.members[index].item.builds { self.act(RolloutAct::Prune(index)) } else { self.settle(index) }
-    }
-
-    /// Nothing of it is to be done any more.
-    fn settle(&mut self, index: usize) {
-        let stage = &mut self.members[index].stage;
-        *stage = if *stage == Stage::Ending { Stage::Settled { built: true } } else { Stage::Left };
-    }
-
-    fn go_back(&mut self, index: usize, alone: bool) {
-        self.members[index].stage = Stage::GoingBack { alone };
-        if self.members[index].builds {
-            self.act(RolloutAct::EndBuild(index));
-        }
-        self.begin(index, StepName::RollBack, RolloutAct::GoBack(index));
-    }
-
-    /// The link of a service goes back if it was moved, and then what else there is of its way out.
-    fn unlink(&mut self, index: usize) {
-        let member = &mut self.members[index];
-        match member.stage {
-            _ if member.linked => self.act(RolloutAct::Unlink(index)),
-            Stage::GoingBack { alone: true } => self.act(RolloutAct::Revive(index)),
-            Stage::GoingBack { alone: false } => self.end_going_back(index),
-            Stage::Leaving { prunes: true } => self.prune(index),
-            _ => self.settle(index),
-        }
-    }
-
-    fn end_going_back(&mut self, index: usize) {
-        self.tell(index, StepName::RollBack, StepState::Done(None));
-        self.members[index].stage = Stage::WentBack;
-    }
-
     /// Decides what is to be done now.
     fn decide(&mut self) {
         if self.given_up {
@@ -469,7 +446,7 @@ impl Rollout {
                 member.stage = Stage::Built;
             } else if building < self.limits.builds {
                 building += 1;
-                (member.stage, member.builds) = (Stage::Building, true);
+                (member.stage, member.build) = (Stage::Building, BuildStand::UnderWay);
                 self.begin(index, StepName::Build, RolloutAct::Build(index));
             }
         }

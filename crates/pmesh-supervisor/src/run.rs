@@ -3,7 +3,8 @@
 use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use crate::{
-    AddressView, AppSpec, ListenAddress, Plan, RunEnd, ServiceFailure, ServiceUpstream, StartOrder, Survivor,
+    AddressView, AppSpec, Build, ListenAddress, Plan, RunEnd, ServiceFailure, ServiceUpstream, StartOrder,
+    Survivor,
     external::External,
     lifecycle::{Event, Phase},
     machine_step::MachineStep,
@@ -26,9 +27,22 @@ pub(crate) struct Run {
     externals: Vec<External>,
     /// Whether the commands before its stop are under way.
     shutting_down: bool,
+    /// Why none of its instances may be started.
+    holds: BTreeSet<RunHold>,
 }
 
-saved!(struct Run { plan, number, slots, externals, shutting_down });
+/// Why no instance of a run may be started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum RunHold {
+    /// The files in the work tree are about to be another revision's.
+    Files,
+    /// What its build has made in place is about to be another one's, or is to be made again.
+    Product,
+}
+
+saved!(enum RunHold { 0 Files, 1 Product });
+
+saved!(struct Run { plan, number, slots, externals, shutting_down, holds });
 
 impl Run {
     /// A run of which nothing is started yet.
@@ -44,11 +58,56 @@ impl Run {
                 externals.extend(spec.addresses.iter().map(|address| External::new(address.clone(), step)));
             }
         }
-        Self { plan, number: step.numbers.next(), slots, externals, shutting_down: false }
+        Self {
+            plan,
+            number: step.numbers.next(),
+            slots,
+            externals,
+            shutting_down: false,
+            holds: BTreeSet::new(),
+        }
     }
 
     pub(crate) fn plan(&self) -> &Arc<Plan> {
         &self.plan
+    }
+
+    /// The builds that its instances run from, or would.
+    pub(crate) fn builds(&self) -> impl Iterator<Item = &Build> {
+        self.plan.build.iter().chain(self.slots.iter().filter_map(Slot::build))
+    }
+
+    /// Its instances are started from this plan from now on: the same, but for the build.
+    pub(crate) fn rebuilt(&mut self, plan: &Arc<Plan>) {
+        self.plan = Arc::clone(plan);
+    }
+
+    /// None of its instances is started before [`let_go`](Self::let_go) for the same reason, unless they do not need what
+    /// it is about.
+    pub(crate) fn hold(&mut self, why: RunHold, step: &mut MachineStep) {
+        let concerns = match why {
+            RunHold::Files => !self.plan.is_self_contained(),
+            RunHold::Product => self.plan.needs_product(),
+        };
+        if concerns && self.holds.insert(why) && self.holds.len() == 1 {
+            for slot in &mut self.slots {
+                slot.hold(&self.plan, step);
+            }
+        }
+    }
+
+    /// Whether none of its instances is started, for this reason.
+    pub(crate) fn is_held(&self, why: RunHold) -> bool {
+        self.holds.contains(&why)
+    }
+
+    /// Undoes [`hold`](Self::hold).
+    pub(crate) fn let_go(&mut self, why: RunHold, step: &mut MachineStep) {
+        if self.holds.remove(&why) && self.holds.is_empty() {
+            for slot in &mut self.slots {
+                slot.let_go(&self.plan, step);
+            }
+        }
     }
 
     fn app(&self) -> Option<&AppSpec> {

@@ -5,8 +5,8 @@ use std::{ffi::OsString, fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::I
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    Build, ExternalAddress, HealthReport, ProcessTree, RunEnd, ServiceFacts, ServiceFailure, ServiceId,
-    ServiceKind, ServiceName, ServiceSpec, StopEnd, saved::saved,
+    Build, BuildId, ExternalAddress, HealthReport, ProcessTree, RunEnd, ServiceFacts, ServiceFailure,
+    ServiceId, ServiceKind, ServiceName, ServiceSpec, StopEnd, saved::saved,
 };
 
 /// What a run of a service is started from.
@@ -42,6 +42,21 @@ impl Plan {
             Some(build) => build.resolve(word),
             None => word.into(),
         }
+    }
+
+    /// Whether its instances have all that they are started from in the product's own folder: then it does not
+    /// matter what becomes of the other files.
+    pub(crate) fn is_self_contained(&self) -> bool {
+        let ServiceKind::App(app) = &self.spec.kind else { return false };
+        let runs_from_it = app.run.as_ref().is_some_and(|run| {
+            std::iter::once(&run.program).chain(&run.arguments).any(|word| word.starts_with(".run/"))
+        });
+        runs_from_it && self.build.as_ref().is_some_and(|build| !build.is_in_place())
+    }
+
+    /// Whether its instances need what its build has made, or found, in the service's folder.
+    pub(crate) fn needs_product(&self) -> bool {
+        self.build.is_some() && !self.is_self_contained()
     }
 
     /// How many instances are wanted of an app; 1 where there is nothing to run, for its build.
@@ -99,6 +114,17 @@ pub enum Prepared {
     /// Not all of them are, and why. They go on trying until the run is abandoned.
     Failed(String),
     /// The service was stopped meanwhile.
+    Left,
+}
+
+/// What has come of making a build again that was made in place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remade {
+    /// It is there again, in this build.
+    Made(Option<BuildId>),
+    /// It is not, and why. Nothing is started from it; it is tried again after a while.
+    Failed(String),
+    /// The service was stopped meanwhile, or nothing of it needs a build.
     Left,
 }
 
@@ -223,6 +249,14 @@ pub(crate) enum ServiceRequest {
         done: oneshot::Sender<()>,
     },
     Release,
+    HoldProduct {
+        done: oneshot::Sender<()>,
+    },
+    ProductIsWhole,
+    Remake {
+        failure: Option<ServiceFailure>,
+        ended: oneshot::Sender<Remade>,
+    },
     #[cfg(feature = "testing")]
     Fail {
         fault: crate::testing::Fault,
@@ -375,6 +409,28 @@ impl Service {
         self.ask(ServiceRequest::Release).await;
     }
 
+    /// No instance that needs what its build has made in the service's folder is started before
+    /// [`product_is_whole`](Self::product_is_whole): somebody is about to build there. Returns when that is so, and a try to
+    /// build it again has ended.
+    pub(crate) async fn hold_product(&self) {
+        let (done, held) = oneshot::channel();
+        self.ask(ServiceRequest::HoldProduct { done }).await;
+        drop(held.await);
+    }
+
+    /// The folder holds what the build of its run has made there: instances may be started again.
+    pub(crate) async fn product_is_whole(&self) {
+        self.ask(ServiceRequest::ProductIsWhole).await;
+    }
+
+    /// Builds again what its run was built from, in its folder; nothing is started from it before. Where that has just
+    /// failed, it is tried after a while; as often as it fails.
+    pub(crate) async fn remake(&self, failure: Option<ServiceFailure>) -> Remade {
+        let (ended, end) = oneshot::channel();
+        self.ask(ServiceRequest::Remake { failure, ended }).await;
+        end.await.unwrap_or_else(|_| Remade::Failed(DRIVER_FAILED.to_owned()))
+    }
+
     /// Puts a fault into whoever looks after the service; returns when it is there.
     #[cfg(feature = "testing")]
     pub async fn fail(&self, fault: crate::testing::Fault) {
@@ -392,6 +448,10 @@ impl Service {
 
 /// What a service publishes of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four facts of a service that have nothing to do with each other"
+)]
 pub struct ServiceState {
     /// The id of the run.
     pub id: ServiceId,
@@ -412,6 +472,11 @@ pub struct ServiceState {
     pub healthy: u32,
     /// Whether all instances of the run that is prepared are ready, or its addresses have been probed.
     pub next_is_ready: bool,
+    /// Whether what its instances were started from is to be built again before any other is started.
+    pub lacks_product: bool,
+    /// The build that has to be whole before another instance may be started: of the run that it is or
+    /// goes back to. None where that needs nothing but the product's own folder.
+    pub relies_on: Option<Build>,
     /// What is to be told of the instances of the run that is prepared, though they are ready.
     pub next_remark: Option<String>,
     /// The latest failure that has not healed; of a stopped service that a process of it has outlived SIGKILL.
@@ -437,6 +502,8 @@ impl ServiceState {
             ready: 0,
             healthy: 0,
             next_is_ready: false,
+            lacks_product: false,
+            relies_on: None,
             next_remark: None,
             failure: None,
             instances: Vec::new(),
@@ -464,7 +531,11 @@ impl ServiceState {
             Some(failure) if self.stopped => return HealthReport::down(failure.what.clone()),
             _ => {}
         }
-        HealthReport::of(self.healthy, self.wanted, self.failure.as_ref(), now)
+        let report = HealthReport::of(self.healthy, self.wanted, self.failure.as_ref(), now);
+        match &self.failure {
+            Some(failure) if self.lacks_product => report.without_reserve(failure, now),
+            _ => report,
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    ExternalAddress, Plan, Prepared, RunEnd, Signal, StopEnd, Switched, Wish, notice::Notice,
+    ExternalAddress, Plan, Prepared, Remade, RunEnd, Signal, StopEnd, Switched, Wish, notice::Notice,
     service_event::Ticket,
 };
 
@@ -58,6 +58,8 @@ pub(crate) enum ServiceAnswer {
     Prepared(Prepared),
     /// What has taken over.
     Switched(Switched),
+    /// What has come of making a build again.
+    Remade(Remade),
     /// How a run has ended.
     Ended(RunEnd),
     /// It is stopped.

@@ -160,6 +160,13 @@ impl ServiceDriver {
                 ServiceEvent::Hold { done: pending.ticket(Caller::Done(done)) }
             }
             Some(ServiceRequest::Release) => ServiceEvent::Release,
+            Some(ServiceRequest::HoldProduct { done }) => {
+                ServiceEvent::HoldProduct { done: pending.ticket(Caller::Done(done)) }
+            }
+            Some(ServiceRequest::ProductIsWhole) => ServiceEvent::ProductIsWhole,
+            Some(ServiceRequest::Remake { failure, ended }) => {
+                ServiceEvent::Remake { failure, ended: pending.ticket(Caller::Remade(ended)) }
+            }
             #[cfg(feature = "testing")]
             Some(ServiceRequest::Fail { fault, done }) => {
                 self.faults.add(fault);

@@ -38,6 +38,12 @@ pub(crate) enum ServiceEvent {
     Hold { done: Ticket },
     /// It may again.
     Release,
+    /// Somebody is about to build, and maybe in place.
+    HoldProduct { done: Ticket },
+    /// The folder holds what the run's build has made in place.
+    ProductIsWhole,
+    /// It does not, and it is to be built again: now, or some time after this failure.
+    Remake { failure: Option<ServiceFailure>, ended: Ticket },
     /// Nobody can ask for anything any more.
     Orphaned,
 
@@ -103,6 +109,9 @@ impl ServiceEvent {
             Self::Kill => ("kill", 0),
             Self::Hold { .. } => ("hold", 0),
             Self::Release => ("release", 0),
+            Self::HoldProduct { .. } => ("hold product", 0),
+            Self::ProductIsWhole => ("product is whole", 0),
+            Self::Remake { .. } => ("remake", 0),
             Self::Orphaned => ("orphaned", 0),
             Self::Spawned { upstream, .. } => ("spawned", upstream),
             Self::SpawnFailed { upstream, .. } => ("spawn failed", upstream),
@@ -131,6 +140,7 @@ impl ServiceEvent {
                 | Self::LookAgain { .. }
                 | Self::Switch { .. }
                 | Self::Revive { .. }
+                | Self::Remake { .. }
         )
     }
 
@@ -140,11 +150,13 @@ impl ServiceEvent {
             Self::Prepare { spawned, ended, .. } => vec![spawned, ended],
             Self::Commit { switched, drained, stopped } => vec![switched, drained, stopped],
             Self::AwaitReady { ended } | Self::LookAgain { ended } | Self::Revive { ended } => vec![ended],
+            Self::Remake { ended, .. } => vec![ended],
             Self::Switch { switched } => vec![switched],
             Self::StayUnbuilt { done, .. }
             | Self::Abandon { done }
             | Self::Stop { done }
-            | Self::Hold { done } => vec![done],
+            | Self::Hold { done }
+            | Self::HoldProduct { done } => vec![done],
             _ => Vec::new(),
         }
     }

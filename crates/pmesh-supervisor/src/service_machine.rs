@@ -10,6 +10,7 @@ mod candidate;
 mod last_look;
 mod leaving;
 mod outliving;
+mod product;
 mod room;
 mod shown;
 mod switch;
@@ -31,13 +32,12 @@ use self::{
     room::Room,
 };
 use crate::{
-    Build, Plan, Prepared, RunEnd, ServiceFailure, ServiceId, ServiceKind, ServiceName, Signal, StopEnd,
-    Survivor, Wish, backoff,
+    Build, Plan, Prepared, Remade, RunEnd, ServiceFailure, ServiceId, ServiceKind, ServiceName, Signal,
+    StopEnd, Survivor, Wish, backoff,
     ending::OUTPUT_GRACE,
-    lifecycle,
     machine_step::{MachineStep, Numbers},
     notice::Notice,
-    run::Run,
+    run::{Run, RunHold},
     saved::saved,
     service_action::{ServiceAction, ServiceAnswer},
     service_event::{NoBuild, ServiceEvent, Ticket},
@@ -64,6 +64,8 @@ pub(crate) struct ServiceMachine {
     look: Option<LastLook>,
     /// The run that is the service as soon as it is built.
     unbuilt: Option<Unbuilt>,
+    /// Who waits until the build of the run is made again.
+    remakers: Vec<Ticket>,
     /// Tries to build that are under way, also such that are wanted no more: their numbers, and what
     /// is wished of them.
     attempts: Vec<(u64, Wish)>,
@@ -95,7 +97,7 @@ pub(crate) struct ServiceMachine {
 }
 
 saved!(struct ServiceMachine {
-    name, id, numbers, current, candidate, before, kept, look, unbuilt, attempts, leaving, remnants, standing, is_new,
+    name, id, numbers, current, candidate, before, kept, look, unbuilt, remakers, attempts, leaving, remnants, standing, is_new,
     stops, kills, stop_waiters, stop_notes, held, hold_waiters, orphaned, outputs, output_until,
 });
 
@@ -125,6 +127,7 @@ impl ServiceMachine {
             kept: None,
             look: None,
             unbuilt: None,
+            remakers: Vec::new(),
             attempts: Vec::new(),
             leaving: Vec::new(),
             remnants: BTreeMap::new(),
@@ -189,14 +192,24 @@ impl ServiceMachine {
             ServiceEvent::Hold { done } => {
                 self.held = true;
                 self.hold_waiters.push(done);
-                self.tell_hold(lifecycle::Event::Hold, step);
+                for run in self.own_runs_mut() {
+                    run.hold(RunHold::Files, step);
+                }
                 self.tell_unbuilt(RetryEvent::Hold, step);
             }
             ServiceEvent::Release => {
                 self.held = false;
-                self.tell_hold(lifecycle::Event::Release, step);
+                for run in self.own_runs_mut() {
+                    run.let_go(RunHold::Files, step);
+                }
                 self.tell_unbuilt(RetryEvent::Release, step);
             }
+            ServiceEvent::HoldProduct { done } => {
+                self.hold_product(step);
+                self.hold_waiters.push(done);
+            }
+            ServiceEvent::ProductIsWhole => self.product_is_whole(step),
+            ServiceEvent::Remake { failure, ended } => self.remake(failure, ended, step),
             ServiceEvent::Orphaned => {
                 self.orphaned = true;
                 self.stop(step);
@@ -278,16 +291,6 @@ impl ServiceMachine {
             .chain(self.leaving.iter_mut().map(|leaving| &mut leaving.run))
     }
 
-    /// Tells the run that is the service, or is coming back to be it.
-    fn tell_hold(&mut self, event: lifecycle::Event, step: &mut MachineStep) {
-        let back = self.candidate.as_mut().filter(|candidate| candidate.revived);
-        let kept = self.kept.iter_mut().filter_map(|kept| kept.run.as_mut());
-        let runs = self.current.iter_mut().chain(kept).chain(back.map(|candidate| &mut candidate.run));
-        for run in runs.filter(|run| run.plan().build.is_none()) {
-            run.tell_all(event, step);
-        }
-    }
-
     fn prepare(&mut self, plan: Arc<Plan>, spawned: Ticket, ended: Ticket, step: &mut MachineStep) {
         if let Some(candidate) = self.candidate.as_ref().filter(|candidate| candidate.revived) {
             self.before = Before::Run(Arc::clone(candidate.run.plan()));
@@ -319,6 +322,11 @@ impl ServiceMachine {
 
     fn revive(&mut self, ended: Ticket, step: &mut MachineStep) {
         match std::mem::replace(&mut self.before, Before::Nothing) {
+            // It starts when its build is made again.
+            Before::Run(_) if self.unbuilt.is_some() => {
+                let failure = self.unbuilt.as_ref().map(|unbuilt| unbuilt.failure().sentence(step.now));
+                step.answer(ended, ServiceAnswer::Prepared(Prepared::Failed(failure.unwrap_or_default())));
+            }
             Before::Run(plan) => self.start_alone(plan, Some(ended), step),
             Before::Unbuilt(Unbuilt { plan, failure, .. }) => {
                 step.answer(ended, ServiceAnswer::Prepared(Prepared::Failed(failure.sentence(step.now))));
@@ -388,7 +396,7 @@ impl ServiceMachine {
         self.is_new = false;
         if self.current.as_ref().is_some_and(|current| current.ready() > 0) {
             // It has recovered since it was decided that its failure is none of the rollout's.
-            return;
+            return self.await_product(failure, step);
         }
         self.drop_kept(step);
         let candidate = self.candidate.take().map(|candidate| candidate.into_run(step));
@@ -408,6 +416,7 @@ impl ServiceMachine {
 
     /// Nobody waits for the build any more: a try that is under way ends.
     fn take_unbuilt(&mut self, step: &mut MachineStep) -> Option<Unbuilt> {
+        self.answer_remakers(&Remade::Left, step);
         for (attempt, wish) in &mut self.attempts {
             if *wish < Wish::End {
                 *wish = Wish::End;
@@ -421,10 +430,10 @@ impl ServiceMachine {
         let Some(unbuilt) = &mut self.unbuilt else { return };
         match unbuilt.retry.on_event(event, step.now) {
             Some(RetryAction::Build) => {
-                let attempt = step.numbers.next();
-                unbuilt.trying = Some(attempt);
-                self.attempts.push((attempt, Wish::GoOn));
-                step.ask(ServiceAction::Build { attempt, plan: Arc::clone(&unbuilt.plan) });
+                if let Some(mut unbuilt) = self.unbuilt.take() {
+                    self.begin_try(&mut unbuilt, step);
+                    self.unbuilt = Some(unbuilt);
+                }
             }
             Some(RetryAction::End) => {
                 for (attempt, wish) in &mut self.attempts {
@@ -438,22 +447,27 @@ impl ServiceMachine {
         }
     }
 
+    fn begin_try(&mut self, unbuilt: &mut Unbuilt, step: &mut MachineStep) {
+        let attempt = step.numbers.next();
+        unbuilt.trying = Some(attempt);
+        self.attempts.push((attempt, Wish::GoOn));
+        step.ask(ServiceAction::Build { attempt, plan: Arc::clone(&unbuilt.plan) });
+    }
+
     fn on_built(&mut self, attempt: u64, built: Result<Option<Build>, NoBuild>, step: &mut MachineStep) {
         self.attempts.retain(|&(other, _)| other != attempt);
         let Some(mut unbuilt) = self.unbuilt.take_if(|unbuilt| unbuilt.trying == Some(attempt)) else {
             return;
         };
         match built {
-            Ok(build) => {
-                step.note(Notice::BuiltRunStarts { id: unbuilt.plan.id });
-                let plan = Plan { build, ..Plan::clone(&unbuilt.plan) };
-                self.start_alone(Arc::new(plan), None, step);
-            }
+            Ok(build) => self.take_build(&unbuilt.plan, build, step),
             Err(reason) => {
                 unbuilt.trying = None;
                 if let NoBuild::Failed(failure) = reason {
                     unbuilt.failure = failure;
                 }
+                let sentence = unbuilt.failure.sentence(step.now);
+                self.answer_remakers(&Remade::Failed(sentence), step);
                 self.unbuilt = Some(unbuilt);
                 self.tell_unbuilt(RetryEvent::Failed, step);
             }

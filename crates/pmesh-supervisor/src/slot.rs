@@ -1,5 +1,6 @@
 //! An instance through all its restarts in one run. A plain type.
 
+mod hold;
 mod probes;
 mod reasons;
 
@@ -11,8 +12,8 @@ use std::{
 
 use self::probes::{Kind, Probes};
 use crate::{
-    AppSpec, Exit, ExternalAddress, FirstAnswer, Plan, ProbeFailure, Readiness, ServiceKind, ServiceName,
-    Signal, Survivor, backoff,
+    AppSpec, Build, Exit, ExternalAddress, FirstAnswer, Plan, ProbeFailure, Readiness, ServiceKind,
+    ServiceName, Signal, Survivor, backoff,
     lifecycle::{Action, Event, Grace, Lifecycle, Phase},
     machine_step::MachineStep,
     notice::{InstanceNotice, Notice},
@@ -69,9 +70,13 @@ struct InstanceProcess {
     probes: Option<Probes>,
     /// What of its tree SIGKILL has not ended, once it was looked at.
     survivors: Vec<Survivor>,
+    /// The build that it runs from.
+    build: Option<Build>,
+    /// Whether files have changed under its start, so that nobody knows which ones it has read.
+    is_unclear: bool,
 }
 
-saved!(struct InstanceProcess { upstream, spawned, exited, probes, survivors });
+saved!(struct InstanceProcess { upstream, spawned, exited, probes, survivors, build, is_unclear });
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct SpawnedProcess {
@@ -293,6 +298,8 @@ impl Slot {
                     exited: false,
                     probes: None,
                     survivors: Vec::new(),
+                    build: plan.build.clone(),
+                    is_unclear: false,
                 });
                 step.ask(ServiceAction::Spawn { upstream, number: self.number, plan: Arc::clone(plan) });
             }

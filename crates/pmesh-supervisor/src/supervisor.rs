@@ -16,7 +16,7 @@ use tracing::{Instrument, warn};
 
 use crate::{
     Balancer, Builder, BuildsUnderWay, CancelToken, Executor, LogFolder, NetProber, NoBalancer, OsSpawner,
-    Ports, Prober, Rebuild, RevisionFacts, RolloutEnd, RolloutPlan, Service, ServiceId, ServiceKind,
+    Ports, Prober, Rebuild, Remade, RevisionFacts, RolloutEnd, RolloutPlan, Service, ServiceId, ServiceKind,
     ServiceName, ServiceSpec, Spawner, StepName, StepState, StopEnd, Turn,
     context::{Context, InstanceContext},
     drivers::run_drivers,
@@ -243,11 +243,39 @@ impl Supervisor {
         executor.end(&rollout)
     }
 
-    /// Starts what was stopped for runs that were abandoned; returns when that is ready or has
-    /// failed to be.
+    /// The services whose folders do not hold any more what they were built from in place, by their names: another build
+    /// has been made there. Instances of theirs that end are not started again before they were
+    /// [made again](Self::remake).
+    pub async fn lacking(&self) -> Vec<ServiceName> {
+        let lacks = async |service: Service| {
+            let lacks = self.context.lacks_product(&service).await;
+            lacks.then(|| service.name().clone())
+        };
+        join_all(self.services().into_iter().map(lacks)).await.into_iter().flatten().collect()
+    }
+
+    /// Builds again what a service was built from in place, from the files that are there. Where that fails it is tried again after
+    /// some time, and then after growing pauses.
+    ///
+    /// Cancel-safe: dropped, the build goes on.
+    pub async fn remake(&self, name: &ServiceName) -> Remade {
+        match self.service(name) {
+            Some(service) => service.remake(None).instrument(service_span(name)).await,
+            None => Remade::Left,
+        }
+    }
+
+    /// Starts what was stopped for runs that were abandoned, and builds it again before where its folder does not hold its
+    /// build any more; returns when it is ready or has failed to be.
     pub async fn revive(&self, names: impl IntoIterator<Item = ServiceName>) {
         let services: Vec<Service> = names.into_iter().filter_map(|name| self.service(&name)).collect();
-        let revive = |service| revive(service).instrument(service_span(service.name()));
-        join_all(services.iter().map(revive)).await;
+        let revive = async |service: &Service| {
+            if !service.state().lacks_product {
+                self.context.make_whole(service).await;
+            }
+            revive(service).await;
+        };
+        join_all(services.iter().map(|service| revive(service).instrument(service_span(service.name()))))
+            .await;
     }
 }

@@ -56,6 +56,11 @@ impl BuildRetry {
         Self { backoff, phase: TryPhase::Waiting { until }, held }
     }
 
+    /// The first try is under way; `seed` decides the jitter.
+    pub(crate) fn trying(seed: u64, held: bool) -> Self {
+        Self { backoff: Backoff::of_builds(seed), phase: TryPhase::Building, held }
+    }
+
     /// When the next try is planned.
     pub(crate) fn next_try(&self) -> Option<Instant> {
         match self.phase {
@@ -120,7 +125,8 @@ pub(crate) struct Unbuilt {
 saved!(struct Unbuilt { plan, failure, retry, trying });
 
 impl Unbuilt {
-    /// Why it has no build and when the next try is.
+    /// Why it has no build and when the next try is. Instances of it may run: what they were started from is not
+    /// there any more then.
     pub(crate) fn failure(&self) -> ServiceFailure {
         let ServiceFailure { what, last_lines, .. } = self.failure.clone();
         ServiceFailure {

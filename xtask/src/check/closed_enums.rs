@@ -41,6 +41,11 @@ const CLOSED: &[Closed] = &[
     Closed { package: "pmesh-supervisor", name: "ListenAddress", reason: "a balancer must reach each" },
     Closed {
         package: "pmesh-supervisor",
+        name: "Remade",
+        reason: "whoever goes back says of each how the step has ended",
+    },
+    Closed {
+        package: "pmesh-supervisor",
         name: "ServiceKind",
         reason: "the manifest decides for each what it serves and needs",
     },

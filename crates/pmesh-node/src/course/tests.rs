@@ -10,7 +10,7 @@ use std::{
 
 use pmesh_manifest::{Manifest, ManifestText, Unsupported};
 use pmesh_supervisor::{
-    RunEnd, ServiceName, StepName, StopEnd, Survivor,
+    Remade, RunEnd, ServiceName, StepName, StopEnd, Survivor,
     rollout::{
         ActEnd, Instruction, Item, Rollout,
         RolloutAct::{self, AwaitReady, Build, Drain, Link, LookAgain, Start, StayUnbuilt, Switch},
@@ -19,6 +19,8 @@ use pmesh_supervisor::{
 };
 use pmesh_vcs::{BranchName, Relation, Revision, VcsError, testing::FakeVcs};
 use proptest::prelude::*;
+
+mod going_back;
 
 use super::{Act, ActResult, Aim, Course, Situation};
 use crate::{
@@ -61,6 +63,8 @@ struct Run {
     fetched: Comparison,
     /// Whether the path that was given leads to another place than before.
     elsewhere: bool,
+    /// Who has to be built in place again.
+    lacking: Vec<ServiceName>,
     under_way: VecDeque<Act>,
     acts: Vec<Act>,
     /// Those that ended well.
@@ -90,6 +94,7 @@ impl Run {
             items: items.to_vec(),
             fetched: behind(),
             elsewhere: false,
+            lacking: Vec::new(),
             under_way: VecDeque::new(),
             acts: Vec::new(),
             done: Vec::new(),
@@ -126,6 +131,9 @@ impl Run {
                 self.course.on_service_end(act, ActEnd::Failed("broken".to_owned()));
             }
             Act::Service(act) => self.course.on_service_end(act, ActEnd::Done(None)),
+            Act::Remake(name) if fails => {
+                self.course.on_remade(name, Remade::Failed("no network".to_owned()));
+            }
             _ if fails => self.course.on_end(ActResult::Failed(failure())),
             Act::Fetch => self.course.on_end(ActResult::Fetched(self.fetched.clone())),
             Act::Locate => {
@@ -145,6 +153,8 @@ impl Run {
             }
             Act::CheckOut(_) => self.course.on_end(ActResult::CheckedOut(vec![PathBuf::from("edited")])),
             Act::Stop(_) | Act::Forget(_) => self.course.on_end(ActResult::Stopped(self.stops.clone())),
+            Act::FindLacking => self.course.on_end(ActResult::Lacking(self.lacking.clone())),
+            Act::Remake(name) => self.course.on_remade(name, Remade::Made(None)),
             _ => self.course.on_end(ActResult::Done),
         }
     }
@@ -179,6 +189,8 @@ fn word(act: &Act) -> String {
         Act::Forget(_) => "forget",
         Act::GoBack { .. } => "go back",
         Act::Return(_) => "return",
+        Act::FindLacking => "find lacking",
+        Act::Remake(name) => return format!("remake {name}"),
         Act::Release => "release",
         Act::Revive => "revive",
         Act::Route(_) => "route",
@@ -240,7 +252,7 @@ fn the_acts_of_the_other_operations_are_these() {
         (Aim::Start, [&["survey"], &started[..], &["deployed", "remember true"]].concat()),
         (Aim::Restart(all(), Rebuild::Changed), [&["survey"], &rolled[..], &["route"]].concat()),
         (Aim::Stop(all()), vec!["stop", "route"]),
-        (Aim::Mend, vec!["abandon", "release", "revive", "forget"]),
+        (Aim::Mend, vec!["abandon", "find lacking", "release", "revive", "forget"]),
     ] {
         assert_eq!(run(aim.clone(), &plain, |_| false).words(), acts, "{aim:?}");
     }
@@ -262,10 +274,13 @@ fn an_update_that_fails_at_any_act_goes_back_along_the_same_acts() {
         (&|act| matches!(act, Act::CheckCommit(_)), &[]),
         (&|act| *act == Act::TakeTurn, &[]),
         (&|act| matches!(act, Act::CheckOut(_)), &["release"]),
-        (&|act| service(act, Build(0)), &["GoBack(0)", "go back", "release", "revive", "forget"]),
+        (
+            &|act| service(act, Build(0)),
+            &["GoBack(0)", "go back", "find lacking", "release", "revive", "forget"],
+        ),
         (
             &|act| service(act, AwaitReady(0)),
-            &["GoBack(0)", "Unlink(0)", "go back", "release", "revive", "forget"],
+            &["GoBack(0)", "Unlink(0)", "go back", "find lacking", "release", "revive", "forget"],
         ),
     ];
     for (fails, back) in fails {
@@ -285,8 +300,17 @@ fn an_update_that_fails_the_look_after_its_switch_goes_back_with_the_manifest_an
         *act == Act::Service(LookAgain(0)) && looks == 2
     });
     let switch = update.acts.iter().position(|act| *act == Act::Service(Switch(0))).unwrap();
-    let back =
-        ["LookAgain(0)", "GoBack(0)", "Unlink(0)", "put in force", "go back", "release", "revive", "forget"];
+    let back = [
+        "LookAgain(0)",
+        "GoBack(0)",
+        "Unlink(0)",
+        "put in force",
+        "go back",
+        "find lacking",
+        "release",
+        "revive",
+        "forget",
+    ];
     assert_eq!(update.words()[switch + 1..], back);
     assert_goes_back(&update);
 }
@@ -294,19 +318,12 @@ fn an_update_that_fails_the_look_after_its_switch_goes_back_with_the_manifest_an
 #[test]
 fn a_reload_that_fails_starts_the_old_runs_and_forgets_the_new_services() {
     let reload = run(RELOAD, &[WEB], |act| *act == Act::Service(AwaitReady(0)));
-    assert_eq!(reload.words()[6..], ["GoBack(0)", "Unlink(0)", "remember false", "revive", "forget"]);
+    assert_eq!(
+        reload.words()[6..],
+        ["GoBack(0)", "Unlink(0)", "find lacking", "remember false", "revive", "forget"]
+    );
     let Err(Failure::Rollout(failure)) = reload.course.end() else { panic!("it failed") };
     assert!(failure.rolled_back && failure.services.len() == 1, "{failure:?}");
-}
-
-#[test]
-fn a_work_tree_that_cannot_go_back_is_remembered_and_said_and_the_rest_goes_back_all_the_same() {
-    let fails = |act: &Act| matches!(act, Act::GoBack { .. } | Act::Service(AwaitReady(0)));
-    let update = run(UPDATE, &[WEB], fails);
-    let back = update.acts.iter().position(|act| matches!(act, Act::GoBack { .. })).unwrap();
-    assert_eq!(update.words()[back..], ["go back", "remember false", "release", "revive", "forget"]);
-    let Err(Failure::Rollout(failure)) = update.course.end() else { panic!("it failed") };
-    assert!(!failure.rolled_back && failure.stuck.is_some(), "{failure:?}");
 }
 
 #[test]
@@ -342,39 +359,6 @@ fn what_was_pulled_by_hand_is_rolled_over_to_with_its_own_manifest() {
     assert!(words.iter().any(|act| act == "put in force"));
     let Ok(Outcome::Updated(update)) = run.course.end() else { panic!("it ends well") };
     assert_eq!((update.from, update.to), (revision("a1"), revision("b2")));
-}
-
-#[test]
-fn an_update_after_a_pull_by_hand_goes_back_to_what_the_services_run() {
-    for (fetched, files) in [
-        (pulled(), vec!["return"]),
-        (Comparison { head: revision("b1"), ..behind() }, vec!["go back", "return"]),
-        (behind(), vec!["go back"]),
-    ] {
-        let mut run = Run::of(UPDATE, &[WEB]);
-        run.fetched = fetched;
-        run.go(|act| *act == Act::Service(AwaitReady(0)));
-        let words = run.words();
-        let moved: Vec<_> =
-            words.iter().filter(|act| ["go back", "return"].contains(&act.as_str())).collect();
-        assert_eq!(moved, files);
-        let place = |word: &str| words.iter().position(|act| act == word);
-        assert!(place("release").is_none_or(|release| release > place(files[files.len() - 1]).unwrap()));
-        let Err(Failure::Rollout(failure)) = run.course.end() else { panic!("one failed") };
-        assert!(failure.rolled_back);
-        assert_eq!(failure.revisions.unwrap().0, revision("a1"));
-    }
-}
-
-#[test]
-fn what_was_committed_by_hand_stays_where_it_is_and_the_failure_says_so() {
-    let mut run = Run::of(UPDATE, &[WEB]);
-    run.fetched =
-        Comparison { relation: Relation::Ahead { by: 1 }, local: 1, remote: revision("a1"), ..pulled() };
-    run.go(|act| *act == Act::Service(AwaitReady(0)));
-    assert!(!run.words().iter().any(|act| act == "return"));
-    let Err(Failure::Rollout(failure)) = run.course.end() else { panic!("one failed") };
-    assert!(!failure.rolled_back && failure.stuck.unwrap().contains("has a commit that no remote has"));
 }
 
 #[test]

@@ -54,6 +54,19 @@ pub struct Build {
 saved!(struct Build { id, folder, held });
 
 impl Build {
+    /// One that was made in place, of sixteen such digits.
+    #[cfg(test)]
+    pub(crate) fn in_place(digit: &str) -> Self {
+        let id = BuildId(digit.repeat(16).into());
+        Self { folder: PathBuf::from(format!("/web/.build-{id}")), held: Some(id.clone()), id }
+    }
+
+    /// The same if it had left the rest of the folder alone.
+    #[cfg(test)]
+    pub(crate) fn alone(self) -> Self {
+        Self { held: None, ..self }
+    }
+
     /// What it was made from.
     pub fn id(&self) -> &BuildId {
         &self.id
@@ -66,8 +79,7 @@ impl Build {
 
     /// Whether it needs what a build has made in the service's folder outside of [`folder`](Self::folder), as
     /// `dist/` or `node_modules/`.
-    #[cfg(test)]
-    pub(crate) fn is_in_place(&self) -> bool {
+    pub fn is_in_place(&self) -> bool {
         self.held.is_some()
     }
 

@@ -179,6 +179,37 @@ fn a_held_instance_whose_turn_comes_is_started_when_it_is_released() {
 }
 
 #[test]
+fn an_instance_that_is_replaced_drains_first_and_is_no_failure() {
+    let (mut instance, now) = ready();
+    assert_eq!(instance.on_event(Event::Replace, now), [Action::Drain]);
+    assert_eq!(instance.on_event(Event::Replace, now), []);
+    assert_eq!(instance.on_event(Event::Drained, now + SEC), [Action::Terminate]);
+    instance.on_event(Event::Exited, now + SEC);
+    assert_eq!(instance.on_event(Event::TreeEnded, now + SEC), [Action::Spawn]);
+    let (mut instance, now) = starting();
+    assert_eq!(instance.on_event(Event::Replace, now), [Action::Terminate]);
+    instance.on_event(Event::Exited, now);
+    assert_eq!(instance.on_event(Event::TreeEnded, now), [Action::Spawn]);
+    assert_eq!(instance.failed_starts(), 0);
+}
+
+#[test]
+fn a_stop_of_an_instance_that_is_being_replaced_is_for_good() {
+    for drained in [false, true] {
+        let (mut instance, now) = ready();
+        instance.on_event(Event::Replace, now);
+        if drained {
+            instance.on_event(Event::Drained, now);
+        }
+        assert_eq!(instance.on_event(Event::Stop, now), []);
+        instance.on_event(Event::Tick, now + 20 * SEC);
+        instance.on_event(Event::Exited, now + 20 * SEC);
+        assert_eq!(instance.on_event(Event::TreeEnded, now + 20 * SEC), []);
+        assert!(instance.is_stopped());
+    }
+}
+
+#[test]
 fn a_stop_during_the_clearing_after_a_crash_prevents_the_restart() {
     let (mut instance, now) = ready();
     instance.on_event(Event::Exited, now);
@@ -192,7 +223,7 @@ proptest! {
     /// they like: there is never a second process, and a stop always ends in `Stopped`.
     #[test]
     fn whatever_happens_there_is_one_process_at_most_and_a_stop_ends(
-        script in proptest::collection::vec((0_u8..9, 0_u64..12), 0..120),
+        script in proptest::collection::vec((0_u8..10, 0_u64..12), 0..120),
     ) {
         let mut now = Instant::now();
         let mut instance = Lifecycle::new(GRACE, 3);
@@ -236,6 +267,7 @@ proptest! {
                 6 if stopped || what == 6 && seconds == 0 => { stopped = true; Event::Stop }
                 7 => if seconds % 2 == 0 { Event::Hold } else { Event::Release },
                 8 => Event::Outlives,
+                9 => Event::Replace,
                 _ => continue,
             };
             if event == Event::Start && !matches!(instance.phase(), Phase::Stopped) { continue }

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use super::{
     ActEnd, Instruction, Item, Look, Rollout,
     RolloutAct::{
-        self, AwaitReady, Build, Drain, EndBuild, GoBack, Link, LookAgain, Prune, Revive, Start, StayUnbuilt,
-        Stop, Switch, Unlink,
+        self, AwaitReady, Build, Drain, EndBuild, GoBack, Link, LookAgain, LookAtProduct, Prune, Remake,
+        Revive, Start, StayUnbuilt, Stop, Switch, Unlink,
     },
     RolloutLimits, Unity,
 };
@@ -127,15 +127,42 @@ fn the_acts_of_a_rollout_that_succeeds_are_these() {
 fn a_failure_at_any_act_undoes_what_was_done_in_reverse() {
     for (fails, unity, undone) in [
         (Build(0), Unity::Together, &[GoBack(0)][..]),
-        (Build(0), Unity::Each, &[GoBack(0), Revive(0)]),
+        (Build(0), Unity::Each, &[GoBack(0), LookAtProduct(0), Revive(0)]),
         (AwaitReady(0), Unity::Together, &[GoBack(0), Unlink(0)]),
-        (AwaitReady(0), Unity::Each, &[GoBack(0), Unlink(0), Revive(0)]),
+        (AwaitReady(0), Unity::Each, &[GoBack(0), Unlink(0), LookAtProduct(0), Revive(0)]),
     ] {
         let run = run(&[WEB], unity, |act| if act == fails { failed() } else { DONE });
         let failed_at = run.acts.iter().position(|&act| act == fails).unwrap();
         assert_eq!(run.acts[failed_at + 1..], *undone, "{fails:?} {unity:?}");
         assert_eq!(run.rollout.failures()[&0], "broken");
     }
+}
+
+#[test]
+fn a_service_that_goes_back_alone_is_built_again_where_its_folder_does_not_hold_its_build_any_more() {
+    for (remade, state) in [(DONE, "done"), (failed(), "failed")] {
+        let run = run(&[WEB], Unity::Each, |act| match act {
+            AwaitReady(_) | LookAtProduct(_) => failed(),
+            Remake(_) => remade.clone(),
+            _ => DONE,
+        });
+        let back = run.acts.iter().position(|&act| act == GoBack(0)).unwrap();
+        assert_eq!(run.acts[back..], [GoBack(0), Unlink(0), LookAtProduct(0), Remake(0), Revive(0)]);
+        let told = run.steps_of(0);
+        let last = [
+            (StepName::RollBack, "running"),
+            (StepName::Build, "running"),
+            (StepName::Build, state),
+            (StepName::RollBack, "done"),
+        ];
+        assert_eq!(told[told.len() - 4..], last);
+        assert_eq!(run.rollout.failures()[&0], "broken");
+    }
+    let plain = run(&[Item { builds: false, ..WEB }], Unity::Each, |act| {
+        if act == AwaitReady(0) { failed() } else { DONE }
+    });
+    assert_eq!(plain.acts.last(), Some(&Revive(0)));
+    assert!(!plain.acts.contains(&LookAtProduct(0)), "nobody has built in its folder");
 }
 
 #[test]

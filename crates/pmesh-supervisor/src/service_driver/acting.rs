@@ -12,8 +12,8 @@ use tracing::{Instrument, Span, error, info, warn};
 
 use super::ServiceDriver;
 use crate::{
-    AppSpec, BuildError, Exit, ExternalAddress, FirstAnswer, Plan, Port, ProbeFailure, ProbeTarget, Rebuild,
-    ServiceFailure, ServiceKind, ServiceLog, SpawnError, Tail, Wish,
+    AppSpec, Build, BuildError, Exit, ExternalAddress, FirstAnswer, Plan, Port, ProbeFailure, ProbeTarget,
+    Rebuild, ServiceFailure, ServiceKind, ServiceLog, SpawnError, Tail, Wish,
     causes::with_causes,
     command,
     context::Context,
@@ -221,7 +221,8 @@ impl ServiceDriver {
     fn build(&mut self, attempt: u64, plan: Arc<Plan>) {
         let (wishes, wished) = watch::channel(Wish::GoOn);
         self.pending.builds.insert(attempt, wishes);
-        let build = build(Arc::clone(&self.context), plan, wished);
+        let in_use = self.machine.builds();
+        let build = build(Arc::clone(&self.context), plan, in_use, wished);
         let vain = ServiceEvent::Built { attempt, built: Err(unbuilt()) };
         self.pending.wait_for(vain, async move { ServiceEvent::Built { attempt, built: build.await } });
     }
@@ -245,13 +246,15 @@ impl NoSpawn {
 async fn build(
     context: Arc<Context>,
     plan: Arc<Plan>,
+    in_use: Vec<Build>,
     wished: watch::Receiver<Wish>,
-) -> Result<Option<crate::Build>, NoBuild> {
+) -> Result<Option<Build>, NoBuild> {
     match context.build(&plan.spec, &plan.revision, Rebuild::Changed, wished).await {
         Ok(build) => {
-            if let Some(build) = &build {
+            if let (Some(build), ServiceKind::App(app)) = (&build, &plan.spec.kind) {
                 // It stays where it is led: there is no run to go back to.
                 drop(Link::move_to(build, &plan.spec).await);
+                context.builder.prune(&plan.spec.name, &app.folder, &in_use).await;
             }
             Ok(build)
         }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::{ServiceMachine, Standing};
 use crate::{
-    Expected, InstanceView, ProcessTree, ServiceFailure, ServiceState, ServiceUpstream, run::Run,
-    slot::SlotView,
+    Build, Expected, InstanceView, ProcessTree, ServiceFailure, ServiceState, ServiceUpstream, run::Run,
+    slot::SlotView, unbuilt::Unbuilt,
 };
 
 /// Who takes the traffic of a service.
@@ -39,6 +39,19 @@ impl ServiceMachine {
         }
     }
 
+    /// The builds that any instance runs from, or is started from.
+    pub(crate) fn builds(&self) -> Vec<Build> {
+        let mut builds: Vec<Build> = Vec::new();
+        for build in
+            self.runs().flat_map(Run::builds).chain(self.relies_on().and_then(|plan| plan.build.as_ref()))
+        {
+            if !builds.contains(build) {
+                builds.push(build.clone());
+            }
+        }
+        builds
+    }
+
     /// What it shows of itself, with the trees of its processes as its driver has them.
     pub(crate) fn state(&self, tree: impl Fn(u64) -> Option<Arc<dyn ProcessTree>>) -> ServiceState {
         let empty = ServiceState {
@@ -47,9 +60,13 @@ impl ServiceMachine {
             stops: self.stops,
             kills: self.kills,
             wanted: u32::from(!self.is_stopped()),
-            builds: self.runs().filter_map(|run| run.plan().build.clone()).collect(),
+            builds: self.builds(),
+            relies_on: self.relies_on().and_then(|plan| plan.build.clone()),
             ..ServiceState::new(self.id)
         };
+        // Of a run that is there: what it was built from is not.
+        let is_next = self.candidate.as_ref().is_some_and(|next| next.alone && !next.revived);
+        let lacking = self.unbuilt.as_ref().filter(|_| !is_next).map(Unbuilt::failure);
         match (self.shown(), &self.unbuilt, &self.standing) {
             _ if self.is_stopped() => ServiceState { failure: self.failure_of_stopping(), ..empty },
             (Some(run), ..) => ServiceState {
@@ -59,7 +76,8 @@ impl ServiceMachine {
                 healthy: run.healthy(),
                 next_is_ready: self.candidate.as_ref().is_some_and(|next| next.run.all_ready()),
                 next_remark: self.candidate.as_ref().and_then(|next| next.run.remark()),
-                failure: run.failure().or_else(|| self.failure_of_waiting(run)),
+                lacks_product: lacking.is_some(),
+                failure: lacking.or_else(|| run.failure()).or_else(|| self.failure_of_waiting(run)),
                 instances: run
                     .instances()
                     .filter_map(|slot| {

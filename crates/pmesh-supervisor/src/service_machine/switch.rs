@@ -21,6 +21,8 @@ impl ServiceMachine {
             return false;
         };
         self.drop_kept(step);
+        // Nothing is built for the old one any more; whoever takes it back looks again whether it has to be.
+        self.take_unbuilt(step);
         let new = candidate.into_run(step);
         step.answer(switched, ServiceAnswer::Switched(how_ready(&new)));
         self.kept = Some(Predecessor {

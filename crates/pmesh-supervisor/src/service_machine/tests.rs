@@ -3,6 +3,7 @@
 mod days;
 mod outliving;
 mod ports;
+mod products;
 mod world;
 
 use std::collections::BTreeSet;

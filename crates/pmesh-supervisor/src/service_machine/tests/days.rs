@@ -4,9 +4,9 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 
-use super::world::{SEC, World, app, app_plan, failure, plan, refused, unmade};
+use super::world::{SEC, World, app, app_plan, failure, in_place, plan, refused, unmade};
 use crate::{
-    AppSpec, Command, ExternalAddress, ExternalSpec, Overlap, Plan, ServiceKind, StartOrder, Status,
+    AppSpec, Build, Command, ExternalAddress, ExternalSpec, Overlap, Plan, ServiceKind, StartOrder, Status,
     service_event::{NoBuild, ServiceEvent},
 };
 
@@ -25,6 +25,9 @@ pub(super) enum Deed {
     Kill,
     Hold,
     Release,
+    HoldProduct,
+    ProductIsWhole,
+    Remake(bool),
     Spawned(usize),
     SpawnFailed(usize),
     SpawnPutOff(usize),
@@ -58,6 +61,9 @@ pub(super) fn deed() -> impl Strategy<Value = Deed> {
         1 => Just(Deed::Kill),
         1 => Just(Deed::Hold),
         1 => Just(Deed::Release),
+        1 => Just(Deed::HoldProduct),
+        1 => Just(Deed::ProductIsWhole),
+        2 => any::<bool>().prop_map(Deed::Remake),
         6 => which.clone().prop_map(Deed::Spawned),
         1 => which.clone().prop_map(Deed::SpawnFailed),
         1 => which.clone().prop_map(Deed::SpawnPutOff),
@@ -83,7 +89,8 @@ pub(super) fn any_plan(id: u64, how: u8, exclusive: bool) -> Arc<Plan> {
     let bit = |bit: u8| how & 1 << bit != 0;
     if exclusive {
         let shutdown = if bit(0) { vec![Command::default()] } else { Vec::new() };
-        return app_plan(id, AppSpec { overlap: Overlap::No, background: bit(1), shutdown, ..app() });
+        let spec = AppSpec { overlap: Overlap::No, background: bit(1), shutdown, ..app() };
+        return if bit(2) { in_place(id, spec) } else { app_plan(id, spec) };
     }
     match how % 8 {
         0 => plan(id, ServiceKind::Files),
@@ -95,7 +102,8 @@ pub(super) fn any_plan(id: u64, how: u8, exclusive: bool) -> Arc<Plan> {
             let start = if bit(3) { StartOrder::OneByOne } else { StartOrder::SideBySide };
             let shutdown = if bit(4) { vec![Command::default()] } else { Vec::new() };
             let instances = 1 + u32::from(how >> 6);
-            app_plan(id, AppSpec { instances, start, shutdown, background: bit(5), ..app() })
+            let spec = AppSpec { instances, start, shutdown, background: bit(5), ..app() };
+            if how % 8 > 4 { in_place(id, spec) } else { app_plan(id, spec) }
         }
     }
 }
@@ -145,6 +153,15 @@ impl World {
                 self.tell(ServiceEvent::Hold { done });
             }
             Deed::Release => self.tell(ServiceEvent::Release),
+            Deed::HoldProduct => {
+                let done = self.ticket();
+                self.tell(ServiceEvent::HoldProduct { done });
+            }
+            Deed::ProductIsWhole => self.tell(ServiceEvent::ProductIsWhole),
+            Deed::Remake(later) => {
+                let ended = self.ticket();
+                self.tell(ServiceEvent::Remake { failure: later.then(failure), ended });
+            }
             Deed::Pass(millis) => self.pass(Duration::from_millis(millis)),
             Deed::Kind => self.be_kind(),
             // Its driver does so between two steps only, when nothing is being spawned.
@@ -206,7 +223,7 @@ impl World {
                 if let Some(attempt) = self.builds.keys().nth(which).copied() {
                     self.builds.remove(&attempt);
                     let built = match how % 3 {
-                        0 => Ok(None),
+                        0 => Ok(Some(Build::in_place("c"))),
                         1 => Err(NoBuild::Cancelled),
                         _ => Err(NoBuild::Failed(failure())),
                     };

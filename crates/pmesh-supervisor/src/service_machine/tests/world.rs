@@ -8,8 +8,8 @@ use std::{
 };
 
 use crate::{
-    AppSpec, Command, Exit, ExternalAddress, FirstAnswer, Plan, ProbeFailure, RevisionFacts, ServiceFailure,
-    ServiceId, ServiceKind, ServiceName, ServiceSpec, Signal, Status, Survivor, Wish,
+    AppSpec, Build, Command, Exit, ExternalAddress, FirstAnswer, Plan, ProbeFailure, RevisionFacts,
+    ServiceFailure, ServiceId, ServiceKind, ServiceName, ServiceSpec, Signal, Status, Survivor, Wish,
     machine_step::Numbers,
     saved,
     service_action::{ServiceAction, ServiceAnswer},
@@ -68,6 +68,11 @@ pub(super) fn plan(id: u64, kind: ServiceKind) -> Arc<Plan> {
 
 pub(super) fn app_plan(id: u64, app: AppSpec) -> Arc<Plan> {
     plan(id, ServiceKind::App(Box::new(app)))
+}
+
+/// A run that was built in place.
+pub(super) fn in_place(id: u64, app: AppSpec) -> Arc<Plan> {
+    Arc::new(Plan { build: Some(Build::in_place("a")), ..Plan::clone(&app_plan(id, app)) })
 }
 
 pub(super) fn failure() -> ServiceFailure {
@@ -256,7 +261,8 @@ impl World {
             } else if let Some(run) = self.shutdowns.pop_first() {
                 self.tell(ServiceEvent::ShutdownCommandsEnded { run });
             } else if let Some((attempt, wish)) = self.builds.pop_first() {
-                let built = if wish == Wish::GoOn { Ok(None) } else { Err(NoBuild::Cancelled) };
+                let built =
+                    if wish == Wish::GoOn { Ok(Some(Build::in_place("b"))) } else { Err(NoBuild::Cancelled) };
                 self.tell(ServiceEvent::Built { attempt, built });
             } else if let Some(&upstream) = self.looks.first() {
                 self.looked_at(upstream);

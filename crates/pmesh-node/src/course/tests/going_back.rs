@@ -1,0 +1,102 @@
+//! How operations go back to what was, and build it in place again.
+
+use pmesh_supervisor::{
+    StepName,
+    rollout::RolloutAct::{AwaitReady, Build},
+};
+use pmesh_vcs::Relation;
+
+use super::{Act, RELOAD, Run, UPDATE, WEB, behind, pulled, revision, run};
+use crate::{Failure, comparison::Comparison, in_one_line};
+
+#[test]
+fn what_was_built_in_place_is_built_again_side_by_side_from_the_files_that_are_back_before_anything_starts() {
+    for fails in [false, true] {
+        let mut update = Run::of(UPDATE, &[WEB, WEB]);
+        update.lacking = ["s0", "s1"].map(|name| name.parse().unwrap()).to_vec();
+        update.go(|act| match act {
+            Act::Service(AwaitReady(0)) => true,
+            Act::Remake(name) => fails && name.as_str() == "s1",
+            _ => false,
+        });
+        let back = update.acts.iter().position(|act| matches!(act, Act::GoBack { .. })).unwrap();
+        let wanted = ["go back", "find lacking", "remake s0", "remake s1", "release", "revive", "forget"];
+        assert_eq!(update.words()[back..], wanted);
+        let told = update.told.iter().filter(|(name, ..)| *name == Some("s1".parse().unwrap()));
+        let told: Vec<_> = told.rev().take(2).map(|&(_, step, state)| (step, state)).collect();
+        assert_eq!(
+            told,
+            [(StepName::Build, if fails { "failed" } else { "done" }), (StepName::Build, "running")]
+        );
+        let end = update.course.end().unwrap_err();
+        let sentence = in_one_line(&end);
+        let Failure::Rollout(failure) = end else { panic!("one failed") };
+        assert_eq!((failure.rolled_back, failure.stuck.len()), (!fails, usize::from(fails)));
+        assert_eq!(
+            sentence.contains("service s1 serves on, but it could not be built again"),
+            fails,
+            "{sentence}"
+        );
+        assert_eq!(failure.work_tree, None);
+    }
+}
+
+#[test]
+fn a_reload_that_goes_back_builds_again_too_and_a_server_that_ends_does_not() {
+    let mut reload = Run::of(RELOAD, &[WEB]);
+    reload.lacking = vec!["s0".parse().unwrap()];
+    reload.go(|act| *act == Act::Service(Build(0)));
+    let last = ["find lacking", "remake s0", "remember false", "revive", "forget"];
+    assert_eq!(reload.words()[reload.acts.len() - 5..], last);
+    let mut ended = Run::of(RELOAD, &[WEB]);
+    ended.lacking = vec!["s0".parse().unwrap()];
+    ended.course.cancel();
+    ended.go(|_| false);
+    assert!(!ended.words().iter().any(|act| act.starts_with("remake")));
+}
+
+#[test]
+fn a_work_tree_that_cannot_go_back_is_remembered_and_said_and_the_rest_goes_back_all_the_same() {
+    let fails = |act: &Act| matches!(act, Act::GoBack { .. } | Act::Service(AwaitReady(0)));
+    let update = run(UPDATE, &[WEB], fails);
+    let back = update.acts.iter().position(|act| matches!(act, Act::GoBack { .. })).unwrap();
+    assert_eq!(
+        update.words()[back..],
+        ["go back", "remember false", "find lacking", "release", "revive", "forget"]
+    );
+    let Err(Failure::Rollout(failure)) = update.course.end() else { panic!("it failed") };
+    assert!(!failure.rolled_back && failure.work_tree.is_some(), "{failure:?}");
+}
+
+#[test]
+fn an_update_after_a_pull_by_hand_goes_back_to_what_the_services_run() {
+    for (fetched, files) in [
+        (pulled(), vec!["return"]),
+        (Comparison { head: revision("b1"), ..behind() }, vec!["go back", "return"]),
+        (behind(), vec!["go back"]),
+    ] {
+        let mut run = Run::of(UPDATE, &[WEB]);
+        run.fetched = fetched;
+        run.go(|act| *act == Act::Service(AwaitReady(0)));
+        let words = run.words();
+        let moved: Vec<_> =
+            words.iter().filter(|act| ["go back", "return"].contains(&act.as_str())).collect();
+        assert_eq!(moved, files);
+        let place = |word: &str| words.iter().position(|act| act == word);
+        assert!(place("release").is_none_or(|release| release > place(files[files.len() - 1]).unwrap()));
+        let Err(Failure::Rollout(failure)) = run.course.end() else { panic!("one failed") };
+        assert!(failure.rolled_back);
+        assert_eq!(failure.revisions.unwrap().0, revision("a1"));
+    }
+}
+
+#[test]
+fn what_was_committed_by_hand_stays_where_it_is_and_the_failure_says_so() {
+    let mut run = Run::of(UPDATE, &[WEB]);
+    run.fetched =
+        Comparison { relation: Relation::Ahead { by: 1 }, local: 1, remote: revision("a1"), ..pulled() };
+    run.go(|act| *act == Act::Service(AwaitReady(0)));
+    assert!(!run.words().iter().any(|act| act == "return"));
+    let Err(Failure::Rollout(failure)) = run.course.end() else { panic!("one failed") };
+    assert!(!failure.rolled_back && failure.work_tree.unwrap().contains("has a commit that no remote has"));
+}
