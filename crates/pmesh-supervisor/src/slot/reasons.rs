@@ -25,12 +25,21 @@ impl Slot {
         Some(format!("instance {}: its first answer, to `GET /`, has status {status}", self.number))
     }
 
-    /// What went wrong last, in words.
+    /// What went wrong last, in words, and what of it is still there.
     pub(crate) fn failure(&self, spec: &AppSpec) -> Option<ServiceFailure> {
-        if let Some(outlives) = survivor::sentence(self.survivors()) {
-            return Some(self.fails(&outlives, Vec::new()));
+        match (self.trouble_in_words(spec), survivor::sentence(self.survivors())) {
+            (None, None) => None,
+            (Some((what, last_lines)), None) => Some(self.fails(&what, last_lines)),
+            (None, Some(outlives)) => Some(self.fails(&outlives, Vec::new())),
+            (Some((what, last_lines)), Some(outlives)) => {
+                Some(self.fails(&format!("{what}; {outlives}"), last_lines))
+            }
         }
-        let (what, last_lines) = match self.trouble.as_ref()? {
+    }
+
+    /// What went wrong, and what was written last.
+    fn trouble_in_words(&self, spec: &AppSpec) -> Option<(String, Vec<String>)> {
+        Some(match self.trouble.as_ref()? {
             // Nobody answers yet: that is how every start begins.
             Trouble::Probe(_) if matches!(self.phase(), Phase::Starting { .. }) => return None,
             Trouble::Spawn(reason) => (reason.clone(), Vec::new()),
@@ -46,8 +55,7 @@ impl Slot {
                 (format!("it was not ready within {:?}{check}", spec.ready_timeout), last_lines.clone())
             }
             Trouble::Probe(failure) => (failure.to_string(), Vec::new()),
-        };
-        Some(self.fails(&what, last_lines))
+        })
     }
 
     fn fails(&self, what: &str, last_lines: Vec<String>) -> ServiceFailure {

@@ -7,7 +7,7 @@ use pmesh_supervisor::{
     AppSpec, Exit, Overlap, ServiceName, Signal, Status, StepName, StepState, rollout::Unity,
 };
 
-use crate::world::{MS, SEC, World, command};
+use crate::world::{MS, SEC, World, command, reason, service_name};
 
 type Details = Arc<Mutex<Vec<String>>>;
 
@@ -75,7 +75,7 @@ async fn a_rollout_that_needs_the_old_one_gone_goes_back_and_the_service_starts_
     world.up(&[("web", &web)]).await;
     world.spawner.outlive_kill(true);
     let end = world.roll_out(Unity::Each, &[("web", &web)]).await;
-    let reason = end.failed.values().next().expect("it fails");
+    let reason = reason(&end, "web");
     assert!(reason.contains("may not run beside") && reason.contains("state D"), "{reason}");
     assert_eq!((world.spawner.launches().len(), world.health("web").status), (1, Status::Down));
     world.spawner.outlive_kill(false);
@@ -83,6 +83,24 @@ async fn a_rollout_that_needs_the_old_one_gone_goes_back_and_the_service_starts_
     world.spawner.wait_for_launches(2).await;
     world.pass(100 * MS).await;
     assert_eq!((world.serving("web"), world.health("web").status), (vec![1], Status::Ok));
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_way_back_does_not_wait_for_a_new_instance_that_sigkill_does_not_end() {
+    let world = World::new();
+    let web = world.app("web");
+    world.up(&[("web", &web)]).await;
+    world.prober.fail(&service_name("web"));
+    world.spawner.outlive_kill(true);
+    let end = world.roll_out(Unity::Together, &[("web", &web)]).await;
+    let told = reason(&end, "web");
+    assert!(end.gave_up && told.starts_with("instance 1: it was not ready within 30s: "), "{end:?}");
+    assert!(told.contains("; still there 5s after SIGKILL: "), "{told}");
+    assert_eq!(world.serving("web"), [0], "the old one serves");
+    world.prober.pass(&service_name("web"));
+    world.spawner.outlive_kill(false);
+    world.spawner.crash(1, Exit::Signal(9));
     world.end().await;
 }
 

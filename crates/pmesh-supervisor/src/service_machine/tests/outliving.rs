@@ -139,7 +139,9 @@ fn what_a_crash_leaves_behind_keeps_its_instance_down_and_a_restart_starts_besid
     world.exit(process);
     wait(&mut world);
     assert_eq!(world.status(), Status::Down);
-    assert!(reason(&world).starts_with("instance 1: still there"), "{}", reason(&world));
+    let told = reason(&world);
+    assert!(told.starts_with("instance 1: it ended with exit code 1 after "), "{told}");
+    assert!(told.contains(" s; still there 5s after SIGKILL: pid "), "{told}");
     let ended = world.prepare(app_plan(2, app()));
     world.grow_ready();
     assert_eq!(world.answer_to(ended), Some(&ServiceAnswer::Prepared(Prepared::Ready)));
@@ -171,4 +173,19 @@ fn a_service_that_nobody_asks_for_any_more_is_over_all_the_same() {
     assert!(!world.machine.is_over(world.now), "its output may still be on its way");
     world.now += SEC;
     assert!(world.machine.is_over(world.now));
+}
+
+#[test]
+fn a_kill_of_what_a_crash_had_left_behind_is_not_told_of_a_later_stop() {
+    let (mut world, process) = stubborn(app());
+    // So that it is not started again.
+    let done = world.ticket();
+    world.tell(ServiceEvent::Hold { done });
+    world.exit(process);
+    world.pass(11 * SEC);
+    ends_at_last(&mut world, process);
+    world.be_kind();
+    let stop = world.stop();
+    world.be_kind();
+    assert_eq!(stop_end(&world, stop), Some(StopEnd { was_up: true, ..StopEnd::default() }));
 }
