@@ -16,8 +16,8 @@ use self::{
 };
 use super::ServiceMachine;
 use crate::{
-    AppSpec, Exit, Monitor, Overlap, Prepared, Readiness, RunEnd, ServiceId, Signal, StartOrder, Status,
-    StopEnd, Switched, Wish, saved,
+    AppSpec, Command, Exit, Monitor, Overlap, Prepared, Readiness, RunEnd, ServiceId, Signal, StartOrder,
+    Status, StopEnd, Switched, Wish, saved,
     service_action::ServiceAnswer,
     service_event::{NoBuild, ServiceEvent, Ticket},
 };
@@ -102,6 +102,57 @@ fn a_run_that_has_taken_over_can_be_taken_back_until_the_old_one_is_told_to_end(
 /// The answer that a run has ended, and there is nothing to tell of it.
 fn ended() -> ServiceAnswer {
     ServiceAnswer::Ended(RunEnd::default())
+}
+
+#[test]
+fn a_run_that_is_abandoned_before_it_has_taken_over_ends_and_the_old_one_stays() {
+    let (mut world, _) = about_to_switch();
+    let before = world.machine.traffic();
+    let done = world.ticket();
+    world.tell(ServiceEvent::Abandon { done });
+    world.be_kind();
+    assert!(world.answer_to(done).is_some());
+    assert_eq!((world.machine.traffic(), world.processes.len()), (before, 1));
+}
+
+#[test]
+fn a_commit_says_how_ready_the_run_is_that_has_taken_over_and_when_the_old_one_has_drained() {
+    let (mut world, _) = about_to_switch();
+    let (&old, _) = world.processes.first_key_value().expect("it runs");
+    let switched = world.ticket();
+    world.tell(ServiceEvent::Switch { switched });
+    let (switched, drained, stopped) = (world.ticket(), world.ticket(), world.ticket());
+    world.tell(ServiceEvent::Commit { switched, drained, stopped });
+    assert_eq!(world.answer_to(switched), Some(&ServiceAnswer::Switched(Switched::Ready)));
+    assert_eq!((world.drains.clone(), world.answer_to(drained)), (BTreeSet::from([old]), None));
+    world.drains.clear();
+    world.tell(ServiceEvent::Drained { upstream: old });
+    assert_eq!((world.answer_to(drained), world.answer_to(stopped)), (Some(&ServiceAnswer::Done), None));
+    world.be_kind();
+    assert!(world.answer_to(stopped).is_some());
+}
+
+#[test]
+fn a_run_that_may_overlap_starts_while_an_older_one_is_still_on_its_way_out() {
+    let (mut world, _) = about_to_switch();
+    world.commit();
+    assert_eq!(world.drains.len(), 1, "the first run drains");
+    world.prepare(app_plan(3, app()));
+    assert_eq!(world.spawning.len(), 1);
+}
+
+#[test]
+fn who_waits_for_the_drain_waits_for_the_commands_before_the_stop_also_where_no_instance_is_ready() {
+    let mut world = serving(AppSpec { shutdown: vec![Command::default()], ..app() });
+    world.prepare(app_plan(2, app()));
+    world.grow_ready();
+    let (&old, _) = world.processes.first_key_value().expect("it runs");
+    world.end_tree(old);
+    let (switched, drained, stopped) = (world.ticket(), world.ticket(), world.ticket());
+    world.tell(ServiceEvent::Commit { switched, drained, stopped });
+    assert_eq!((world.shutdowns.len(), world.answer_to(drained)), (1, None));
+    world.be_kind();
+    assert_eq!(world.answer_to(drained), Some(&ServiceAnswer::Done));
 }
 
 /// A service of two, of which the first leaves requests without an answer.
