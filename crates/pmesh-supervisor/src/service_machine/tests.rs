@@ -17,7 +17,9 @@ use self::{
 use super::ServiceMachine;
 use crate::{
     AppSpec, Command, Exit, Monitor, Overlap, Prepared, Readiness, RunEnd, ServiceId, Signal, StartOrder,
-    Status, StopEnd, Switched, Wish, saved,
+    Status, StopEnd, Switched, Wish,
+    notice::Notice,
+    saved,
     service_action::ServiceAnswer,
     service_event::{NoBuild, ServiceEvent, Ticket},
 };
@@ -213,6 +215,24 @@ fn a_hold_is_answered_when_the_try_to_build_that_was_under_way_has_ended() {
     world.builds.clear();
     world.tell(ServiceEvent::Built { attempt, built: Err(NoBuild::Cancelled) });
     assert_eq!(world.answer_to(done), Some(&ServiceAnswer::Done));
+}
+
+#[test]
+fn a_run_that_was_built_later_and_does_not_become_ready_is_told_once_though_nobody_waits_for_it() {
+    let mut world = World::new(false);
+    let (stops, done) = (world.stops(), world.ticket());
+    world.tell(ServiceEvent::StayUnbuilt { plan: app_plan(1, app()), stops, failure: failure(), done });
+    world.pass(10 * SEC);
+    let (attempt, _) = world.builds.pop_first().expect("it is tried again");
+    world.tell(ServiceEvent::Built { attempt, built: Ok(None) });
+    for _ in 0..5 {
+        let upstream = world.spawning.pop_first().expect("it is tried again");
+        world.tell(ServiceEvent::SpawnFailed { upstream, reason: "no memory".to_owned() });
+        world.pass(SEC);
+    }
+    let fails =
+        |notice: &&Notice| matches!(notice, Notice::RunFails { reason } if reason.contains("no memory"));
+    assert_eq!(world.notes.iter().filter(fails).count(), 1, "{:?}", world.notes);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::{
     AppSpec, Build, Command, Exit, ExternalAddress, FirstAnswer, Plan, ProbeFailure, RevisionFacts,
     ServiceFailure, ServiceId, ServiceKind, ServiceName, ServiceSpec, Signal, Status, Survivor, Wish,
     machine_step::Numbers,
+    notice::Notice,
     saved,
     service_action::{ServiceAction, ServiceAnswer},
     service_event::{NoBuild, ServiceEvent, Ticket},
@@ -48,6 +49,7 @@ pub(super) struct World {
     pub(super) drains: BTreeSet<u64>,
     pub(super) shutdowns: BTreeSet<u64>,
     pub(super) builds: BTreeMap<u64, Wish>,
+    pub(super) notes: Vec<Notice>,
     /// Whether no two processes may be there at a time.
     pub(super) exclusive: bool,
 }
@@ -98,6 +100,7 @@ impl World {
             drains: BTreeSet::new(),
             shutdowns: BTreeSet::new(),
             builds: BTreeMap::new(),
+            notes: Vec::new(),
             exclusive,
         }
     }
@@ -167,8 +170,8 @@ impl World {
                 }
                 ServiceAction::ReadLastLines { .. }
                 | ServiceAction::KillShutdownCommands { .. }
-                | ServiceAction::CheckDescriptorLimit { .. }
-                | ServiceAction::Note(_) => {}
+                | ServiceAction::CheckDescriptorLimit { .. } => {}
+                ServiceAction::Note(notice) => self.notes.push(notice),
             }
         }
         self.check(&traffic);
