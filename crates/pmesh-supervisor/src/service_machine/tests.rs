@@ -85,6 +85,18 @@ fn who_has_died_or_fails_its_probe_fails_the_look_with_the_reason() {
 }
 
 #[test]
+fn a_run_that_comes_back_takes_over_from_nobody_and_is_not_looked_at() {
+    let alone = AppSpec { overlap: Overlap::No, ..app() };
+    let mut world = serving(alone.clone());
+    world.prepare(app_plan(2, alone));
+    let (done, ended) = (world.ticket(), world.ticket());
+    world.tell(ServiceEvent::Abandon { done });
+    world.tell(ServiceEvent::Revive { ended });
+    let look = look_again(&mut world);
+    assert_eq!(world.answer_to(look), Some(&ServiceAnswer::Prepared(Prepared::Left)));
+}
+
+#[test]
 fn a_run_that_has_taken_over_can_be_taken_back_until_the_old_one_is_told_to_end() {
     let (mut world, new) = about_to_switch();
     let before = world.machine.state(|_| None).id;
