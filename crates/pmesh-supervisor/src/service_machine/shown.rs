@@ -62,6 +62,7 @@ impl ServiceMachine {
             wanted: u32::from(!self.is_stopped()),
             builds: self.builds(),
             relies_on: self.relies_on().and_then(|plan| plan.build.clone()),
+            // That of the run that is shown: each event settles it.
             ..ServiceState::new(self.id)
         };
         // Of a run that is there: what it was built from is not.
@@ -70,7 +71,6 @@ impl ServiceMachine {
         match (self.shown(), &self.unbuilt, &self.standing) {
             _ if self.is_stopped() => ServiceState { failure: self.failure_of_stopping(), ..empty },
             (Some(run), ..) => ServiceState {
-                id: run.plan().id,
                 wanted: run.wanted(),
                 ready: run.ready(),
                 healthy: run.healthy(),
@@ -89,12 +89,9 @@ impl ServiceMachine {
                 addresses: run.addresses(),
                 ..empty
             },
-            (None, Some(unbuilt), _) => ServiceState {
-                id: unbuilt.plan.id,
-                wanted: unbuilt.plan.wanted(),
-                failure: Some(unbuilt.failure()),
-                ..empty
-            },
+            (None, Some(unbuilt), _) => {
+                ServiceState { wanted: unbuilt.plan.wanted(), failure: Some(unbuilt.failure()), ..empty }
+            }
             (None, None, Standing::Broken { reason, plan }) => ServiceState {
                 wanted: plan.as_ref().map_or(1, |plan| plan.wanted()),
                 failure: Some(ServiceFailure {

@@ -36,6 +36,21 @@ fn a_run_that_recovered_is_not_replaced_by_one_that_waits_for_its_build() {
     assert_eq!(world.answer_to(done), Some(&ServiceAnswer::Done));
 }
 
+#[test]
+fn what_is_still_to_start_wants_something_and_what_was_stopped_wants_nothing() {
+    let mut world = World::new(false);
+    let wanted = |world: &World| world.machine.state(|_| None).wanted;
+    assert_eq!(wanted(&world), 1);
+    let (stops, done) = (world.stops(), world.ticket());
+    let plan = app_plan(7, AppSpec { instances: 3, ..app() });
+    world.tell(ServiceEvent::StayUnbuilt { plan, stops, failure: failure(), done });
+    let state = world.machine.state(|_| None);
+    assert_eq!((state.id, state.wanted), (ServiceId(7), 3));
+    assert!(state.failure.expect("it has no build").what.contains("no build"));
+    world.stop();
+    assert_eq!(wanted(&world), 0);
+}
+
 /// A service whose new run of two has just become ready, and one of the two.
 fn about_to_switch() -> (World, u64) {
     let mut world = serving(app());
