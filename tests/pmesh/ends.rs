@@ -39,15 +39,32 @@ fn filtered(script: &str) -> Project {
     project
 }
 
+/// Processes that have named themselves. Dropped by a test that fails, they end.
+struct Named(Vec<u32>);
+
+impl Named {
+    fn live(&self) -> bool {
+        self.0.iter().any(|&pid| lives(pid))
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.iter().for_each(|&pid| signal(pid, "KILL"));
+        }
+    }
+}
+
 /// Waits until so many processes have named themselves.
-fn named(project: &Project, count: usize) -> Vec<u32> {
+fn named(project: &Project, count: usize) -> Named {
     let mut pids = Vec::new();
     wait_for("it hangs", || {
         let said = fs::read_to_string(project.folder.path().join("pids")).unwrap_or_default();
         pids = said.lines().filter_map(|line| line.parse().ok()).collect();
         pids.len() >= count
     });
-    pids
+    Named(pids)
 }
 
 /// The processes below one, with what they run.
@@ -132,7 +149,7 @@ fn a_server_that_is_told_to_end_ends_the_check_out_whose_filter_hangs_and_puts_t
         let update = updating(&server);
         let pids = named(&project, count);
         let all: Vec<u32> = below(server.pid()).into_iter().map(|(pid, _)| pid).collect();
-        assert!(pids.iter().all(|pid| all.contains(pid)));
+        assert!(pids.0.iter().all(|pid| all.contains(pid)));
         assert_eq!(server.get("/service/health")["web"]["status"], "OK");
         assert_eq!(server.terminate(), Some(0));
         let (status, answer) = update.join().unwrap();
@@ -151,10 +168,10 @@ fn a_second_signal_ends_what_puts_the_files_back_and_what_hangs_there() {
     project.push(&[("m.x", "2\n")]);
     let server = Server::serve(&project);
     let update = updating(&server);
-    named(&project, 2);
+    let _first = named(&project, 2);
     signal(server.pid(), "TERM");
     // The old file needs the filter as well.
-    named(&project, 4);
+    let _second = named(&project, 4);
     let all: Vec<u32> = below(server.pid()).into_iter().map(|(pid, _)| pid).collect();
     assert_eq!(server.terminate(), Some(0));
     let (_, answer) = update.join().unwrap();
@@ -175,7 +192,7 @@ fn an_ssh_that_hears_no_signal_ends_with_the_server() {
     let pids = named(&project, 1);
     assert_eq!(server.terminate(), Some(0));
     assert_eq!(update.join().unwrap().1["code"], "shutting_down");
-    wait_for("the ssh has ended", || !pids.iter().any(|&pid| lives(pid)));
+    wait_for("the ssh has ended", || !pids.live());
 }
 
 #[test]
@@ -194,9 +211,9 @@ fn a_daemon_that_git_has_left_behind_ends_with_the_server() {
     let (status, _) = server.call("POST", "/repo/update", &[], "");
     assert_eq!(status, 502);
     let pids = named(&project, 1);
-    assert!(pids.iter().all(|&pid| lives(pid)));
+    assert!(pids.live());
     assert_eq!(server.terminate(), Some(0));
-    wait_for("the daemon has ended", || !pids.iter().any(|&pid| lives(pid)));
+    wait_for("the daemon has ended", || !pids.live());
 }
 
 #[test]
@@ -204,7 +221,7 @@ fn git_is_told_when_the_server_was_killed_and_leaves_no_lock() {
     let project = filtered(HANGS);
     project.push(&[("m.x", "1\n")]);
     let server = Server::serve(&project);
-    let services = server.pids("web");
+    let services = Named(server.pids("web"));
     let _update = updating(&server);
     let filters = named(&project, 2);
     let gits: Vec<u32> = below(server.pid())
@@ -217,9 +234,37 @@ fn git_is_told_when_the_server_was_killed_and_leaves_no_lock() {
     wait_for("git has ended", || !gits.iter().any(|&pid| lives(pid)));
     wait_for("no lock is left", || !project.work.join(".git/index.lock").exists());
     // Those are left to go on, or to end by the pipes that are closed.
-    for pid in services.into_iter().chain(filters) {
-        signal(pid, "KILL");
+    for pid in services.0.iter().chain(&filters.0) {
+        signal(*pid, "KILL");
     }
+}
+
+#[test]
+fn pipes_in_a_services_folder_among_files_and_in_the_place_of_a_log_hold_nobody() {
+    let manifest = "services:\n  app: !App\n    run: sleep 1000\n    build: touch built\n    background: true\n  files: !FS\n    \
+                    path: public\nserver:\n  site.local:\n    router:\n      - site.local/: files\n";
+    let project = Project::new(manifest);
+    project.push(&[("app/x", "x"), ("public/index.html", "hi"), ("public/other.html", "hi")]);
+    git(&project.work, &["pull", "-q"]);
+    let state = project.folder.path().join("state");
+    fs::create_dir_all(state.join("logs")).unwrap();
+    for folder in [&state, &state.join("logs")] {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    let pipes =
+        [project.work.join("app/pipe"), project.work.join("public/other.html"), state.join("logs/app.log")];
+    drop(fs::remove_file(&pipes[1]));
+    assert!(Command::new("mkfifo").args(&pipes).status().unwrap().success());
+    let server = Server::serve(&project);
+    assert_eq!(server.site("/index.html").0, 200);
+    assert_eq!(server.site("/other.html").0, 404);
+    assert_eq!(server.post("/service/restart/app?invalidate")["count"], 1);
+    fs::remove_file(project.work.join("pm3.yml")).unwrap();
+    assert!(Command::new("mkfifo").arg(project.work.join("pm3.yml")).status().unwrap().success());
+    let (status, answer) = server.call("POST", "/reload", &[], "");
+    assert_eq!((status, &answer["code"]), (422, &"manifest_invalid".into()), "{answer}");
+    assert!(answer["error"].as_str().unwrap().contains("is a pipe"), "{answer}");
+    assert_eq!(server.terminate(), Some(0));
 }
 
 /// Somebody who has a file leased, so that whoever opens it waits (fcntl(2), "Leases").
@@ -302,21 +347,21 @@ fn what_no_signal_ends_is_named_and_the_server_ends_all_the_same() {
     let mut nobody = Command::new("setpriv");
     nobody.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(pmesh().get_program());
     let server = Server::started_by(nobody, &work, &state);
-    let mut pids = Vec::new();
+    let mut pids = Named(Vec::new());
     wait_for("it runs as root", || {
-        pids = server.pids("held");
-        pids.iter().any(|pid| fs::metadata(format!("/proc/{pid}")).is_ok_and(|process| process.uid() == 0))
+        pids = Named(server.pids("held"));
+        pids.0.iter().any(|pid| fs::metadata(format!("/proc/{pid}")).is_ok_and(|process| process.uid() == 0))
     });
     signal(server.pid(), "TERM");
     wait_for("the server is ending", || server.is_stopping());
     let log = state.with_extension("stderr");
     let code = server.terminate();
     let said = fs::read_to_string(log).unwrap();
-    for pid in &pids {
+    for pid in &pids.0 {
         assert!(lives(*pid), "nobody could end it");
         signal(*pid, "KILL");
     }
     assert_eq!(code, Some(4), "{said}");
-    let expected = format!("process {} (sleep) in state S waits in ", pids[0]);
+    let expected = format!("process {} (sleep) in state S waits in ", pids.0[0]);
     assert!(said.matches(&expected).count() >= 2, "in the log and for whoever looks: {said}");
 }

@@ -39,28 +39,40 @@ fn with_filter(what: &str) -> (Site, CommitId, CommitId) {
     (site, from, to)
 }
 
+/// Processes that a program has named. Dropped by a test that fails, they end.
+struct Begun(Vec<u32>);
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let pids = self.0.iter().map(ToString::to_string);
+            drop(std::process::Command::new("kill").arg("-9").args(pids).status());
+        }
+    }
+}
+
 /// Waits for a filter to have begun, and answers with the processes that it has named.
-fn begun(site: &Site, lines: usize) -> Vec<u32> {
+fn begun(site: &Site, lines: usize) -> Begun {
     let end = Instant::now() + LONG;
     loop {
         let said = fs::read_to_string(site.path("pids")).unwrap_or_default();
         let pids: Vec<u32> = said.lines().filter_map(|line| line.parse().ok()).collect();
         if pids.len() >= lines {
-            return pids;
+            return Begun(pids);
         }
         assert!(Instant::now() < end, "it has not begun");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
-fn wait_for_end(pids: &[u32]) {
+fn wait_for_end(begun: &Begun) {
     let end = Instant::now() + LONG;
     let lives = |pid: &u32| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
     };
-    while pids.iter().any(lives) {
-        assert!(Instant::now() < end, "{pids:?} live on");
+    while begun.0.iter().any(lives) {
+        assert!(Instant::now() < end, "{:?} live on", begun.0);
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -272,6 +284,30 @@ fn the_lock_of_a_git_that_had_to_be_killed_is_no_obstacle() {
     assert_untouched(&site, &from);
     wait_for_end(&pids);
     site.server().check_out(&to, &Cancel::new()).unwrap();
+}
+
+#[test]
+fn what_git_had_done_already_when_it_was_cut_off_is_undone() {
+    let (site, from, to) = with_filter("cat");
+    site.run("cd server; echo staged > a.txt; git add a.txt; echo edited > a.txt");
+    // It has moved everything, and does not end.
+    let slow = format!(
+        "#!/bin/sh\ncase \"$*\" in *'read-tree -m -u'*) git \"$@\"; echo $$ >> {}; sleep 1000;; *) exec git \"$@\";; esac\n",
+        site.path("pids").display()
+    );
+    fs::write(site.path("slow"), slow).unwrap();
+    site.run("chmod +x slow");
+    let cancel = Cancel::new();
+    let end = checking_out(&site.server().with_git(site.path("slow")), &to, &cancel);
+    let pids = begun(&site, 1);
+    assert_eq!(site.run("cat server/new"), "new");
+    cancel.cancel();
+    let end = end.recv_timeout(LONG).unwrap();
+    assert!(matches!(end, Err(VcsError::Cancelled)), "{end:?}");
+    wait_for_end(&pids);
+    assert_eq!((site.commit("server", "HEAD"), site.locks()), (from, String::new()));
+    let said = site.run("cd server; git status --porcelain; cat changed gone; git show :a.txt; cat a.txt");
+    assert_eq!(said, "MM a.txt\nold\nold\nstaged\nedited");
 }
 
 #[test]
