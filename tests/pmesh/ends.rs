@@ -174,7 +174,8 @@ fn a_second_signal_ends_what_puts_the_files_back_and_what_hangs_there() {
     let _second = named(&project, 4);
     let all: Vec<u32> = below(server.pid()).into_iter().map(|(pid, _)| pid).collect();
     assert_eq!(server.terminate(), Some(0));
-    let (_, answer) = update.join().unwrap();
+    let (status, answer) = update.join().unwrap();
+    assert_eq!((status, &answer["code"]), (503, &"shutting_down".into()), "{answer}");
     assert!(answer["error"].as_str().unwrap().contains("not all files could be put back"), "{answer}");
     wait_for("all that it has started has ended", || !all.iter().any(|&pid| lives(pid)));
     assert!(!project.work.join(".git/index.lock").exists());

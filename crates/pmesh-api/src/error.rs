@@ -214,7 +214,11 @@ impl From<&VcsError> for ApiError {
             VcsError::Unsupported { .. } => Code::RepositoryUnsupported,
             VcsError::Unwritable { .. } => Code::RepositoryUnwritable,
             // Whatever had to be undone: what helps is what the cause is.
-            VcsError::HalfMoved { failed, .. } => Self::from(&**failed).code,
+            VcsError::HalfMoved { failed, .. } => match &**failed {
+                // It did not go back, and only the server's end ends a move.
+                VcsError::Cancelled => Code::ShuttingDown,
+                failed => Self::from(failed).code,
+            },
             VcsError::Cancelled => Code::Cancelled,
             VcsError::Busy { .. } | VcsError::NoThread { .. } | VcsError::NoProcess { .. } => {
                 return busy(in_one_line(error));

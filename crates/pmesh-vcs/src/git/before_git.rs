@@ -7,12 +7,31 @@ use gix::bstr::ByteSlice;
 use super::{opened::OpenedRepo, special_files::Looking};
 use crate::VcsError;
 
-/// Looks at what git may read of the repository, beside what was looked at when it was opened.
+/// How far a repository has been looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum LookedAt {
+    #[default]
+    Nothing,
+    /// All but the work tree.
+    Repository,
+    All,
+}
+
+impl LookedAt {
+    /// How far it must be for this command.
+    pub(super) fn wanted_by(command: &str) -> Self {
+        const ELSEWHERE: [&str; 6] =
+            ["cat-file", "config", "fetch", "ls-remote", "maintenance", "update-ref"];
+        if ELSEWHERE.contains(&command) { Self::Repository } else { Self::All }
+    }
+}
+
+/// Looks so far at what git may read of the repository, beside what was looked at when it was opened.
 ///
 /// # Errors
 ///
 /// [`VcsError::NotAFile`].
-pub(super) fn look(opened: &OpenedRepo) -> Result<(), VcsError> {
+pub(super) fn look(opened: &OpenedRepo, wanted: LookedAt) -> Result<(), VcsError> {
     // What is not looked at in half the time of a read is left to the limits of git's own.
     let now = Instant::now();
     let until = now + opened.stop.until().saturating_duration_since(now) / 2;
@@ -42,7 +61,7 @@ pub(super) fn look(opened: &OpenedRepo) -> Result<(), VcsError> {
             looking.file(&path)?;
         }
     }
-    work_tree(&looking, opened, &is_wanted)
+    if wanted == LookedAt::All { work_tree(&looking, opened, &is_wanted) } else { Ok(()) }
 }
 
 /// What git reads in the work tree beside the files themselves: in each folder that has tracked ones.

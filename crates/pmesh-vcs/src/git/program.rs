@@ -17,7 +17,8 @@ use rustix::io::Errno;
 
 use super::{
     account::{self, User},
-    before_git, cause,
+    before_git::{self, LookedAt},
+    cause,
     child::{ChildEnd, ChildLimits, CutReason, LeftLocks, Output, RunningChild},
     configuration::Configuration,
     deadline::Deadline,
@@ -166,8 +167,8 @@ pub(super) struct Program<'a> {
     pub(super) secrets: Vec<String>,
     /// What git gets where it may bring objects that are not here: of the remotes that have them.
     pub(super) promisors: Extra,
-    /// Whether the repository has been looked at for what is no file.
-    pub(super) is_looked_at: Cell<bool>,
+    /// How far the repository has been looked at for what is no file.
+    pub(super) looked_at: Cell<LookedAt>,
 }
 
 impl<'a> Program<'a> {
@@ -178,8 +179,8 @@ impl<'a> Program<'a> {
     {
         let Self { git, root, readers, limits, .. } = *self;
         let (secrets, promisors) = (self.secrets.clone(), self.promisors.clone());
-        let is_looked_at = self.is_looked_at.clone();
-        Program { git, root, readers, limits, cancel, deadline, secrets, promisors, is_looked_at }
+        let looked_at = self.looked_at.clone();
+        Program { git, root, readers, limits, cancel, deadline, secrets, promisors, looked_at }
     }
 
     /// Runs a command that stays on this machine.
@@ -286,7 +287,7 @@ impl<'a> Program<'a> {
         // there as the user whose it is. All that can be gained by putting something else in the place of `.git` is
         // that git fails, as that user.
         let (look, another) = self.look()?;
-        self.look_for_what_blocks()?;
+        self.look_for_what_blocks(command)?;
         let (stdin, words): (_, &[&str]) = match &extra.settings {
             Some(settings) => {
                 let file = nameless(settings).map_err(|source| self.cannot_run(source))?;
@@ -357,21 +358,22 @@ impl<'a> Program<'a> {
         })
     }
 
-    /// Looks once for what would keep git waiting. What else is wrong git says itself.
-    fn look_for_what_blocks(&self) -> Result<(), VcsError> {
-        if self.is_looked_at.get() {
+    /// Looks for what would keep this command waiting, unless that has been done. What else is wrong git says itself.
+    fn look_for_what_blocks(&self, command: &str) -> Result<(), VcsError> {
+        let wanted = LookedAt::wanted_by(command);
+        if self.looked_at.get() >= wanted {
             return Ok(());
         }
         let root = self.root.to_owned();
         let looked = self.readers.run(self.root, self.limits.read, self.cancel, move |rights, stop| {
-            before_git::look(&OpenedRepo::at(&root, rights, stop)?)
+            before_git::look(&OpenedRepo::at(&root, rights, stop)?, wanted)
         });
         match looked {
             Err(error @ (VcsError::NotAFile { .. } | VcsError::Timeout { .. } | VcsError::Cancelled)) => {
                 Err(error)
             }
             Ok(()) | Err(_) => {
-                self.is_looked_at.set(true);
+                self.looked_at.set(wanted);
                 Ok(())
             }
         }

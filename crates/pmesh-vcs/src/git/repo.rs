@@ -142,7 +142,7 @@ impl GitRepo {
             deadline: Deadline::after(self.limits.check_out),
             secrets: Vec::new(),
             promisors: Extra::default(),
-            is_looked_at: Cell::new(false),
+            looked_at: Cell::default(),
         }
     }
 
