@@ -20,7 +20,8 @@ use pmesh_proxy::{
     ConnectionInfo, DescriptorBudget, Front, FrontLimits, LocalBody, LocalHandler, RequestBody, Tables,
 };
 use pmesh_sessions::{PeerSource, Peers, SessionLimits, Sessions, TrustedProxies};
-use pmesh_supervisor::{LogFolder, LogLimits};
+use pmesh_supervisor::{LogFolder, LogLimits, WorkThreads};
+use pmesh_threads::NoThread;
 use pmesh_vcs::VcsError;
 use tokio::{
     net::UnixListener,
@@ -60,6 +61,8 @@ enum StartError {
     NotifyState(#[from] StateError),
     #[error(transparent)]
     WorkTree(#[from] WorkTreeError),
+    #[error(transparent)]
+    NoThread(#[from] NoThread),
     #[error(transparent)]
     Repository(#[from] VcsError),
     #[error(transparent)]
@@ -139,9 +142,10 @@ fn start(arguments: &RunArguments) -> Result<Vec<Held>, StartError> {
         let socket = bind::unix(&path)?;
         Some((path, socket))
     };
+    let threads = WorkThreads::start()?;
     let logs = {
-        let _in_runtime = runtime.enter();
-        LogFolder::open(&state.logs(), LogLimits::default()).map_err(system("open the log folder"))?
+        LogFolder::open(&state.logs(), LogLimits::default(), &threads)
+            .map_err(system("open the log folder"))?
     };
     let state_path = state.path().to_owned();
     let parts = Parts {
@@ -154,6 +158,7 @@ fn start(arguments: &RunArguments) -> Result<Vec<Held>, StartError> {
         api,
         socket,
         logs,
+        threads,
         state: state_path,
         descriptors,
     };
@@ -214,6 +219,7 @@ struct Parts {
     api: Vec<bind::BoundListener>,
     socket: Option<(PathBuf, UnixListener)>,
     logs: LogFolder,
+    threads: WorkThreads,
     /// Where the state folder is.
     state: PathBuf,
     descriptors: DescriptorBudget,
@@ -232,7 +238,7 @@ fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<Se
         let _in_runtime = runtime.enter();
         let vcs = GitRepositories.find(&parts.file)?;
         let hold = GitRepositories::take_if(parts.manifest.repo.update, vcs.as_deref())?;
-        let mut of_node = NodeParts::new(parts.file, parts.manifest, parts.logs);
+        let mut of_node = NodeParts::new(parts.file, parts.manifest, parts.logs, parts.threads.clone())?;
         of_node.given = parts.given;
         of_node.vcs = vcs;
         of_node.hold = hold;
@@ -247,7 +253,8 @@ fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<Se
         settings.host_names.clone_from(&arguments.api_host);
         settings.token = parts.token;
         settings.open = arguments.api_open;
-        settings.callers = Arc::new(KernelCallers::new(peers()));
+        settings.callers =
+            Some(Arc::new(KernelCallers::new(peers(&parts.threads), parts.threads.proc.clone())));
         // Each of these three takes a small part of the descriptors: two listeners, and who waits.
         settings.connections = parts.descriptors.share(16, pmesh_api::serve::MAX_CONNECTIONS);
         settings.waiting = parts.descriptors.share(16, Api::MAX_WAITING);
@@ -317,8 +324,8 @@ fn listener_lines(
 }
 
 /// The kernel's word about who asks.
-fn peers() -> Peers {
-    let peers = Peers::open();
+fn peers(threads: &WorkThreads) -> Peers {
+    let peers = Peers::open(threads.proc.clone());
     if peers.source() == PeerSource::Tables {
         warn!(
             "this kernel has no socket diagnostics for TCP (tcp_diag): who asks is looked up in /proc/net/tcp, \

@@ -54,8 +54,8 @@ pub struct ApiSettings {
     /// Whether every user of this machine may use the API over TCP (`--api-open`); else the user of this
     /// process and root.
     pub open: bool,
-    /// How callers are known.
-    pub callers: Arc<dyn Callers>,
+    /// How callers are known; by the kernel, if nothing else is said.
+    pub callers: Option<Arc<dyn Callers>>,
     /// How many callers are served at a time on each listener, at least one.
     pub connections: usize,
     /// How many callers may wait for operations at a time beside those that are served: each has a connection.
@@ -80,7 +80,7 @@ impl Default for ApiSettings {
             host_names: Vec::new(),
             token: None,
             open: false,
-            callers: Arc::new(KernelCallers::new(Peers::open())),
+            callers: None,
             connections: MAX_CONNECTIONS,
             waiting: Api::MAX_WAITING,
         }
@@ -130,6 +130,10 @@ impl Api {
     /// The API of `node`.
     pub fn new(node: Node, settings: ApiSettings) -> Self {
         let ApiSettings { version, host_names, token, open, callers, connections, waiting } = settings;
+        let callers = callers.unwrap_or_else(|| {
+            let proc = node.proc_threads().clone();
+            Arc::new(KernelCallers::new(Peers::open(proc.clone()), proc))
+        });
         let who = if open { Who::AnyLocalUser } else { Who::User(rustix::process::geteuid().as_raw()) };
         let access = AccessRules::new(&host_names, token, who);
         let listing = Arc::new(Semaphore::new(1));

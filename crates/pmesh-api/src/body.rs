@@ -4,10 +4,12 @@ use std::{
     io::{self, Write},
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
+use pmesh_threads::{Threads, Unanswered};
 use tokio::sync::mpsc;
 
 use crate::seat::{Resting, Seat};
@@ -55,19 +57,28 @@ impl ApiBody {
         Self::of(Kind::Whole(Some(text)))
     }
 
-    /// A body that `write` writes on a thread of the runtime's that may block, as fast as it is read. When
-    /// the body is dropped, the next write of it fails.
-    pub(crate) fn written(write: impl FnOnce(&mut PieceWriter) -> io::Result<()> + Send + 'static) -> Self {
+    /// A body that `write` writes on one of the threads, as fast as it is read. When the body is dropped, the next
+    /// write of it fails.
+    ///
+    /// # Errors
+    ///
+    /// There is no thread for it.
+    pub(crate) fn written(
+        threads: &Threads,
+        write: impl FnOnce(&mut PieceWriter) -> io::Result<()> + Send + 'static,
+    ) -> Result<Self, Unanswered> {
         let (sender, pieces) = mpsc::channel(AHEAD);
-        // Detached: its end is the end of the body, and without a body it ends at the next piece.
-        drop(tokio::task::spawn_blocking(move || {
+        // However long its reader takes.
+        let writing = threads.begin(Duration::MAX, move |_| {
             let mut writer = PieceWriter { text: Vec::with_capacity(PIECE), pieces: sender };
             let written = write(&mut writer).and_then(|()| writer.end());
             if let Err(error) = written {
                 tracing::debug!(%error, "an answer was not written to its end");
             }
-        }));
-        Self::of(Kind::Pieces(pieces))
+        })?;
+        // Its end is the end of the body, and without a body it ends at the next piece.
+        writing.detach();
+        Ok(Self::of(Kind::Pieces(pieces)))
     }
 
     /// Its length in bytes, if it is known.
@@ -173,12 +184,18 @@ mod tests {
 
     use super::*;
 
+    /// The body, and the threads that it is written on.
+    fn body(write: impl FnOnce(&mut PieceWriter) -> io::Result<()> + Send + 'static) -> (ApiBody, Threads) {
+        let threads = pmesh_threads::testing::threads("answers");
+        (ApiBody::written(&threads, write).unwrap(), threads)
+    }
+
     #[tokio::test]
     async fn a_written_body_has_all_bytes_in_order() {
         let text: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
         let wanted = text.clone();
-        let body =
-            ApiBody::written(move |writer| text.chunks(1000).try_for_each(|part| writer.write_all(part)));
+        let (body, _threads) =
+            body(move |writer| text.chunks(1000).try_for_each(|part| writer.write_all(part)));
         assert_eq!((body.length(), body.is_end_stream()), (None, false));
         assert_eq!(body.collect().await.unwrap().to_bytes(), wanted);
     }
@@ -187,7 +204,7 @@ mod tests {
     async fn no_more_is_written_than_is_read() {
         let written = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&written);
-        let mut body = ApiBody::written(move |writer| {
+        let (mut body, _threads) = body(move |writer| {
             for _ in 0..100 {
                 writer.write_all(&b"x".repeat(PIECE))?;
                 count.fetch_add(1, Ordering::Relaxed);
@@ -204,7 +221,7 @@ mod tests {
     #[tokio::test]
     async fn whoever_writes_ends_when_nobody_reads_any_more() {
         let (ended, end) = tokio::sync::oneshot::channel();
-        let mut body = ApiBody::written(move |writer| {
+        let (mut body, _threads) = body(move |writer| {
             let written = (0..).try_for_each(|_| writer.write_all(b"on and on"));
             ended.send(written.as_ref().err().map(io::Error::kind)).unwrap();
             written
@@ -217,13 +234,13 @@ mod tests {
     #[tokio::test]
     async fn a_body_whose_writer_fails_is_not_taken_for_a_whole_one() {
         let bodies = [
-            ApiBody::written(|writer| {
+            body(|writer| {
                 writer.write_all(b"half")?;
                 Err(io::ErrorKind::Other.into())
             }),
-            ApiBody::written(|_| panic!("a writer that panics")),
+            body(|_| panic!("a writer that panics")),
         ];
-        for body in bodies {
+        for (body, _threads) in bodies {
             assert!(body.collect().await.is_err());
         }
     }

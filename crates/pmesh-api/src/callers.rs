@@ -1,9 +1,10 @@
 //! Who calls: whose process it is, and whether this server has started it.
 
-use std::{fmt, net::SocketAddr};
+use std::{fmt, net::SocketAddr, time::Duration};
 
 use futures_util::future::BoxFuture;
 use pmesh_sessions::{Descent, PeerOwner, Peers, descent_of_socket};
+use pmesh_threads::Threads;
 
 use crate::listener::Listener;
 
@@ -25,28 +26,39 @@ pub trait Callers: fmt::Debug + Send + Sync {
 ///
 /// Descent holds where the server is a subreaper (prctl(2)): else who loses its parent is nobody's descendant.
 #[derive(Clone, Debug)]
-pub struct KernelCallers(Peers);
+pub struct KernelCallers {
+    peers: Peers,
+    proc: Threads,
+}
+
+/// How long a look at all processes may take.
+const LOOK_LIMIT: Duration = Duration::from_secs(10);
 
 impl KernelCallers {
-    /// With the handle by which sockets are found.
-    pub fn new(peers: Peers) -> Self {
-        Self(peers)
+    /// With the handle by which sockets are found, and threads for looks at `/proc`.
+    pub fn new(peers: Peers, proc: Threads) -> Self {
+        Self { peers, proc }
+    }
+
+    /// Where nobody could look, nothing is known.
+    async fn look(&self, look: impl FnOnce() -> Descent + Send + 'static) -> Descent {
+        self.proc.run(LOOK_LIMIT, move |_| look()).await.unwrap_or(Descent::Unknown)
     }
 }
 
 impl Callers for KernelCallers {
     fn owner(&self, local: SocketAddr, peer: SocketAddr) -> BoxFuture<'_, PeerOwner> {
-        Box::pin(self.0.owner_or_itself(peer, local))
+        Box::pin(self.peers.owner_or_itself(peer, local))
     }
 
     fn exact(&self, owner: PeerOwner, local: SocketAddr, peer: SocketAddr) -> BoxFuture<'_, PeerOwner> {
-        Box::pin(self.0.itself_if_it_is(owner, peer, local))
+        Box::pin(self.peers.itself_if_it_is(owner, peer, local))
     }
 
     fn descent(&self, listener: Listener) -> BoxFuture<'_, Descent> {
         Box::pin(async move {
             let (local, peer, owner) = match listener {
-                Listener::Unix { caller, .. } => return blocking(move || caller.descent()).await,
+                Listener::Unix { caller, .. } => return self.look(move || caller.descent()).await,
                 Listener::Tcp { local, peer, owner } | Listener::FrontHost { local, peer, owner } => {
                     (local, peer, owner)
                 }
@@ -58,17 +70,12 @@ impl Callers for KernelCallers {
                 PeerOwner::Itself => return Descent::Descends,
                 PeerOwner::Unknown => return Descent::Unknown,
             };
-            match blocking(move || descent_of_socket(socket.inode)).await {
+            match self.look(move || descent_of_socket(socket.inode)).await {
                 // Who waits for the answer has its socket open still. Had it been closed during the look, the
                 // look could have missed it.
-                Descent::Stranger if !self.0.still_has(socket, peer, local).await => Descent::Unknown,
+                Descent::Stranger if !self.peers.still_has(socket, peer, local).await => Descent::Unknown,
                 descent => descent,
             }
         })
     }
-}
-
-async fn blocking(look: impl FnOnce() -> Descent + Send + 'static) -> Descent {
-    // The pool refuses work only when the runtime ends.
-    tokio::task::spawn_blocking(look).await.unwrap_or(Descent::Unknown)
 }

@@ -2,7 +2,15 @@
 //!
 //! One connection a call: calls are rare and the server is on this machine.
 
-use std::{fmt, io, os::unix::ffi::OsStringExt as _, path::PathBuf, pin::pin, str::FromStr, time::Duration};
+use std::{
+    fmt, io,
+    net::{IpAddr, SocketAddr},
+    os::unix::ffi::OsStringExt as _,
+    path::PathBuf,
+    pin::pin,
+    str::FromStr,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header, uri::PathAndQuery};
@@ -10,6 +18,7 @@ use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use pmesh_sessions::{PeerOwner, Peers};
+use pmesh_threads::{Names, PoolLimits, Threads};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::{
@@ -253,7 +262,10 @@ impl Client {
         let connecting = async {
             match &self.endpoint {
                 Endpoint::Http { host, port } => {
-                    let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                    let stream = match host.parse::<IpAddr>() {
+                        Ok(ip) => TcpStream::connect(SocketAddr::new(ip, *port)).await?,
+                        Err(_) => Names::start()?.connect(host, *port).await?,
+                    };
                     Ok(Either::Tcp(stream))
                 }
                 Endpoint::Unix(path) => UnixStream::connect(path).await.map(Either::Unix),
@@ -357,7 +369,8 @@ impl Either {
             Self::Tcp(stream) => stream,
         };
         let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
-        let peers = Peers::open();
+        let one = PoolLimits { threads: 1, queue: 1, replacements: 0 };
+        let peers = Peers::open(Threads::start("proc", one)?);
         let asking = async {
             loop {
                 match peers.owner(peer, local).await {

@@ -5,6 +5,7 @@ use std::fmt;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use pmesh_manifest::ReadError;
 use pmesh_node::{Failure, OperationId, RolloutFailure, StopFailure, SubmitError, in_one_line};
+use pmesh_threads::Unanswered;
 use pmesh_vcs::VcsError;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -260,7 +261,8 @@ impl From<&Failure> for ApiError {
             ) => Code::ManifestInvalid,
             Failure::UnknownService(_) => Code::ServiceNotFound,
             Failure::ShuttingDown => Code::ShuttingDown,
-            Failure::Internal(_) => Code::Internal,
+            Failure::Unanswered(unanswered) if unanswered.is_refusal() => return busy(in_one_line(failure)),
+            Failure::Unanswered(_) | Failure::Internal(_) => Code::Internal,
         };
         Self::new(code, in_one_line(failure))
     }
@@ -305,6 +307,20 @@ fn stuck(rollout: &RolloutFailure) -> Option<wire::Named<String>> {
     let work_tree = rollout.work_tree.iter().map(|reason| (WORK_TREE.to_owned(), reason.clone()));
     let all: Vec<_> = work_tree.chain(services).collect();
     (!all.is_empty()).then_some(wire::Named(all))
+}
+
+impl From<&Unanswered> for ApiError {
+    fn from(error: &Unanswered) -> Self {
+        match error {
+            Unanswered::Busy { .. }
+            | Unanswered::NoThread(_)
+            | Unanswered::TimedOut { .. }
+            | Unanswered::Stuck { .. } => busy(in_one_line(error)),
+            Unanswered::Panicked { .. } | Unanswered::Cancelled => {
+                Self::new(Code::Internal, in_one_line(error))
+            }
+        }
+    }
 }
 
 impl From<SubmitError> for ApiError {

@@ -67,7 +67,7 @@ impl TestAnswer {
 impl TestApi {
     /// The default settings, for callers of this user that the server has not started.
     pub fn settings() -> ApiSettings {
-        ApiSettings { callers: Arc::new(FakeCallers(Descent::Stranger)), ..ApiSettings::default() }
+        ApiSettings { callers: Some(Arc::new(FakeCallers(Descent::Stranger))), ..ApiSettings::default() }
     }
 
     /// A listener on the loopback interface, as the API has by default, and a caller of this process's user.

@@ -5,7 +5,10 @@ use std::{
     collections::{BTreeMap, HashSet},
     fs, io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -16,6 +19,7 @@ use futures_util::{
 use parking_lot::Mutex;
 use pmesh_manifest::{Manifest, Serves};
 use pmesh_supervisor::{HealthReport, ServiceName, Status};
+use pmesh_threads::{Threads, Unanswered};
 use tokio::time::timeout;
 
 use crate::ServiceView;
@@ -23,13 +27,33 @@ use crate::ServiceView;
 /// How long somebody who asks for the health waits for a disk.
 const LIMIT: Duration = Duration::from_secs(1);
 
-type SharedLook = Shared<BoxFuture<'static, Option<String>>>;
-
 /// Looks at folders, at each by one thread at a time: a network disk that hangs holds one, whoever asks how often.
-#[derive(Debug, Default)]
-pub(crate) struct FileFolders(Mutex<BTreeMap<PathBuf, SharedLook>>);
+#[derive(Debug)]
+pub(crate) struct FileFolders {
+    threads: Threads,
+    looks: Mutex<BTreeMap<PathBuf, FolderLook>>,
+}
+
+#[derive(Clone, Debug)]
+struct FolderLook {
+    answer: Shared<BoxFuture<'static, Option<String>>>,
+    /// Whether its thread has come back.
+    has_ended: Arc<AtomicBool>,
+}
+
+impl FolderLook {
+    /// Whether it is a look of before, and no thread is at it any more.
+    fn is_over(&self) -> bool {
+        self.has_ended.load(Ordering::Acquire)
+    }
+}
 
 impl FileFolders {
+    /// Looks on these threads.
+    pub(crate) fn on(threads: Threads) -> Self {
+        Self { threads, looks: Mutex::default() }
+    }
+
     /// Why files cannot be served, for each of the services of which that is so. Waits for a second at most.
     /// Cancel-safe.
     pub(crate) async fn faults(
@@ -49,25 +73,52 @@ impl FileFolders {
     }
 
     async fn fault(&self, folder: &Path) -> Option<String> {
-        let look = self.0.lock().entry(folder.to_owned()).or_insert_with(|| look(folder)).clone();
-        match timeout(LIMIT, look.clone()).await {
-            Ok(fault) => {
-                let mut looks = self.0.lock();
-                // Somebody may have begun another meanwhile.
-                if looks.get(folder).is_some_and(|other| other.ptr_eq(&look)) {
-                    looks.remove(folder);
-                }
-                fault
-            }
-            Err(_) => Some(format!("the disk of its folder {} does not answer", folder.display())),
+        let look = {
+            let mut looks = self.looks.lock();
+            looks.retain(|_, look| !look.is_over());
+            looks.entry(folder.to_owned()).or_insert_with(|| look(&self.threads, folder)).clone()
+        };
+        match timeout(LIMIT, look.answer).await {
+            Ok(fault) => fault,
+            Err(_) => Some(silent(folder)),
         }
     }
 }
 
-fn look(folder: &Path) -> SharedLook {
-    let owned = folder.to_owned();
-    let looking = tokio::task::spawn_blocking(move || describe(&owned));
-    looking.map(|looked| looked.unwrap_or_else(|error| Some(error.to_string()))).boxed().shared()
+fn look(threads: &Threads, folder: &Path) -> FolderLook {
+    let (threads, owned) = (threads.clone(), folder.to_owned());
+    let has_ended = Arc::new(AtomicBool::new(false));
+    let ended = Ended(Arc::clone(&has_ended));
+    let answer = async move {
+        let looked = threads.run(LIMIT, {
+            let owned = owned.clone();
+            move |_| {
+                let _ended = ended;
+                describe(&owned)
+            }
+        });
+        match looked.await {
+            Ok(fault) => fault,
+            // Nobody has looked, which says nothing about the folder.
+            Err(unanswered) if unanswered.is_refusal() => None,
+            Err(Unanswered::Panicked { message }) => Some(message),
+            Err(_) => Some(silent(&owned)),
+        }
+    };
+    FolderLook { answer: answer.boxed().shared(), has_ended }
+}
+
+/// Says that a look is over, also one that was not made.
+struct Ended(Arc<AtomicBool>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+fn silent(folder: &Path) -> String {
+    format!("the disk of its folder {} does not answer", folder.display())
 }
 
 fn describe(folder: &Path) -> Option<String> {

@@ -43,10 +43,12 @@ mod manifest_source;
 mod node;
 mod node_driver;
 mod node_shared;
+mod node_threads;
 mod open;
 mod operation;
 mod operation_queue;
 mod publisher;
+mod repository_reads;
 mod served_place;
 mod state;
 mod stop_failure;
@@ -61,6 +63,7 @@ pub use changes::{CHANGES_LIMIT, Change, ChangeKind, ChangesSince};
 pub use history::HISTORY_LIMIT;
 pub use node::{Node, NodeParts};
 pub use node_shared::FETCH_LIMIT;
+pub use node_threads::NodeThreads;
 pub use open::OpenError;
 pub use operation::{
     Failure, Operation, OperationId, OperationKind, OperationState, Outcome, Request, RolloutFailure, Scope,

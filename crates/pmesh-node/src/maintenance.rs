@@ -1,11 +1,12 @@
 //! Tidying up the repository in the background, as long as nobody else needs it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use pmesh_supervisor::CancelToken;
+use pmesh_threads::{Threads, Waiting};
 use pmesh_vcs::{Cancel, Vcs, VcsError};
-use tokio::{sync::OwnedMutexGuard, task::JoinHandle, time::timeout};
+use tokio::{sync::OwnedMutexGuard, time::timeout};
 use tracing::{debug, warn};
 
 use crate::vcs_call::HURRIED_LIMIT;
@@ -17,15 +18,15 @@ pub(crate) struct Maintenance(Mutex<Option<Running>>);
 #[derive(Debug)]
 struct Running {
     cancel: Cancel,
-    task: JoinHandle<()>,
+    task: Waiting<()>,
 }
 
 impl Maintenance {
     /// Begins with the right to move the work tree, which is given back at the end.
-    pub(crate) fn begin(&self, vcs: Arc<dyn Vcs>, turn: OwnedMutexGuard<()>) {
+    pub(crate) fn begin(&self, vcs: Arc<dyn Vcs>, turn: OwnedMutexGuard<()>, threads: &Threads) {
         let cancel = Cancel::new();
         let ended = cancel.clone();
-        let task = tokio::task::spawn_blocking(move || {
+        let task = threads.begin(Duration::MAX, move |_| {
             match vcs.maintain(&ended) {
                 Ok(()) => debug!("the repository is tidied up"),
                 Err(VcsError::Cancelled) => debug!("tidying up the repository is left for later"),
@@ -35,7 +36,10 @@ impl Maintenance {
             }
             drop(turn);
         });
-        *self.0.lock() = Some(Running { cancel, task });
+        match task {
+            Ok(task) => *self.0.lock() = Some(Running { cancel, task }),
+            Err(error) => debug!(%error, "tidying up the repository is left for later"),
+        }
     }
 
     /// Has it end soon, for somebody who needs the repository.

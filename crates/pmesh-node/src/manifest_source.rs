@@ -4,8 +4,8 @@ use std::{ffi::OsStr, path::Path, sync::Arc, time::Duration};
 
 use pmesh_manifest::{FILE_NAMES, Manifest, ManifestText, Mistakes};
 use pmesh_supervisor::CancelToken;
+use pmesh_threads::Unanswered;
 use pmesh_vcs::{Cancel, CommitId, Vcs, VcsError};
-use tokio::time::timeout;
 
 use crate::{Failure, node_shared::NodeShared, served_place::ServedPlace, vcs_call::AtEnd};
 
@@ -122,17 +122,16 @@ async fn blocking<T: Send + 'static>(
     limit: Duration,
     read: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
-    let panicked = |panic| Err(Failure::Internal(format!("reading the manifest ended early: {panic}")));
-    let reading = tokio::task::spawn_blocking(read);
     tokio::select! {
         () = cancelled.cancelled() => Err(Failure::ShuttingDown),
-        read = timeout(limit, reading) => match read {
-            Ok(read) => read.unwrap_or_else(panicked),
-            Err(_) => {
+        read = shared.threads.files.run(limit, move |_| read()) => match read {
+            Ok(read) => read,
+            Err(Unanswered::TimedOut { .. } | Unanswered::Stuck { .. }) => {
                 let place = shared.place();
                 let root = place.file.parent().unwrap_or(&place.file).to_owned();
                 Err(VcsError::Timeout { root, after: limit }.into())
             }
+            Err(unanswered) => Err(Failure::Unanswered(unanswered)),
         },
     }
 }

@@ -16,15 +16,16 @@ use pmesh_proxy::Tables;
 use pmesh_sessions::{SessionLimits, Sessions, TrustedProxies};
 use pmesh_supervisor::{
     AppSpec, CancelToken, HealthReport, LogFolder, NetProber, OsSpawner, Prober, Sampler, ServiceId,
-    ServiceKind, ServiceName, Spawner, Supervisor, SupervisorSettings,
+    ServiceKind, ServiceName, Spawner, Supervisor, SupervisorSettings, WorkThreads,
 };
+use pmesh_threads::{NoThread, Threads};
 use pmesh_vcs::{Cancel, CommitId, Fetched, Heads, Relation, Vcs, VcsError};
 use tokio::sync::Notify;
 use tracing::error;
 
 use crate::{
-    ChangesSince, Distance, Measured, Metrics, Operation, OperationId, OperationKind, Repository,
-    RepositorySource, Request, Scope, ServiceView, SubmitError, View, WorkTreeHold,
+    ChangesSince, Distance, Measured, Metrics, NodeThreads, Operation, OperationId, OperationKind,
+    Repository, RepositorySource, Request, Scope, ServiceView, SubmitError, View, WorkTreeHold,
     bridge::{Bridge, key_of},
     commits::InstanceCommits,
     fetch,
@@ -35,6 +36,7 @@ use crate::{
     node_driver::NodeDriver,
     node_shared::NodeShared,
     publisher::Publisher,
+    repository_reads::RepositoryReads,
     served_place::{NoRepositories, ServedPlace},
     vcs_call::AtEnd,
 };
@@ -65,6 +67,8 @@ pub struct NodeParts {
     pub prober: Arc<dyn Prober>,
     /// The tables of the front that the node fills.
     pub tables: Tables,
+    /// Threads for what may block.
+    pub threads: NodeThreads,
 }
 
 impl NodeParts {
@@ -80,10 +84,20 @@ impl NodeParts {
     /// A node of this manifest whose services are processes of this machine, with what this process has in
     /// its environment: no repository, what is not served is refused, tables of its own without a client.
     ///
-    /// `file` is where the manifest was read, absolute and without links.
-    pub fn new(file: PathBuf, manifest: Manifest, logs: LogFolder) -> Self {
+    /// `file` is where the manifest was read, absolute and without links. `work` are the threads that the logs were
+    /// opened with.
+    ///
+    /// # Errors
+    ///
+    /// [`NoThread`].
+    pub fn new(
+        file: PathBuf,
+        manifest: Manifest,
+        logs: LogFolder,
+        work: WorkThreads,
+    ) -> Result<Self, NoThread> {
         let sessions = Arc::new(Sessions::new(&SessionLimits::default()));
-        Self {
+        Ok(Self {
             given: file.clone(),
             file,
             manifest,
@@ -91,11 +105,12 @@ impl NodeParts {
             vcs: None,
             hold: None,
             repositories: Arc::new(NoRepositories),
-            supervisor: SupervisorSettings::new(logs),
-            spawner: Arc::new(OsSpawner::new()),
-            prober: Arc::new(NetProber),
+            spawner: Arc::new(OsSpawner::new(work.proc.clone())),
+            prober: Arc::new(NetProber::new(&work)),
+            threads: NodeThreads::start()?,
+            supervisor: SupervisorSettings::new(logs, work),
             tables: Tables::new(sessions, TrustedProxies::default()),
-        }
+        })
     }
 }
 
@@ -129,6 +144,7 @@ impl Node {
         // Before the front accepts: requests that come before their service is ready wait for it.
         bridge.route(&parts.manifest);
         let balancer: Arc<Bridge> = Arc::clone(&bridge);
+        let proc = parts.supervisor.threads.proc.clone();
         let fetched = FetchedCommits::open(parts.supervisor.state.as_deref());
         let (supervisor, supervising) =
             Supervisor::new(parts.supervisor, parts.spawner, parts.prober, balancer);
@@ -159,8 +175,11 @@ impl Node {
             fetched: Arc::new(fetched),
             maintenance: Maintenance::default(),
             readers_fetch: tokio::sync::Mutex::default(),
-            sampler: Sampler::new(),
-            file_folders: FileFolders::default(),
+            sampler: Sampler::new(proc.clone()),
+            proc,
+            file_folders: FileFolders::on(parts.threads.files.clone()),
+            threads: parts.threads,
+            repository_reads: RepositoryReads::default(),
             ending: CancelToken::new(),
             closed: CancelToken::new(),
             hurrying: CancelToken::new(),
@@ -285,14 +304,22 @@ impl Node {
 
     /// The repository as it is on disk now. Never goes to the network.
     ///
-    /// Cancel-safe: dropped, it ends the read.
+    /// However many ask at a time share reads, each of which begins after they have asked. Cancel-safe: when nobody
+    /// waits for a read any more, it ends.
     ///
     /// # Errors
     ///
     /// Those of [`Vcs`]; [`VcsError::NotFound`] where no repository tracks the manifest.
-    pub async fn repository(&self) -> Result<Repository, VcsError> {
+    pub async fn repository(&self) -> Result<Repository, Arc<VcsError>> {
+        let shared = Arc::clone(&self.0);
+        let read = async move { Self(shared).read_repository().await };
+        let repository = self.0.repository_reads.ask(read).await?;
+        Ok(Repository { deployed: self.view().deployed.clone(), ..repository })
+    }
+
+    async fn read_repository(&self) -> Result<Repository, VcsError> {
         let cancel = CancelOnDrop(Cancel::new());
-        let (wanted, deployed) = (cancel.0.clone(), self.view().deployed.clone());
+        let wanted = cancel.0.clone();
         self.0
             .with_vcs(move |vcs| {
                 let Heads { head, remote_head: remote, remote_url: url } = vcs.heads(&wanted)?;
@@ -302,7 +329,7 @@ impl Node {
                     Some((here, there)) => distance(vcs.relation(here, there, &wanted))?,
                     None => None,
                 };
-                Ok(Repository { system: vcs.system(), head, remote, url, deployed, distance })
+                Ok(Repository { system: vcs.system(), head, remote, url, deployed: None, distance })
             })
             .await
     }
@@ -327,6 +354,16 @@ impl Node {
             })
         };
         self.0.call_ends(&self.0.ending).wait(AtEnd::Cut, &cancel.0, call).await
+    }
+
+    /// Threads for looks at `/proc`, for who stands on this node.
+    pub fn proc_threads(&self) -> &Threads {
+        &self.0.proc
+    }
+
+    /// Threads for long answers.
+    pub fn answer_threads(&self) -> &Threads {
+        &self.0.threads.answers
     }
 
     /// The table of client sessions.

@@ -9,11 +9,12 @@ use std::{
 use parking_lot::Mutex;
 use pmesh_manifest::{Manifest, Unsupported};
 use pmesh_supervisor::{CancelToken, Sampler, Supervisor};
+use pmesh_threads::{Threads, Unanswered};
 use pmesh_vcs::{Cancel, Vcs, VcsError};
 use tokio::sync::{Notify, OwnedMutexGuard};
 
 use crate::{
-    OperationId,
+    NodeThreads, OperationId,
     bridge::Bridge,
     commits::InstanceCommits,
     fetched::FetchedCommits,
@@ -21,6 +22,7 @@ use crate::{
     ids::Ids,
     maintenance::Maintenance,
     publisher::Publisher,
+    repository_reads::RepositoryReads,
     served_place::{RepositorySource, ServedPlace},
     unfinished::Unfinished,
     vcs_call::{AtEnd, CallEnds},
@@ -57,6 +59,10 @@ pub(crate) struct NodeShared {
     /// not for everybody's.
     pub(crate) readers_fetch: tokio::sync::Mutex<()>,
     pub(crate) sampler: Sampler,
+    pub(crate) threads: NodeThreads,
+    /// For looks at `/proc`.
+    pub(crate) proc: Threads,
+    pub(crate) repository_reads: RepositoryReads,
     pub(crate) file_folders: FileFolders,
     /// Cancelled when the server is asked to end.
     pub(crate) ending: CancelToken,
@@ -125,7 +131,7 @@ impl NodeShared {
     /// Has the repository tidied up, if nobody else needs it.
     pub(crate) fn tidy_up(&self) {
         if let (Some(vcs), Ok(turn)) = (&self.place().vcs, Arc::clone(&self.vcs_turn).try_lock_owned()) {
-            self.maintenance.begin(Arc::clone(vcs), turn);
+            self.maintenance.begin(Arc::clone(vcs), turn, &self.threads.repository);
         }
     }
 
@@ -136,8 +142,22 @@ impl NodeShared {
     ) -> Result<T, VcsError> {
         let place = self.place();
         let vcs = place.vcs.clone().ok_or_else(|| VcsError::NotFound(place.file.clone()))?;
-        let blocking = tokio::task::spawn_blocking(move || call(&*vcs));
-        blocking.await.unwrap_or_else(|error| Err(VcsError::Defect { message: error.to_string() }))
+        let root = vcs.root().to_owned();
+        // Each call has limits of its own.
+        let answer = self.threads.repository.run(Duration::MAX, move |_| call(&*vcs)).await;
+        answer.unwrap_or_else(|unanswered| Err(unasked(root, unanswered)))
+    }
+}
+
+/// The error for a question that did not come to the repository.
+fn unasked(root: PathBuf, unanswered: Unanswered) -> VcsError {
+    match unanswered {
+        Unanswered::Busy { .. } | Unanswered::TimedOut { .. } | Unanswered::Stuck { .. } => {
+            VcsError::Busy { root }
+        }
+        Unanswered::NoThread(error) => VcsError::NoThread { root, source: error.source },
+        Unanswered::Panicked { message } => VcsError::Defect { message },
+        Unanswered::Cancelled => VcsError::Cancelled,
     }
 }
 

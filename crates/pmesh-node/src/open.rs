@@ -6,7 +6,8 @@ use std::{
 };
 
 use pmesh_manifest::{ReadError, Unsupported};
-use pmesh_supervisor::{LogFolder, LogLimits};
+use pmesh_supervisor::{LogFolder, LogLimits, WorkThreads};
+use pmesh_threads::NoThread;
 
 use crate::NodeParts;
 
@@ -17,6 +18,9 @@ pub enum OpenError {
     /// There is no manifest, or it cannot be served as it is.
     #[error(transparent)]
     Manifest(#[from] ReadError),
+    /// A thread cannot be started.
+    #[error(transparent)]
+    NoThread(#[from] NoThread),
     /// A folder cannot be used.
     #[error("cannot use {}", path.display())]
     Folder {
@@ -29,8 +33,7 @@ pub enum OpenError {
 
 impl NodeParts {
     /// Those of the project at `project`, a manifest or a folder that has one, with the services' output in the
-    /// folder `logs`; else as [`NodeParts::new`] has them. Blocks on the disk; call it in a tokio runtime, in which
-    /// the logs are written.
+    /// folder `logs`; else as [`NodeParts::new`] has them. Blocks on the disk.
     ///
     /// # Errors
     ///
@@ -43,7 +46,8 @@ impl NodeParts {
         let found = pmesh_manifest::find(project)?;
         let file = found.canonicalize().map_err(folder(&found))?;
         let manifest = pmesh_manifest::read(&file, Unsupported::Refuse)?;
-        let logs = LogFolder::open(logs, LogLimits::default()).map_err(folder(logs))?;
-        Ok(Self::new(file, manifest, logs))
+        let work = WorkThreads::start()?;
+        let logs = LogFolder::open(logs, LogLimits::default(), &work).map_err(folder(logs))?;
+        Ok(Self::new(file, manifest, logs, work)?)
     }
 }

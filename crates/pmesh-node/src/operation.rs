@@ -8,6 +8,7 @@ use std::{
 
 use pmesh_manifest::{Mistakes, ReadError};
 use pmesh_supervisor::{Rebuild, ServiceName, StepName, StepState};
+use pmesh_threads::Unanswered;
 use pmesh_vcs::{Moved, Revision, VcsError, redact};
 
 use crate::stop_failure::StopFailure;
@@ -275,6 +276,9 @@ pub enum Failure {
     /// The server is about to end.
     #[error("the server is shutting down")]
     ShuttingDown,
+    /// The disk did not answer, or there was no thread to ask it.
+    #[error("cannot read the manifest")]
+    Unanswered(#[source] Unanswered),
     /// Something that should not happen; the log has more.
     #[error("{0}")]
     Internal(String),

@@ -7,12 +7,13 @@ use pmesh_proxy::Tables;
 use pmesh_sessions::{SessionLimits, Sessions, TrustedProxies};
 use pmesh_supervisor::{
     LogFolder, LogLimits, SupervisorSettings,
-    testing::{FakeProber, FakeSpawner},
+    testing::{FakeProber, FakeSpawner, work_threads},
 };
+use pmesh_threads::testing::threads;
 use pmesh_vcs::{Vcs, testing::FakeVcs};
 use tokio::task::JoinHandle;
 
-use crate::{Node, NodeParts, served_place::NoRepositories};
+use crate::{Node, NodeParts, NodeThreads, served_place::NoRepositories};
 
 /// A [`Node`] and the fakes that it works with. Dropped, its task is ended at once; there is no
 /// process that could be left.
@@ -84,13 +85,14 @@ impl TestNode {
         let file = folder.join(file);
         let manifest = pmesh_manifest::read(&file, Unsupported::Refuse).expect("the manifest is good");
         let (spawner, prober) = (FakeSpawner::new(), FakeProber::new());
-        let logs = LogFolder::open(&folder.join("logs"), LogLimits::default())
+        let work = work_threads();
+        let logs = LogFolder::open(&folder.join("logs"), LogLimits::default(), &work)
             .expect("the folder of the logs can be made");
         let tables =
             Tables::new(Arc::new(Sessions::new(&SessionLimits::default())), TrustedProxies::default());
         let parts = NodeParts {
             given: file.clone(),
-            supervisor: SupervisorSettings::new(logs).with(|settings| settings.env = BTreeMap::new()),
+            supervisor: SupervisorSettings::new(logs, work).with(|settings| settings.env = BTreeMap::new()),
             file,
             manifest,
             unsupported: Unsupported::Refuse,
@@ -100,6 +102,11 @@ impl TestNode {
             spawner: Arc::new(spawner.clone()),
             prober: Arc::new(prober.clone()),
             tables: tables.clone(),
+            threads: NodeThreads {
+                repository: threads("repository"),
+                files: threads("node-files"),
+                answers: threads("answers"),
+            },
         };
         let (node, task) = Node::new(parts);
         Self { node, vcs, spawner, prober, tables, task: tokio::spawn(task) }

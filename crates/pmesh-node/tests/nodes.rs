@@ -64,7 +64,8 @@ async fn a_defect_of_the_repository_fails_the_operation_and_costs_no_service() {
     node.vcs.panic();
     let update = run(&node, UPDATE).await;
     assert!(matches!(failure(&update), Failure::Vcs(VcsError::Defect { .. })), "{update:?}");
-    assert!(matches!(node.repository().await, Err(VcsError::Defect { .. })));
+    let error = node.repository().await.unwrap_err();
+    assert!(matches!(*error, VcsError::Defect { .. }), "{error:?}");
     assert_eq!(node.spawner.running().len(), 1);
     let restart = run(&node, Request::Restart(Scope::All, Rebuild::Changed)).await;
     assert_eq!(restart.state, OperationState::Done);

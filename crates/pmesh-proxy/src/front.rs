@@ -9,6 +9,7 @@ use std::{
 };
 
 use pmesh_sessions::Peers;
+use pmesh_threads::{PoolLimits, Threads};
 use rustix::net::sockopt;
 use tokio::{
     runtime::{Builder, Handle, Runtime},
@@ -28,6 +29,8 @@ use crate::{
     tables::Tables,
 };
 
+/// Who a peer is may have to be looked up in `/proc`; all who ask share a look.
+const PROC: PoolLimits = PoolLimits { threads: 1, queue: 1024, replacements: 4 };
 /// Threads of a front thread's own runtime that read files and look up names.
 const BLOCKING_THREADS: usize = 4;
 /// Descriptors of a thread's runtime.
@@ -80,7 +83,7 @@ impl Front {
             notice_vanished_clients(listener)?;
         }
         let limits = Arc::new(limits);
-        let peers = Peers::open();
+        let peers = Peers::open(Threads::start("front-proc", PROC)?);
         let (stage, stage_now) = watch::channel(FrontStage::Serving);
         let (mut threads, mut lanes, mut clients) = (Vec::new(), Vec::new(), Vec::new());
         let per_thread = PER_THREAD + PER_LISTENER * listeners.len();

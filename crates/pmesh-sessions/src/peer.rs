@@ -7,11 +7,13 @@ use std::{
     sync::Arc,
 };
 
+use pmesh_threads::Threads;
+
 use crate::{
     own_descriptors::OwnDescriptors,
     peer_socket::{PeerSocket, SocketPair, is_loopback},
     socket_diagnostics::SocketDiagnostics,
-    socket_tables::SocketTables,
+    socket_tables::{LOOK_LIMIT, SocketTables},
 };
 
 /// Who owns the other end of a connection, as the kernel says.
@@ -63,6 +65,7 @@ struct Shared {
     source: Source,
     /// None where `/proc` is not there: then nobody of our own user is known.
     own: Option<OwnDescriptors>,
+    threads: Threads,
 }
 
 #[derive(Debug)]
@@ -73,17 +76,17 @@ enum Source {
 
 impl Peers {
     /// Opens the handle, and tries it on a connection of its own: what a kernel without diagnostics for TCP
-    /// answers cannot be told from "no such socket".
-    pub fn open() -> Self {
+    /// answers cannot be told from "no such socket". What is read of `/proc` is read on these threads.
+    pub fn open(proc: Threads) -> Self {
         let source = match SocketDiagnostics::open() {
             Ok(diagnostics) if answers(&diagnostics) => Source::Diagnostics(diagnostics),
-            Ok(_) | Err(_) => Source::Tables(SocketTables::default()),
+            Ok(_) | Err(_) => Source::Tables(SocketTables::on(proc.clone())),
         };
-        Self::by(source)
+        Self::by(source, proc)
     }
 
-    fn by(source: Source) -> Self {
-        Self(Arc::new(Shared { source, own: OwnDescriptors::open().ok() }))
+    fn by(source: Source, threads: Threads) -> Self {
+        Self(Arc::new(Shared { source, own: OwnDescriptors::open().ok(), threads }))
     }
 
     /// How it finds out.
@@ -122,8 +125,7 @@ impl Peers {
         }
         let shared = Arc::clone(&self.0);
         let look = move || shared.own.as_ref()?.have_socket(socket.inode).ok();
-        // The pool refuses work only when the runtime ends.
-        match tokio::task::spawn_blocking(look).await.unwrap_or_default() {
+        match self.0.threads.run(LOOK_LIMIT, move |_| look()).await.unwrap_or_default() {
             Some(true) => PeerOwner::Itself,
             // Asked again: had it been closed during the look, the look would have missed it.
             Some(false) if self.socket(peer, local).await == Some(socket) => owner,
@@ -168,6 +170,7 @@ mod tests {
         process::{Command, Stdio},
     };
 
+    use pmesh_threads::testing::threads;
     use rustix::net::{AddressFamily, SocketType};
 
     use super::{PeerOwner, PeerSource, Peers, Source};
@@ -175,9 +178,9 @@ mod tests {
 
     /// Both ways to find out; what one says, the other does.
     fn both() -> [Peers; 2] {
-        let diagnostics = Peers::open();
+        let diagnostics = Peers::open(threads("proc"));
         assert_eq!(diagnostics.source(), PeerSource::Diagnostics, "this kernel has no socket diagnostics");
-        [diagnostics, Peers::by(Source::Tables(SocketTables::default()))]
+        [diagnostics, Peers::by(Source::Tables(SocketTables::on(threads("proc"))), threads("proc"))]
     }
 
     fn own_user() -> u32 {
@@ -286,7 +289,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_is_asked_about_another_machine() {
-        let peers = Peers::open();
+        let peers = Peers::open(threads("proc"));
         let local = "127.0.0.1:9870".parse().unwrap();
         // Nor about what only stands for an address of this one.
         for peer in ["192.0.2.1:5", "[::127.0.0.1]:5", "[64:ff9b::127.0.0.1]:5"] {

@@ -19,18 +19,22 @@ use futures_util::{
     future::{BoxFuture, Shared},
 };
 use parking_lot::Mutex;
+use pmesh_threads::Threads;
 
 use crate::peer_socket::{PeerSocket, SocketPair, open_socket};
 
 /// The least time between two looks.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// How long a look may take.
+pub(crate) const LOOK_LIMIT: Duration = Duration::from_secs(10);
+
 type Sockets = HashMap<SocketPair, PeerSocket>;
 type SharedLook = Shared<BoxFuture<'static, Arc<Sockets>>>;
 
 /// The tables, and the look that is being taken.
-#[derive(Default)]
 pub(crate) struct SocketTables {
+    threads: Threads,
     /// The last look, and whether it has begun: then it may have missed what came later.
     taking: Mutex<Option<(Arc<AtomicBool>, SharedLook)>>,
 }
@@ -42,6 +46,11 @@ impl fmt::Debug for SocketTables {
 }
 
 impl SocketTables {
+    /// Tables that are read on these threads.
+    pub(crate) fn on(threads: Threads) -> Self {
+        Self { threads, taking: Mutex::default() }
+    }
+
     /// The peer's own socket; none if there is no such, it is closed, or the tables cannot be read. Must be
     /// called in a tokio runtime.
     ///
@@ -60,15 +69,15 @@ impl SocketTables {
         }
         let before = taking.take();
         let begun = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&begun);
+        let (flag, threads) = (Arc::clone(&begun), self.threads.clone());
         let look = async move {
             if let Some((_, before)) = before {
                 drop(before.await);
                 tokio::time::sleep(PAUSE).await;
             }
             flag.store(true, Ordering::Release);
-            // The pool refuses work only when the runtime ends; then nobody is let in any more.
-            Arc::new(tokio::task::spawn_blocking(read).await.unwrap_or_default())
+            // Where they were not read, nobody is known, and nobody is let in.
+            Arc::new(threads.run(LOOK_LIMIT, |_| read()).await.unwrap_or_default())
         };
         let look = look.boxed().shared();
         *taking = Some((begun, look.clone()));
@@ -181,7 +190,7 @@ mod tests {
 
     #[tokio::test]
     async fn questions_share_a_look_that_begins_after_them() {
-        let tables = SocketTables::default();
+        let tables = SocketTables::on(pmesh_threads::testing::threads("proc"));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let local = listener.local_addr().unwrap();
         let connect = || std::net::TcpStream::connect(local).unwrap();

@@ -138,7 +138,7 @@ impl Sessions {
     /// The client sessions as of `now`, which is `wall` on the calendar.
     ///
     /// Locks one bucket at a time: requests go on meanwhile, so the sum is of no single moment. A full table
-    /// takes some 100 ms: async callers go through `spawn_blocking`. Besides the list it holds some 40 bytes
+    /// takes some 100 ms: async callers have it done on a thread that may block. Besides the list it holds some 40 bytes
     /// for each client that the list may have, two of them for one where there is a limit.
     pub fn snapshot(&self, query: Query, now: Instant, wall: SystemTime) -> Snapshot {
         let now = self.millis(now);

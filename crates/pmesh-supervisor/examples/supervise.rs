@@ -8,7 +8,9 @@
 
 use std::{env, error::Error, time::Instant};
 
-use pmesh_supervisor::{Command, LogFolder, LogLimits, ServiceSpec, Supervisor, SupervisorSettings};
+use pmesh_supervisor::{
+    Command, LogFolder, LogLimits, ServiceSpec, Supervisor, SupervisorSettings, WorkThreads,
+};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -16,8 +18,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let program = words.next().ok_or("usage: supervise PROGRAM [ARGUMENT…]")?;
     let command = Command::new(program).arguments(words);
     let here = env::current_dir()?;
-    let logs = LogFolder::open(&here, LogLimits::default())?;
-    let (supervisor, task) = Supervisor::on_this_machine(SupervisorSettings::new(logs));
+    let threads = WorkThreads::start()?;
+    let logs = LogFolder::open(&here, LogLimits::default(), &threads)?;
+    let (supervisor, task) = Supervisor::on_this_machine(SupervisorSettings::new(logs, threads));
     tokio::spawn(task);
     let mut service = supervisor.run_one(ServiceSpec::background("job".parse()?, here, command)).await;
     loop {

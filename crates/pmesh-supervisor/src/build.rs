@@ -27,11 +27,12 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use pmesh_threads::Threads;
 use tokio::{
     sync::{Semaphore, watch},
     time::Instant,
 };
-use tracing::info;
+use tracing::{info, warn};
 
 pub(crate) use self::error::BuildError;
 use self::{
@@ -47,6 +48,7 @@ use crate::{
     causes::with_causes,
     command, ending,
     lack::{self, is_lack},
+    work_threads::{FILES_LIMIT, HASHING_LIMIT, WorkThreads},
 };
 
 /// Whether a build is made although it is there.
@@ -65,6 +67,7 @@ pub enum Rebuild {
 #[derive(Clone, Debug)]
 pub(crate) struct Builder {
     at_a_time: Arc<Semaphore>,
+    threads: WorkThreads,
     folders: Arc<Mutex<HashMap<PathBuf, Weak<Semaphore>>>>,
     state: Option<PathBuf>,
     board: BuildBoard,
@@ -75,9 +78,9 @@ const FAR: Duration = Duration::from_hours(30 * 365 * 24);
 
 impl Builder {
     /// A builder that runs at most so many builds at a time, and at least one.
-    pub(crate) fn new(at_a_time: usize) -> Self {
+    pub(crate) fn new(at_a_time: usize, threads: WorkThreads) -> Self {
         let at_a_time = Arc::new(Semaphore::new(at_a_time.max(1)));
-        Self { at_a_time, folders: Arc::default(), state: None, board: BuildBoard::new() }
+        Self { at_a_time, threads, folders: Arc::default(), state: None, board: BuildBoard::new() }
     }
 
     /// The same builder, for which nothing in the folder `state` is content of a service whose folder
@@ -133,23 +136,25 @@ impl Builder {
             () = Wish::becomes(wishes.clone(), Wish::End) => return Err(BuildError::Cancelled),
             permits = permits => permits,
         };
-        let build = Attempt { service, spec, env, spawner, log, sign };
+        let build = Attempt { service, spec, env, spawner, log, sign, hashing: &self.threads.hashing };
         let own = Own::new(&spec.folder, log.path(), self.state.as_deref());
         let id = build.content(own.clone()).await?;
         if rebuild == Rebuild::Changed && spec.build_cache == BuildCache::ByContent {
             let (folder, id) = (spec.folder.clone(), id.clone());
-            if let Some(found) = blocking(move || folder::cached(&folder, &id)).await {
+            if let Some(found) = self.with_files(move || folder::cached(&folder, &id)).await? {
                 return Ok(Some(found));
             }
         }
-        let begun = blocking(move || folder::begin(own, &id)).await?;
+        let begun = self.with_files(move || folder::begin(own, &id)).await??;
         match build.run(&begun.build, &wishes).await {
             Ok(()) => {
                 let service = service.clone();
-                blocking(move || begun.finish(&service)).await.map(Some)
+                self.with_files(move || begun.finish(&service)).await?.map(Some)
             }
             Err(error) => {
-                blocking(move || begun.give_up()).await;
+                if let Err(unanswered) = self.with_files(move || begun.give_up()).await {
+                    warn!(reason = with_causes(&unanswered), "an unfinished build stays until the next one");
+                }
                 Err(error)
             }
         }
@@ -158,7 +163,8 @@ impl Builder {
     /// [`Build::is_whole`], off the runtime. While somebody builds in the folder, nothing is.
     pub(crate) async fn is_whole(&self, build: &Build) -> bool {
         let build = build.clone();
-        blocking(move || build.is_whole()).await
+        // What nobody could look at is built anew.
+        self.with_files(move || build.is_whole()).await.unwrap_or(false)
     }
 
     /// Removes builds of a service from its folder: all but the two that were made last, the one that
@@ -168,7 +174,16 @@ impl Builder {
         let turn = self.turn(folder);
         let _permit = turn.acquire().await;
         let (service, folder, keep) = (service.clone(), folder.to_owned(), keep.to_vec());
-        blocking(move || folder::prune(&service, &folder, &keep)).await;
+        if let Err(unanswered) = self.with_files(move || folder::prune(&service, &folder, &keep)).await {
+            warn!(reason = with_causes(&unanswered), "old builds stay until the next time");
+        }
+    }
+
+    async fn with_files<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, BuildError> {
+        self.threads.files.run(FILES_LIMIT, move |_| work()).await.map_err(BuildError::Unanswered)
     }
 
     fn turn(&self, folder: &Path) -> Arc<Semaphore> {
@@ -191,6 +206,7 @@ struct Attempt<'a> {
     spawner: &'a dyn Spawner,
     log: &'a ServiceLog,
     sign: BuildSign,
+    hashing: &'a Threads,
 }
 
 /// Why a step did not come to its own end.
@@ -202,7 +218,8 @@ enum Stopped {
 impl Attempt<'_> {
     async fn content(&self, own: Own) -> Result<BuildId, BuildError> {
         let (service, spec) = (self.service.clone(), self.spec.clone());
-        blocking(move || content::identify(&service, &spec, &own)).await
+        let identified = self.hashing.run(HASHING_LIMIT, move |_| content::identify(&service, &spec, &own));
+        identified.await.map_err(BuildError::Unanswered)?
     }
 
     async fn run(&self, product: &Build, wishes: &watch::Receiver<Wish>) -> Result<(), BuildError> {
@@ -278,8 +295,4 @@ impl Attempt<'_> {
         env.extend(command.env.iter().map(|(name, value)| (name.into(), value.into())));
         command::launch(command, self.spec, |word| word.into(), env, Stdin::Null)
     }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work).await.expect("the work does not panic, and the runtime lives")
 }

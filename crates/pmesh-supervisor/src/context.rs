@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::{
     Balancer, Build, BuildError, Builder, LogFolder, Ports, Prober, Rebuild, RevisionFacts, ServiceFacts,
     ServiceKind, ServiceSpec, Spawner, Wish, environment::build_environment, lack::Lack,
-    machine_step::Numbers,
+    machine_step::Numbers, work_threads::WorkThreads,
 };
 
 /// What instances are put into.
@@ -35,6 +35,7 @@ pub(crate) struct Context {
     pub(crate) surroundings: InstanceContext,
     pub(crate) last_block: AtomicU32,
     pub(crate) lack: Lack,
+    pub(crate) threads: WorkThreads,
 }
 
 impl Context {

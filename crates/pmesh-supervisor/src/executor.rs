@@ -7,6 +7,7 @@ use futures_util::{
     future::{BoxFuture, ready},
     stream::FuturesUnordered,
 };
+use pmesh_threads::Threads;
 use tokio::sync::watch;
 use tracing::{Instrument, info, warn};
 
@@ -209,7 +210,10 @@ impl Executor {
                 member.end_build.send_replace(true);
                 Box::pin(ready((DONE, Remains::Nothing)))
             }
-            RolloutAct::Link(_) => Box::pin(link(member.build.clone(), spec)),
+            RolloutAct::Link(_) => {
+                let files = self.context.threads.files.clone();
+                Box::pin(link(member.build.clone(), spec, files))
+            }
             RolloutAct::Start(_) => {
                 let (plan, stops) = (plan(member.build.clone()), member.stops.stops);
                 Box::pin(async move {
@@ -241,10 +245,10 @@ impl Executor {
                 Box::pin(async move { (ActEnd::Done(service.abandon().await.remark()), Remains::Nothing) })
             }
             RolloutAct::Unlink(_) => {
-                let link = member.link.take();
+                let (link, files) = (member.link.take(), self.context.threads.files.clone());
                 Box::pin(async move {
                     if let Some(link) = link {
-                        link.move_back().await;
+                        link.move_back(&files).await;
                     }
                     (DONE, Remains::Nothing)
                 })
@@ -367,9 +371,9 @@ async fn wish(
     }
 }
 
-async fn link(build: Option<Build>, spec: ServiceSpec) -> (ActEnd, Remains) {
+async fn link(build: Option<Build>, spec: ServiceSpec, files: Threads) -> (ActEnd, Remains) {
     let Some(build) = build else { return (ActEnd::CutOff, Remains::Nothing) };
-    match Link::move_to(&build, &spec).await {
+    match Link::move_to(&build, &spec, &files).await {
         Some(link) => (DONE, Remains::Link(link)),
         // The log says why, and the service runs all the same.
         None => (ActEnd::CutOff, Remains::Nothing),

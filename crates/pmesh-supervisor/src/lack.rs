@@ -1,5 +1,5 @@
-//! What fails because this process has nothing left to do it with: descriptors, or memory of the kernel. It says
-//! nothing about a service, and is tried again.
+//! What fails because this process has nothing left to do it with: processes and threads, descriptors, or memory of the
+//! kernel. It says nothing about a service, and is tried again.
 
 use std::{
     io,
@@ -7,6 +7,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use pmesh_threads::is_refusal;
 use rustix::io::Errno;
 use tracing::warn;
 
@@ -18,8 +19,8 @@ const SILENCE: Duration = Duration::from_mins(1);
 
 /// Whether something failed for want of what belongs to this process or machine (open(2), socket(2), fork(2)).
 pub(crate) fn is_lack(error: &io::Error) -> bool {
-    let ours = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-    Errno::from_io_error(error).is_some_and(|errno| ours.contains(&errno))
+    let ours = [Errno::AGAIN, Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    is_refusal(error) || Errno::from_io_error(error).is_some_and(|errno| ours.contains(&errno))
 }
 
 /// Says it once a minute, for all services together.
@@ -52,8 +53,8 @@ impl Lack {
                 what,
                 reason,
                 held_back,
-                "the server itself runs short of open files or memory; it is tried again; raise the limit \
-                 (LimitNOFILE= of systemd, ulimit -n)"
+                "the server itself runs short of processes, threads, open files or memory; it is tried again; raise the \
+                 limit (TasksMax= and LimitNOFILE= of systemd, ulimit -u and -n)"
             );
         }
     }
@@ -66,6 +67,7 @@ mod tests {
     #[test]
     fn what_is_ours_is_told_from_what_is_theirs() {
         for (errno, is_ours) in [
+            (Errno::AGAIN, true),
             (Errno::MFILE, true),
             (Errno::NFILE, true),
             (Errno::NOBUFS, true),

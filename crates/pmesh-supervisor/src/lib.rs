@@ -11,13 +11,14 @@
 //! use pmesh_supervisor::{
 //!     AppSpec, CancelToken, Command, LogFolder, LogLimits, NoBalancer, RevisionFacts, RolloutPlan, ServiceId,
 //!     ServiceKind, ServiceName, ServiceSpec, Status, Supervisor, SupervisorSettings, Turn,
-//!     rollout::Unity, testing::{FakeProber, FakeSpawner},
+//!     rollout::Unity, testing::{FakeProber, FakeSpawner, work_threads},
 //! };
 //!
 //! # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(async {
 //! let folder = tempfile::tempdir().unwrap();
-//! let logs = LogFolder::open(folder.path(), LogLimits::default()).unwrap();
-//! let settings = SupervisorSettings::new(logs).with(|settings| settings.env = BTreeMap::new());
+//! let threads = work_threads();
+//! let logs = LogFolder::open(folder.path(), LogLimits::default(), &threads).unwrap();
+//! let settings = SupervisorSettings::new(logs, threads).with(|settings| settings.env = BTreeMap::new());
 //! let (spawner, prober) = (FakeSpawner::new(), FakeProber::new());
 //! let (supervisor, task) =
 //!     Supervisor::new(settings, Arc::new(spawner.clone()), Arc::new(prober), Arc::new(NoBalancer));
@@ -105,6 +106,7 @@ mod telling_lines;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod unbuilt;
+mod work_threads;
 
 pub use balancer::{Balancer, Expected, ListenAddress, NoBalancer, ServiceUpstream};
 pub use build::{Build, BuildId, BuildProgress, BuildStep, BuildsUnderWay, Rebuild};
@@ -139,3 +141,4 @@ pub use step::{StepName, StepState};
 pub use supervisor::{Reporter, Supervisor, SupervisorSettings};
 pub use survivor::Survivor;
 pub use telling_lines::telling_lines;
+pub use work_threads::WorkThreads;

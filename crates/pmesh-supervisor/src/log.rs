@@ -8,27 +8,31 @@ mod tail;
 use std::{
     collections::{HashMap, VecDeque},
     fmt, fs, io,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicU64},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
-use tokio::{runtime::Handle, sync::oneshot};
+use pmesh_threads::Threads;
+use tokio::sync::oneshot;
+use tracing::error;
 
 use self::file::{LogFile, Loss};
 pub use self::limits::LogLimits;
 pub(crate) use self::tail::Tail;
+use crate::WorkThreads;
 
 /// How many jobs may wait for the writer before a note is dropped. Each output has at most one there,
 /// whatever their number.
 const JOBS: usize = 4096;
 
-/// A folder of logs and the one writer of all of them: a thread of the runtime's blocking pool for as
-/// long as there is something to write. A disk that hangs holds up that one thread.
+/// A folder of logs and the one writer of all of them: a thread that is there from the start
+/// ([`WorkThreads::logs`]). A disk that hangs holds up that one thread.
 ///
 /// Clones share both.
 #[derive(Clone)]
@@ -40,7 +44,7 @@ pub struct LogFolder {
 }
 
 struct Writer {
-    runtime: Handle,
+    threads: Threads,
     queue: Mutex<Queue>,
 }
 
@@ -102,16 +106,12 @@ impl LogFolder {
     ///
     /// The system's, if the folder cannot be made. That a log cannot be opened or written later is no
     /// error: its output is dropped and counted.
-    ///
-    /// # Panics
-    ///
-    /// Outside of a tokio runtime, whose blocking pool does the writing.
-    pub fn open(folder: &Path, limits: LogLimits) -> io::Result<Self> {
+    pub fn open(folder: &Path, limits: LogLimits, threads: &WorkThreads) -> io::Result<Self> {
         let mut builder = fs::DirBuilder::new();
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o750);
         builder.recursive(true).create(folder)?;
         let folder = folder.canonicalize()?;
-        let writer = Writer { runtime: Handle::current(), queue: Mutex::default() };
+        let writer = Writer { threads: threads.logs.clone(), queue: Mutex::default() };
         Ok(Self { folder, limits, writer: Arc::new(writer), logs: Arc::default() })
     }
 
@@ -170,9 +170,8 @@ impl ServiceLog {
         queue.jobs.push_back(Job { log: Arc::clone(&self.shared), stream, bytes, done });
         if !queue.served {
             queue.served = true;
-            let writer = Arc::clone(&self.writer);
-            // Detached: its end is told job by job.
-            drop(self.writer.runtime.spawn_blocking(move || writer.serve()));
+            drop(queue);
+            Writer::begin(&self.writer);
         }
         answer
     }
@@ -183,6 +182,25 @@ impl ServiceLog {
 }
 
 impl Writer {
+    fn begin(writer: &Arc<Self>) {
+        let serving = Arc::clone(writer);
+        match writer.threads.begin(Duration::MAX, move |_| serving.serve()) {
+            // Its end is told job by job.
+            Ok(serving) => serving.detach(),
+            Err(unanswered) => {
+                let jobs = {
+                    let mut queue = writer.queue.lock();
+                    queue.served = false;
+                    std::mem::take(&mut queue.jobs)
+                };
+                // Whoever waits for one of them waits no longer.
+                for job in jobs {
+                    job.log.lost.lock().add(&job.bytes, &unanswered.to_string());
+                }
+            }
+        }
+    }
+
     fn serve(&self) {
         loop {
             let job = {
@@ -194,7 +212,12 @@ impl Writer {
                 job
             };
             let lost = std::mem::take(&mut *job.log.lost.lock());
-            let owes_note = job.log.file.lock().write(job.stream, &job.bytes, lost, Instant::now());
+            let write = || job.log.file.lock().write(job.stream, &job.bytes, lost, Instant::now());
+            // A defect costs its own output: the writer is everybody's, and must neither end nor stay taken.
+            let Ok(owes_note) = catch_unwind(AssertUnwindSafe(write)) else {
+                error!(log = %job.log.path.display(), "writing the output of a service ended early; it is lost");
+                continue;
+            };
             // An error means that nobody waits: for a note nobody does, and an output's pump can be
             // dropped. It is written all the same, and what is owed stays counted in the file.
             job.done.send(Written { owes_note }).ok();

@@ -8,8 +8,12 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use pmesh_threads::Threads;
 
-use crate::proc::{self, DiskBytes, Memory, Proc, Stat};
+use crate::{
+    proc::{self, DiskBytes, Memory, Proc, Stat},
+    work_threads::PROC_LIMIT,
+};
 
 /// A sample younger than this says too little of the processor: the kernel counts in steps of 10 ms.
 const SHORTEST: Duration = Duration::from_millis(100);
@@ -99,12 +103,13 @@ impl ProcessFigures {
 pub struct Sampler {
     samples: Arc<Mutex<Samples>>,
     boot: SystemTime,
+    threads: Threads,
 }
 
 impl Sampler {
-    /// A sampler that has seen nothing.
-    pub fn new() -> Self {
-        Self { samples: Arc::default(), boot: proc::boot_time() }
+    /// A sampler that has seen nothing and reads `/proc` on these threads.
+    pub fn new(proc: Threads) -> Self {
+        Self { samples: Arc::default(), boot: proc::boot_time(), threads: proc }
     }
 
     /// What each tree uses, in the order given. A tree is its pids, the first process first; what is
@@ -114,7 +119,7 @@ impl Sampler {
     /// is another one, takes two samples 100 ms apart. Cancel-safe.
     pub async fn measure(&self, trees: Vec<Vec<u32>>) -> Vec<InstanceFigures> {
         let trees = Arc::new(trees);
-        let mut readings = read(Arc::clone(&trees)).await;
+        let mut readings = self.read(Arc::clone(&trees)).await;
         let known = {
             let mut samples = self.samples.lock();
             let known = trees.iter().all(|tree| {
@@ -128,12 +133,25 @@ impl Sampler {
         };
         if !known {
             tokio::time::sleep(SHORTEST).await;
-            readings = read(Arc::clone(&trees)).await;
+            readings = self.read(Arc::clone(&trees)).await;
         }
         let mut samples = self.samples.lock();
         let figures = trees.iter().map(|tree| self.instance(tree, &readings, &samples)).collect();
         samples.record(&readings);
         figures
+    }
+
+    /// Where they cannot be read, nothing is measured.
+    async fn read(&self, trees: Arc<Vec<Vec<u32>>>) -> Readings {
+        let reading = self.threads.run(PROC_LIMIT, move |_| {
+            let at = Instant::now();
+            let processes = read_processes(trees.iter().flatten().copied())?;
+            Ok(Readings { at, processes })
+        });
+        reading.await.map_err(io::Error::from).flatten().unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot read /proc; nothing is measured");
+            Readings { at: Instant::now(), processes: HashMap::new() }
+        })
     }
 
     fn instance(&self, tree: &[u32], readings: &Readings, samples: &Samples) -> InstanceFigures {
@@ -175,12 +193,6 @@ impl Sampler {
     }
 }
 
-impl Default for Sampler {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// Clock ticks as a duration; they are 10 ms on every Linux that we know.
 fn ticks(count: u64) -> Duration {
     let per_second = rustix::param::clock_ticks_per_second();
@@ -200,19 +212,6 @@ struct Reading {
     memory: Memory,
     disk: DiskBytes,
     command_line: String,
-}
-
-async fn read(trees: Arc<Vec<Vec<u32>>>) -> Readings {
-    let reading = tokio::task::spawn_blocking(move || {
-        let at = Instant::now();
-        let processes = read_processes(trees.iter().flatten().copied()).unwrap_or_else(|error| {
-            tracing::warn!(%error, "cannot read /proc; nothing is measured");
-            HashMap::new()
-        });
-        Readings { at, processes }
-    });
-    // The pool refuses work only when the runtime ends.
-    reading.await.unwrap_or_else(|_| Readings { at: Instant::now(), processes: HashMap::new() })
 }
 
 fn read_processes(pids: impl Iterator<Item = u32>) -> io::Result<HashMap<u32, Reading>> {
@@ -361,7 +360,7 @@ mod tests {
     #[tokio::test]
     async fn the_figures_of_a_tree_are_sums_and_what_is_gone_is_zero() {
         let own = std::process::id();
-        let sampler = Sampler::new();
+        let sampler = Sampler::new(pmesh_threads::testing::threads("proc"));
         let begin = Instant::now();
         let trees = vec![vec![own, u32::MAX], vec![u32::MAX - 1], vec![]];
         let figures = sampler.measure(trees.clone()).await;

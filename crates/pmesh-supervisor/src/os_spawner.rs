@@ -9,6 +9,7 @@ use std::{
     sync::Arc,
 };
 
+use pmesh_threads::Threads;
 use rustix::{fs::Access, pipe::PipeFlags};
 use tokio::{net::unix::pipe, process::Command};
 
@@ -28,15 +29,15 @@ use crate::{
 ///
 /// The leader stays a zombie until its tree is known to be empty or dropped: so its pid, which is
 /// also the name of the group and session, cannot become a stranger's, and no signal can hit one.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct OsSpawner {
     tables: Arc<ProcessTables>,
 }
 
 impl OsSpawner {
-    /// A spawner; its clones share one view of the process table.
-    pub fn new() -> Self {
-        Self::default()
+    /// A spawner that looks at `/proc` on these threads; its clones share one view of the process table.
+    pub fn new(proc: Threads) -> Self {
+        Self { tables: Arc::new(ProcessTables::new(proc)) }
     }
 
     fn start(&self, launch: &Launch) -> io::Result<Spawned> {

@@ -3,11 +3,17 @@
 use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
+use pmesh_threads::{Names, Threads};
 use tokio::net::TcpStream;
 
 use crate::{
     Check, ExternalAddress, FirstAnswer, Monitor, PortOwner, ProcessTree, ServiceName,
-    first_answer::first_answer, lack::is_lack, listening, proc::Proc, saved::saved,
+    first_answer::first_answer,
+    lack::is_lack,
+    listening,
+    proc::Proc,
+    saved::saved,
+    work_threads::{PROC_LIMIT, WorkThreads},
 };
 
 /// Makes probes. The network's is [`NetProber`].
@@ -173,18 +179,28 @@ impl fmt::Display for Holder {
 }
 
 /// Probes over the network, from this machine.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NetProber;
+#[derive(Clone, Debug)]
+pub struct NetProber {
+    proc: Threads,
+    names: Names,
+}
+
+impl NetProber {
+    /// Looks names up, and who listens, on these threads.
+    pub fn new(threads: &WorkThreads) -> Self {
+        Self { proc: threads.proc.clone(), names: threads.names.clone() }
+    }
+}
 
 impl Prober for NetProber {
     fn probe(&self, target: &ProbeTarget, monitor: &Monitor) -> BoxFuture<'static, Result<(), ProbeFailure>> {
-        let (target, monitor) = (target.clone(), monitor.clone());
+        let (prober, target, monitor) = (self.clone(), target.clone(), monitor.clone());
         Box::pin(async move {
             let deadline = tokio::time::Instant::now() + monitor.timeout;
             let mut proven = !target.prove_owner || monitor.port_owner == PortOwner::Any;
             for check in &monitor.checks {
                 let Check::Tcp = check.check;
-                let connected = tokio::time::timeout_at(deadline, connect(&target.address)).await;
+                let connected = tokio::time::timeout_at(deadline, prober.connect(&target.address)).await;
                 let connected = connected.map_err(|_| ProbeFailure::Timeout {
                     check: check.name.clone(),
                     address: target.address.clone(),
@@ -192,12 +208,12 @@ impl Prober for NetProber {
                 })?;
                 let (_, peer) = match connected {
                     Ok(connection) => connection,
-                    Err(error) => return Err(not_connected(&target, &check.name, &error).await),
+                    Err(error) => return Err(prober.not_connected(&target, &check.name, &error).await),
                 };
                 if let Some(tree) = &target.tree
                     && !proven
                 {
-                    prove_owner(&target, peer, tree).await?;
+                    prober.prove_owner(&target, peer, tree).await?;
                     proven = true;
                 }
             }
@@ -211,18 +227,18 @@ impl Prober for NetProber {
         monitor: &Monitor,
         limit: Duration,
     ) -> BoxFuture<'static, Result<FirstAnswer, ProbeFailure>> {
-        let (target, owner) = (target.clone(), monitor.port_owner);
+        let (prober, target, owner) = (self.clone(), target.clone(), monitor.port_owner);
         Box::pin(async move {
             let unanswered = |reason| ProbeFailure::Unanswered { address: target.address.clone(), reason };
             let asking = async {
-                let (stream, peer) = match connect(&target.address).await {
+                let (stream, peer) = match prober.connect(&target.address).await {
                     Ok(connection) => connection,
-                    Err(error) => return Err(not_connected(&target, "ready", &error).await),
+                    Err(error) => return Err(prober.not_connected(&target, "ready", &error).await),
                 };
                 if let Some(tree) =
                     target.tree.as_ref().filter(|_| target.prove_owner && owner != PortOwner::Any)
                 {
-                    prove_owner(&target, peer, tree).await?;
+                    prober.prove_owner(&target, peer, tree).await?;
                 }
                 first_answer(stream, &target.address).await.map_err(|error| unanswered(error.to_string()))
             };
@@ -232,61 +248,67 @@ impl Prober for NetProber {
     }
 }
 
-async fn not_connected(target: &ProbeTarget, check: &str, error: &io::Error) -> ProbeFailure {
-    let (address, reason) = (target.address.clone(), error.to_string());
-    if is_lack(error) {
-        return ProbeFailure::Unmade { address, reason };
-    }
-    if let Some(tree) = target.tree.clone().filter(|_| target.seek)
-        && let Ok(Ok(listens)) = tokio::task::spawn_blocking(move || listening::of(&tree.pids())).await
-    {
-        return ProbeFailure::Elsewhere { address, listens };
-    }
-    ProbeFailure::Connect { check: check.to_owned(), address, reason }
-}
-
-/// Connects; the connection, and the address that answered.
-async fn connect(address: &ExternalAddress) -> io::Result<(TcpStream, SocketAddr)> {
-    let stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
-    let peer = stream.peer_addr()?;
-    // A connection to an unused port inside the ephemeral range can be given that same port as its
-    // own and meets itself (simultaneous open, RFC 9293, 3.5).
-    if stream.local_addr()? == peer {
-        return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens there"));
-    }
-    Ok((stream, peer))
-}
-
-async fn prove_owner(
-    target: &ProbeTarget,
-    address: SocketAddr,
-    tree: &Arc<dyn ProcessTree>,
-) -> Result<(), ProbeFailure> {
-    let lookup = |tree: Arc<dyn ProcessTree>| {
-        // The pool refuses work only when the runtime ends.
-        let found = tokio::task::spawn_blocking(move || owner(address, &tree.pids()));
-        async { found.await.unwrap_or(Ok(Owner::Hidden)) }
-    };
-    let mut found = lookup(Arc::clone(tree)).await;
-    if matches!(found, Ok(Owner::Other(_))) {
-        // The view of the tree may be some milliseconds older than the process that listens.
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        found = lookup(Arc::clone(tree)).await;
-    }
-    match found {
-        Ok(Owner::Tree) => Ok(()),
-        Ok(Owner::Other(holder)) => Err(ProbeFailure::ForeignPort { port: address.port(), holder }),
-        Ok(Owner::Hidden) => {
-            tracing::warn!(%address, "cannot see which process listens; taken for the instance");
-            Ok(())
+impl NetProber {
+    async fn not_connected(&self, target: &ProbeTarget, check: &str, error: &io::Error) -> ProbeFailure {
+        let (address, reason) = (target.address.clone(), error.to_string());
+        if is_lack(error) {
+            return ProbeFailure::Unmade { address, reason };
         }
-        Err(error) if is_lack(&error) => {
-            let reason = error.to_string();
-            Err(ProbeFailure::Unmade { address: target.address.clone(), reason })
+        if let Some(tree) = target.tree.clone().filter(|_| target.seek)
+            && let Ok(Ok(listens)) = self.proc.run(PROC_LIMIT, move |_| listening::of(&tree.pids())).await
+        {
+            return ProbeFailure::Elsewhere { address, listens };
         }
-        Err(error) => {
-            tracing::warn!(%address, %error, "cannot read who listens; taken for the instance");
-            Ok(())
+        ProbeFailure::Connect { check: check.to_owned(), address, reason }
+    }
+
+    /// Connects; the connection, and the address that answered.
+    async fn connect(&self, address: &ExternalAddress) -> io::Result<(TcpStream, SocketAddr)> {
+        let stream = self.names.connect(&address.host, address.port).await?;
+        let peer = stream.peer_addr()?;
+        // A connection to an unused port inside the ephemeral range can be given that same port as its
+        // own and meets itself (simultaneous open, RFC 9293, 3.5).
+        if stream.local_addr()? == peer {
+            return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens there"));
+        }
+        Ok((stream, peer))
+    }
+
+    async fn prove_owner(
+        &self,
+        target: &ProbeTarget,
+        address: SocketAddr,
+        tree: &Arc<dyn ProcessTree>,
+    ) -> Result<(), ProbeFailure> {
+        let lookup = |tree: Arc<dyn ProcessTree>| {
+            let found = self.proc.run(PROC_LIMIT, move |_| owner(address, &tree.pids()));
+            async {
+                // What was not looked up says nothing about the instance.
+                found.await.map_err(|unanswered| unanswered.to_string())
+            }
+        };
+        let mut found = lookup(Arc::clone(tree)).await;
+        if matches!(found, Ok(Ok(Owner::Other(_)))) {
+            // The view of the tree may be some milliseconds older than the process that listens.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            found = lookup(Arc::clone(tree)).await;
+        }
+        match found {
+            Err(reason) => Err(ProbeFailure::Unmade { address: target.address.clone(), reason }),
+            Ok(Ok(Owner::Tree)) => Ok(()),
+            Ok(Ok(Owner::Other(holder))) => Err(ProbeFailure::ForeignPort { port: address.port(), holder }),
+            Ok(Ok(Owner::Hidden)) => {
+                tracing::warn!(%address, "cannot see which process listens; taken for the instance");
+                Ok(())
+            }
+            Ok(Err(error)) if is_lack(&error) => {
+                let reason = error.to_string();
+                Err(ProbeFailure::Unmade { address: target.address.clone(), reason })
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%address, %error, "cannot read who listens; taken for the instance");
+                Ok(())
+            }
         }
     }
 }

@@ -15,10 +15,12 @@ use futures_util::{
     future::{BoxFuture, Shared},
 };
 use parking_lot::Mutex;
+use pmesh_threads::Threads;
 
 use crate::{
     lack::Lack,
     proc::{Proc, Stat},
+    work_threads::PROC_LIMIT,
 };
 
 /// How long a view of the process table serves callers that cannot wait for a new one: from the end of
@@ -78,8 +80,8 @@ pub(crate) type Taking = Shared<BoxFuture<'static, Option<Arc<ProcessTable>>>>;
 
 /// Views of the process table, shared by all trees of a spawner: trees that end or are signalled at the
 /// same time share looks at `/proc`.
-#[derive(Default)]
 pub(crate) struct ProcessTables {
+    threads: Threads,
     latest: Mutex<Option<(Instant, Arc<ProcessTable>)>>,
     taking: Mutex<Option<(Arc<AtomicBool>, Taking)>>,
     lack: Lack,
@@ -92,6 +94,10 @@ impl fmt::Debug for ProcessTables {
 }
 
 impl ProcessTables {
+    pub(crate) fn new(threads: Threads) -> Self {
+        Self { threads, latest: Mutex::default(), taking: Mutex::default(), lack: Lack::default() }
+    }
+
     /// A view that was finished at most [`FRESH`] ago. Blocks for the read of `/proc`, a few
     /// milliseconds, if there is none.
     pub(crate) fn recent(&self) -> Option<Arc<ProcessTable>> {
@@ -134,10 +140,10 @@ impl ProcessTables {
                 before.await;
             }
             flag.store(true, Ordering::Release);
-            // The pool refuses work only when the runtime ends; then nobody waits any more.
-            let taken = tokio::task::spawn_blocking(ProcessTable::take).await.ok()?;
+            let threads = tables.upgrade()?.threads.clone();
+            let taken = threads.run(PROC_LIMIT, |_| ProcessTable::take()).await;
             let tables: Arc<Self> = tables.upgrade()?;
-            let table = tables.known(taken)?;
+            let table = tables.known(taken.map_err(io::Error::from).flatten())?;
             *tables.latest.lock() = Some((Instant::now(), Arc::clone(&table)));
             Some(table)
         };
@@ -158,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_look_that_takes_longer_than_its_view_is_fresh_serves_the_next_caller_all_the_same() {
-        let tables = ProcessTables::default();
+        let tables = ProcessTables::new(pmesh_threads::testing::threads("proc"));
         let slow = || {
             let begin = Instant::now();
             while begin.elapsed() <= FRESH + Duration::from_millis(1) {

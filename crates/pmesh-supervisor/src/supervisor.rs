@@ -25,6 +25,7 @@ use crate::{
     rollout::{Instruction, Rollout, RolloutLimits, Unity},
     service_driver::{self, ServiceDriver},
     spans::service_span,
+    work_threads::WorkThreads,
 };
 
 /// What a supervisor is made from.
@@ -33,6 +34,8 @@ use crate::{
 pub struct SupervisorSettings {
     /// Where the services' output goes.
     pub logs: LogFolder,
+    /// Threads for what may block.
+    pub threads: WorkThreads,
     /// The server's own folder, absolute and without links, if it has one: what is in it is content of
     /// no build.
     pub state: Option<PathBuf>,
@@ -54,8 +57,14 @@ impl SupervisorSettings {
 impl SupervisorSettings {
     /// Output into `logs`, what this process has in its environment, the limits of this machine's cores, and no
     /// folder of the server's own.
-    pub fn new(logs: LogFolder) -> Self {
-        Self { logs, state: None, env: std::env::vars_os().collect(), limits: RolloutLimits::default() }
+    pub fn new(logs: LogFolder, threads: WorkThreads) -> Self {
+        Self {
+            logs,
+            threads,
+            state: None,
+            env: std::env::vars_os().collect(),
+            limits: RolloutLimits::default(),
+        }
     }
 }
 
@@ -90,7 +99,7 @@ impl Supervisor {
     ) -> (Self, impl Future<Output = ()> + Send) {
         // Bounded by the number of services: each sends one driver, once.
         let (drivers, inbox) = mpsc::unbounded_channel();
-        let builder = Builder::new(settings.limits.builds);
+        let builder = Builder::new(settings.limits.builds, settings.threads.clone());
         let context = Context {
             spawner,
             prober,
@@ -102,6 +111,7 @@ impl Supervisor {
             surroundings: InstanceContext { env: settings.env, logs: settings.logs, ports: Ports::new() },
             last_block: AtomicU32::new(0),
             lack: Lack::default(),
+            threads: settings.threads,
         };
         let supervisor =
             Self { context: Arc::new(context), services: Arc::default(), drivers, limits: settings.limits };
@@ -111,7 +121,9 @@ impl Supervisor {
     /// As [`new`](Self::new), with processes of this machine, probes over its network, and nobody who balances.
     #[must_use = "the task is the supervisor's life"]
     pub fn on_this_machine(settings: SupervisorSettings) -> (Self, impl Future<Output = ()> + Send) {
-        Self::new(settings, Arc::new(OsSpawner::new()), Arc::new(NetProber), Arc::new(NoBalancer))
+        let spawner = OsSpawner::new(settings.threads.proc.clone());
+        let prober = NetProber::new(&settings.threads);
+        Self::new(settings, Arc::new(spawner), Arc::new(prober), Arc::new(NoBalancer))
     }
 
     /// Keeps one service running, in the place of one of the same name. Returns its handle when it is ready or
@@ -124,10 +136,13 @@ impl Supervisor {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let folder = tempfile::tempdir()?;
     /// # let folder = folder.path().to_owned();
-    /// use pmesh_supervisor::{Command, LogFolder, LogLimits, ServiceSpec, Supervisor, SupervisorSettings};
+    /// use pmesh_supervisor::{
+    ///     Command, LogFolder, LogLimits, ServiceSpec, Supervisor, SupervisorSettings, WorkThreads,
+    /// };
     ///
-    /// let logs = LogFolder::open(&folder, LogLimits::default())?;
-    /// let (supervisor, task) = Supervisor::on_this_machine(SupervisorSettings::new(logs));
+    /// let threads = WorkThreads::start()?;
+    /// let logs = LogFolder::open(&folder, LogLimits::default(), &threads)?;
+    /// let (supervisor, task) = Supervisor::on_this_machine(SupervisorSettings::new(logs, threads));
     /// tokio::spawn(task);
     /// let sleep = Command::new("sleep").arguments(["60"]);
     /// let service = supervisor.run_one(ServiceSpec::background("job".parse()?, folder, sleep)).await;

@@ -4,9 +4,11 @@ mod fault;
 mod free_port;
 mod prober;
 mod spawner;
+mod threads;
 
 pub use fault::Fault;
 pub(crate) use fault::Faults;
 pub use free_port::FreePort;
 pub use prober::FakeProber;
 pub use spawner::FakeSpawner;
+pub use threads::work_threads;

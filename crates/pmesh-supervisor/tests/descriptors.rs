@@ -12,7 +12,7 @@ async fn without_descriptors_nothing_is_said_of_who_was_to_be_probed_or_started(
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let launch = Launch::new("true", "/".into())
         .with(|launch| launch.env = [("PATH".into(), "/usr/bin:/bin".into())].into());
-    let spawned = OsSpawner::new().spawn(&launch).unwrap();
+    let spawned = OsSpawner::new(pmesh_supervisor::testing::work_threads().proc).spawn(&launch).unwrap();
     let tree = Arc::from(spawned.tree);
     spawned.exit.await;
     let target = |prove_owner| ProbeTarget {
@@ -31,14 +31,23 @@ async fn without_descriptors_nothing_is_said_of_who_was_to_be_probed_or_started(
     while let Ok(file) = File::open("/dev/null") {
         all.push(file);
     }
-    let probe = NetProber.probe(&target(false), &Monitor::default()).await;
+    let probe = NetProber::new(&pmesh_supervisor::testing::work_threads())
+        .probe(&target(false), &Monitor::default())
+        .await;
     assert!(matches!(probe, Err(ProbeFailure::Unmade { .. })), "{probe:?}");
-    let error = OsSpawner::new().spawn(&launch).unwrap_err();
+    let error = OsSpawner::new(pmesh_supervisor::testing::work_threads().proc).spawn(&launch).unwrap_err();
     assert_eq!(error.source.raw_os_error(), Some(24), "{error}");
     // Enough to connect, and not to look up who listens.
     all.pop();
-    let probe = NetProber.probe(&target(true), &Monitor::default()).await;
+    let probe = NetProber::new(&pmesh_supervisor::testing::work_threads())
+        .probe(&target(true), &Monitor::default())
+        .await;
     assert!(matches!(probe, Err(ProbeFailure::Unmade { .. })), "{probe:?}");
     all.clear();
-    assert_eq!(NetProber.probe(&target(false), &Monitor::default()).await, Ok(()));
+    assert_eq!(
+        NetProber::new(&pmesh_supervisor::testing::work_threads())
+            .probe(&target(false), &Monitor::default())
+            .await,
+        Ok(())
+    );
 }

@@ -16,12 +16,20 @@ fn lives(pid: &str) -> bool {
 #[tokio::test]
 async fn the_end_of_the_supervisors_own_task_leaves_no_process() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = SupervisorSettings::new(LogFolder::open(folder.path(), LogLimits::default()).unwrap())
-        .with(|settings| {
-            settings.env = BTreeMap::from([(OsString::from("PATH"), std::env::var_os("PATH").unwrap())]);
-        });
-    let (supervisor, task) =
-        Supervisor::new(settings, Arc::new(OsSpawner::new()), Arc::new(NetProber), Arc::new(NoBalancer));
+    let threads = pmesh_supervisor::testing::work_threads();
+    let settings = SupervisorSettings::new(
+        LogFolder::open(folder.path(), LogLimits::default(), &threads).unwrap(),
+        threads.clone(),
+    )
+    .with(|settings| {
+        settings.env = BTreeMap::from([(OsString::from("PATH"), std::env::var_os("PATH").unwrap())]);
+    });
+    let (supervisor, task) = Supervisor::new(
+        settings,
+        Arc::new(OsSpawner::new(threads.proc.clone())),
+        Arc::new(NetProber::new(&threads)),
+        Arc::new(NoBalancer),
+    );
     let task = tokio::spawn(task);
 
     let name: ServiceName = "job".parse().unwrap();

@@ -21,7 +21,8 @@ async fn with_ended_orphan() -> (Spawned, Pid) {
         launch.env = BTreeMap::new();
     });
     set_child_subreaper(Some(getpid())).expect("it may");
-    let mut spawned = OsSpawner::new().spawn(&launch).expect("it starts");
+    let mut spawned =
+        OsSpawner::new(pmesh_supervisor::testing::work_threads().proc).spawn(&launch).expect("it starts");
     let mut line = String::new();
     BufReader::new(&mut spawned.output).read_line(&mut line).await.expect("it writes");
     let pid = Pid::from_raw(line.trim().parse().expect("it is a number")).expect("it is no zero");

@@ -12,7 +12,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use pmesh_supervisor::{
     Exit, ExternalAddress, Launch, Monitor, NetProber, OsSpawner, PortOwner, ProbeFailure, ProbeTarget,
-    Prober, ProcessTree, ServiceName, Signal, Spawned, Spawner, testing::FreePort,
+    Prober, ProcessTree, Sampler, ServiceName, Signal, Spawned, Spawner, WorkThreads, testing::FreePort,
 };
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -48,7 +48,7 @@ fn start_with(spawner: &OsSpawner, launch: &Launch) -> Run {
 }
 
 fn start(launch: &Launch) -> Run {
-    start_with(&OsSpawner::new(), launch)
+    start_with(&OsSpawner::new(pmesh_supervisor::testing::work_threads().proc), launch)
 }
 
 /// Reads the output up to its end.
@@ -138,7 +138,9 @@ async fn a_script_whose_interpreter_is_missing_names_that_and_a_line_that_ends_w
     ] {
         fs::write(&script, format!("{line}\necho\n")).unwrap();
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
-        let error = OsSpawner::new().spawn(&command(folder.path(), "./run.sh", &[])).unwrap_err();
+        let error = OsSpawner::new(pmesh_supervisor::testing::work_threads().proc)
+            .spawn(&command(folder.path(), "./run.sh", &[]))
+            .unwrap_err();
         assert!(error.source.to_string().contains(said), "{}", error.source);
     }
 }
@@ -148,7 +150,7 @@ async fn a_program_that_cannot_run_is_an_error_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("plain"), "x").unwrap();
     let errno = |launch: &Launch| {
-        let error = OsSpawner::new().spawn(launch).unwrap_err();
+        let error = OsSpawner::new(pmesh_supervisor::testing::work_threads().proc).spawn(launch).unwrap_err();
         (error.source.kind(), error.to_string())
     };
     let (kind, text) = errno(&command(folder.path(), "no-such-program", &[]));
@@ -168,7 +170,7 @@ async fn programs_are_looked_up_in_the_path_of_the_launch() {
     fs::write(&tool, "#!/bin/sh\necho \"$0\" found\n").unwrap();
     fs::set_permissions(&tool, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let mut launch = command(folder.path(), "tool", &[]);
-    assert!(OsSpawner::new().spawn(&launch).is_err());
+    assert!(OsSpawner::new(pmesh_supervisor::testing::work_threads().proc).spawn(&launch).is_err());
     launch.env.insert("PATH".into(), folder.path().join("bin").into());
     assert_eq!(output(&mut start(&launch)).await, format!("{} found\n", tool.display()));
 }
@@ -278,7 +280,9 @@ while True: time.sleep(1)";
 #[tokio::test]
 async fn a_dropped_spawn_leaves_no_zombie() {
     let folder = tempfile::tempdir().unwrap();
-    let Spawned { tree, exit, output } = OsSpawner::new().spawn(&shell(folder.path(), "sleep 0.05")).unwrap();
+    let Spawned { tree, exit, output } = OsSpawner::new(pmesh_supervisor::testing::work_threads().proc)
+        .spawn(&shell(folder.path(), "sleep 0.05"))
+        .unwrap();
     let pid = tree.leader();
     drop((tree, exit, output));
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -292,7 +296,7 @@ async fn a_dropped_spawn_leaves_no_zombie() {
 #[tokio::test]
 async fn a_hundred_trees_end_with_a_few_looks_at_the_process_table() {
     let folder = tempfile::tempdir().unwrap();
-    let spawner = OsSpawner::new();
+    let spawner = OsSpawner::new(pmesh_supervisor::testing::work_threads().proc);
     let launch = command(folder.path(), "sleep", &["1000"]);
     let runs: Vec<Run> = (0..100).map(|_| start_with(&spawner, &launch)).collect();
     for run in &runs {
@@ -330,7 +334,12 @@ async fn a_port_passes_when_a_process_of_the_tree_listens_on_it() {
         let mut run = start(&launch);
         first_line(&mut run).await;
         let target = target(Some(&run), port.number());
-        assert_eq!(NetProber.probe(&target, &Monitor::default()).await, Ok(()));
+        assert_eq!(
+            NetProber::new(&pmesh_supervisor::testing::work_threads())
+                .probe(&target, &Monitor::default())
+                .await,
+            Ok(())
+        );
     }
 }
 
@@ -360,20 +369,54 @@ async fn an_instance_that_listens_elsewhere_is_told_where_and_where_it_must() {
         first_line(&mut run).await;
         let target = target(Some(&run), port.number());
         let monitor = Monitor::default();
-        let probed = NetProber.probe(&target, &monitor).await.unwrap_err();
-        let asked = NetProber.ask(&target, &monitor, Duration::from_secs(5)).await.unwrap_err();
+        let probed = NetProber::new(&pmesh_supervisor::testing::work_threads())
+            .probe(&target, &monitor)
+            .await
+            .unwrap_err();
+        let asked = NetProber::new(&pmesh_supervisor::testing::work_threads())
+            .ask(&target, &monitor, Duration::from_secs(5))
+            .await
+            .unwrap_err();
         assert_eq!(
             (probed.to_string(), asked.to_string()),
             (format!("it listens on {told}"), probed.to_string())
         );
         let unsought = ProbeTarget { seek: false, ..target };
-        let failure = NetProber.probe(&unsought, &monitor).await.unwrap_err();
+        let failure = NetProber::new(&pmesh_supervisor::testing::work_threads())
+            .probe(&unsought, &monitor)
+            .await
+            .unwrap_err();
         assert!(matches!(failure, ProbeFailure::Connect { .. }), "{failure:?}");
     }
     let nowhere = start(&command(folder.path(), "sleep", &["1000"]));
-    let failure = NetProber.probe(&target(Some(&nowhere), port.number()), &Monitor::default()).await;
+    let failure = NetProber::new(&pmesh_supervisor::testing::work_threads())
+        .probe(&target(Some(&nowhere), port.number()), &Monitor::default())
+        .await;
     let told = failure.unwrap_err().to_string();
     assert!(told.starts_with(&format!("it listens nowhere; it must listen on {here}")), "{told}");
+}
+
+/// Threads that all stand still, and who holds them.
+async fn stuck() -> (pmesh_threads::Threads, std::sync::mpsc::Sender<()>) {
+    let limits = pmesh_threads::PoolLimits { threads: 1, queue: 1, replacements: 0 };
+    let threads = pmesh_threads::Threads::start("proc", limits).unwrap();
+    let (held, until) = std::sync::mpsc::channel::<()>();
+    assert!(threads.run(Duration::ZERO, move |_| until.recv().is_ok()).await.is_err());
+    (threads, held)
+}
+
+#[tokio::test]
+async fn what_cannot_be_looked_up_says_nothing_about_an_instance_and_measures_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let instance = start(&command(folder.path(), "sleep", &["1000"]));
+    let target = target(Some(&instance), listener.local_addr().unwrap().port());
+    let (proc, _held) = stuck().await;
+    let threads = WorkThreads { proc, ..pmesh_supervisor::testing::work_threads() };
+    let failure = NetProber::new(&threads).probe(&target, &Monitor::default()).await.unwrap_err();
+    assert!(matches!(failure, ProbeFailure::Unmade { .. }), "{failure}");
+    let figures = Sampler::new(threads.proc).measure(vec![vec![instance.tree.leader()]]).await;
+    assert_eq!((figures.len(), figures[0].figures.rss, figures[0].tree.len()), (1, 0, 0));
 }
 
 #[tokio::test]
@@ -386,7 +429,10 @@ async fn a_port_that_a_stranger_holds_fails_and_names_it() {
     let instance = start(&command(folder.path(), "sleep", &["1000"]));
     let target = target(Some(&instance), port.number());
 
-    let failure = NetProber.probe(&target, &Monitor::default()).await.unwrap_err();
+    let failure = NetProber::new(&pmesh_supervisor::testing::work_threads())
+        .probe(&target, &Monitor::default())
+        .await
+        .unwrap_err();
     let ProbeFailure::ForeignPort { port: named, holder: Some(holder) } = &failure else {
         panic!("{failure}")
     };
@@ -395,15 +441,21 @@ async fn a_port_that_a_stranger_holds_fails_and_names_it() {
     assert!(failure.to_string().starts_with(&text) && holder.command.contains("socket"), "{failure}");
 
     let any = Monitor { port_owner: PortOwner::Any, ..Monitor::default() };
-    assert_eq!(NetProber.probe(&target, &any).await, Ok(()));
+    assert_eq!(NetProber::new(&pmesh_supervisor::testing::work_threads()).probe(&target, &any).await, Ok(()));
     let proven = ProbeTarget { prove_owner: false, ..target.clone() };
-    assert_eq!(NetProber.probe(&proven, &Monitor::default()).await, Ok(()));
+    assert_eq!(
+        NetProber::new(&pmesh_supervisor::testing::work_threads()).probe(&proven, &Monitor::default()).await,
+        Ok(())
+    );
 }
 
 #[tokio::test]
 async fn a_port_on_which_nobody_listens_fails_with_the_check_and_the_address() {
     let port = FreePort::new();
-    let failure = NetProber.probe(&target(None, port.number()), &Monitor::default()).await.unwrap_err();
+    let failure = NetProber::new(&pmesh_supervisor::testing::work_threads())
+        .probe(&target(None, port.number()), &Monitor::default())
+        .await
+        .unwrap_err();
     let text = format!("check tcp: cannot connect to 127.0.0.1:{port}: Connection refused (os error 111)");
     assert_eq!(failure.to_string(), text);
 }
@@ -429,7 +481,8 @@ async fn a_request_asks_for_a_page_says_who_it_is_and_any_answer_in_its_time_wil
         let mut run = start(&command(folder.path(), "python3", &["-c", ANSWER, &port.to_string(), how]));
         first_line(&mut run).await;
         let target = target(Some(&run), port.number());
-        let answer = NetProber.ask(&target, &monitor, limit).await;
+        let answer =
+            NetProber::new(&pmesh_supervisor::testing::work_threads()).ask(&target, &monitor, limit).await;
         assert_eq!(answer.as_ref().map(|answer| answer.status).map_err(drop), expected, "{answer:?}");
         let request = format!(
             r"b'GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUser-Agent: pmesh-probe\r\nConnection: close\r\n\r\n'"
@@ -445,8 +498,14 @@ async fn a_socket_that_nobody_serves_passes_checks_and_answers_no_request() {
     let mut run = start(&command(folder.path(), "python3", &["-c", LISTEN, &port.to_string(), "127.0.0.1"]));
     first_line(&mut run).await;
     let target = target(Some(&run), port.number());
-    assert_eq!(NetProber.probe(&target, &Monitor::default()).await, Ok(()));
-    let failure = NetProber.ask(&target, &Monitor::default(), Duration::from_millis(50)).await.unwrap_err();
+    assert_eq!(
+        NetProber::new(&pmesh_supervisor::testing::work_threads()).probe(&target, &Monitor::default()).await,
+        Ok(())
+    );
+    let failure = NetProber::new(&pmesh_supervisor::testing::work_threads())
+        .ask(&target, &Monitor::default(), Duration::from_millis(50))
+        .await
+        .unwrap_err();
     let text = format!(
         "127.0.0.1:{port} accepts connections, and does not answer `GET /`: it has said nothing for 50ms"
     );

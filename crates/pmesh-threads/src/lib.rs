@@ -23,6 +23,7 @@ mod answer_slot;
 mod crew;
 #[cfg(feature = "testing")]
 mod held_clock;
+mod names;
 mod stop;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -32,8 +33,9 @@ mod unanswered;
 mod waiting;
 
 pub use crew::AtStart;
+pub use names::Names;
 pub use stop::Stop;
 pub use thread_pool::PoolLimits;
 pub use threads::Threads;
-pub use unanswered::{NoThread, Unanswered};
+pub use unanswered::{NoThread, Unanswered, is_refusal};
 pub use waiting::{Canceller, Waiting};

@@ -48,3 +48,53 @@ pub enum Unanswered {
     #[error("cancelled")]
     Cancelled,
 }
+
+impl Unanswered {
+    /// Whether it was not tried at all, for want of what belongs to this server or machine: it says nothing about what was
+    /// asked, and is to be tried again.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Busy { .. } | Self::NoThread(_) => true,
+            Self::TimedOut { .. } | Self::Stuck { .. } | Self::Panicked { .. } | Self::Cancelled => false,
+        }
+    }
+}
+
+impl From<NoThread> for io::Error {
+    fn from(error: NoThread) -> Self {
+        Self::new(error.source.kind(), error)
+    }
+}
+
+impl From<Unanswered> for io::Error {
+    fn from(error: Unanswered) -> Self {
+        let kind = match &error {
+            Unanswered::TimedOut { .. } | Unanswered::Stuck { .. } => io::ErrorKind::TimedOut,
+            Unanswered::Busy { .. } => io::ErrorKind::ResourceBusy,
+            Unanswered::NoThread(error) => error.source.kind(),
+            Unanswered::Panicked { .. } | Unanswered::Cancelled => io::ErrorKind::Other,
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// Whether the error is an [`Unanswered`] that [was not tried](Unanswered::is_refusal).
+pub fn is_refusal(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Unanswered>());
+    inner.is_some_and(Unanswered::is_refusal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_known_also_as_an_error_of_the_system() {
+        let name = || "files".to_owned();
+        assert!(is_refusal(&Unanswered::Busy { name: name() }.into()));
+        let refused = NoThread { name: name(), source: io::ErrorKind::WouldBlock.into() };
+        assert!(is_refusal(&Unanswered::NoThread(refused).into()));
+        assert!(!is_refusal(&Unanswered::Stuck { name: name() }.into()));
+        assert!(!is_refusal(&io::ErrorKind::NotFound.into()));
+    }
+}

@@ -10,7 +10,7 @@ use crate::{Cancel, CommitId, Fetched, Heads, Relation, Revision, VcsError, Work
 /// A work tree that can report and change the revision it serves.
 ///
 /// Methods block on disk, and [`fetch`](Vcs::fetch) on the network: async callers go through
-/// `spawn_blocking`. Reads see what any other process did a moment ago, may run beside everything
+/// threads that may block. Reads see what any other process did a moment ago, may run beside everything
 /// else, and end within 10 s ([`VcsError::Timeout`] where something stands still). What takes a [`Cancel`] ends soon after it is
 /// set, with [`VcsError::Cancelled`]: within some seconds of grace for the programs that it ends, and without it where it is
 /// [hurried](Cancel::hurry). What would be more than 2 million entries, 256

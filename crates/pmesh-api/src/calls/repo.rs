@@ -21,7 +21,7 @@ async fn show_after(sources: &Sources, call: &Call, fetches: bool) -> Result<Rep
     if fetches {
         moved = sources.node.fetch().await.map_err(|error| ApiError::from(&error))?.moved_to;
     }
-    let repository = sources.node.repository().await.map_err(|error| ApiError::from(&error))?;
+    let repository = sources.node.repository().await.map_err(|error| ApiError::from(&*error))?;
     let mut repo = wire::Repo::from(repository);
     (repo.moved_to, repo.remedy) = moved.map(|moved| (moved.url, moved.command)).unzip();
     Ok(call.reply(&repo))

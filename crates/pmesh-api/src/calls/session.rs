@@ -2,7 +2,7 @@
 
 use std::{
     sync::Arc,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use pmesh_sessions::Query;
@@ -28,20 +28,22 @@ pub(crate) async fn list(sources: Sources, call: Call) -> Result<Reply, ApiError
     let place = if is_short { None } else { Some(permit(&sources.long_listings).await) };
     let turn = permit(&sources.listing).await;
     let sessions = Arc::clone(sources.node.sessions());
-    let listing = tokio::task::spawn_blocking(move || {
+    let threads = sources.node.answer_threads();
+    let listing = threads.run(Duration::MAX, move |_| {
         // Kept to the end of the work, also where nobody waits for it any more.
         let _turn = turn;
         sessions.snapshot(query, Instant::now(), SystemTime::now())
     });
-    let snapshot = listing.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+    let snapshot = listing.await.map_err(|unanswered| ApiError::from(&unanswered))?;
     if snapshot.clients.len() <= SHORT_LEN {
         return Ok(call.reply(&wire::WrittenSessions::from(&snapshot)));
     }
     let style = call.style;
-    Ok(Reply::ok(ApiBody::written(move |writer| {
+    let body = ApiBody::written(threads, move |writer| {
         let _place = place;
         style.write_to(writer, &wire::WrittenSessions::from(&snapshot))
-    })))
+    });
+    Ok(Reply::ok(body.map_err(|unanswered| ApiError::from(&unanswered))?))
 }
 
 async fn permit(of: &Arc<Semaphore>) -> OwnedSemaphorePermit {

@@ -280,7 +280,8 @@ async fn what_the_server_has_started_never_acts_by_get_on_any_listener() {
     let node = node().await;
     let before = test_api(&node).get("/service").await.json;
     for descent in [Descent::Descends, Descent::Unknown] {
-        let settings = TestApi::settings().with(|settings| settings.callers = Arc::new(FakeCallers(descent)));
+        let settings =
+            TestApi::settings().with(|settings| settings.callers = Some(Arc::new(FakeCallers(descent))));
         let api = Api::new(node.handle(), settings);
         let unix = Listener::Unix { caller: UnixPeer::now(None), user: 0 };
         let Listener::Tcp { local, peer, owner } = TestApi::loopback() else { panic!("it is one over TCP") };

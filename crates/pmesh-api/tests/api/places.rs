@@ -60,7 +60,7 @@ async fn serving(node: &Started) -> SocketAddr {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let all = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
     rustix::process::setrlimit(rustix::process::Resource::Nofile, all).unwrap();
-    let settings = TestApi::settings().with(|settings| settings.callers = Arc::new(UsersByAddress));
+    let settings = TestApi::settings().with(|settings| settings.callers = Some(Arc::new(UsersByAddress)));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(serve_tcp(listener, Api::new(node.handle(), settings), pending()));

@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use pmesh_threads::Unanswered;
+
 use crate::{Exit, ServiceFailure, SpawnError, causes::with_causes};
 
 /// Why there is no build. What was there before is as it was.
@@ -55,6 +57,9 @@ pub(crate) enum BuildError {
         /// The system's reason.
         source: io::Error,
     },
+    /// What it needs of the disk was not answered, or there was no thread to ask.
+    #[error(transparent)]
+    Unanswered(Unanswered),
 }
 
 impl BuildError {
@@ -62,7 +67,7 @@ impl BuildError {
     pub(crate) fn into_failure(mut self) -> ServiceFailure {
         let last_lines = match &mut self {
             Self::Failed { lines, .. } | Self::Timeout { lines, .. } => std::mem::take(lines),
-            Self::Spawn { .. } | Self::Cancelled | Self::Files { .. } => Vec::new(),
+            Self::Spawn { .. } | Self::Cancelled | Self::Files { .. } | Self::Unanswered(_) => Vec::new(),
         };
         ServiceFailure { what: with_causes(&self), retry_at: None, last_lines }
     }

@@ -30,8 +30,10 @@ fn project(steps: &[&str]) -> Project {
     let name: ServiceName = "web".parse().unwrap();
     let mut spec = AppSpec::new(&name, root.join("web"));
     spec.build = steps.iter().map(|step| shell(step)).collect();
-    let log = LogFolder::open(&root.join("logs"), LogLimits::default()).unwrap().log("web.log");
-    Project { _folder: folder, name, spec, log, builder: Builder::new(2) }
+    let log = LogFolder::open(&root.join("logs"), LogLimits::default(), &crate::testing::work_threads())
+        .unwrap()
+        .log("web.log");
+    Project { _folder: folder, name, spec, log, builder: Builder::new(2, crate::testing::work_threads()) }
 }
 
 fn shell(script: &str) -> Command {
@@ -70,7 +72,7 @@ impl Project {
     }
 
     async fn build(&self) -> Result<Build, BuildError> {
-        self.build_by(&OsSpawner::new(), Rebuild::Changed).await
+        self.build_by(&OsSpawner::new(crate::testing::work_threads().proc), Rebuild::Changed).await
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -151,7 +153,10 @@ async fn a_forced_build_leaves_the_files_of_the_one_that_runs_alone() {
     let project = project(&["echo $$ > .build/pid"]);
     let first = project.build().await.unwrap();
     let pid = fs::read_to_string(first.folder().join("pid")).unwrap();
-    let second = project.build_by(&OsSpawner::new(), Rebuild::Everything).await.unwrap();
+    let second = project
+        .build_by(&OsSpawner::new(crate::testing::work_threads().proc), Rebuild::Everything)
+        .await
+        .unwrap();
     assert_eq!(second.id(), first.id());
     assert_eq!(name(second.folder()), format!(".build-{}-2", first.id()));
     assert_eq!(fs::read_to_string(first.folder().join("pid")).unwrap(), pid);
@@ -444,7 +449,10 @@ async fn whatever_a_build_changes_in_the_folder_is_seen() {
 #[tokio::test]
 async fn logs_and_what_pmesh_itself_writes_are_no_product() {
     let mut project = in_place("echo to the log; mkdir -p .build/x; echo > web.log; echo > state/lock");
-    project.log = LogFolder::open(&project.spec.folder, LogLimits::default()).unwrap().log("web.log");
+    project.log =
+        LogFolder::open(&project.spec.folder, LogLimits::default(), &crate::testing::work_threads())
+            .unwrap()
+            .log("web.log");
     fs::create_dir(project.path("state")).unwrap();
     project.builder = project.builder.clone().with_state(project.path("state"));
     assert!(!project.build().await.unwrap().is_in_place());
@@ -481,7 +489,7 @@ async fn a_build_that_nobody_sees_end_claims_nothing() {
     let project = in_place("mkdir -p dist && cp source dist/ && ! grep -q hang source || exec sleep 1000");
     let first = project.build().await.unwrap();
     project.change("hang");
-    let spawner = OsSpawner::new();
+    let spawner = OsSpawner::new(crate::testing::work_threads().proc);
     let dist = project.path("dist/source");
     // As kill -9 in the middle leaves it: nobody does anything any more.
     tokio::select! {
@@ -534,7 +542,12 @@ async fn an_invalidated_build_in_place_is_made_again_and_the_last_two_are_kept()
     let project = in_place(TO_DIST);
     let mut builds = vec![project.build().await.unwrap()];
     for _ in 0..3 {
-        builds.push(project.build_by(&OsSpawner::new(), Rebuild::Everything).await.unwrap());
+        builds.push(
+            project
+                .build_by(&OsSpawner::new(crate::testing::work_threads().proc), Rebuild::Everything)
+                .await
+                .unwrap(),
+        );
     }
     assert_eq!(project.runs(), 4);
     project.builder.prune(&project.name, &project.spec.folder, &[]).await;

@@ -217,8 +217,11 @@ mod tests {
     };
     use tokio::io::AsyncWriteExt;
 
+    use pmesh_threads::{PoolLimits, Threads};
+
     use super::*;
     use crate::{LogFolder, LogLimits};
+    use crate::{WorkThreads, testing::work_threads};
 
     fn chunks(limit: usize, reads: &[&str]) -> String {
         let mut chunker = Chunker::new(limit);
@@ -262,11 +265,38 @@ mod tests {
     }
 
     fn log(folder: &Path) -> ServiceLog {
-        LogFolder::open(folder, LogLimits::default()).unwrap().log("x.log")
+        LogFolder::open(folder, LogLimits::default(), &crate::testing::work_threads()).unwrap().log("x.log")
     }
 
     fn read(log: &ServiceLog) -> String {
         fs::read_to_string(log.path()).unwrap_or_default()
+    }
+
+    #[tokio::test]
+    async fn where_the_writer_is_refused_nobody_waits_for_it_and_the_loss_is_told_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let limits = PoolLimits { threads: 1, queue: 1, replacements: 0 };
+        let threads = WorkThreads { logs: Threads::start("logs", limits).unwrap(), ..work_threads() };
+        let (held, until) = std::sync::mpsc::channel::<()>();
+        let (begun, has_begun) = std::sync::mpsc::channel();
+        let other = threads.logs.begin(Duration::MAX, move |_| {
+            begun.send(()).unwrap();
+            until.recv().is_err()
+        });
+        has_begun.recv().unwrap();
+        let queued = threads.logs.begin(Duration::MAX, |_| ()).unwrap();
+        let log = LogFolder::open(folder.path(), LogLimits::default(), &threads).unwrap().log("x.log");
+        log.note("this comes in a bad moment");
+        log.flush().await;
+        assert_eq!(read(&log), "");
+        drop(held);
+        assert!(other.unwrap().await.unwrap());
+        queued.await.unwrap();
+        log.note("and this later");
+        log.flush().await;
+        let text = read(&log);
+        assert!(text.contains("1 lines were dropped: too much is asked at a time (logs)"), "{text}");
+        assert!(text.ends_with("[pmesh] and this later\n"), "{text}");
     }
 
     #[tokio::test]

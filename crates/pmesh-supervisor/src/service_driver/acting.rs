@@ -253,7 +253,7 @@ async fn build(
         Ok(build) => {
             if let (Some(build), ServiceKind::App(app)) = (&build, &plan.spec.kind) {
                 // It stays where it is led: there is no run to go back to.
-                drop(Link::move_to(build, &plan.spec).await);
+                drop(Link::move_to(build, &plan.spec, &context.threads.files).await);
                 context.builder.prune(&plan.spec.name, &app.folder, &in_use).await;
             }
             Ok(build)

@@ -266,8 +266,9 @@ impl World {
             known: Arc::default(),
             under_way: watch::Sender::default(),
         };
-        let logs = LogFolder::open(&folder.path().join("logs"), LogLimits::default()).unwrap();
-        let settings = SupervisorSettings::new(logs).with(|settings| {
+        let threads = pmesh_supervisor::testing::work_threads();
+        let logs = LogFolder::open(&folder.path().join("logs"), LogLimits::default(), &threads).unwrap();
+        let settings = SupervisorSettings::new(logs, threads).with(|settings| {
             // In a service's folder, as a project may have it.
             settings.state = Some(folder.path().join("web/state"));
             settings.env = BTreeMap::new();
