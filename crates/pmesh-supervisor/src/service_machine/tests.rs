@@ -51,6 +51,37 @@ fn what_is_still_to_start_wants_something_and_what_was_stopped_wants_nothing() {
     assert_eq!(wanted(&world), 0);
 }
 
+#[test]
+fn a_start_that_was_asked_for_before_a_stop_comes_to_nothing() {
+    let mut world = World::new(false);
+    let (stops, spawned, ended) = (world.stops(), world.ticket(), world.ticket());
+    world.stop();
+    world.tell(ServiceEvent::Prepare { plan: app_plan(1, app()), stops, spawned, ended });
+    assert_eq!(world.answer_to(ended), Some(&ServiceAnswer::Prepared(Prepared::Left)));
+    assert!(world.answer_to(spawned).is_some() && world.spawning.is_empty());
+}
+
+#[test]
+fn who_waits_once_more_for_a_prepared_run_is_told_when_it_is_ready_and_nobody_is_of_one_that_comes_back() {
+    let mut world = World::new(false);
+    let first = world.prepare(app_plan(1, app()));
+    let again = world.ticket();
+    world.tell(ServiceEvent::AwaitReady { ended: again });
+    let left = Some(ServiceAnswer::Prepared(Prepared::Left));
+    assert_eq!((world.answer_to(first), world.answer_to(again)), (left.as_ref(), None));
+    world.grow_ready();
+    assert_eq!(world.answer_to(again), Some(&ServiceAnswer::Prepared(Prepared::Ready)));
+
+    let alone = AppSpec { overlap: Overlap::No, ..app() };
+    let mut world = serving(alone.clone());
+    world.prepare(app_plan(2, alone));
+    let (done, back, again) = (world.ticket(), world.ticket(), world.ticket());
+    world.tell(ServiceEvent::Abandon { done });
+    world.tell(ServiceEvent::Revive { ended: back });
+    world.tell(ServiceEvent::AwaitReady { ended: again });
+    assert_eq!((world.answer_to(back), world.answer_to(again)), (None, left.as_ref()));
+}
+
 /// A service whose new run of two has just become ready, and one of the two.
 fn about_to_switch() -> (World, u64) {
     let mut world = serving(app());
