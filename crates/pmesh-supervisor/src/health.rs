@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn a_failure_comes_in_pieces_too_and_none_of_it_where_all_is_well() {
         let now = Instant::now();
-        let lines: Vec<String> = ["a", "b"].map(str::to_owned).to_vec();
+        let lines: Vec<String> = ["a", "    b"].map(str::to_owned).to_vec();
         let wait = Duration::from_secs(4);
         let failure = ServiceFailure { retry_at: Some(now + wait), last_lines: lines.clone(), ..failure() };
         let report = HealthReport::of(0, 1, Some(&failure), now);

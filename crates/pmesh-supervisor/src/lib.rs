@@ -140,5 +140,5 @@ pub use spec::{
 pub use step::{StepName, StepState};
 pub use supervisor::{Reporter, Supervisor, SupervisorSettings};
 pub use survivor::Survivor;
-pub use telling_lines::telling_lines;
+pub use telling_lines::{names_an_error, telling_lines};
 pub use work_threads::WorkThreads;

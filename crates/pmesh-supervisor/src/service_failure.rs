@@ -36,7 +36,8 @@ impl ServiceFailure {
         }
         if !self.last_lines.is_empty() {
             text.push_str("; its last lines: ");
-            text.push_str(&telling_lines(&self.last_lines, LINES_IN_A_SENTENCE).join(" | "));
+            let lines = telling_lines(&self.last_lines, LINES_IN_A_SENTENCE);
+            text.push_str(&lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" | "));
         }
         text
     }

@@ -35,7 +35,8 @@ pub fn telling_lines(lines: &[String], count: usize) -> Vec<&str> {
     told
 }
 
-fn names_an_error(line: &str) -> bool {
+/// Whether a line of an output names an error, and is no frame of a stack.
+pub fn names_an_error(line: &str) -> bool {
     let line = line.trim_start();
     let small = line.to_lowercase();
     !FRAMES.iter().any(|frame| line.starts_with(frame)) && WORDS.iter().any(|word| small.contains(word))

@@ -1,7 +1,7 @@
 //! `ls`, `health` and `metrics`.
 
 use pmesh_api::wire::{Building, Figures, Health, Metrics, Named, Process, Upstream};
-use pmesh_supervisor::telling_lines;
+use pmesh_supervisor::{names_an_error, telling_lines};
 use time::OffsetDateTime;
 
 use super::{
@@ -163,7 +163,7 @@ pub(super) fn health_cells(row: Row, health: &Health) -> Row {
 pub(super) const LINES: usize = 3;
 
 /// Adds the build that is under way, and what is wrong, if anything is: the reason with the next try, and the last lines that tell most, at most
-/// `lines`. Of the newest nothing is left out.
+/// `lines`. Of the newest, and of those that name an error, nothing is left out.
 pub(super) fn reason(row: Row, health: &Health, lines: usize, now: OffsetDateTime) -> Row {
     let row = match &health.building {
         Some(building) => row.told(under_way(building, now)),
@@ -178,12 +178,11 @@ pub(super) fn reason(row: Row, health: &Health, lines: usize, now: OffsetDateTim
         Some(_) => row.told(format!("{said}; the next try is due now")),
         None => row.told(said),
     };
-    match telling_lines(&health.last_lines, lines).split_last() {
-        Some((newest, before)) => {
-            before.iter().fold(row, |row, line| row.remark(quoted(line))).told(quoted(newest))
-        }
-        None => row,
-    }
+    let told = telling_lines(&health.last_lines, lines);
+    told.iter().enumerate().fold(row, |row, (index, line)| {
+        let is_newest = index + 1 == told.len();
+        if is_newest || names_an_error(line) { row.told(quoted(line)) } else { row.remark(quoted(line)) }
+    })
 }
 
 /// How far a build is, and how long it has taken.
@@ -258,8 +257,11 @@ pub(super) mod tests {
     use pmesh_api::wire::{Health, Metrics, Named};
     use time::{OffsetDateTime, macros::datetime};
 
-    use super::{health, list, metrics, metrics_of_one};
-    use crate::terminal::Style;
+    use super::{LINES, health, list, metrics, metrics_of_one};
+    use crate::{
+        show::table::{Align, Row, Table},
+        terminal::Style,
+    };
 
     /// An answer to `/service/metrics`.
     pub(crate) const METRICS: &str = r#"{
@@ -371,6 +373,29 @@ pub(super) mod tests {
         assert!(shown.contains(&lines[3..].join("\n")) && shown.contains("  | begin\n"), "{shown}");
         let shown = metrics(&parsed(), NARROW, NOW);
         assert!(shown.contains(&lines[..5].join("\n")) && !shown.contains("begin"), "{shown}");
+    }
+
+    #[test]
+    fn at_80_columns_the_line_that_names_the_error_is_whole_though_others_came_behind_it() {
+        let error = "Error: Cannot find module '/srv/shop/node_modules/express/index.js' imported from /srv/shop/app.js";
+        let frame =
+            "    at Module._load (node:internal/modules/cjs/loader:1143:15) in a folder with a long name";
+        let mut billing = parsed().0.remove(2).1.health;
+        billing.last_lines = [error, frame, frame, frame, "Node.js v20.11.0"].map(str::to_owned).to_vec();
+        let shown = super::reason(Row::default().cell("billing"), &billing, LINES, NOW);
+        let mut table = Table::new(&[("SERVICE", Align::Left)]);
+        table.push(shown);
+        let lines = [
+            "SERVICE",
+            "billing",
+            "  instance 1: it ended with exit code 1 after 0.3 s; next try in 38 s",
+            "  | Error: Cannot find module '/srv/shop/node_modules/express/index.js' imported",
+            "  from /srv/shop/app.js",
+            "  |     at Module._load (node:internal/modules/cjs/loader:1143:15) in a folder …",
+            "  | Node.js v20.11.0",
+            "",
+        ];
+        assert_eq!(table.render(NARROW), lines.join("\n"));
     }
 
     #[test]
