@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Load, Project, Server, lives, signal, wait_for, web_manifest};
+use crate::harness::{Connection, Load, Project, Server, lives, signal, wait_for, web_manifest};
 
 /// As `npm run build`: from the sources to `dist/`, which git ignores; what is run is there. It fills its own folder too.
 const BUILD: &str = "    build: sh -c 'mkdir -p dist && cp app.py version.txt dist/ && cp version.txt .build/ && echo $PM3_BUILD >> ../../builds'\n";
@@ -208,4 +208,48 @@ fn an_instance_that_was_starting_while_the_files_changed_does_not_go_on_with_tho
     server.settle();
     assert!((0..10).all(|_| serves(&server, "v1")));
     assert!(server.pids("web").contains(&pids[1]), "the other one was left alone");
+}
+
+#[test]
+fn files_through_an_apps_run_show_new_ones_at_the_switch_and_others_with_the_check_out() {
+    let build = "    build: sh -c 'mkdir .build/public && cp version.txt .build/public/'\n";
+    let manifest = web_manifest(1, build).replace("run: python3 app.py", "run: python3 slow.py").replace(
+        "server:\n",
+        "  pages: !FS web/.run/public\n  sources: !FS web\nserver:\n  pages.local: {router: [pages]}\n  sources.local: {router: [sources]}\n",
+    );
+    let project = Project::new(&manifest);
+    project.push(&[("web/slow.py", SLOW)]);
+    crate::harness::git(&project.work, &["pull", "-q"]);
+    let (go, run) = (project.folder.path().join("go"), project.work.join("web/.run"));
+    fs::write(&go, "").unwrap();
+    let server = Server::serve(&project);
+    let shows =
+        |host: &str| Connection::to(&server.front).send("GET", "/version.txt", host, &[], "").unwrap();
+    assert_eq!(shows("pages.local"), (200, "v1\n".to_owned()));
+
+    // The new instance starts, and the link has moved for it; nothing is switched yet.
+    let begin = |version: &str| {
+        fs::remove_file(&go).unwrap();
+        let before = fs::read_link(&run).unwrap();
+        project.push(&[("web/version.txt", version)]);
+        let operation = server.call("POST", "/repo/update?wait=false", &[], "").1["operation"].clone();
+        wait_for("the link has moved", || fs::read_link(&run).unwrap() != before);
+        operation
+    };
+    let end = |operation: &Value| {
+        fs::write(&go, "").unwrap();
+        server.get(&format!("/operation/{}?wait=30s", operation.as_str().unwrap()))["state"].clone()
+    };
+    let operation = begin("broken\n");
+    assert_eq!((shows("pages.local").1.as_str(), shows("sources.local").1.as_str()), ("v1\n", "broken\n"));
+    assert_eq!(end(&operation), "failed");
+    assert_eq!((shows("pages.local").1.as_str(), shows("sources.local").1.as_str()), ("v1\n", "v1\n"));
+    let operation = begin("v2\n");
+    assert_eq!(shows("pages.local").1, "v1\n");
+    assert_eq!(end(&operation), "done");
+    assert_eq!(shows("pages.local"), (200, "v2\n".to_owned()));
+
+    fs::write(project.work.join("web/version.txt"), "v3\n").unwrap();
+    server.post("/service/restart/web");
+    assert_eq!(shows("pages.local"), (200, "v3\n".to_owned()), "a restart switches them at its end");
 }

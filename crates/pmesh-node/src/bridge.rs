@@ -1,6 +1,6 @@
 //! Between the supervisor, which knows services, and the front, which knows destinations.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
@@ -10,6 +10,8 @@ use pmesh_proxy::{
     WhenEmpty,
 };
 use pmesh_supervisor::{Balancer, Expected, ListenAddress, ServiceKind, ServiceName, ServiceUpstream};
+
+use crate::run_link;
 
 /// The destination that routes to this service lead to.
 pub(crate) fn key_of(service: &ServiceName) -> DestinationKey {
@@ -22,6 +24,8 @@ pub(crate) struct Bridge {
     /// What is known of the upstreams of each service. The lock is held while the tables are told,
     /// so that a routing and a set of upstreams that change together cannot pass each other.
     known: Mutex<BTreeMap<ServiceName, Known>>,
+    /// Folders that builds have made, and where they were when they were [pinned](Self::pin).
+    pins: Mutex<BTreeMap<PathBuf, PathBuf>>,
 }
 
 struct Known {
@@ -31,7 +35,7 @@ struct Known {
 
 impl Bridge {
     pub(crate) fn new(tables: Tables) -> Arc<Self> {
-        Arc::new(Self { tables, known: Mutex::default() })
+        Arc::new(Self { tables, known: Mutex::default(), pins: Mutex::default() })
     }
 
     pub(crate) fn tables(&self) -> &Tables {
@@ -47,7 +51,11 @@ impl Bridge {
 
     /// Puts the sites and routes of a manifest in force, and what its instances need of the descriptors. Services
     /// that it lacks stay known until they are [forgotten](Self::forget): the one before may come back.
+    ///
+    /// Files that an app's build has made (`path: web/.run/public`) are served through the app's link `.run`, wherever it leads,
+    /// unless they are pinned.
     pub(crate) fn route(&self, manifest: &Manifest) {
+        let pins = self.pins.lock().clone();
         let known = self.known.lock();
         let destination = |service: &pmesh_manifest::DeclaredService| {
             let known = known.get(&service.spec.name);
@@ -66,7 +74,10 @@ impl Bridge {
                         balancing: LoadBalancing::default(),
                     }))
                 }
-                Serves::Files(files) => Some(Destination::Files(files.clone())),
+                Serves::Files(files) => Some(Destination::Files(match pins.get(&files.folder) {
+                    Some(pin) => files.clone().with(|files| files.folder.clone_from(pin)),
+                    None => files.clone(),
+                })),
                 Serves::Nothing => None,
             }
         };
@@ -81,6 +92,27 @@ impl Bridge {
         });
         self.tables.budget().set_wanted_instances(wanted.sum());
         self.tables.set_routing(Routing::new(manifest.sites.clone(), destinations));
+    }
+}
+
+impl Bridge {
+    /// Serves files that builds have made from where they are now, until [`unpin`](Self::unpin): a rollout moves the links
+    /// before its new instances start, and the files belong to those that serve.
+    pub(crate) fn pin(&self, manifest: &Manifest) {
+        let folders = manifest.services.iter().filter_map(|service| match &service.serves {
+            Serves::Files(files) if run_link::is_through(&files.folder) => Some(&files.folder),
+            Serves::Files(_) | Serves::Upstreams(_) | Serves::Nothing => None,
+        });
+        let pins: BTreeMap<_, _> = folders.map(|folder| (folder.clone(), run_link::pinned(folder))).collect();
+        if !pins.is_empty() {
+            *self.pins.lock() = pins;
+            self.route(manifest);
+        }
+    }
+
+    /// The links count again from the next [`route`](Self::route) on; whether any did not.
+    pub(crate) fn unpin(&self) -> bool {
+        !std::mem::take(&mut *self.pins.lock()).is_empty()
     }
 }
 

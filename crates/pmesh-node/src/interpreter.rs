@@ -43,6 +43,8 @@ pub(crate) struct Interpreter {
     remakes: FuturesUnordered<BoxFuture<'static, (ServiceName, Remade)>>,
     /// The right to move the work tree, between its act and the move.
     turn: Option<VcsTurn>,
+    /// Whether files that builds have made are served from where they were, until it ends.
+    pins_files: bool,
     /// The steps that have begun and not ended.
     steps: BTreeMap<(Option<ServiceName>, StepName), StepKey>,
 }
@@ -61,7 +63,7 @@ impl Interpreter {
         let stops = stops.map(|service| (service.name().clone(), service.state().stops)).collect();
         let act = None.into();
         let (remakes, steps) = (FuturesUnordered::new(), BTreeMap::new());
-        Self { shared, id, cancel, stops, executor: None, act, remakes, turn: None, steps }
+        Self { shared, id, cancel, stops, executor: None, act, remakes, turn: None, pins_files: false, steps }
     }
 
     /// Runs the operation to its end.
@@ -76,7 +78,8 @@ impl Interpreter {
     }
 
     /// Leaves what a defect has cut off in the middle.
-    pub(crate) async fn mend(self) {
+    pub(crate) async fn mend(mut self) {
+        self.pins_files = true;
         let mut course = Course::new(Aim::Mend, self.situation());
         self.carry_out(&mut course).await;
     }
@@ -97,6 +100,9 @@ impl Interpreter {
                 Instruction::Tell(service, step, state) => self.record(service, step, state),
                 Instruction::Wait => self.wait(course).await,
             }
+        }
+        if self.pins_files && self.shared.bridge.unpin() {
+            self.shared.bridge.route(&self.shared.in_force());
         }
     }
 
@@ -160,6 +166,9 @@ impl Interpreter {
         });
         let plan = RolloutPlan::new(turns, survey.unity, revision).with(|plan| plan.rebuild = survey.rebuild);
         let services = plan.turns.iter().map(|turn| turn.spec.name.clone()).collect();
+        // Nothing is built yet, and no link has moved.
+        self.pins_files = true;
+        self.shared.bridge.pin(&self.shared.in_force());
         let (rollout, executor) = self.shared.supervisor.begin(&plan);
         self.executor = Some(executor);
         // Services that are new are known from now on.
@@ -267,6 +276,7 @@ impl Interpreter {
             }
             Act::PutInForce(manifest) => {
                 *shared.manifest.lock() = Arc::clone(&manifest);
+                shared.bridge.unpin();
                 shared.bridge.route(&manifest);
                 shared.publish_services();
                 at_once(ActResult::Done)

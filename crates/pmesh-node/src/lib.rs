@@ -49,6 +49,7 @@ mod operation;
 mod operation_queue;
 mod publisher;
 mod repository_reads;
+mod run_link;
 mod served_place;
 mod state;
 mod stop_failure;
