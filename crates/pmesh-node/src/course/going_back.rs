@@ -7,12 +7,12 @@ use pmesh_supervisor::{Remade, ServiceName, StepName, StepState};
 use super::{Act, Course, Instruction};
 
 impl Course {
-    /// Files, holds, old runs and the list of services become what they were, in this order.
+    /// Manifest, files, holds, old runs and the list of services become what they were, in this order.
     pub(super) fn go_back(&mut self) {
         let mut back: Vec<Act> = self.undo.drain(..).rev().collect();
         if let Some(act) = self.back_to_deployed() {
-            // Behind our own move, and before anything is started from the files.
-            let moved = back.iter().rposition(|act| matches!(act, Act::GoBack { .. }));
+            // Behind the manifest and our own move, and before anything is started from the files.
+            let moved = back.iter().rposition(|act| matches!(act, Act::PutInForce(_) | Act::GoBack { .. }));
             back.insert(moved.map_or(0, |at| at + 1), act);
         }
         // Behind all that moves files, and before anything is started from them.

@@ -2,12 +2,12 @@
 
 use pmesh_supervisor::{
     StepName,
-    rollout::RolloutAct::{AwaitReady, Build},
+    rollout::RolloutAct::{AwaitReady, Build, LookAgain, Switch},
 };
 use pmesh_vcs::Relation;
 
 use super::{Act, RELOAD, Run, UPDATE, WEB, behind, pulled, revision, run};
-use crate::{Failure, comparison::Comparison, in_one_line};
+use crate::{Failure, Outcome, comparison::Comparison, in_one_line};
 
 #[test]
 fn what_was_built_in_place_is_built_again_side_by_side_from_the_files_that_are_back_before_anything_starts() {
@@ -99,4 +99,40 @@ fn what_was_committed_by_hand_stays_where_it_is_and_the_failure_says_so() {
     assert!(!run.words().iter().any(|act| act == "return"));
     let Err(Failure::Rollout(failure)) = run.course.end() else { panic!("one failed") };
     assert!(!failure.rolled_back && failure.work_tree.unwrap().contains("has a commit that no remote has"));
+}
+
+/// What stands in for the manifest and the files, behind the last act of the rollout.
+fn taken_back(run: &Run) -> Vec<String> {
+    let words = run.words().into_iter().skip_while(|act| act != "GoBack(0)");
+    words.filter(|act| ["put in force", "go back", "return", "release"].contains(&act.as_str())).collect()
+}
+
+#[test]
+fn a_switch_that_is_taken_back_after_a_pull_by_hand_takes_the_manifest_back_before_the_files() {
+    for (fetched, expected) in [
+        (pulled(), &["put in force", "return"][..]),
+        (Comparison { head: revision("b1"), ..behind() }, &["put in force", "go back", "return", "release"]),
+        (behind(), &["put in force", "go back", "release"]),
+    ] {
+        let mut run = Run::of(UPDATE, &[WEB]);
+        run.fetched = fetched;
+        let mut has_switched = false;
+        run.go(|act| {
+            has_switched |= *act == Act::Service(Switch(0));
+            has_switched && *act == Act::Service(LookAgain(0))
+        });
+        assert_eq!(taken_back(&run), expected);
+        let Err(Failure::Rollout(failure)) = run.course.end() else { panic!("one failed") };
+        assert!(failure.rolled_back);
+    }
+}
+
+#[test]
+fn a_switch_that_fails_after_a_pull_by_hand_leaves_the_manifest_in_force_and_the_files_where_they_are() {
+    let mut run = Run::of(UPDATE, &[WEB]);
+    run.fetched = pulled();
+    run.go(|act| *act == Act::Service(Switch(0)));
+    assert_eq!(taken_back(&run), Vec::<String>::new());
+    let Ok(Outcome::Updated(update)) = run.course.end() else { panic!("the others have switched") };
+    assert_eq!((update.to, update.failed.len()), (revision("b2"), 1));
 }
