@@ -1,7 +1,6 @@
 //! One client's connection: its time limits and its end.
 
 use std::{
-    convert::Infallible,
     future::{Future as _, poll_fn},
     net::SocketAddr,
     pin::pin,
@@ -10,13 +9,6 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use http::Request;
-use hyper::{
-    body::{Body as _, Incoming},
-    server::conn::http1,
-    service::service_fn,
-};
-use hyper_util::rt::TokioIo;
 use pmesh_sessions::{ClientKey, PeerOwner};
 use tokio::{
     net::TcpStream,
@@ -24,20 +16,13 @@ use tokio::{
 };
 
 use crate::{
-    at_work::{AtWork, CutReason, Dismissal},
-    client_body::ClientBody,
+    at_work::{CutReason, Dismissal},
     client_io::ClientIo,
     context::{ConnectionContext, ConnectionInfo, ThreadContext},
     limits::FrontStage,
-    next_head::BodyLength,
     occupancy::OccupiedPlace,
-    serve,
+    protocol::{self, ProtocolError},
 };
-
-/// The buffer of a connection, in bytes.
-const MAX_BUFFER: usize = 64 << 10;
-/// The most that the head of a request may have, in bytes; beyond it 431.
-const MAX_HEAD: usize = 32 << 10;
 
 /// Serves a connection to its end.
 pub(crate) async fn serve(
@@ -62,23 +47,7 @@ pub(crate) async fn serve(
     let limits = thread.limits.clone();
     let phases = place.phases.clone();
     let (io, end) = ClientIo::new(stream, phases.clone());
-    let service = service_fn(|request: Request<Incoming>| {
-        let at_work = AtWork::begin(&phases, body_length(request.body()));
-        let caller = caller.clone();
-        async move {
-            let answer = serve::respond(&caller, request, &at_work).await;
-            Ok::<_, Infallible>(answer.map(|body| ClientBody::behind_head(body, at_work)))
-        }
-    });
-    let connection = http1::Builder::new()
-        .header_read_timeout(None)
-        // Whether the end of what a client sends is its own end is for the phases to say.
-        .half_close(true)
-        .max_buf_size(MAX_BUFFER)
-        .max_header_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(io), service)
-        .with_upgrades();
-    let mut connection = pin!(connection);
+    let mut connection = protocol::http1(io, caller, phases.clone());
     let mut telling = pin!(end.tell(&phases).fuse());
     let mut alarm = pin!(sleep_until(Instant::now() + limits.header_timeout));
     let mut stage = thread.stage.clone();
@@ -87,7 +56,7 @@ pub(crate) async fn serve(
         let is_draining = !is_closing && matches!(*stage.borrow_and_update(), FrontStage::Draining { .. });
         if is_draining {
             is_closing = true;
-            connection.as_mut().graceful_shutdown();
+            connection.finish();
         }
         let next = poll_fn(|cx| {
             // First: what a client ended before its answer begins is a half-close. It is told to the phases.
@@ -96,10 +65,10 @@ pub(crate) async fn serve(
             }
             match phases.dismissal(cx) {
                 None => {}
-                Some(Dismissal::Finish) => connection.as_mut().graceful_shutdown(),
+                Some(Dismissal::Finish) => connection.finish(),
                 Some(Dismissal::Close) => return Poll::Ready(Err(CutReason::Dismissed)),
             }
-            if let Poll::Ready(served) = connection.as_mut().poll(cx) {
+            if let Poll::Ready(served) = connection.poll_end(cx) {
                 return Poll::Ready(Ok(served));
             }
             phases.poll_verdict(cx, alarm.as_mut()).map(Err)
@@ -112,18 +81,14 @@ pub(crate) async fn serve(
     tell(&thread, peer, served);
 }
 
-fn body_length(body: &Incoming) -> BodyLength {
-    body.size_hint().exact().map_or(BodyLength::Chunks, BodyLength::Exact)
-}
-
 /// Says how a connection has ended.
-fn tell(thread: &ThreadContext, peer: SocketAddr, served: Result<hyper::Result<()>, CutReason>) {
+fn tell(thread: &ThreadContext, peer: SocketAddr, served: Result<Result<(), ProtocolError>, CutReason>) {
     match served {
         Err(verdict) => tracing::debug!(?verdict, "a client's connection is closed"),
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
             // Such a request was answered without the front being asked, and counts all the same.
-            if error.is_parse() {
+            if error.is_unreadable_request() {
                 let sessions = thread.tables.sessions();
                 sessions.record(ClientKey::from(peer.ip()), std::time::Instant::now());
             }

@@ -80,6 +80,7 @@ mod pattern;
 mod phase;
 mod pool;
 mod preconditions;
+mod protocol;
 mod ranges;
 mod read_ahead;
 mod relief;

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{Request, Response, StatusCode};
-use hyper::body::{Body as _, Incoming};
+use http::{Response, StatusCode, request::Parts};
 
 use crate::{
     answer::Reason,
@@ -28,11 +27,10 @@ const TWO_READINGS: Reason = Reason::Malformed("the path of the request can be r
 /// Answers a request.
 pub(crate) async fn respond(
     caller: &ConnectionContext,
-    request: Request<Incoming>,
+    head: Parts,
+    mut body: Option<RequestBody>,
     at_work: &AtWork,
 ) -> Response<AnswerBody> {
-    let (head, incoming) = request.into_parts();
-    let mut body = (!incoming.is_end_stream()).then(|| RequestBody::sent(incoming, at_work.clone()));
     let exchange = Exchange::new(caller, at_work, head);
     let answered = stages(&exchange, &mut body).await;
     exchange.end(answered, body)
