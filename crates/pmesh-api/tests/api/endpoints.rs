@@ -326,6 +326,18 @@ async fn metrics_are_complete_and_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_metrics_of_one_service_look_at_no_process_of_another() {
+    let node = node().await;
+    let api = test_api(&node);
+    let looks = || [node.spawner.looks(0), node.spawner.looks(1)];
+    let before = looks();
+    assert_eq!(api.get("/service/metrics/web").await.json["processes"][0]["pid"], node.spawner.pid(0));
+    assert_eq!(looks(), [before[0] + 1, before[1]]);
+    api.get("/service/metrics").await;
+    assert_eq!(looks(), [before[0] + 2, before[1] + 1]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_proxy_service_has_upstreams_and_no_processes() {
     let node = serving_manifest("services:\n  billing: !Proxy 127.0.0.1:1\n").await;
     let api = test_api(&node);

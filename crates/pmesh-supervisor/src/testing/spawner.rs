@@ -34,14 +34,14 @@ pub struct FakeSpawner {
 #[derive(Debug, Default)]
 struct State {
     processes: Vec<FakeProcess>,
-    at_start: HashMap<OsString, AtStart>,
+    at_start: HashMap<OsString, StartScript>,
     failures: usize,
     ignores_terminate: bool,
     outlives_kill: bool,
 }
 
 #[derive(Clone, Debug, Default)]
-struct AtStart {
+struct StartScript {
     output: Vec<u8>,
     exit: Option<Exit>,
     error: Option<i32>,
@@ -54,6 +54,8 @@ struct FakeProcess {
     exit: watch::Sender<Option<Exit>>,
     output: Arc<Mutex<FakeOutput>>,
     signals: Vec<Signal>,
+    /// How often somebody has asked for the processes of its tree.
+    looks: usize,
 }
 
 impl FakeProcess {
@@ -134,6 +136,15 @@ impl FakeSpawner {
     /// What was started, in order; failed starts are not in it.
     pub fn launches(&self) -> Vec<Launch> {
         self.state.lock().processes.iter().map(|process| process.launch.clone()).collect()
+    }
+
+    /// How often the tree of the `nth` process was asked which processes it has.
+    ///
+    /// # Panics
+    ///
+    /// If there never was such a process.
+    pub fn looks(&self, nth: usize) -> usize {
+        self.process(nth).looks
     }
 
     /// The pid of the `nth` process.
@@ -260,6 +271,7 @@ impl Spawner for FakeSpawner {
             exit: watch::Sender::new(None),
             output: Arc::default(),
             signals: Vec::new(),
+            looks: 0,
         };
         let mut exit = process.exit.subscribe();
         let output = OutputReader(Arc::clone(&process.output));
@@ -294,6 +306,7 @@ impl ProcessTree for FakeTree {
     }
 
     fn pids(&self) -> Vec<u32> {
+        self.spawner.state.lock().processes[self.nth].looks += 1;
         if self.exit.borrow().is_none() { vec![self.leader()] } else { Vec::new() }
     }
 
