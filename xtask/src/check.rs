@@ -14,6 +14,7 @@ mod public;
 mod rust_text;
 mod sources;
 mod tracked;
+mod type_names;
 mod ways;
 
 use anyhow::{Result, bail};
@@ -46,6 +47,7 @@ fn quick_findings(workspace: &Workspace, packages: &[Package]) -> Result<Vec<Fin
     findings.extend(public::findings(workspace, packages, &files)?);
     findings.extend(closed_enums::findings(workspace, packages, &files)?);
     findings.extend(tracked::findings(workspace, &files)?);
+    findings.extend(type_names::findings(workspace, &files)?);
     findings.extend(ways::findings(workspace)?);
     findings.extend(mutants::findings(workspace, &files)?);
     findings.extend(documents::findings(workspace, &root_manifest));

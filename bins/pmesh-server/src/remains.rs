@@ -29,7 +29,7 @@ const LOOK_PAUSE: Duration = Duration::from_millis(50);
 
 /// A process or a thread of this one that goes on whatever signal it gets, or that waits for a file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Held {
+pub(crate) struct Remnant {
     what: &'static str,
     id: i32,
     name: String,
@@ -38,7 +38,7 @@ pub(crate) struct Held {
     channel: String,
 }
 
-impl fmt::Display for Held {
+impl fmt::Display for Remnant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { what, id, name, state, channel } = self;
         let channel = if channel.is_empty() || channel == "0" { "an unknown place" } else { channel };
@@ -48,7 +48,7 @@ impl fmt::Display for Held {
 
 /// A row of the process table (`proc_pid_stat(5)`).
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Row {
+struct ProcRow {
     pid: i32,
     name: String,
     state: char,
@@ -58,7 +58,7 @@ struct Row {
 }
 
 /// Ends every process below this one, with a second of grace unless somebody is in a hurry, and answers with those that stay.
-pub(crate) fn end(is_hurried: bool) -> Vec<Held> {
+pub(crate) fn end(is_hurried: bool) -> Vec<Remnant> {
     let own = std::process::id().cast_signed();
     if !is_hurried {
         let asked = open(&below(&rows(), own));
@@ -80,13 +80,13 @@ pub(crate) fn end(is_hurried: bool) -> Vec<Held> {
 
 /// The threads of this process that stand still in a wait that no signal ends, or, where the server did not end in time, in
 /// any other wait for a file.
-pub(crate) fn threads(was_forced: bool) -> Vec<Held> {
-    let mut still: Option<BTreeSet<Held>> = None;
+pub(crate) fn threads(was_forced: bool) -> Vec<Remnant> {
+    let mut still: Option<BTreeSet<Remnant>> = None;
     for look in 0..LOOKS {
         if look > 0 {
             sleep(LOOK_PAUSE);
         }
-        let now: BTreeSet<Held> =
+        let now: BTreeSet<Remnant> =
             threads_now().into_iter().filter(|held| is_held(held, was_forced)).collect();
         let both = match still {
             None => now,
@@ -101,7 +101,7 @@ pub(crate) fn threads(was_forced: bool) -> Vec<Held> {
 }
 
 /// Whether a thread waits for something else than work.
-fn is_held(thread: &Held, was_forced: bool) -> bool {
+fn is_held(thread: &Remnant, was_forced: bool) -> bool {
     const FOR_WORK: [&str; 5] = ["futex", "poll", "nanosleep", "wait_woken", "do_wait"];
     let waits_for_work = FOR_WORK.iter().any(|word| thread.channel.contains(word));
     match thread.state {
@@ -111,7 +111,7 @@ fn is_held(thread: &Held, was_forced: bool) -> bool {
     }
 }
 
-fn threads_now() -> Vec<Held> {
+fn threads_now() -> Vec<Remnant> {
     let folder = Path::new("/proc/self/task");
     let ids = fs::read_dir(folder).into_iter().flatten().flatten();
     let ids = ids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -119,14 +119,14 @@ fn threads_now() -> Vec<Held> {
     ids.filter_map(row).map(|row| held("thread", &row, folder)).collect()
 }
 
-fn held(what: &'static str, row: &Row, folder: &Path) -> Held {
+fn held(what: &'static str, row: &ProcRow, folder: &Path) -> Remnant {
     let channel = fs::read_to_string(folder.join(format!("{}/wchan", row.pid))).unwrap_or_default();
-    Held { what, id: row.pid, name: row.name.clone(), state: row.state, channel }
+    Remnant { what, id: row.pid, name: row.name.clone(), state: row.state, channel }
 }
 
 /// The processes below `own` that live.
-fn below(rows: &[Row], own: i32) -> Vec<Row> {
-    let mut found: Vec<&Row> = Vec::new();
+fn below(rows: &[ProcRow], own: i32) -> Vec<ProcRow> {
+    let mut found: Vec<&ProcRow> = Vec::new();
     let mut parents = vec![own];
     while let Some(parent) = parents.pop() {
         for row in rows.iter().filter(|row| row.parent == parent) {
@@ -140,10 +140,11 @@ fn below(rows: &[Row], own: i32) -> Vec<Row> {
 }
 
 /// Descriptors of those that still live.
-fn open(rows: &[Row]) -> Vec<OwnedFd> {
-    let is_same = |row: &Row| row_of(row.pid).is_some_and(|now| now.start == row.start);
-    let opened =
-        |row: &Row| pidfd_open(Pid::from_raw(row.pid)?, PidfdFlags::empty()).ok().filter(|_| is_same(row));
+fn open(rows: &[ProcRow]) -> Vec<OwnedFd> {
+    let is_same = |row: &ProcRow| row_of(row.pid).is_some_and(|now| now.start == row.start);
+    let opened = |row: &ProcRow| {
+        pidfd_open(Pid::from_raw(row.pid)?, PidfdFlags::empty()).ok().filter(|_| is_same(row))
+    };
     rows.iter().filter_map(opened).collect()
 }
 
@@ -167,21 +168,21 @@ fn wait(processes: &[OwnedFd], limit: Duration) {
     }
 }
 
-fn rows() -> Vec<Row> {
+fn rows() -> Vec<ProcRow> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| row_of(entry.file_name().to_str()?.parse().ok()?)).collect()
 }
 
-fn row_of(pid: i32) -> Option<Row> {
+fn row_of(pid: i32) -> Option<ProcRow> {
     parsed(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-fn parsed(stat: &str) -> Option<Row> {
+fn parsed(stat: &str) -> Option<ProcRow> {
     // The name is in brackets and may have any character in it.
     let (pid, rest) = stat.split_once(" (")?;
     let (name, rest) = rest.rsplit_once(") ")?;
     let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-    Some(Row {
+    Some(ProcRow {
         pid: pid.parse().ok()?,
         name: name.to_owned(),
         state: fields.first()?.chars().next()?,
@@ -194,14 +195,14 @@ fn parsed(stat: &str) -> Option<Row> {
 mod tests {
     use super::*;
 
-    fn row(pid: i32, parent: i32, state: char) -> Row {
-        Row { pid, name: "x".to_owned(), state, parent, start: 1 }
+    fn row(pid: i32, parent: i32, state: char) -> ProcRow {
+        ProcRow { pid, name: "x".to_owned(), state, parent, start: 1 }
     }
 
     #[test]
     fn a_row_is_read_past_a_name_with_brackets() {
         let stat = "7 (a) (b) D 3 5 4 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 9 9";
-        let expected = Row { pid: 7, name: "a) (b".to_owned(), state: 'D', parent: 3, start: 4711 };
+        let expected = ProcRow { pid: 7, name: "a) (b".to_owned(), state: 'D', parent: 3, start: 4711 };
         assert_eq!(parsed(stat), Some(expected));
         assert_eq!(parsed("7 (a) D"), None);
     }
@@ -217,7 +218,7 @@ mod tests {
     fn a_thread_is_held_by_what_no_signal_ends_and_in_a_hurry_by_any_file() {
         let thread = |state, channel: &str| {
             let (name, channel) = ("git-read".to_owned(), channel.to_owned());
-            Held { what: "thread", id: 1, name, state, channel }
+            Remnant { what: "thread", id: 1, name, state, channel }
         };
         for (held, always, forced) in [
             (thread('D', "nfs_wait_bit_killable"), true, true),
@@ -234,7 +235,7 @@ mod tests {
     #[test]
     fn what_is_held_is_named_with_its_state_and_where_it_waits() {
         let (name, channel) = ("git".to_owned(), "fifo_open".to_owned());
-        let held = Held { what: "process", id: 12, name, state: 'D', channel };
+        let held = Remnant { what: "process", id: 12, name, state: 'D', channel };
         assert_eq!(held.to_string(), "process 12 (git) in state D waits in fifo_open of the kernel");
     }
 }

@@ -20,14 +20,13 @@ use pmesh_proxy::{
     ConnectionInfo, DescriptorBudget, Front, FrontLimits, LocalBody, LocalHandler, RequestBody, Tables,
 };
 use pmesh_sessions::{PeerSource, Peers, SessionLimits, Sessions, TrustedProxies};
-use pmesh_supervisor::{LogFolder, LogLimits, WorkThreads};
+use pmesh_supervisor::{CancelToken, LogFolder, LogLimits, WorkThreads};
 use pmesh_threads::NoThread;
 use pmesh_vcs::VcsError;
 use tokio::{
     net::UnixListener,
     runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
-    sync::watch,
     task::{JoinError, JoinHandle, JoinSet},
 };
 use tracing::{error, info, warn};
@@ -39,7 +38,7 @@ use crate::{
     log, notify,
     orphans::{self, Orphans},
     place,
-    remains::{self, Held},
+    remains::{self, Remnant},
     repositories::GitRepositories,
     version::VERSION,
     work_tree_lock::WorkTreeError,
@@ -104,7 +103,7 @@ pub(crate) fn run(arguments: &RunArguments) -> ExitCode {
 
 /// Everything that can fail before the first service starts, in the order in which it undoes itself. The answer is what the
 /// server has to leave behind.
-fn start(arguments: &RunArguments) -> Result<Vec<Held>, StartError> {
+fn start(arguments: &RunArguments) -> Result<Vec<Remnant>, StartError> {
     let file = pmesh_manifest::find(arguments.path.as_deref().unwrap_or(Path::new(".")))?;
     let given = place::given(&file);
     let file = without_links(&file).map_err(system("find the manifest's folder"))?;
@@ -272,16 +271,16 @@ fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<Se
         let signals = Signals::new().map_err(system("wait for signals"))?;
         let mut orphans = Orphans::new().map_err(system("wait for the ends of processes"))?;
         let driving = tokio::spawn(driver);
-        let ended = watch::Sender::new(false);
+        let ended = CancelToken::new();
         let mut apis = JoinSet::new();
         for bound in parts.api {
             let listener =
                 tokio::net::TcpListener::from_std(bound.listener).map_err(system("serve the API"))?;
-            apis.spawn(pmesh_api::serve_tcp(listener, api.clone(), is_true(ended.subscribe())));
+            apis.spawn(pmesh_api::serve_tcp(listener, api.clone(), cancelled(&ended)));
         }
         let socket_path = parts.socket.as_ref().map(|(path, _)| path.clone());
         if let Some((_, listener)) = parts.socket {
-            apis.spawn(pmesh_api::serve_unix(listener, api.clone(), is_true(ended.subscribe())));
+            apis.spawn(pmesh_api::serve_unix(listener, api.clone(), cancelled(&ended)));
         }
         print(&lines);
         notify::tell(notify::NotifyState::Ready);
@@ -289,7 +288,7 @@ fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<Se
             obeyed = obey(&node, signals, front, driving) => obeyed,
             never = orphans.reap() => match never {},
         };
-        ended.send_replace(true);
+        ended.cancel();
         let grace = if matches!(obeyed, Ok(ServerEnd::Forced)) { Duration::ZERO } else { API_GRACE };
         let answered = tokio::time::timeout(grace, async { while apis.join_next().await.is_some() {} });
         if answered.await.is_err() {
@@ -379,12 +378,12 @@ async fn obey(
     notify::tell(notify::NotifyState::Stopping);
     node.shut_down();
     let grace = node.drain_limit();
-    let hurried = watch::Sender::new(false);
+    let hurried = CancelToken::new();
     let mut ending = pin!(async {
         tokio::select! {
             () = front.shutdown(grace) => {}
             // Dropped, the front cuts what is left.
-            () = is_true(hurried.subscribe()) => {}
+            () = hurried.cancelled() => {}
         }
         node.close();
         driving.await
@@ -402,7 +401,7 @@ async fn obey(
                 warn!("asked again: nothing more is waited for");
                 end = ServerEnd::Hurried;
                 forced = Some(Box::pin(tokio::time::sleep(HURRIED_LIMIT))).into();
-                hurried.send_replace(true);
+                hurried.cancel();
                 node.hurry();
             },
         }
@@ -416,9 +415,10 @@ async fn reload(node: &Node) {
     }
 }
 
-async fn is_true(mut value: watch::Receiver<bool>) {
-    // Without the sender there is nothing to wait for either.
-    drop(value.wait_for(|&value| value).await);
+/// Resolves when `token` is cancelled.
+fn cancelled(token: &CancelToken) -> impl Future<Output = ()> + Send + use<> {
+    let token = token.clone();
+    async move { token.cancelled().await }
 }
 
 /// What a signal asks for.

@@ -23,7 +23,7 @@ pub(crate) enum WorkTreeError {
         "a server with pid {pid} updates the work tree {} already; stop it, or write `repo: {{update: false}}` into this manifest",
         root.display()
     )]
-    Held { root: PathBuf, pid: String },
+    Remnant { root: PathBuf, pid: String },
     #[error("cannot lock the work tree with {}", path.display())]
     Io { path: PathBuf, source: io::Error },
     #[error("{} is not a file of this server's user, of root or of the git directory's owner; look at it, and remove it", .0.display())]
@@ -97,7 +97,7 @@ fn take(root: &Path, path: &Path, owner: Option<(u32, u32)>) -> Result<File, Wor
             let mut pid = String::new();
             (&file).take(MAX_PID_LEN).read_to_string(&mut pid).map_err(io_error)?;
             let pid = if pid.trim().is_empty() { "unknown".to_owned() } else { pid.trim().to_owned() };
-            return Err(WorkTreeError::Held { root: root.to_owned(), pid });
+            return Err(WorkTreeError::Remnant { root: root.to_owned(), pid });
         }
         Err(error) => return Err(io_error(error.into())),
     }

@@ -18,7 +18,7 @@ use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use pmesh_sessions::{PeerOwner, Peers};
-use pmesh_threads::{Names, PoolLimits, Threads};
+use pmesh_threads::{HostNames, PoolLimits, Threads};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::{
@@ -264,7 +264,7 @@ impl Client {
                 Endpoint::Http { host, port } => {
                     let stream = match host.parse::<IpAddr>() {
                         Ok(ip) => TcpStream::connect(SocketAddr::new(ip, *port)).await?,
-                        Err(_) => Names::start()?.connect(host, *port).await?,
+                        Err(_) => HostNames::start()?.connect(host, *port).await?,
                     };
                     Ok(Either::Tcp(stream))
                 }

@@ -9,11 +9,11 @@ use crate::{mistake::quoted, report::Report, surroundings::Surroundings, value::
 /// What every service waits for, by its number in the order of the file.
 #[derive(Default)]
 pub(crate) struct After {
-    services: Vec<Waiting>,
+    services: Vec<WaitingService>,
     numbers: BTreeMap<String, usize>,
 }
 
-struct Waiting {
+struct WaitingService {
     name: String,
     /// Where it says so.
     value: Value,
@@ -46,7 +46,7 @@ impl After {
             }
         }
         self.numbers.insert(name.to_string(), self.services.len());
-        self.services.push(Waiting { name: name.to_string(), value: value.clone(), others });
+        self.services.push(WaitingService { name: name.to_string(), value: value.clone(), others });
     }
 
     /// Says which services wait for themselves, each cycle once.

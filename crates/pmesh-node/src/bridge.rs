@@ -21,21 +21,25 @@ pub(crate) fn key_of(service: &ServiceName) -> DestinationKey {
 /// Tells the front's tables what the supervisor tells a balancer, and which services lead where.
 pub(crate) struct Bridge {
     tables: Tables,
-    /// What is known of the upstreams of each service. The lock is held while the tables are told,
-    /// so that a routing and a set of upstreams that change together cannot pass each other.
-    known: Mutex<BTreeMap<ServiceName, Known>>,
+    /// What the supervisor has said last of each service. The tables keep the upstreams of what their routing names
+    /// and forget the others, while a service that a manifest lacks runs on until it is
+    /// [forgotten](Self::forget): where that manifest is taken back, its routes get their upstreams from here. The
+    /// lock is held while the tables are told, so that a routing and a set of upstreams that change together cannot
+    /// pass each other.
+    announced: Mutex<BTreeMap<ServiceName, Announced>>,
     /// Folders that builds have made, and where they were when they were [pinned](Self::pin).
     pins: Mutex<BTreeMap<PathBuf, PathBuf>>,
 }
 
-struct Known {
+/// What the supervisor has announced of a service.
+struct Announced {
     upstreams: Vec<Upstream>,
     when_empty: WhenEmpty,
 }
 
 impl Bridge {
     pub(crate) fn new(tables: Tables) -> Arc<Self> {
-        Arc::new(Self { tables, known: Mutex::default(), pins: Mutex::default() })
+        Arc::new(Self { tables, announced: Mutex::default(), pins: Mutex::default() })
     }
 
     pub(crate) fn tables(&self) -> &Tables {
@@ -46,7 +50,7 @@ impl Bridge {
     pub(crate) fn forget(&self, manifest: &Manifest) {
         let is_in_it =
             |name: &ServiceName| manifest.services.iter().any(|service| service.spec.name == *name);
-        self.known.lock().retain(|name, _| is_in_it(name));
+        self.announced.lock().retain(|name, _| is_in_it(name));
     }
 
     /// Puts the sites and routes of a manifest in force, and what its instances need of the descriptors. Services
@@ -56,11 +60,11 @@ impl Bridge {
     /// unless they are pinned.
     pub(crate) fn route(&self, manifest: &Manifest) {
         let pins = self.pins.lock().clone();
-        let known = self.known.lock();
+        let announced = self.announced.lock();
         let destination = |service: &pmesh_manifest::DeclaredService| {
-            let known = known.get(&service.spec.name);
-            let when_empty = known.map_or(WhenEmpty::Wait, |known| known.when_empty);
-            let upstreams = || known.map(|known| known.upstreams.clone()).unwrap_or_default();
+            let announced = announced.get(&service.spec.name);
+            let when_empty = announced.map_or(WhenEmpty::Wait, |announced| announced.when_empty);
+            let upstreams = || announced.map(|announced| announced.upstreams.clone()).unwrap_or_default();
             match &service.serves {
                 Serves::Upstreams(balancing) => Some(Destination::Upstreams(UpstreamSet {
                     upstreams: upstreams(),
@@ -133,9 +137,9 @@ impl Balancer for Bridge {
             Expected::Back => WhenEmpty::Wait,
             Expected::Nothing => WhenEmpty::Refuse,
         };
-        let mut known = self.known.lock();
+        let mut announced = self.announced.lock();
         self.tables.set_upstreams(&key_of(service), upstreams.clone(), when_empty);
-        known.insert(service.clone(), Known { upstreams, when_empty });
+        announced.insert(service.clone(), Announced { upstreams, when_empty });
     }
 
     fn withdraw(&self, service: &ServiceName, ids: &[u64]) -> BoxFuture<'static, ()> {

@@ -18,7 +18,7 @@ use pmesh_vcs::VcsError;
 
 use crate::Repository;
 
-type Answer = Result<Repository, Arc<VcsError>>;
+type ReadAnswer = Result<Repository, Arc<VcsError>>;
 
 /// Whoever asks before a read has begun shares it: the answer is what is there after the question, and however many
 /// ask, one read runs and one waits.
@@ -28,7 +28,7 @@ pub(crate) struct RepositoryReads(Mutex<Option<Asked>>);
 /// The newest read. It is held by those who wait for it alone, and ends with them.
 struct Asked {
     has_begun: Arc<AtomicBool>,
-    read: WeakShared<BoxFuture<'static, Answer>>,
+    read: WeakShared<BoxFuture<'static, ReadAnswer>>,
 }
 
 impl RepositoryReads {
@@ -37,7 +37,7 @@ impl RepositoryReads {
     pub(crate) fn ask(
         &self,
         read: impl Future<Output = Result<Repository, VcsError>> + Send + 'static,
-    ) -> Shared<BoxFuture<'static, Answer>> {
+    ) -> Shared<BoxFuture<'static, ReadAnswer>> {
         let mut newest = self.0.lock();
         let before = newest.as_ref().and_then(|asked| asked.read.upgrade());
         if let Some((asked, waiting)) = newest.as_ref().zip(before.clone())

@@ -166,7 +166,7 @@ impl DescriptorBudget {
                 Purpose::Client => &self.0.for_clients,
                 Purpose::Work => &self.0.for_work,
             };
-            let _waiting = Waiting::begin(queue);
+            let _waiting = WaitingForRoom::begin(queue);
             let mut freed = pin!(queue.freed.notified());
             freed.as_mut().enable();
             // Since nobody was told while nobody waited.
@@ -212,16 +212,16 @@ impl DescriptorBudget {
     }
 }
 
-struct Waiting<'a>(&'a Queue);
+struct WaitingForRoom<'a>(&'a Queue);
 
-impl<'a> Waiting<'a> {
+impl<'a> WaitingForRoom<'a> {
     fn begin(queue: &'a Queue) -> Self {
         queue.waiting.fetch_add(1, SeqCst);
         Self(queue)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingForRoom<'_> {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, SeqCst);
     }

@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use tracing::{Instrument, info, warn};
 
 use crate::{
-    Build, BuildError, Plan, Preparation, Prepared, Rebuild, Remade, RevisionFacts, Service, ServiceFailure,
-    ServiceId, ServiceKind, ServiceName, ServiceSpec, Switch, Switched, Wish,
+    Build, BuildError, CancelToken, Plan, Preparation, Prepared, Rebuild, Remade, RevisionFacts, Service,
+    ServiceFailure, ServiceId, ServiceKind, ServiceName, ServiceSpec, Switch, Switched, Wish,
     causes::with_causes,
     context::Context,
     link::Link,
@@ -90,8 +90,8 @@ struct Member {
     service: Service,
     /// How often it had been stopped when the rollout began.
     stops: Stops,
-    /// Becomes true when its build is to end.
-    end_build: watch::Sender<bool>,
+    /// Cancelled when its build is to end.
+    end_build: CancelToken,
     build: Option<Build>,
     /// Why it has no build.
     failure: Option<ServiceFailure>,
@@ -124,7 +124,7 @@ impl Executor {
             turn: turn.clone(),
             stops: Stops::of(&service),
             service,
-            end_build: watch::Sender::new(false),
+            end_build: CancelToken::new(),
             build: None,
             failure: None,
             link: None,
@@ -203,11 +203,11 @@ impl Executor {
         let plan = |build| Plan { id: run.0, spec: run.1, build, revision: run.2 };
         match act {
             RolloutAct::Build(_) => {
-                let give_up = member.end_build.subscribe();
+                let give_up = member.end_build.clone();
                 Box::pin(build(context, spec, (revision, rebuild), (service, member.stops, give_up)))
             }
             RolloutAct::EndBuild(_) => {
-                member.end_build.send_replace(true);
+                member.end_build.cancel();
                 Box::pin(ready((DONE, Remains::Nothing)))
             }
             RolloutAct::Link(_) => {
@@ -316,7 +316,7 @@ async fn build(
     context: Arc<Context>,
     spec: ServiceSpec,
     (revision, rebuild): (RevisionFacts, Rebuild),
-    (service, stops, give_up): (Service, Stops, watch::Receiver<bool>),
+    (service, stops, give_up): (Service, Stops, CancelToken),
 ) -> (ActEnd, Remains) {
     // What the old instances were started from may be gone in a moment.
     service.hold_product().await;
@@ -350,22 +350,22 @@ async fn wish(
     wishes: &watch::Sender<Wish>,
     mut service: Service,
     before: Stops,
-    mut give_up: watch::Receiver<bool>,
+    give_up: CancelToken,
 ) -> Infallible {
     loop {
         let now = Stops::of(&service);
         wishes.send_replace(if now.kills > before.kills {
             Wish::Kill
-        } else if now.stops > before.stops || *give_up.borrow() {
+        } else if now.stops > before.stops || give_up.is_cancelled() {
             Wish::End
         } else {
             Wish::GoOn
         });
-        let changed = tokio::select! {
-            changed = service.state.changed() => changed,
-            changed = give_up.changed() => changed,
+        let is_there = tokio::select! {
+            changed = service.state.changed() => changed.is_ok(),
+            () = give_up.cancelled(), if !give_up.is_cancelled() => true,
         };
-        if changed.is_err() {
+        if !is_there {
             std::future::pending::<()>().await;
         }
     }

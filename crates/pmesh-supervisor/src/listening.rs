@@ -32,20 +32,20 @@ pub(crate) fn of(processes: &[u32]) -> io::Result<Vec<String>> {
             Ok(()) | Err(_) => {}
         }
     }
-    Ok(found.into_iter().map(|Place(_, name)| name).take(MOST).collect())
+    Ok(found.into_iter().map(|ListenPlace(_, name)| name).take(MOST).collect())
 }
 
 /// Where somebody listens. TCP comes before Unix sockets, and low ports before high ones.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place(Option<SocketAddr>, String);
+struct ListenPlace(Option<SocketAddr>, String);
 
-fn sockets() -> io::Result<BTreeMap<u64, Place>> {
+fn sockets() -> io::Result<BTreeMap<u64, ListenPlace>> {
     let mut sockets = BTreeMap::new();
     for table in ["/proc/self/net/tcp", "/proc/self/net/tcp6", "/proc/self/net/unix"] {
         match fs::read_to_string(table) {
             Ok(text) => sockets.extend(text.lines().filter_map(|line| {
                 listening(line)
-                    .map(|(address, inode)| (inode, Place(Some(address), address.to_string())))
+                    .map(|(address, inode)| (inode, ListenPlace(Some(address), address.to_string())))
                     .or_else(|| unix(line))
             })),
             // A kernel without IPv6 has no tcp6.
@@ -62,7 +62,7 @@ fn inode(target: &str) -> Option<u64> {
 }
 
 /// The inode and path of a line of `/proc/net/unix` if that socket listens.
-fn unix(line: &str) -> Option<(u64, Place)> {
+fn unix(line: &str) -> Option<(u64, ListenPlace)> {
     /// `__SO_ACCEPTCON` of the kernel's `net.h`.
     const LISTENS: &str = "00010000";
     // Num RefCount Protocol Flags Type St Inode Path
@@ -72,7 +72,7 @@ fn unix(line: &str) -> Option<(u64, Place)> {
     }
     let inode = fields.nth(2)?.parse().ok()?;
     let path = fields.next().unwrap_or("without a name");
-    Some((inode, Place(None, format!("the socket {path}"))))
+    Some((inode, ListenPlace(None, format!("the socket {path}"))))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use pmesh_threads::{Names, Threads};
+use pmesh_threads::{HostNames, Threads};
 use tokio::net::TcpStream;
 
 use crate::{
@@ -182,7 +182,7 @@ impl fmt::Display for Holder {
 #[derive(Clone, Debug)]
 pub struct NetProber {
     proc: Threads,
-    names: Names,
+    names: HostNames,
 }
 
 impl NetProber {

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::probes::{Kind, Probes};
+use self::probes::{ProbeKind, Probes};
 use crate::{
     AppSpec, Build, Exit, ExternalAddress, FirstAnswer, Plan, ProbeFailure, Readiness, ServiceKind,
     ServiceName, Signal, Survivor, backoff,
@@ -276,7 +276,7 @@ impl Slot {
     /// That the request which it was sent to see whether it is ready has no answer yet. One that has just begun says
     /// less than one that `has_failed` before it.
     fn unanswered(&self, now: Instant, has_failed: bool) -> Option<ProbeFailure> {
-        let Some(Kind::Request { since }) = self.probes()?.under_way else { return None };
+        let Some(ProbeKind::Request { since }) = self.probes()?.under_way else { return None };
         if has_failed && now.saturating_duration_since(since) < PATIENCE {
             return None;
         }
@@ -355,7 +355,8 @@ impl Slot {
             Phase::Starting { ready_by } => ready_by.saturating_duration_since(step.now),
             _ => spec.ready_timeout,
         });
-        probes.under_way = Some(if ask.is_some() { Kind::Request { since: step.now } } else { Kind::Checks });
+        probes.under_way =
+            Some(if ask.is_some() { ProbeKind::Request { since: step.now } } else { ProbeKind::Checks });
         step.ask(ServiceAction::Probe {
             upstream: process.upstream,
             address: listen_address(address),
@@ -552,8 +553,8 @@ impl Slot {
 }
 
 /// Whether a probe of this kind can say that an instance is ready.
-fn is_ready_probe(kind: Option<Kind>, spec: &AppSpec) -> bool {
-    matches!(kind, Some(Kind::Request { .. })) || spec.monitor.readiness == Readiness::ChecksPass
+fn is_ready_probe(kind: Option<ProbeKind>, spec: &AppSpec) -> bool {
+    matches!(kind, Some(ProbeKind::Request { .. })) || spec.monitor.readiness == Readiness::ChecksPass
 }
 
 fn listen_address(address: SocketAddr) -> ExternalAddress {

@@ -2,7 +2,7 @@
 
 use std::{thread::available_parallelism, time::Duration};
 
-use pmesh_threads::{Names, NoThread, PoolLimits, Threads};
+use pmesh_threads::{HostNames, NoThread, PoolLimits, Threads};
 
 /// How long a look at `/proc` may take. On a crowded machine it is some 100 ms.
 pub(crate) const PROC_LIMIT: Duration = Duration::from_secs(10);
@@ -25,7 +25,7 @@ pub struct WorkThreads {
     /// For logs: one writer.
     pub logs: Threads,
     /// For names of hosts.
-    pub names: Names,
+    pub names: HostNames,
 }
 
 impl WorkThreads {
@@ -43,7 +43,7 @@ impl WorkThreads {
             files: Threads::start("build-files", limits(4, 1024))?,
             // A disk that hangs holds the one writer, and another one could write nothing in its place.
             logs: Threads::start("logs", PoolLimits { threads: 1, queue: 16, replacements: 0 })?,
-            names: Names::start()?,
+            names: HostNames::start()?,
         })
     }
 }

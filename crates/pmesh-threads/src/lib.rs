@@ -23,7 +23,7 @@ mod answer_slot;
 mod crew;
 #[cfg(feature = "testing")]
 mod held_clock;
-mod names;
+mod host_names;
 mod stop;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -33,7 +33,7 @@ mod unanswered;
 mod waiting;
 
 pub use crew::AtStart;
-pub use names::Names;
+pub use host_names::HostNames;
 pub use stop::Stop;
 pub use thread_pool::PoolLimits;
 pub use threads::Threads;

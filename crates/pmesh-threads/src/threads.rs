@@ -21,10 +21,10 @@ const FOR_EVER: Duration = Duration::from_hours(24 * 365 * 30);
 /// Named threads that stay; clones are the same ones. When the last is dropped, what waits is cancelled, threads that are
 /// idle end, and the others as soon as they can.
 #[derive(Clone, Debug)]
-pub struct Threads(Arc<Owned>);
+pub struct Threads(Arc<CrewOwner>);
 
 #[derive(Debug)]
-struct Owned(Arc<Crew>);
+struct CrewOwner(Arc<Crew>);
 
 impl Threads {
     /// Starts the first of the threads that are called `name` (15 bytes are shown, `prctl(2)`).
@@ -51,7 +51,7 @@ impl Threads {
     }
 
     fn of(crew: Arc<Crew>) -> Self {
-        Self(Arc::new(Owned(crew)))
+        Self(Arc::new(CrewOwner(crew)))
     }
 
     #[cfg(feature = "testing")]
@@ -102,7 +102,7 @@ impl Threads {
     }
 }
 
-impl Drop for Owned {
+impl Drop for CrewOwner {
     fn drop(&mut self) {
         self.0.close();
     }

@@ -13,7 +13,7 @@ use super::{
     holding::Holding,
     own::Own,
     product::{Build, BuildId},
-    traces::Before,
+    traces::FolderBefore,
 };
 use crate::{ServiceName, causes::with_causes};
 
@@ -158,7 +158,7 @@ pub(super) struct Begun {
     pub(super) build: Build,
     /// What the folder held in place before.
     held: Holding,
-    before: Before,
+    before: FolderBefore,
 }
 
 /// An empty folder for a product, which no finished build has. From here on what the folder holds in place is
@@ -177,7 +177,7 @@ pub(super) fn begin(own: Own, id: &BuildId) -> Result<Begun, BuildError> {
         let path = folder.join(IN_PLACE);
         let text = Holding::Unfinished.text().unwrap_or_default();
         let before =
-            put(&path, &text).and_then(|clock| Before::of(own, &clock).map_err(files("read", &folder)));
+            put(&path, &text).and_then(|clock| FolderBefore::of(own, &clock).map_err(files("read", &folder)));
         return match before {
             Ok(before) => Ok(Begun { build, held, before }),
             Err(error) => {

@@ -31,7 +31,7 @@ fn changed(metadata: &Metadata) -> Changed {
 
 /// How a service's folder was before a build.
 #[derive(Debug)]
-pub(super) struct Before {
+pub(super) struct FolderBefore {
     own: Own,
     /// What changes from now on has no earlier time.
     since: Changed,
@@ -39,7 +39,7 @@ pub(super) struct Before {
     names: BTreeSet<OsString>,
 }
 
-impl Before {
+impl FolderBefore {
     /// Looks at the folder. `file` is one in the same file system, whose times may be changed: what was changed
     /// before has an earlier time than what changes from now on, unless the file system counts in steps of more
     /// than some milliseconds. Blocks for one such step.
@@ -123,7 +123,7 @@ mod tests {
         for _ in 0..50 {
             fs::write(&file, "before").unwrap();
             let before =
-                Before::of(Own::new(folder.path(), Path::new("/logs/web.log"), None), &clock).unwrap();
+                FolderBefore::of(Own::new(folder.path(), Path::new("/logs/web.log"), None), &clock).unwrap();
             assert!(!before.has_changed());
             fs::write(&file, "after").unwrap();
             assert!(before.has_changed());
@@ -141,7 +141,8 @@ mod tests {
             }
         }
         let clock = File::create(folder.path().join(".build-clock")).unwrap();
-        let before = Before::of(Own::new(folder.path(), Path::new("/logs/web.log"), None), &clock).unwrap();
+        let before =
+            FolderBefore::of(Own::new(folder.path(), Path::new("/logs/web.log"), None), &clock).unwrap();
         assert!(!before.has_changed());
         fs::write(folder.path().join("node_modules/57/lib/13"), "x").unwrap();
         assert!(before.has_changed());

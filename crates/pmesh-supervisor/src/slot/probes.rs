@@ -11,7 +11,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Probes {
     pub(super) liveness: Liveness,
-    pub(super) under_way: Option<Kind>,
+    pub(super) under_way: Option<ProbeKind>,
     /// Whether the listening socket was seen to belong to the tree.
     pub(super) proven: bool,
     /// Whether requests to it have had no answer, and it has not answered one of ours since.
@@ -26,7 +26,7 @@ saved!(struct Probes { liveness, under_way, proven, silent, sought, failure });
 
 /// How an instance is probed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ProbeKind {
     Checks,
     /// By a request that wants an answer.
     Request {
@@ -34,7 +34,7 @@ pub(super) enum Kind {
     },
 }
 
-saved!(enum Kind { 0 Checks, 1 Request { since } });
+saved!(enum ProbeKind { 0 Checks, 1 Request { since } });
 
 impl Probes {
     /// Those of a process that has just been started.

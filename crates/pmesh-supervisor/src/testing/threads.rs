@@ -1,6 +1,6 @@
 //! Threads for tests with a paused clock.
 
-use pmesh_threads::{Names, testing::threads};
+use pmesh_threads::{HostNames, testing::threads};
 
 use crate::WorkThreads;
 
@@ -15,6 +15,6 @@ pub fn work_threads() -> WorkThreads {
         hashing: threads("hashing"),
         files: threads("build-files"),
         logs: threads("logs"),
-        names: Names::on(threads("names")),
+        names: HostNames::on(threads("names")),
     }
 }

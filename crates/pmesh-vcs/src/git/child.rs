@@ -40,12 +40,12 @@ pub(super) struct Output {
 pub(super) enum ChildEnd {
     Exited(Output),
     /// It was told to end before it had done.
-    Cut(CutReason, LeftLocks),
+    Cut(EndReason, LeftLocks),
 }
 
 /// Why a child was told to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CutReason {
+pub(super) enum EndReason {
     Cancelled,
     TimedOut,
 }
@@ -179,11 +179,11 @@ impl RunningChild {
             stage = match stage {
                 ChildStage::Running { .. } if limits.cancel.is_cancelled() => {
                     self.terminate();
-                    ChildStage::Terminating { why: CutReason::Cancelled, until: now + grace }
+                    ChildStage::Terminating { why: EndReason::Cancelled, until: now + grace }
                 }
                 ChildStage::Running { until: Some(until) } if until <= now => {
                     self.terminate();
-                    ChildStage::Terminating { why: CutReason::TimedOut, until: now + grace }
+                    ChildStage::Terminating { why: EndReason::TimedOut, until: now + grace }
                 }
                 ChildStage::Terminating { why, until } if until <= now => {
                     locks = self.kill();
@@ -284,8 +284,8 @@ impl Drop for RunningChild {
 
 enum ChildStage {
     Running { until: Option<Instant> },
-    Terminating { why: CutReason, until: Instant },
-    Killed { why: CutReason, until: Instant },
+    Terminating { why: EndReason, until: Instant },
+    Killed { why: EndReason, until: Instant },
 }
 
 impl ChildStage {
@@ -457,7 +457,7 @@ mod tests {
         let running = RunningChild::start(&mut command, Stdio::null(), GRACE).unwrap();
         drop(writer);
         let ended = running.finish(&within(Duration::from_millis(50), &Cancel::new())).unwrap();
-        assert!(matches!(ended, ChildEnd::Cut(CutReason::TimedOut, _)));
+        assert!(matches!(ended, ChildEnd::Cut(EndReason::TimedOut, _)));
         assert_eq!(reader.read(&mut [0]).unwrap(), 0, "nobody holds the pipe");
     }
 
@@ -468,7 +468,7 @@ mod tests {
         let running = shell("sleep 600");
         let canceller = std::thread::spawn(move || other.cancel());
         let ended = running.finish(&within(Duration::from_mins(10), &cancel)).unwrap();
-        assert!(matches!(ended, ChildEnd::Cut(CutReason::Cancelled, _)));
+        assert!(matches!(ended, ChildEnd::Cut(EndReason::Cancelled, _)));
         canceller.join().unwrap();
     }
 

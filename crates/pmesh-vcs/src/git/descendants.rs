@@ -16,7 +16,7 @@ pub(super) struct Descendants(BTreeMap<i32, OwnedFd>);
 
 /// A process as `/proc/PID/stat` has it (`proc_pid_stat(5)`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Row {
+struct ProcRow {
     pid: i32,
     parent: i32,
     session: i32,
@@ -55,7 +55,7 @@ impl Descendants {
 }
 
 /// The descendants of `root` and of `known`, and who is in the session of `root`; without `root`.
-fn below(rows: &[Row], root: i32, known: impl Iterator<Item = i32>) -> Vec<i32> {
+fn below(rows: &[ProcRow], root: i32, known: impl Iterator<Item = i32>) -> Vec<i32> {
     let mut found: Vec<i32> = known.chain([root]).collect();
     let first = found.len();
     found.extend(rows.iter().filter(|row| row.session == root && row.pid != root).map(|row| row.pid));
@@ -72,21 +72,21 @@ fn below(rows: &[Row], root: i32, known: impl Iterator<Item = i32>) -> Vec<i32> 
     found.split_off(first)
 }
 
-fn rows() -> Vec<Row> {
+fn rows() -> Vec<ProcRow> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| row(entry.file_name().to_str()?.parse().ok()?)).collect()
 }
 
-fn row(pid: i32) -> Option<Row> {
+fn row(pid: i32) -> Option<ProcRow> {
     parsed(pid, &fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-fn parsed(pid: i32, stat: &str) -> Option<Row> {
+fn parsed(pid: i32, stat: &str) -> Option<ProcRow> {
     // The name is in brackets and may have any character in it.
     let (_, rest) = stat.rsplit_once(") ")?;
     let mut fields = rest.split(' ');
     let (_state, parent, _group, session) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
-    Some(Row { pid, parent: parent.parse().ok()?, session: session.parse().ok()? })
+    Some(ProcRow { pid, parent: parent.parse().ok()?, session: session.parse().ok()? })
 }
 
 /// What a process waits for, for a sentence: its name, state and place in the kernel.
@@ -103,14 +103,14 @@ pub(super) fn described(pid: Pid) -> String {
 mod tests {
     use super::*;
 
-    fn rows_of(rows: &[(i32, i32, i32)]) -> Vec<Row> {
-        rows.iter().map(|&(pid, parent, session)| Row { pid, parent, session }).collect()
+    fn rows_of(rows: &[(i32, i32, i32)]) -> Vec<ProcRow> {
+        rows.iter().map(|&(pid, parent, session)| ProcRow { pid, parent, session }).collect()
     }
 
     #[test]
     fn a_row_is_read_past_a_name_with_brackets() {
         let row = parsed(7, "7 (a) b (c)) S 3 5 4 0 -1").unwrap();
-        assert_eq!(row, Row { pid: 7, parent: 3, session: 4 });
+        assert_eq!(row, ProcRow { pid: 7, parent: 3, session: 4 });
         assert_eq!(parsed(7, "7 (a"), None);
     }
 

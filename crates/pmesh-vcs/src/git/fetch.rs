@@ -10,7 +10,7 @@ use gix::bstr::ByteSlice;
 
 use super::{
     cause,
-    child::{CutReason, Output},
+    child::{EndReason, Output},
     deadline::Deadline,
     http_remote::HttpRemote,
     network,
@@ -124,10 +124,10 @@ impl Asking<'_> {
     fn run(&self, command: &'static str, args: &[&OsStr], extra: &Extra) -> Result<Output, VcsError> {
         match self.repo.program(self.cancel).run_limited(command, args, extra, self.until)? {
             Ok(output) => Ok(output),
-            Err(CutReason::TimedOut) => {
+            Err(EndReason::TimedOut) => {
                 Err(VcsError::FetchTimeout { url: self.upstream.shown_url(), after: self.until.limit })
             }
-            Err(CutReason::Cancelled) => Err(VcsError::Cancelled),
+            Err(EndReason::Cancelled) => Err(VcsError::Cancelled),
         }
     }
 

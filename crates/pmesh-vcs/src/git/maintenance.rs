@@ -3,7 +3,7 @@
 use std::{ffi::OsStr, time::Duration};
 
 use super::{
-    child::CutReason,
+    child::EndReason,
     deadline::Deadline,
     program::{Extra, message},
     repo::GitRepo,
@@ -20,7 +20,7 @@ pub(super) fn maintain(repo: &GitRepo, cancel: &Cancel) -> Result<(), VcsError> 
     match git.run_limited("maintenance", &args, &Extra::default(), Deadline::after(LIMIT))? {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => Err(VcsError::Git { command: "maintenance", message: message(&output.stderr, &[]) }),
-        Err(CutReason::TimedOut) => Err(VcsError::Timeout { root: repo.root.clone(), after: LIMIT }),
-        Err(CutReason::Cancelled) => Err(VcsError::Cancelled),
+        Err(EndReason::TimedOut) => Err(VcsError::Timeout { root: repo.root.clone(), after: LIMIT }),
+        Err(EndReason::Cancelled) => Err(VcsError::Cancelled),
     }
 }

@@ -19,7 +19,7 @@ use super::{
     account::{self, User},
     before_git::{self, LookedAt},
     cause,
-    child::{ChildEnd, ChildLimits, CutReason, LeftLocks, Output, RunningChild},
+    child::{ChildEnd, ChildLimits, EndReason, LeftLocks, Output, RunningChild},
     configuration::Configuration,
     deadline::Deadline,
     executable,
@@ -214,21 +214,21 @@ impl<'a> Program<'a> {
         args: &[&OsStr],
         extra: &Extra,
         time: Deadline,
-    ) -> Result<Result<Output, CutReason>, VcsError> {
+    ) -> Result<Result<Output, EndReason>, VcsError> {
         self.instead(self.cancel, time).finish(self.start(command, args, extra, Stdio::null())?)
     }
 
     /// Waits for a command of [`start`](Self::start).
     pub(super) fn end(&self, running: RunningChild) -> Result<Output, VcsError> {
         self.finish(running)?.map_err(|why| match why {
-            CutReason::TimedOut => {
+            EndReason::TimedOut => {
                 VcsError::Timeout { root: self.root.to_owned(), after: self.deadline.limit }
             }
-            CutReason::Cancelled => VcsError::Cancelled,
+            EndReason::Cancelled => VcsError::Cancelled,
         })
     }
 
-    fn finish(&self, running: RunningChild) -> Result<Result<Output, CutReason>, VcsError> {
+    fn finish(&self, running: RunningChild) -> Result<Result<Output, EndReason>, VcsError> {
         let limits = ChildLimits {
             time: self.deadline.left(),
             cancel: self.cancel,

@@ -11,7 +11,7 @@ use std::{
 use gix::ObjectId;
 
 use super::{
-    child::CutReason,
+    child::EndReason,
     deadline::Deadline,
     git_limits::GitLimits,
     http_remote::{self, HttpRemote},
@@ -112,8 +112,8 @@ impl GitRepo {
             Ok(output) => {
                 Err(VcsError::Git { command: COMMAND, message: message(&output.stderr, &git.secrets) })
             }
-            Err(CutReason::Cancelled) => Err(VcsError::Cancelled),
-            Err(CutReason::TimedOut) => Err(VcsError::Git {
+            Err(EndReason::Cancelled) => Err(VcsError::Cancelled),
+            Err(EndReason::TimedOut) => Err(VcsError::Git {
                 command: COMMAND,
                 message: format!("the remote did not send it within {} s", BRING_LIMIT.as_secs()),
             }),

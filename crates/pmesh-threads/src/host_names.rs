@@ -17,9 +17,9 @@ const LIMITS: PoolLimits = PoolLimits { threads: 4, queue: 256, replacements: 4 
 
 /// Looks names of hosts up, on threads of its own; clones share them.
 #[derive(Clone, Debug)]
-pub struct Names(Threads);
+pub struct HostNames(Threads);
 
-impl Names {
+impl HostNames {
     /// Starts the first thread.
     ///
     /// # Errors
@@ -72,7 +72,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_needs_no_resolver_and_a_name_is_looked_up_on_a_thread() {
-        let names = Names::start().unwrap();
+        let names = HostNames::start().unwrap();
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 80));
         assert_eq!(names.look_up("127.0.0.1", 80).await.unwrap(), [loopback]);
         assert!(names.look_up("localhost", 80).await.unwrap().iter().all(|found| found.ip().is_loopback()));
@@ -83,7 +83,7 @@ mod tests {
     async fn a_connection_is_made_to_the_address_that_takes_one() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let names = Names::start().unwrap();
+        let names = HostNames::start().unwrap();
         assert_eq!(names.connect("localhost", port).await.unwrap().peer_addr().unwrap().port(), port);
     }
 
@@ -91,7 +91,7 @@ mod tests {
     async fn a_resolver_that_hangs_is_an_error_and_holds_up_no_runtime() {
         let limits = PoolLimits { threads: 1, queue: 1, replacements: 0 };
         let threads = Threads::start("names", limits).unwrap();
-        let names = Names::on(threads.clone());
+        let names = HostNames::on(threads.clone());
         let (_held, until) = std::sync::mpsc::channel::<()>();
         let hangs = threads.begin(Duration::ZERO, move |_| until.recv().is_ok()).unwrap();
         assert!(hangs.await.is_err());
