@@ -1,5 +1,7 @@
 //! What stands still in the repository does not keep a node from ending.
 
+use std::time::Duration;
+
 use pmesh_node::{Failure, Operation, Rebuild, Request, Scope, testing::TestNode};
 use pmesh_supervisor::Exit;
 use pmesh_vcs::{Vcs, testing::FakeVcs};
@@ -14,7 +16,8 @@ fn failure(operation: &Operation) -> &Failure {
 /// Waits until so many check-outs have begun, also such as go back.
 async fn check_outs(node: &TestNode, count: usize) {
     let vcs = node.vcs.clone();
-    tokio::task::spawn_blocking(move || vcs.wait_for_check_outs(count)).await.unwrap();
+    let threads = pmesh_threads::testing::threads("test");
+    threads.run(Duration::MAX, move |_| vcs.wait_for_check_outs(count)).await.unwrap();
 }
 
 /// Waits until the repository has been asked since `before`.

@@ -155,7 +155,8 @@ async fn a_shutdown_does_not_hide_that_the_work_tree_could_not_go_back() {
 /// Waits on a thread of its own until so many fetches have begun.
 async fn fetches(node: &TestNode, count: usize) {
     let vcs = node.vcs.clone();
-    tokio::task::spawn_blocking(move || vcs.wait_for_fetches(count)).await.unwrap();
+    let threads = pmesh_threads::testing::threads("test");
+    threads.run(Duration::MAX, move |_| vcs.wait_for_fetches(count)).await.unwrap();
 }
 
 #[tokio::test]

@@ -51,6 +51,8 @@ pub(crate) enum Reason {
     NoUpstream,
     /// No descriptor of our own was left for long.
     NoDescriptor,
+    /// No thread of our own was there for it, or a disk hangs.
+    Busy,
     /// No upstream could be reached, or what it sent is no answer.
     BadUpstream,
     UpstreamTooSlow,
@@ -77,7 +79,9 @@ impl Reason {
             Self::Blocked => StatusCode::FORBIDDEN,
             Self::UnknownHost => StatusCode::MISDIRECTED_REQUEST,
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::Stopped | Self::NoUpstream | Self::NoDescriptor => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Stopped | Self::NoUpstream | Self::NoDescriptor | Self::Busy => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::BadUpstream => StatusCode::BAD_GATEWAY,
             Self::UpstreamTooSlow => StatusCode::GATEWAY_TIMEOUT,
             Self::Broken => StatusCode::INTERNAL_SERVER_ERROR,
@@ -99,6 +103,7 @@ impl Reason {
             Self::Stopped => "service_stopped",
             Self::NoUpstream => "no_upstream",
             Self::NoDescriptor => "no_descriptor",
+            Self::Busy => "busy",
             Self::BadUpstream => "bad_upstream",
             Self::UpstreamTooSlow => "upstream_timeout",
             Self::Broken => "internal",
@@ -118,7 +123,7 @@ impl Reason {
             Self::NoRoute => "nothing is here",
             Self::Stopped => "this service is stopped",
             Self::NoUpstream => "this service is not ready; try again in a moment",
-            Self::NoDescriptor => "this server has too much to do; try again in a moment",
+            Self::NoDescriptor | Self::Busy => "this server has too much to do; try again in a moment",
             Self::BadUpstream => "this service did not answer",
             Self::UpstreamTooSlow => "this service did not answer in time",
             Self::Broken => "something went wrong here",
@@ -163,7 +168,7 @@ impl AnswerForm {
             Reason::MethodNotAllowed(allowed) => {
                 headers.insert(ALLOW, HeaderValue::from_static(allowed));
             }
-            Reason::NoUpstream | Reason::NoDescriptor => {
+            Reason::NoUpstream | Reason::NoDescriptor | Reason::Busy => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
             }
             Reason::BeyondEnd { len } => {

@@ -22,7 +22,7 @@ pub(crate) enum AnswerBody {
     Empty,
     Bytes(Option<Bytes>),
     Upstream(UpstreamBody),
-    File(FileBody),
+    File(Box<FileBody>),
     Local(LocalBody),
 }
 

@@ -1,5 +1,7 @@
 //! Where connections to upstreams come from.
 
+use pmesh_threads::HostNames;
+
 use crate::{logins::Logins, pool::Pool, relief::Relief};
 
 /// Where connections to upstreams come from.
@@ -7,6 +9,8 @@ pub(crate) struct Connections<'a> {
     pub(crate) pool: &'a Pool,
     /// What a new one needs.
     pub(crate) relief: &'a Relief,
+    /// Where names of upstreams are looked up.
+    pub(crate) names: &'a HostNames,
     /// Those that the client has to itself.
     pub(crate) logins: &'a Logins,
 }

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use pmesh_sessions::{PeerOwner, Peers};
+use pmesh_threads::{HostNames, Threads};
 use tokio::{runtime::Handle, sync::watch};
 
 use crate::{
@@ -54,6 +55,9 @@ pub(crate) struct ThreadContext {
     pub(crate) relief: Arc<Relief>,
     pub(crate) request_ids: RequestIds,
     pub(crate) peers: Peers,
+    /// Threads that read files.
+    pub(crate) files: Threads,
+    pub(crate) names: HostNames,
     pub(crate) stage: watch::Receiver<FrontStage>,
 }
 
@@ -76,6 +80,11 @@ impl ConnectionContext {
 
     /// What its requests to upstreams go over.
     pub(crate) fn connections(&self) -> Connections<'_> {
-        Connections { pool: &self.thread.pool, relief: &self.thread.relief, logins: &self.logins }
+        Connections {
+            pool: &self.thread.pool,
+            relief: &self.thread.relief,
+            names: &self.thread.names,
+            logins: &self.logins,
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{io, time::Duration};
 
+use pmesh_threads::{HostNames, is_refusal};
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout},
@@ -30,16 +31,19 @@ pub(crate) enum DialError {
 pub(crate) async fn connect(
     in_flight: &InFlight,
     relief: &Relief,
+    names: &HostNames,
     limit: Duration,
 ) -> Result<Box<UpstreamConnection>, DialError> {
     let begun = Instant::now();
     loop {
         let descriptor = relief.for_work(1, limit).await.ok_or(DialError::NoDescriptor)?;
         let open = in_flight.connecting(descriptor);
-        let made = timeout(limit, tcp(&in_flight.upstream().spec)).await;
+        let made = timeout(limit, tcp(&in_flight.upstream().spec, names)).await;
         match made.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(stream) => return Ok(Box::new(UpstreamConnection::new(stream, open))),
-            Err(error) if !is_for_want_of_our_own(&error) => return Err(DialError::Upstream(error)),
+            Err(error) if !is_for_want_of_our_own(&error) && !is_refusal(&error) => {
+                return Err(DialError::Upstream(error));
+            }
             Err(_) if begun.elapsed() >= limit => return Err(DialError::NoDescriptor),
             Err(_) => {
                 drop(open);
@@ -49,10 +53,10 @@ pub(crate) async fn connect(
     }
 }
 
-async fn tcp(upstream: &Upstream) -> io::Result<TcpStream> {
+async fn tcp(upstream: &Upstream, names: &HostNames) -> io::Result<TcpStream> {
     let stream = match &upstream.address {
         UpstreamAddress::Socket(address) => TcpStream::connect(address).await?,
-        UpstreamAddress::Name(host, port) => TcpStream::connect((&**host, *port)).await?,
+        UpstreamAddress::Name(host, port) => names.connect(host, *port).await?,
     };
     // Head and body of a request may be two writes: the second must not wait for the first's
     // acknowledgement.

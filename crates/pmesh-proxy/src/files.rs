@@ -7,8 +7,8 @@ use http::{
     HeaderMap, HeaderValue, Method, Response, StatusCode,
     header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LAST_MODIFIED},
 };
+use pmesh_threads::{Threads, Unanswered};
 use time::OffsetDateTime;
-use tokio::task::spawn_blocking;
 
 use crate::{
     answer::{AnswerForm, Reason},
@@ -16,7 +16,7 @@ use crate::{
     beneath::{self, Opened},
     budget::{Descriptors, is_for_want_of_our_own},
     content_type,
-    file_body::{CHUNK, FileBody, read_at},
+    file_body::{CHUNK, DISK_LIMIT, FileBody, read_at},
     http_date,
     path::Path,
     preconditions::{self, ConditionResult, Validators},
@@ -29,6 +29,14 @@ use crate::{
 const AT_A_TIME: usize = 2;
 /// How long it waits for them.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What looking for a file takes.
+#[derive(Clone, Copy)]
+pub(crate) struct FileAccess<'a> {
+    pub(crate) relief: &'a Relief,
+    /// Those that read files.
+    pub(crate) threads: &'a Threads,
+}
 
 /// What looking for a file brought.
 pub(crate) enum Found {
@@ -46,7 +54,7 @@ pub(crate) enum Found {
 /// its index lead into it.
 pub(crate) async fn find(
     files: &Arc<FilesSpec>,
-    relief: &Relief,
+    FileAccess { relief, threads }: FileAccess<'_>,
     method: &Method,
     headers: &HeaderMap,
     path: &Path<'_>,
@@ -64,9 +72,17 @@ pub(crate) async fn find(
         return Err(Reason::NoDescriptor);
     };
     let spec = files.clone();
-    let looked = spawn_blocking(move || look(&spec, wanted.as_deref(), descriptors)).await;
-    match looked.unwrap_or_else(|error| Err(io::Error::other(error))) {
-        Ok(OnDisk::File(file)) => file.answer(headers, asked).map(Found::Answer),
+    let looked = threads.run(DISK_LIMIT, move |_| look(&spec, wanted.as_deref(), descriptors)).await;
+    let looked = match looked {
+        Ok(looked) => looked,
+        Err(Unanswered::Panicked { message }) => Err(io::Error::other(message)),
+        Err(unanswered) => {
+            tracing::warn!(error = %unanswered, folder = %files.folder.display(), "a file cannot be looked for now");
+            return Err(Reason::Busy);
+        }
+    };
+    match looked {
+        Ok(OnDisk::File(file)) => file.answer(headers, asked, threads).map(Found::Answer),
         Ok(OnDisk::Folder) => {
             let folder = path.as_target();
             let to = match query {
@@ -75,7 +91,7 @@ pub(crate) async fn find(
             };
             asked.redirect(StatusCode::MOVED_PERMANENTLY, &to).map(Found::Answer)
         }
-        Ok(OnDisk::NotFound(file)) => Ok(Found::Answer(file.page(asked))),
+        Ok(OnDisk::NotFound(file)) => Ok(Found::Answer(file.page(asked, threads))),
         Ok(OnDisk::Nothing) => match files.not_found {
             NotFound::NextRoute => Ok(Found::Nothing),
             NotFound::Default | NotFound::File(_) => Err(Reason::NoRoute),
@@ -169,14 +185,19 @@ impl OpenFile {
     }
 
     /// The page for a miss.
-    fn page(self, asked: AnswerForm) -> Response<AnswerBody> {
+    fn page(self, asked: AnswerForm, threads: &Threads) -> Response<AnswerBody> {
         let (mut answer, all) = (self.head(StatusCode::NOT_FOUND, &self.tag()), 0..self.len);
-        self.fill(&mut answer, all, asked);
+        self.fill(&mut answer, all, asked, threads);
         answer
     }
 
     /// The file, or as much of it as the fields of a GET or HEAD ask for.
-    fn answer(self, headers: &HeaderMap, asked: AnswerForm) -> Result<Response<AnswerBody>, Reason> {
+    fn answer(
+        self,
+        headers: &HeaderMap,
+        asked: AnswerForm,
+        threads: &Threads,
+    ) -> Result<Response<AnswerBody>, Reason> {
         let tag = self.tag();
         let validators = Validators { tag: &tag, modified: self.modified };
         let range = match preconditions::evaluate(&validators, headers, OffsetDateTime::now_utc) {
@@ -197,7 +218,7 @@ impl OpenFile {
             }
             Some(Range::Beyond) => return Err(Reason::BeyondEnd { len: self.len }),
         };
-        self.fill(&mut answer, part, asked);
+        self.fill(&mut answer, part, asked, threads);
         Ok(answer)
     }
 
@@ -222,7 +243,13 @@ impl OpenFile {
     }
 
     /// Puts a part of the file into an answer.
-    fn fill(self, answer: &mut Response<AnswerBody>, part: ops::Range<u64>, asked: AnswerForm) {
+    fn fill(
+        self,
+        answer: &mut Response<AnswerBody>,
+        part: ops::Range<u64>,
+        asked: AnswerForm,
+        threads: &Threads,
+    ) {
         let len = part.end - part.start;
         answer.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(len));
         if asked.is_head || len == 0 {
@@ -233,7 +260,10 @@ impl OpenFile {
                 let bounds = usize::try_from(part.start).ok().zip(usize::try_from(part.end).ok());
                 AnswerBody::bytes(content.slice(bounds.map_or(0..0, |(from, to)| from..to)))
             }
-            None => AnswerBody::File(FileBody::new(self.file, self.descriptors, part.start, len)),
+            None => {
+                let body = FileBody::new(self.file, self.descriptors, part.start, len, threads.clone());
+                AnswerBody::File(Box::new(body))
+            }
         };
     }
 }

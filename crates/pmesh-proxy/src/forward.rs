@@ -169,14 +169,14 @@ async fn attempt(
     mut upload: Upload,
     ask: Ask,
 ) -> Result<(AnswerHead, Lease), AskError> {
-    let Source { from: &Connections { pool, relief, .. }, begun, anew, .. } = source;
+    let Source { from: &Connections { pool, relief, names, .. }, begun, anew, .. } = source;
     loop {
         let (mut connection, owner) = if let Some(Owned { connection, owner }) = source.owned.take() {
             (connection, Some(owner))
         } else if !anew && let Some(idle) = pool.take(in_flight.upstream(), !ask.may_repeat, begun) {
             (idle, None)
         } else {
-            match dial::connect(&in_flight, relief, ask.connect_timeout).await {
+            match dial::connect(&in_flight, relief, names, ask.connect_timeout).await {
                 Ok(connection) => (connection, None),
                 Err(DialError::NoDescriptor) => {
                     return Err(AskError { why: AskFailure::NoDescriptor, left: Box::new(upload) });

@@ -9,7 +9,7 @@ use std::{
 };
 
 use pmesh_sessions::Peers;
-use pmesh_threads::{PoolLimits, Threads};
+use pmesh_threads::{HostNames, NoThread, PoolLimits, Threads};
 use rustix::net::sockopt;
 use tokio::{
     runtime::{Builder, Handle, Runtime},
@@ -31,8 +31,10 @@ use crate::{
 
 /// Who a peer is may have to be looked up in `/proc`; all who ask share a look.
 const PROC: PoolLimits = PoolLimits { threads: 1, queue: 1024, replacements: 4 };
-/// Threads of a front thread's own runtime that read files and look up names.
-const BLOCKING_THREADS: usize = 4;
+/// Threads that read files, for each thread that serves.
+const FILE_THREADS: usize = 4;
+/// Reads of files that may wait: each has descriptors, of which there are fewer.
+const FILE_QUEUE: usize = 1 << 16;
 /// Descriptors of a thread's runtime.
 const PER_THREAD: usize = 4;
 /// Descriptors of a thread for each listener: its own handle to it, and a client that waits to be served.
@@ -104,10 +106,10 @@ impl Front {
             spread: spread.clone(),
             _descriptors: tables.budget().take_anyway(own),
         };
+        let (files, names) = (file_threads(threads.len())?, HostNames::start()?);
         for (index, (inbox, pool)) in threads.into_iter().enumerate() {
             let shared = listeners.iter().map(TcpListener::try_clone).collect::<io::Result<Vec<_>>>()?;
-            let runtime =
-                Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING_THREADS).build()?;
+            let runtime = Builder::new_current_thread().enable_all().build()?;
             let context = ThreadContext {
                 tables: tables.clone(),
                 limits: limits.clone(),
@@ -116,6 +118,8 @@ impl Front {
                 relief: relief.clone(),
                 request_ids: RequestIds::default(),
                 peers: peers.clone(),
+                files: files.clone(),
+                names: names.clone(),
                 stage: stage_now.clone(),
             };
             let (ending, ended) = oneshot::channel();
@@ -156,6 +160,12 @@ impl Front {
             }
         }
     }
+}
+
+/// Threads that read files, for so many that serve.
+fn file_threads(serving: usize) -> Result<Threads, NoThread> {
+    let limits = PoolLimits { threads: FILE_THREADS * serving, queue: FILE_QUEUE, replacements: 4 };
+    Threads::start("files", limits)
 }
 
 /// A client that is gone without a word (a phone in a tunnel, with a websocket) is noticed after two minutes.

@@ -11,7 +11,7 @@ use crate::{
     check,
     context::ConnectionContext,
     exchange::Exchange,
-    files::{self, Found},
+    files::{self, FileAccess, Found},
     forward, local_host,
     outgoing::Outgoing,
     path::Path,
@@ -101,9 +101,10 @@ async fn destination(
             to_upstreams(exchange, there, upstreams, body).await.map(Found::Answer)
         }
         RouteEnd::Files(spec) => {
-            let (head, relief) = (&exchange.head, &exchange.caller.thread.relief);
+            let (head, thread) = (&exchange.head, &exchange.caller.thread);
+            let access = FileAccess { relief: &thread.relief, threads: &thread.files };
             let (method, headers, query) = (&head.method, &head.headers, head.uri.query());
-            files::find(spec, relief, method, headers, &there.path, query, exchange.asked()).await
+            files::find(spec, access, method, headers, &there.path, query, exchange.asked()).await
         }
         RouteEnd::Nowhere => Err(Reason::Stopped),
         RouteEnd::Return { status, text } => Ok(Found::Answer(exchange.asked().text(*status, text))),

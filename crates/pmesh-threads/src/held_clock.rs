@@ -10,6 +10,7 @@ pub(crate) struct HeldClock {
 }
 
 impl HeldClock {
+    #[expect(clippy::disallowed_methods, reason = "only what tokio's own pool works on holds a paused clock")]
     pub(crate) fn hold() -> Self {
         let held = Handle::try_current().ok().map(|runtime| {
             let (held, until) = mpsc::channel::<()>();

@@ -433,7 +433,8 @@ mod tests {
         }
         // The disk comes to life.
         let fifo = fs::File::open(log.path()).unwrap();
-        let reader = tokio::task::spawn_blocking(move || {
+        let threads = pmesh_threads::testing::threads("test");
+        let reader = threads.begin(Duration::MAX, move |_| {
             let (mut lines, mut dropped) = (0, 0);
             for line in std::io::BufRead::lines(std::io::BufReader::new(fifo)) {
                 let line = line.unwrap();
@@ -448,7 +449,7 @@ mod tests {
             (lines, dropped)
         });
         log.flush().await;
-        let (lines, dropped) = reader.await.unwrap();
+        let (lines, dropped) = reader.unwrap().await.unwrap();
         assert_eq!(lines + dropped, LINES);
         assert!(dropped > 0);
     }
