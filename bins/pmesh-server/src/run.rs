@@ -89,8 +89,10 @@ pub(crate) fn run(arguments: &RunArguments) -> ExitCode {
         Ok(held) if held.is_empty() => ExitCode::SUCCESS,
         Ok(held) => {
             for one in held {
-                error!("no signal ends it: {one}");
-                crate::terminal::complain(&format!("{one}; no signal ends it, and it is left"));
+                error!("no signal of this server ends it: {one}");
+                crate::terminal::complain(&format!(
+                    "{one}; no signal of this server ends it, and it is left"
+                ));
             }
             ExitCode::from(HELD)
         }

@@ -37,6 +37,11 @@ pub(crate) fn timestamp(time: Option<SystemTime>) -> String {
     .unwrap_or_else(|| NO_TIME.to_owned())
 }
 
+/// When a process was started. Where none runs, as between two tries, its time is the epoch, and nobody is that old.
+fn began(time: SystemTime) -> String {
+    timestamp(Some(time).filter(|time| *time != SystemTime::UNIX_EPOCH))
+}
+
 /// An object with names of ours as keys, in an order of ours.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Named<T>(pub Vec<(String, T)>);
@@ -344,7 +349,7 @@ impl From<&ProcessFigures> for Figures {
     fn from(process: &ProcessFigures) -> Self {
         Self {
             pid: process.pid,
-            create_time: timestamp(Some(process.create_time)),
+            create_time: began(process.create_time),
             cmd: process.cmd.clone(),
             cpu: process.cpu,
             rss: process.rss,
@@ -470,7 +475,13 @@ impl From<&pmesh_node::Step> for Step {
 mod tests {
     use std::time::{Duration, SystemTime};
 
-    use super::{NO_TIME, Named, timestamp};
+    use super::{NO_TIME, Named, began, timestamp};
+
+    #[test]
+    fn where_no_process_runs_none_has_a_start() {
+        assert_eq!(began(SystemTime::UNIX_EPOCH), NO_TIME);
+        assert_eq!(began(SystemTime::UNIX_EPOCH + Duration::from_millis(1)), "1970-01-01T00:00:00.001Z");
+    }
 
     #[test]
     fn a_time_is_utc_with_milliseconds() {

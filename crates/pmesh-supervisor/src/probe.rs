@@ -130,7 +130,11 @@ impl ProbeFailure {
 
     /// That a request was not answered in its time.
     pub(crate) fn unanswered_for(address: ExternalAddress, limit: Duration) -> Self {
-        Self::Unanswered { address, reason: format!("it has said nothing for {limit:?}") }
+        // Measured, it has nanoseconds that nobody wants to read.
+        let unit = if limit < Duration::from_secs(1) { 1 } else { 100 };
+        let told = Duration::from_millis(unit)
+            * u32::try_from(limit.as_millis() / u128::from(unit)).unwrap_or(u32::MAX);
+        Self::Unanswered { address, reason: format!("it has said nothing for {told:?}") }
     }
 }
 

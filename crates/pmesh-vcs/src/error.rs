@@ -150,7 +150,7 @@ pub enum VcsError {
     },
     /// The remote was rewound, and the branch has commits on top of what was there: as [`Diverged`](Self::Diverged).
     #[error(
-        "the remote was rewound, and the branch has {local} commits of its own on top of what was there; `git rebase` or \
+        "the remote was rewound, and the branch has {local} commit(s) of its own on top of what was there; `git rebase` or \
          `git reset` it by hand"
     )]
     Rewound {

@@ -216,7 +216,9 @@ pub(super) fn used_cells(row: Row, processes: &[Process]) -> Row {
 /// Adds how long its oldest instance has run, how often one was started again, and where they listen.
 pub(super) fn life_cells(row: Row, processes: &[Process], now: OffsetDateTime) -> Row {
     let began = processes.iter().filter_map(|process| instant(&process.figures.create_time)).min();
-    let Some(began) = began else { return row.cell("-").cell("-").cell("-") };
+    if processes.is_empty() {
+        return row.cell("-").cell("-").cell("-");
+    }
     let restarts: u64 = processes.iter().map(|process| u64::from(process.restarts)).sum();
     let ports: Vec<String> = processes
         .iter()
@@ -228,7 +230,8 @@ pub(super) fn life_cells(row: Row, processes: &[Process], now: OffsetDateTime) -
         [only] => only.clone(),
         [first, others @ ..] => format!("{first} +{}", others.len()),
     };
-    row.cell(span(between(began, now))).cell(short(restarts)).cell(port)
+    let uptime = began.map_or_else(|| "-".to_owned(), |began| span(between(began, now)));
+    row.cell(uptime).cell(short(restarts)).cell(port)
 }
 
 /// Adds the requests in flight, or `-` where nothing takes any.
