@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::ErrorKind,
     os::unix::net::UnixDatagram,
     time::{Duration, Instant},
 };
@@ -88,7 +89,13 @@ fn a_service_manager_is_told_when_the_server_is_ready_reloads_and_stops() {
     manager.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
     let next = || {
         let mut message = [0; 256];
-        let length = manager.recv(&mut message).unwrap();
+        // A call with a limit fails with EINTR after any signal or SIGCONT, whatever SA_RESTART says (signal(7)).
+        let length = loop {
+            match manager.recv(&mut message) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                received => break received.unwrap(),
+            }
+        };
         String::from_utf8_lossy(&message[..length]).lines().next().unwrap().to_owned()
     };
     let state = project.folder.path().join("state");
