@@ -14,6 +14,7 @@ mod outliving;
 mod owners;
 mod places;
 mod proxies;
+mod queued;
 mod rollouts;
 mod scarcity;
 mod services;

@@ -50,7 +50,7 @@ impl NodeDriver {
     async fn run_one(&mut self, id: OperationId, kind: OperationKind, aim: Aim) {
         let shared = Arc::clone(&self.shared);
         let is_stop = matches!(aim, Aim::Stop(_));
-        let mut is_hurried = false;
+        let (mut is_ending, mut is_hurried) = (false, false);
         let mut stops = FuturesUnordered::new();
         let mut running = pin!(self.work(id, aim).instrument(span(id, kind)));
         let mut has_ended = false;
@@ -65,6 +65,10 @@ impl NodeDriver {
                         let span = span(id, OperationKind::Stop);
                         stops.push(stop_beside(&shared, id, scope).instrument(span));
                     }
+                }
+                () = shared.ending.cancelled(), if !is_ending => {
+                    is_ending = true;
+                    start_no_more(&shared).await;
                 }
                 () = shared.hurrying.cancelled(), if !is_hurried => {
                     is_hurried = true;
@@ -91,6 +95,7 @@ impl NodeDriver {
     /// Ends what waits, and every service.
     async fn shut_down(self) {
         let Self { shared, shutdown, .. } = self;
+        start_no_more(&shared).await;
         while let Some((id, _)) = shared.publisher.take(|_| true) {
             shared.publisher.end(id, Err(Arc::new(Failure::ShuttingDown)));
         }
@@ -146,6 +151,13 @@ impl NodeShared {
             }
             told.await;
         }
+    }
+}
+
+/// What crashes from now on stays as it is: requests end, and then everything is stopped.
+async fn start_no_more(shared: &NodeShared) {
+    for service in shared.supervisor.services() {
+        service.begin_end().await;
     }
 }
 

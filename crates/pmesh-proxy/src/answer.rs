@@ -49,6 +49,8 @@ pub(crate) enum Reason {
     Stopped,
     /// Waited too long for an upstream, or too many wait.
     NoUpstream,
+    /// Waited for an upstream when the front began to end.
+    Ending,
     /// No descriptor of our own was left for long.
     NoDescriptor,
     /// No thread of our own was there for it, or a disk hangs.
@@ -79,7 +81,7 @@ impl Reason {
             Self::Blocked => StatusCode::FORBIDDEN,
             Self::UnknownHost => StatusCode::MISDIRECTED_REQUEST,
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::Stopped | Self::NoUpstream | Self::NoDescriptor | Self::Busy => {
+            Self::Stopped | Self::NoUpstream | Self::Ending | Self::NoDescriptor | Self::Busy => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::BadUpstream => StatusCode::BAD_GATEWAY,
@@ -102,6 +104,7 @@ impl Reason {
             Self::NoRoute => "route_not_found",
             Self::Stopped => "service_stopped",
             Self::NoUpstream => "no_upstream",
+            Self::Ending => "shutting_down",
             Self::NoDescriptor => "no_descriptor",
             Self::Busy => "busy",
             Self::BadUpstream => "bad_upstream",
@@ -123,6 +126,7 @@ impl Reason {
             Self::NoRoute => "nothing is here",
             Self::Stopped => "this service is stopped",
             Self::NoUpstream => "this service is not ready; try again in a moment",
+            Self::Ending => "this server is about to end; try again in a moment",
             Self::NoDescriptor | Self::Busy => "this server has too much to do; try again in a moment",
             Self::BadUpstream => "this service did not answer",
             Self::UpstreamTooSlow => "this service did not answer in time",
@@ -168,7 +172,7 @@ impl AnswerForm {
             Reason::MethodNotAllowed(allowed) => {
                 headers.insert(ALLOW, HeaderValue::from_static(allowed));
             }
-            Reason::NoUpstream | Reason::NoDescriptor | Reason::Busy => {
+            Reason::NoUpstream | Reason::Ending | Reason::NoDescriptor | Reason::Busy => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
             }
             Reason::BeyondEnd { len } => {

@@ -1,8 +1,9 @@
 //! Where connections to upstreams come from.
 
 use pmesh_threads::HostNames;
+use tokio::sync::watch;
 
-use crate::{logins::Logins, pool::Pool, relief::Relief};
+use crate::{limits::FrontStage, logins::Logins, pool::Pool, relief::Relief};
 
 /// Where connections to upstreams come from.
 pub(crate) struct Connections<'a> {
@@ -13,4 +14,6 @@ pub(crate) struct Connections<'a> {
     pub(crate) names: &'a HostNames,
     /// Those that the client has to itself.
     pub(crate) logins: &'a Logins,
+    /// When the front ends.
+    pub(crate) stage: &'a watch::Receiver<FrontStage>,
 }

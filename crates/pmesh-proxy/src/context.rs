@@ -85,6 +85,7 @@ impl ConnectionContext {
             relief: &self.thread.relief,
             names: &self.thread.names,
             logins: &self.logins,
+            stage: &self.thread.stage,
         }
     }
 }

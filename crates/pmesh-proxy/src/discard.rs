@@ -43,12 +43,12 @@ pub(crate) fn discard(
         header::close_behind(answer);
         return discard_late(body);
     }
-    let mut stage = stage.clone();
+    let stage = stage.clone();
     tokio::spawn(async move {
         tokio::select! {
             () = read_away(body, PATIENCE, PATIENCE) => {}
             // The server's end waits for nobody who sends what nobody reads.
-            _ = stage.wait_for(|stage| matches!(stage, FrontStage::Draining { .. })) => {}
+            () = FrontStage::draining(&stage) => {}
         }
     });
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use http::Method;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     answer::Reason,
@@ -12,6 +12,7 @@ use crate::{
     dial::{self, DialError},
     header::BodySize,
     held::HeldBytes,
+    limits::FrontStage,
     live_upstream::InFlight,
     login_scheme,
     logins::KeptLogin,
@@ -72,7 +73,7 @@ pub(crate) async fn forward(
         let (in_flight, owned) = match std::mem::replace(&mut kept, KeptLogin::Nothing) {
             KeptLogin::Connection(in_flight, owned) => (in_flight, Some(owned)),
             KeptLogin::Nothing | KeptLogin::Left => {
-                match next_upstream(to, &mut tries, head.len() as u64).await {
+                match next_upstream(to, &mut tries, head.len() as u64, from.stage).await {
                     Ok(in_flight) => (in_flight, None),
                     Err(reason) => {
                         *body = upload.into_body();
@@ -117,9 +118,14 @@ pub(crate) async fn forward(
                 return Err(reason);
             }
         };
-        if (failed.is_upstreams_fault && !tries.turn_to_others(to, upstream).await) || tries.is_over() {
+        let turned = if failed.is_upstreams_fault {
+            tries.turn_to_others(to, upstream, from.stage).await
+        } else {
+            Ok(())
+        };
+        if let Err(reason) = turned.and_then(|()| tries.go_on()) {
             *body = upload.into_body();
-            return Err(Reason::BadUpstream);
+            return Err(reason);
         }
     }
 }
@@ -137,15 +143,24 @@ async fn await_begin(body: &mut Option<RequestBody>, bounds: Bounds, held: &Held
     })
 }
 
-/// The upstream for the next try; waits for one where one is expected.
-async fn next_upstream(to: &UpstreamGroup, tries: &mut Tries<'_>, bytes: u64) -> Result<InFlight, Reason> {
+/// The upstream for the next try; waits for one where one is expected, and not beyond the front's end: none will come.
+async fn next_upstream(
+    to: &UpstreamGroup,
+    tries: &mut Tries<'_>,
+    bytes: u64,
+    stage: &watch::Receiver<FrontStage>,
+) -> Result<InFlight, Reason> {
     loop {
         match to.pick(tries.tried()) {
             Picked::Upstream(in_flight) => return Ok(in_flight),
             Picked::Empty(WhenEmpty::Refuse) => return Err(Reason::Stopped),
             Picked::Empty(WhenEmpty::Wait) => {
                 let since = tries.waits_since(Instant::now);
-                to.wait_for_one(bytes, since).await.map_err(|NoUpstream| Reason::NoUpstream)?;
+                tokio::select! {
+                    biased;
+                    () = FrontStage::draining(stage) => return Err(Reason::Ending),
+                    came = to.wait_for_one(bytes, since) => came.map_err(|NoUpstream| Reason::NoUpstream)?,
+                }
             }
         }
     }

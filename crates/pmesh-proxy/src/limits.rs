@@ -2,7 +2,7 @@
 
 use std::{thread, time::Duration};
 
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 /// Bounds of a [`Front`](crate::Front).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,4 +60,13 @@ pub(crate) enum FrontStage {
     Draining {
         until: Instant,
     },
+}
+
+impl FrontStage {
+    /// Resolves when the front has begun to end. Cancel-safe.
+    pub(crate) async fn draining(stage: &watch::Receiver<Self>) {
+        let mut stage = stage.clone();
+        // Without its owner it has ended as well.
+        drop(stage.wait_for(|stage| matches!(stage, Self::Draining { .. })).await);
+    }
 }

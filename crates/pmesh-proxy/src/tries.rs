@@ -2,11 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    answer::Reason, live_upstream::LiveUpstream, spec::Retry, upstream_connection::AskFailure,
-    upstream_group::UpstreamGroup,
+    answer::Reason, limits::FrontStage, live_upstream::LiveUpstream, spec::Retry,
+    upstream_connection::AskFailure, upstream_group::UpstreamGroup,
 };
 
 /// How often an upstream may have executed a request before it is given up.
@@ -114,25 +114,34 @@ impl<'a> Tries<'a> {
         }
     }
 
-    /// The next try is for another upstream; where there is none, for the same ones after a pause. Whether there
-    /// is time for that.
-    pub(crate) async fn turn_to_others(&mut self, to: &UpstreamGroup, failed: Arc<LiveUpstream>) -> bool {
+    /// The next try is for another upstream; where there is none, for the same ones after a pause, if there is time for
+    /// that. When the front ends, it is not waited for what has failed.
+    pub(crate) async fn turn_to_others(
+        &mut self,
+        to: &UpstreamGroup,
+        failed: Arc<LiveUpstream>,
+        stage: &watch::Receiver<FrontStage>,
+    ) -> Result<(), Reason> {
         self.tried.push(failed);
         if to.has_other_than(&self.tried) {
-            return true;
+            return Ok(());
         }
         self.tried.clear();
         if self.elapsed() + self.pause > self.retry.timeout {
-            return false;
+            return Err(Reason::BadUpstream);
         }
-        to.changed_within(self.pause).await;
+        tokio::select! {
+            biased;
+            () = FrontStage::draining(stage) => return Err(Reason::Ending),
+            () = to.changed_within(self.pause) => {}
+        }
         self.pause = self.pause.saturating_mul(2);
-        true
+        Ok(())
     }
 
-    /// Whether no try may begin any more.
-    pub(crate) fn is_over(&self) -> bool {
-        self.elapsed() > self.retry.timeout
+    /// Whether another try may begin.
+    pub(crate) fn go_on(&self) -> Result<(), Reason> {
+        if self.elapsed() > self.retry.timeout { Err(Reason::BadUpstream) } else { Ok(()) }
     }
 
     fn elapsed(&self) -> Duration {

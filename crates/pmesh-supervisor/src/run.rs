@@ -38,9 +38,11 @@ pub(crate) enum RunHold {
     Files,
     /// What its build has made in place is about to be another one's, or is to be made again.
     Product,
+    /// The server ends.
+    End,
 }
 
-saved!(enum RunHold { 0 Files, 1 Product });
+saved!(enum RunHold { 0 Files, 1 Product, 2 End });
 
 saved!(struct Run { plan, number, slots, externals, shutting_down, holds });
 
@@ -88,6 +90,7 @@ impl Run {
         let concerns = match why {
             RunHold::Files => !self.plan.is_self_contained(),
             RunHold::Product => self.plan.needs_product(),
+            RunHold::End => true,
         };
         if concerns && self.holds.insert(why) && self.holds.len() == 1 {
             for slot in &mut self.slots {

@@ -257,6 +257,7 @@ pub(crate) enum ServiceRequest {
         failure: Option<ServiceFailure>,
         ended: oneshot::Sender<Remade>,
     },
+    EndBegins,
     #[cfg(feature = "testing")]
     Fail {
         fault: crate::testing::Fault,
@@ -429,6 +430,12 @@ impl Service {
         let (ended, end) = oneshot::channel();
         self.ask(ServiceRequest::Remake { failure, ended }).await;
         end.await.unwrap_or_else(|_| Remade::Failed(DRIVER_FAILED.to_owned()))
+    }
+
+    /// Nothing is started or built any more, whatever ends: the server is about to. What runs goes on until it is
+    /// [stopped](Self::stop). Returns when that is asked for.
+    pub async fn begin_end(&self) {
+        self.ask(ServiceRequest::EndBegins).await;
     }
 
     /// Puts a fault into whoever looks after the service; returns when it is there.

@@ -167,6 +167,7 @@ impl ServiceDriver {
             Some(ServiceRequest::Remake { failure, ended }) => {
                 ServiceEvent::Remake { failure, ended: pending.ticket(Caller::Remade(ended)) }
             }
+            Some(ServiceRequest::EndBegins) => ServiceEvent::EndBegins,
             #[cfg(feature = "testing")]
             Some(ServiceRequest::Fail { fault, done }) => {
                 self.faults.add(fault);

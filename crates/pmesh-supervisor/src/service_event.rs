@@ -44,6 +44,8 @@ pub(crate) enum ServiceEvent {
     ProductIsWhole,
     /// It does not, and it is to be built again: now, or some time after this failure.
     Remake { failure: Option<ServiceFailure>, ended: Ticket },
+    /// The server is about to end: nothing is started or built any more.
+    EndBegins,
     /// Nobody can ask for anything any more.
     Orphaned,
 
@@ -112,6 +114,7 @@ impl ServiceEvent {
             Self::HoldProduct { .. } => ("hold product", 0),
             Self::ProductIsWhole => ("product is whole", 0),
             Self::Remake { .. } => ("remake", 0),
+            Self::EndBegins => ("end begins", 0),
             Self::Orphaned => ("orphaned", 0),
             Self::Spawned { upstream, .. } => ("spawned", upstream),
             Self::SpawnFailed { upstream, .. } => ("spawn failed", upstream),

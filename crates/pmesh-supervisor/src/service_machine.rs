@@ -7,6 +7,7 @@
 mod before;
 mod broken;
 mod candidate;
+mod ending;
 mod last_look;
 mod leaving;
 mod outliving;
@@ -47,6 +48,7 @@ use crate::{
 
 /// A service, all of it that can be written down.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is told by events of its own")]
 pub(crate) struct ServiceMachine {
     name: ServiceName,
     /// The id of the run that is shown, or was last.
@@ -88,6 +90,8 @@ pub(crate) struct ServiceMachine {
     /// Whether nothing may be started from the files in the work tree.
     held: bool,
     hold_waiters: Vec<Ticket>,
+    /// Whether the server is about to end, and nothing is started any more.
+    is_ending: bool,
     /// Whether nobody can ask for anything any more.
     orphaned: bool,
     /// The processes whose output is on its way into the log.
@@ -98,7 +102,7 @@ pub(crate) struct ServiceMachine {
 
 saved!(struct ServiceMachine {
     name, id, numbers, current, candidate, before, kept, look, unbuilt, remakers, attempts, leaving, remnants, standing, is_new,
-    stops, kills, stop_waiters, stop_notes, held, hold_waiters, orphaned, outputs, output_until,
+    stops, kills, stop_waiters, stop_notes, held, hold_waiters, is_ending, orphaned, outputs, output_until,
 });
 
 /// Whether the service is to run.
@@ -139,6 +143,7 @@ impl ServiceMachine {
             stop_notes: Vec::new(),
             held: false,
             hold_waiters: Vec::new(),
+            is_ending: false,
             orphaned: false,
             outputs: BTreeSet::new(),
             output_until: None,
@@ -161,6 +166,7 @@ impl ServiceMachine {
 
     fn take(&mut self, event: ServiceEvent, step: &mut MachineStep) {
         match event {
+            event if self.is_ending && Self::refuses_at_end(&event, step) => {}
             ServiceEvent::Prepare { stops, spawned, ended, .. } if stops != self.stops => {
                 step.answer(spawned, ServiceAnswer::Done);
                 step.answer(ended, ServiceAnswer::Prepared(Prepared::Left));
@@ -202,7 +208,9 @@ impl ServiceMachine {
                 for run in self.own_runs_mut() {
                     run.let_go(RunHold::Files, step);
                 }
-                self.tell_unbuilt(RetryEvent::Release, step);
+                if !self.is_ending {
+                    self.tell_unbuilt(RetryEvent::Release, step);
+                }
             }
             ServiceEvent::HoldProduct { done } => {
                 self.hold_product(step);
@@ -210,6 +218,7 @@ impl ServiceMachine {
             }
             ServiceEvent::ProductIsWhole => self.product_is_whole(step),
             ServiceEvent::Remake { failure, ended } => self.remake(failure, ended, step),
+            ServiceEvent::EndBegins => self.begin_end(step),
             ServiceEvent::Orphaned => {
                 self.orphaned = true;
                 self.stop(step);
@@ -410,7 +419,7 @@ impl ServiceMachine {
     }
 
     fn wait_for_build(&mut self, plan: Arc<Plan>, failure: ServiceFailure, now: Instant) {
-        let retry = BuildRetry::new(backoff::seed(self.name.as_str()), self.held, now);
+        let retry = BuildRetry::new(backoff::seed(self.name.as_str()), self.held || self.is_ending, now);
         self.unbuilt = Some(Unbuilt { plan, failure, retry, trying: None });
     }
 

@@ -34,6 +34,7 @@ pub(crate) const PURE: &[PureFiles] = &[
             "service_machine/before.rs",
             "service_machine/broken.rs",
             "service_machine/candidate.rs",
+            "service_machine/ending.rs",
             "service_machine/leaving.rs",
             "service_machine/last_look.rs",
             "service_machine/outliving.rs",

@@ -1,10 +1,11 @@
 //! How upstreams leave, and how a front ends.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::poll;
-use pmesh_proxy::WhenEmpty;
-use tokio::net::TcpStream;
+use pmesh_proxy::{Destination, DestinationKey, Handler, Routing, UpstreamSet, WhenEmpty};
+use pmesh_sessions::Query;
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use crate::rig::{Client, PATIENCE, Rig, Upstreamer, key, quick, tables, to_upstreams, within};
 
@@ -155,4 +156,77 @@ async fn a_front_whose_grace_is_over_cuts_what_is_left() {
     within(rig.front.shutdown(Duration::from_millis(10))).await;
     assert_eq!(client.until_end().await, "");
     assert!(upstream.is_closed().await);
+}
+
+/// How many requests have come of the tests' clients.
+fn counted(rig: &Rig) -> u64 {
+    let (now, wall) = (std::time::Instant::now(), std::time::SystemTime::now());
+    rig.tables.sessions().snapshot(Query::default(), now, wall).clients.iter().map(|one| one.num_reqs).sum()
+}
+
+#[tokio::test]
+async fn what_waits_for_an_upstream_when_a_front_ends_is_503_at_once_and_what_is_answered_goes_on() {
+    let (upstreamer, other) = (Upstreamer::new().await, DestinationKey::new("other"));
+    let waits = |queue: Duration| {
+        let mut balancing = quick();
+        balancing.queue.wait = queue;
+        UpstreamSet { upstreams: vec![], when_empty: WhenEmpty::Wait, balancing }
+    };
+    let serves = UpstreamSet { upstreams: vec![upstreamer.upstream.clone()], ..waits(Duration::ZERO) };
+    let sites = vec![crate::rig::site(vec![
+        crate::rig::route("site.test/wait", Handler::Destination(other.clone())),
+        crate::rig::route("_", Handler::Destination(key())),
+    ])];
+    let all = [
+        (key(), Destination::Upstreams(serves)),
+        (other, Destination::Upstreams(waits(Duration::from_hours(1)))),
+    ];
+    let rig = Rig::new(Routing::new(sites, BTreeMap::from(all)));
+    let (mut client, mut upstream) = under_way(&rig, &upstreamer, GET).await;
+    let waiting = "POST /wait HTTP/1.1\r\nHost: site.test\r\nContent-Length: 2\r\n\r\nab";
+    let (mut queued, mut left) = (rig.connect().await, rig.connect().await);
+    queued.send(waiting).await;
+    left.send(waiting).await;
+    left.stream.shutdown().await.unwrap();
+    // The client's requests are counted right before they wait.
+    within(async {
+        while counted(&rig) < 3 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+
+    let shutdown = tokio::spawn(rig.front.shutdown(Duration::from_hours(1)));
+    let answer = queued.answer().await;
+    assert_eq!(
+        (answer.status, answer.field("retry-after"), answer.field("connection")),
+        (503, Some("5"), Some("close"))
+    );
+    assert!(answer.body.contains("about to end"), "{}", answer.body);
+    assert!(queued.is_closed().await);
+    assert!(left.until_end().await.starts_with("HTTP/1.1 503"));
+    assert!(!shutdown.is_finished());
+    upstream.send(OK).await;
+    assert_eq!(client.answer().await.status, 200);
+    within(shutdown).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_front_that_ends_does_not_wait_for_an_upstream_that_has_failed() {
+    let upstreamer = Upstreamer::new().await;
+    let mut balancing = quick();
+    balancing.retry.backoff = Duration::from_hours(1);
+    balancing.retry.timeout = Duration::from_hours(2);
+    let rig = Rig::new(to_upstreams(vec![upstreamer.upstream.clone()], WhenEmpty::Wait, balancing));
+    let (mut client, upstream) = under_way(&rig, &upstreamer, GET).await;
+    drop(upstream);
+    within(async {
+        while rig.tables.statistics(&key())[0].error_count == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let shutdown = tokio::spawn(rig.front.shutdown(Duration::from_hours(1)));
+    assert_eq!(client.answer().await.status, 503);
+    within(shutdown).await.unwrap();
 }

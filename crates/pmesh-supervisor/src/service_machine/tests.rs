@@ -1,6 +1,7 @@
 //! The machine among events of any order, and a world that does what it likes.
 
 mod days;
+mod ending;
 mod outliving;
 mod ports;
 mod products;
