@@ -1,6 +1,6 @@
 //! What people are told: reasons that help, and no word of success for what is down.
 
-use std::process::Output;
+use std::{collections::BTreeSet, process::Output};
 
 use serde_json::json;
 
@@ -71,11 +71,59 @@ fn nothing_says_done_or_taken_over_for_a_service_that_is_down() {
     let log = server.log();
     for line in log.lines() {
         assert!(!line.contains("\"message\":\"done\""), "{line}");
-        assert!(!line.contains("has taken over") || !line.contains("{\"name\":\"bad\""), "{line}");
+        assert!(!line.contains("has taken over") || !line.contains("\"service\":\"bad\""), "{line}");
     }
     assert!(log.contains("has taken over"), "of the other service it is said: {log}");
     assert_eq!(log.matches("done, but these services are not ready").count(), 3, "{log}");
     assert!(log.contains("the old run has ended, and nothing of the new one is ready"), "{log}");
+}
+
+/// A key that an object of this JSON has twice, which each reader takes in its own way (RFC 8259, 4).
+fn key_that_is_there_twice(json: &str) -> Option<&str> {
+    let mut objects: Vec<BTreeSet<&str>> = Vec::new();
+    let mut rest = json;
+    while let Some(at) = rest.find(['{', '}', '"']) {
+        let (found, behind) = rest[at..].split_at(1);
+        rest = behind;
+        match found {
+            "{" => objects.push(BTreeSet::new()),
+            "}" => drop(objects.pop()),
+            _ => {
+                let mut is_escaped = false;
+                let end = rest.find(|c| {
+                    let ends = c == '"' && !is_escaped;
+                    is_escaped = c == '\\' && !is_escaped;
+                    ends
+                })?;
+                let (text, behind) = (&rest[..end], &rest[end + 1..]);
+                rest = behind;
+                if rest.starts_with(':') && !objects.last_mut()?.insert(text) {
+                    return Some(text);
+                }
+            }
+        }
+    }
+    None
+}
+
+#[test]
+fn no_object_of_the_log_has_a_key_twice_and_a_line_says_which_service_it_is_of() {
+    assert_eq!(key_that_is_there_twice(r#"{"a\"":"{","b":[{"a":1}],"c":{"b":"b"}}"#), None);
+    assert_eq!(key_that_is_there_twice(r#"{"a":[{"b":1,"c":2,"b":"}"}]}"#), Some("b"));
+    let project = project("bad", "sh", "echo no database\nexit 3\n", "");
+    let state = project.folder.path().join("state");
+    let server = Server::start_with(&project.work, &state, &[("PMESH_LOG_LEVEL", "trace")]);
+    wait_for("the start has ended", || server.get("/operation")[0]["state"] == "done");
+    assert_eq!(server.site("/").0, 200);
+    project.push(&[("web/version.txt", "v2\n")]);
+    server.post("/repo/update");
+    let log = server.log();
+    for line in log.lines() {
+        assert_eq!(key_that_is_there_twice(line), None, "{line}");
+    }
+    for span in [r#"{"service":"web","name":"service"}"#, r#""name":"instance""#, r#""name":"operation""#] {
+        assert!(log.contains(span), "{span}: {log}");
+    }
 }
 
 #[test]

@@ -6,9 +6,9 @@ use tracing::{Span, error_span};
 
 use crate::ServiceName;
 
-/// Around everything that is done for a service.
+/// Around everything that is done for a service. No field of a span is called `name`: in a log of JSON that is the span's own.
 pub(crate) fn service_span(name: &ServiceName) -> Span {
-    error_span!("service", %name)
+    error_span!("service", service = %name)
 }
 
 /// Around everything that is done for an instance, inside its service's.

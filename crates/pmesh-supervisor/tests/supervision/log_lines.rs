@@ -186,7 +186,7 @@ async fn every_line_is_inside_the_spans_of_its_service_and_instance_and_repeats_
         if line.message == "the task of a driver ended early" {
             continue; // Nobody knows whose it was; the next line tells.
         }
-        assert_eq!(line.spans.first().map(String::as_str), Some("service name=web"), "{line:?}");
+        assert_eq!(line.spans.first().map(String::as_str), Some("service service=web"), "{line:?}");
         let repeats = |field: &String| field.starts_with("service=") || field.starts_with("instance=");
         assert!(!line.fields.iter().any(repeats), "{line:?}");
     }
