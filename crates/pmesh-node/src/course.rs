@@ -32,6 +32,7 @@ use crate::{
     in_one_line,
     served_place::ServedPlace,
     stop_report::StopReport,
+    unfinished::Trial,
 };
 
 /// What is done for an operation.
@@ -77,8 +78,8 @@ pub(crate) enum Act {
     Route(Arc<Manifest>),
     /// Publish that the services run this revision.
     Deployed(Revision),
-    /// Remember whether every service runs from this commit.
-    Remember { commit: Option<CommitId>, is_complete: bool },
+    /// Remember what has come of a rollout of every service to this commit.
+    Remember { commit: Option<CommitId>, trial: Trial },
     /// Begin to tidy up the repository, behind whom nobody waits.
     TidyUp,
     /// Stop services.
@@ -346,7 +347,7 @@ impl Course {
             (Act::GoBack { .. } | Act::Return(_), ActResult::Failed(failure)) => {
                 self.stuck = Some(in_one_line(&failure));
                 self.todo.retain(|act| !matches!(act, Act::Return(_)));
-                self.todo.push_front(self.remember(false));
+                self.todo.push_front(self.remember(Trial::Failed));
             }
             (_, ActResult::Failed(failure)) => self.fail(failure),
             (Act::Hold, _) => self.undo.push(Act::Release),
@@ -419,10 +420,10 @@ impl Course {
         }
         self.fetched = Some(fetched);
         let commit = self.to().and_then(|(to, _)| to.commit);
-        let has_failed = self.situation.unfinished.is(commit.as_ref());
+        let is_unfinished = self.situation.unfinished.is(commit.as_ref());
         let is_edited = self.fetched.as_ref().is_some_and(|found| found.has_edited_manifest);
         let is_wanted =
-            self.aim == Aim::Update(Rebuild::Everything) || has_failed || !self.runs(commit.as_ref());
+            self.aim == Aim::Update(Rebuild::Everything) || is_unfinished || !self.runs(commit.as_ref());
         // The manifest belongs to the files: one that was edited stays as it is in the work tree.
         match self.target() {
             Some(commit) if !is_edited => self.todo.push_back(Act::CheckCommit(commit)),
@@ -478,7 +479,7 @@ impl Course {
             Aim::Start | Aim::Restart(..) if gave_up => OperationEnd::Bad(Failure::ShuttingDown),
             Aim::Start => {
                 self.todo.extend(services.head.clone().map(Act::Deployed));
-                self.todo.push_back(self.remember(failed.is_empty()));
+                self.todo.push_back(self.remember(Trial::of(&failed)));
                 OperationEnd::Good(Outcome::Started { failed })
             }
             Aim::Restart(..) if failed.is_empty() => OperationEnd::Good(Outcome::Restarted { count }),
@@ -495,7 +496,7 @@ impl Course {
                 OperationEnd::WentBack { failed, was_cancelled: self.is_cancelled }
             }
             _ => {
-                self.go_on(failed.is_empty());
+                self.go_on(Trial::of(&failed));
                 match self.aim {
                     Aim::Update(_) => OperationEnd::Good(self.updated(failed)),
                     _ => OperationEnd::Good(Outcome::Reloaded { failed }),
@@ -506,7 +507,7 @@ impl Course {
     }
 
     /// The new manifest is in force, and its services run.
-    fn go_on(&mut self, is_complete: bool) {
+    fn go_on(&mut self, trial: Trial) {
         let Some(services) = &self.services else { return };
         let (manifest, head) = (Arc::clone(&services.manifest), services.head.clone());
         if !services.is_in_force {
@@ -516,19 +517,19 @@ impl Course {
         // What was held for the rollout is released however it ends.
         self.todo.extend(self.undo.drain(..).rev().filter(|act| *act == Act::Release));
         self.todo.extend(head.map(Act::Deployed));
-        self.todo.push_back(self.remember(is_complete));
+        self.todo.push_back(self.remember(trial));
         if let Aim::Update(_) = self.aim {
             self.todo.push_back(Act::TidyUp);
         }
     }
 
-    /// Whether every service runs from what is checked out now.
-    fn remember(&self, is_complete: bool) -> Act {
+    /// What has come of a rollout of every service to what is checked out now.
+    fn remember(&self, trial: Trial) -> Act {
         let commit = match self.to() {
             Some((to, _)) => to.commit,
             None => self.services.as_ref().and_then(|services| services.head.clone()?.commit),
         };
-        Act::Remember { commit, is_complete }
+        Act::Remember { commit, trial }
     }
 
     fn updated(&self, failed: BTreeMap<ServiceName, String>) -> Outcome {
@@ -537,8 +538,10 @@ impl Course {
         let Comparison { head, moved_to, .. } = found;
         let from = self.from().unwrap_or(head);
         let invalidated = self.aim == Aim::Update(Rebuild::Everything);
-        let retried = !invalidated && from.commit == to.commit && self.services.is_some();
-        Outcome::Updated(Update { from, to, ahead, invalidated, retried, failed, moved_to })
+        let is_again = !invalidated && from.commit == to.commit && self.services.is_some();
+        let retried = is_again && self.situation.unfinished.has_failed(to.commit.as_ref());
+        let repeated = is_again && !retried;
+        Outcome::Updated(Update { from, to, ahead, invalidated, retried, repeated, failed, moved_to })
     }
 
     /// How it ended.

@@ -293,8 +293,8 @@ impl Interpreter {
                 shared.tidy_up();
                 at_once(ActResult::Done)
             }
-            Act::Remember { commit, is_complete } => {
-                shared.unfinished.lock().record(commit.as_ref(), is_complete);
+            Act::Remember { commit, trial } => {
+                shared.unfinished.lock().record(commit.as_ref(), trial);
                 at_once(ActResult::Done)
             }
             Act::Forget(manifest) => {

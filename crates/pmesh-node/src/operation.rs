@@ -222,8 +222,11 @@ pub struct Update {
     pub ahead: Option<usize>,
     /// Whether every service was built anew because that was asked for.
     pub invalidated: bool,
-    /// Whether the services were rolled over to what they ran already, because that had not come about for all of them.
+    /// Whether the last rollout of `to` had failed, at least for some services, and was tried again.
     pub retried: bool,
+    /// Whether the services were rolled over to what they ran already for another reason: the work tree had been moved
+    /// away from it by hand, the manifest of the last reload had failed, or nobody knew what they ran.
+    pub repeated: bool,
     /// Services that had no ready instance before and have none now.
     pub failed: BTreeMap<ServiceName, String>,
     /// Where the remote has sent the fetch.

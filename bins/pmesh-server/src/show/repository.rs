@@ -59,8 +59,7 @@ pub(super) fn one_line(repo: &Repo, style: Style) -> String {
 
 /// What an update did.
 pub(crate) fn updated(update: &Updated, style: Style) -> String {
-    let Updated { from, to, ahead, invalidated, retried, services: _, moved_to, remedy, warnings: _ } =
-        update;
+    let Updated { from, to, ahead, invalidated, retried, repeated, moved_to, remedy, .. } = update;
     let branch = harmless(&to.branch);
     let ahead = match ahead {
         Some(ahead) => format!(", {} ahead of the remote", counted(*ahead, "commit")),
@@ -72,6 +71,8 @@ pub(crate) fn updated(update: &Updated, style: Style) -> String {
         format!("every service was built anew: {branch} is at {}{ahead}", named(to))
     } else if *retried {
         format!("tried again: {branch} is at {}{ahead}", named(to))
+    } else if *repeated {
+        format!("rolled over again: {branch} is at {}{ahead}", named(to))
     } else {
         format!("nothing new: {branch} is at {}{ahead}", named(to))
     };
@@ -197,6 +198,10 @@ pub(super) mod tests {
         assert_eq!(
             shown(json!({"from": old, "to": old, "invalidated": true})),
             "every service was built anew: main is at aaaaaaaaaaaa \"Fix\"\n"
+        );
+        assert_eq!(
+            shown(json!({"from": old, "to": old, "repeated": true})),
+            "rolled over again: main is at aaaaaaaaaaaa \"Fix\"\n"
         );
         assert_eq!(
             shown(json!({"from": old, "to": old, "retried": true})),

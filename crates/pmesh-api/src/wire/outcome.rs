@@ -23,6 +23,9 @@ pub struct Updated {
     /// Whether the last rollout of the same commit had failed and was tried again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub retried: bool,
+    /// Whether the services were rolled over to what they ran already for another reason.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub repeated: bool,
     /// Services that had no ready instance before and have none now, and why.
     #[serde(default, skip_serializing_if = "Named::is_empty")]
     pub services: Named<String>,
@@ -96,6 +99,7 @@ pub(crate) fn result(outcome: &Outcome, warnings: Vec<String>) -> Value {
             ahead: update.ahead,
             invalidated: update.invalidated,
             retried: update.retried,
+            repeated: update.repeated,
             services: reasons(&update.failed),
             moved_to: update.moved_to.as_ref().map(|moved| moved.url.clone()),
             remedy: update.moved_to.as_ref().map(|moved| moved.command.clone()),

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use pmesh_supervisor::{Remade, ServiceName, StepName, StepState};
 
-use super::{Act, Course, Instruction};
+use super::{Act, Aim, Course, Instruction};
+use crate::unfinished::Trial;
 
 impl Course {
     /// Manifest, files, holds, old runs and the list of services become what they were, in this order.
@@ -20,7 +21,9 @@ impl Course {
         back.insert(release.unwrap_or(back.len()), Act::FindLacking);
         self.todo.extend(back);
         if self.target().is_none() {
-            self.todo.push_back(self.remember(false));
+            let of_reload = matches!(self.aim, Aim::Reload(_));
+            let trial = if of_reload { Trial::ManifestFailed } else { Trial::Failed };
+            self.todo.push_back(self.remember(trial));
         }
         self.todo.extend([Act::Revive, Act::Forget(Arc::clone(&self.situation.manifest))]);
     }

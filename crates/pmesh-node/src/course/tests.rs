@@ -21,11 +21,16 @@ use pmesh_vcs::{BranchName, Relation, Revision, VcsError, testing::FakeVcs};
 use proptest::prelude::*;
 
 mod going_back;
+mod repeating;
 
 use super::{Act, ActResult, Aim, Course, Situation};
 use crate::{
-    Failure, Outcome, Rebuild, Scope, comparison::Comparison, in_one_line, served_place::ServedPlace,
-    stop_report::StopReport, unfinished::Unfinished,
+    Failure, Outcome, Rebuild, Scope,
+    comparison::Comparison,
+    in_one_line,
+    served_place::ServedPlace,
+    stop_report::StopReport,
+    unfinished::{Trial, Unfinished},
 };
 
 const WEB: Item = Item { builds: true, overlaps: true, background: false, vital: true };
@@ -175,7 +180,7 @@ impl Run {
 fn word(act: &Act) -> String {
     let word = match act {
         Act::Service(act) => return format!("{act:?}"),
-        Act::Remember { is_complete, .. } => return format!("remember {is_complete}"),
+        Act::Remember { trial, .. } => return format!("remember {trial:?}"),
         Act::Fetch => "fetch",
         Act::CheckCommit(_) => "check the commit",
         Act::CheckFile => "check the file",
@@ -234,7 +239,7 @@ fn the_acts_of_an_update_are_these() {
             "forget",
             "release",
             "deployed",
-            "remember true",
+            "remember Complete",
             "tidy up",
         ]
     );
@@ -249,7 +254,7 @@ fn the_acts_of_the_other_operations_are_these() {
     let rolled = [&started[..2], &look, &started[2..3], &look, &started[3..]].concat();
     let all = || Scope::All;
     for (aim, acts) in [
-        (Aim::Start, [&["survey"], &started[..], &["deployed", "remember true"]].concat()),
+        (Aim::Start, [&["survey"], &started[..], &["deployed", "remember Complete"]].concat()),
         (Aim::Restart(all(), Rebuild::Changed), [&["survey"], &rolled[..], &["route"]].concat()),
         (Aim::Stop(all()), vec!["stop", "route"]),
         (Aim::Mend, vec!["abandon", "find lacking", "release", "revive", "forget"]),
@@ -260,7 +265,7 @@ fn the_acts_of_the_other_operations_are_these() {
     let first =
         ["locate", "survey", "Start(0)", "AwaitReady(0)", "LookAgain(0)", "put in force", "Switch(0)"];
     assert_eq!(reload.words()[..7], first);
-    assert_eq!(reload.words()[10..], ["forget", "deployed", "remember true"]);
+    assert_eq!(reload.words()[10..], ["forget", "deployed", "remember Complete"]);
 }
 
 /// Which act fails.
@@ -320,7 +325,7 @@ fn a_reload_that_fails_starts_the_old_runs_and_forgets_the_new_services() {
     let reload = run(RELOAD, &[WEB], |act| *act == Act::Service(AwaitReady(0)));
     assert_eq!(
         reload.words()[6..],
-        ["GoBack(0)", "Unlink(0)", "find lacking", "remember false", "revive", "forget"]
+        ["GoBack(0)", "Unlink(0)", "find lacking", "remember ManifestFailed", "revive", "forget"]
     );
     let Err(Failure::Rollout(failure)) = reload.course.end() else { panic!("it failed") };
     assert!(failure.rolled_back && failure.services.len() == 1, "{failure:?}");
@@ -329,18 +334,25 @@ fn a_reload_that_fails_starts_the_old_runs_and_forgets_the_new_services() {
 #[test]
 fn an_update_with_nothing_new_touches_nothing_unless_the_last_rollout_failed_or_everything_is_wanted() {
     let mut failed = Unfinished::default();
-    failed.record(revision("a1").commit.as_ref(), false);
+    failed.record(revision("a1").commit.as_ref(), Trial::Failed);
+    let mut reloaded = Unfinished::default();
+    reloaded.record(revision("a1").commit.as_ref(), Trial::ManifestFailed);
     for (aim, unfinished, second) in [
         (UPDATE, Unfinished::default(), "tidy up"),
         (UPDATE, failed, "check the file"),
+        (UPDATE, reloaded, "check the file"),
         (Aim::Update(Rebuild::Everything), Unfinished::default(), "check the file"),
     ] {
+        let rolls_over = second == "check the file" && aim == UPDATE;
+        // What failed in a reload was a manifest; the commit has not.
+        let has_failed = unfinished.has_failed(revision("a1").commit.as_ref());
         let mut run = Run::in_situation(aim, &[WEB], unfinished);
         run.fetched = Comparison { remote: revision("a1"), relation: Relation::Same, ..behind() };
         run.go(|_| false);
         assert_eq!(run.words()[1], second);
         assert!(!run.words().iter().any(|act| act == "hold" || act == "check out"));
-        assert!(matches!(run.course.end(), Ok(Outcome::Updated(_))));
+        let Ok(Outcome::Updated(update)) = run.course.end() else { panic!("it ends well") };
+        assert_eq!((update.retried, update.repeated), (has_failed, rolls_over && !has_failed));
     }
 }
 

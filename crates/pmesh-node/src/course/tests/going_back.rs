@@ -46,7 +46,7 @@ fn a_reload_that_goes_back_builds_again_too_and_a_server_that_ends_does_not() {
     let mut reload = Run::of(RELOAD, &[WEB]);
     reload.lacking = vec!["s0".parse().unwrap()];
     reload.go(|act| *act == Act::Service(Build(0)));
-    let last = ["find lacking", "remake s0", "remember false", "revive", "forget"];
+    let last = ["find lacking", "remake s0", "remember ManifestFailed", "revive", "forget"];
     assert_eq!(reload.words()[reload.acts.len() - 5..], last);
     let mut ended = Run::of(RELOAD, &[WEB]);
     ended.lacking = vec!["s0".parse().unwrap()];
@@ -62,7 +62,7 @@ fn a_work_tree_that_cannot_go_back_is_remembered_and_said_and_the_rest_goes_back
     let back = update.acts.iter().position(|act| matches!(act, Act::GoBack { .. })).unwrap();
     assert_eq!(
         update.words()[back..],
-        ["go back", "remember false", "find lacking", "release", "revive", "forget"]
+        ["go back", "remember Failed", "find lacking", "release", "revive", "forget"]
     );
     let Err(Failure::Rollout(failure)) = update.course.end() else { panic!("it failed") };
     assert!(!failure.rolled_back && failure.work_tree.is_some(), "{failure:?}");
