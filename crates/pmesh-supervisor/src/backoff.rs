@@ -16,7 +16,7 @@ pub(crate) const FIRST_BUILD_PAUSE: Duration = Duration::from_secs(5);
 /// The longest pause between tries of a build, without jitter.
 pub(crate) const LONGEST_BUILD_PAUSE: Duration = Duration::from_mins(5);
 
-/// A seed for jitter: two that fail together get different ones by their names.
+/// A seed for jitter, made from a name: things that fail together get different pauses.
 pub(crate) fn seed(name: &str) -> u64 {
     let hash = blake3::hash(name.as_bytes());
     u64::from_le_bytes(*hash.as_bytes().first_chunk().expect("a hash has 32 bytes"))
@@ -38,19 +38,19 @@ pub(crate) struct Backoff {
 saved!(struct Backoff { failures, free, first, longest, random });
 
 impl Backoff {
-    /// A fresh one; `seed` decides the jitter.
+    /// The pauses of an instance that has not failed yet; `seed` decides the jitter.
     pub(crate) fn new(seed: u64) -> Self {
         Self { failures: 0, free: 1, first: FIRST_PAUSE, longest: LONGEST_PAUSE, random: seed }
     }
 
-    /// One for a build, which costs more than a start and mends itself more rarely:
-    /// [`FIRST_BUILD_PAUSE`], doubling with each failure up to [`LONGEST_BUILD_PAUSE`].
+    /// The pauses of a build, which costs more than a start and is mended more rarely: [`FIRST_BUILD_PAUSE`],
+    /// doubling with each failure up to [`LONGEST_BUILD_PAUSE`].
     pub(crate) fn of_builds(seed: u64) -> Self {
         Self { free: 0, first: FIRST_BUILD_PAUSE, longest: LONGEST_BUILD_PAUSE, ..Self::new(seed) }
     }
 
-    /// Takes a failure of an instance that had been ready for `ready_for` (none: it never was) and
-    /// answers with the pause before the next start.
+    /// Takes a failure of an instance that had been ready for `ready_for` (`None`: it never was), and answers
+    /// with the pause before the next start.
     pub(crate) fn on_failure(&mut self, ready_for: Option<Duration>) -> Duration {
         if ready_for.is_some_and(|time| time >= RECOVERED_AFTER) {
             self.failures = 0;
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn the_spread_is_that_of_splitmix64() {
-        // The first numbers for this seed, as other implementations give them.
+        // The first numbers for this seed, as other implementations of `SplitMix64` give them.
         let numbers = [6_457_827_717_110_365_317_u64, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423];
         let mut backoff = Backoff::new(1_234_567);
         for number in numbers {

@@ -6,21 +6,22 @@ use futures_util::future::BoxFuture;
 
 use crate::{ExternalAddress, ServiceName};
 
-/// Who takes traffic for a service, told to a balancer before it can be noticed.
+/// Learns which upstreams take traffic for a service, before anybody else can see the change.
 ///
-/// The supervisor tells a balancer that an instance leaves *before* it signals the instance, and
-/// waits for what is under way: so no request meets an instance that is about to end.
+/// The supervisor tells a balancer that an instance leaves *before* it signals the instance, and waits for
+/// the requests under way: so no request meets an instance that is about to end.
 pub trait Balancer: Send + Sync + 'static {
-    /// These take the service's requests from now on, and no others.
+    /// From now on these upstreams, and no others, take the service's requests. `when_empty` says what
+    /// requests may expect while there are none.
     fn set_upstreams(&self, service: &ServiceName, upstreams: Vec<ServiceUpstream>, when_empty: Expected);
 
-    /// Takes upstreams out at once. The future resolves when nothing is under way to them and
-    /// nothing new will come; dropping it changes nothing.
+    /// Takes upstreams out at once. The future resolves when nothing is under way to them and nothing new
+    /// will come; dropping the future changes nothing.
     fn withdraw(&self, service: &ServiceName, ids: &[u64]) -> BoxFuture<'static, ()>;
 
-    /// Resolves with the id of an upstream that has left `times` requests in a row, with none answered between,
-    /// without an answer in their time; asked again, it counts anew. Dropping it changes nothing. A balancer that
-    /// does not know never resolves.
+    /// Resolves with the id of an upstream that has not answered `times` requests in a row in time. Each call
+    /// counts from zero. Dropping the future changes nothing. A balancer that does not count this never
+    /// resolves.
     fn timed_out(&self, _service: &ServiceName, _times: u32) -> BoxFuture<'static, u64> {
         Box::pin(std::future::pending())
     }
@@ -40,20 +41,20 @@ pub struct ServiceUpstream {
 pub enum ListenAddress {
     /// An instance's own port.
     Instance(SocketAddr),
-    /// An address of somebody else's.
+    /// An external address, which somebody else keeps running.
     External(ExternalAddress),
 }
 
-/// What a service without upstreams has to expect.
+/// What requests may expect while a service has no upstreams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected {
-    /// They come back: requests may wait.
+    /// Upstreams come back: requests may wait for them.
     Back,
-    /// It was stopped on request.
+    /// Nothing: the service was stopped on request.
     Nothing,
 }
 
-/// For services that take no traffic: nobody to tell, and nothing to wait for.
+/// A balancer for services that take no traffic: it tells nobody, and waits for nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoBalancer;
 

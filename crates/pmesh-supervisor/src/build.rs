@@ -1,11 +1,12 @@
 //! Builds: a service's commands, run once for each content of its folder.
 //!
-//! A build's product lives in `.build-<id>/` in the service's folder from the start, for tools record
-//! absolute paths; so it is never renamed. That it is finished says a file beside it,
-//! `.build-<id>.ok`, made last and removed first.
+//! A build's product is made in `.build-<id>/` in the service's folder and is never renamed, because tools
+//! record absolute paths. The file `.build-<id>.ok` beside it says that the build is finished; it is made
+//! last and removed first.
 //!
-//! A build that changes anything else in the folder has built *in place*: what it has made there (`dist/`,
-//! `node_modules/`) is there once for all builds, and `.build-in-place` says whose it is. See `holding.rs`.
+//! A build that changes anything else in the folder has built *in place*: what it makes there (`dist/`,
+//! `node_modules/`) exists only once, for all builds together, and `.build-in-place` says which build made
+//! it. See `holding.rs`.
 
 mod board;
 mod content;
@@ -51,17 +52,17 @@ use crate::{
     work_threads::{FILES_LIMIT, HASHING_LIMIT, WorkThreads},
 };
 
-/// Whether a build is made although it is there.
+/// Whether a service is built although a build of the same content exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Rebuild {
-    /// Only if nothing was built from the same content.
+    /// No: that build is used.
     Changed,
-    /// Yes. The one that is there stays as it is, for those that run from it.
+    /// Yes. The existing build stays as it is, for the instances that run from it.
     Everything,
 }
 
-/// Makes builds. Clones share the limit and the turns.
+/// Makes builds. Clones share the limit of builds at a time, and the turns of the folders.
 ///
 /// Builds of one folder never overlap, whatever service they are for: they share the link `.build`.
 #[derive(Clone, Debug)]
@@ -73,39 +74,39 @@ pub(crate) struct Builder {
     board: BuildBoard,
 }
 
-/// "Never", for a limit that no clock reaches.
+/// "Never", as a duration that no clock reaches.
 const FAR: Duration = Duration::from_hours(30 * 365 * 24);
 
 impl Builder {
-    /// A builder that runs at most so many builds at a time, and at least one.
+    /// A builder that runs at most `at_a_time` builds at a time, and at least one.
     pub(crate) fn new(at_a_time: usize, threads: WorkThreads) -> Self {
         let at_a_time = Arc::new(Semaphore::new(at_a_time.max(1)));
         Self { at_a_time, threads, folders: Arc::default(), state: None, board: BuildBoard::new() }
     }
 
-    /// The same builder, for which nothing in the folder `state` is content of a service whose folder
-    /// it lies in: it is the server's own. Absolute and without links, as services' folders are.
+    /// The same builder, which leaves out the folder `state` where a service's folder contains it: it is the
+    /// server's own, and no content of a build. `state` is absolute and without links, as services' folders
+    /// are.
     #[must_use]
     pub(crate) fn with_state(self, state: PathBuf) -> Self {
         Self { state: Some(state), ..self }
     }
 
-    /// The builds under way, and from now on which of their steps runs.
+    /// Follows the builds that are under way, and which step each of them runs.
     pub(crate) fn under_way(&self) -> watch::Receiver<BuildsUnderWay> {
         self.board.follow()
     }
 
-    /// The build of a service: one that is there, or a new one. `None` where the service has no
-    /// commands for it.
+    /// Finds or makes the build of a service; `None` for a service without build commands.
     ///
-    /// The commands run in the service's folder with `env`, and in it also `PM3_OUT` (the product's
-    /// folder, absolute), `PM3_BUILD` and `PM3_BUILDING=1`; `.build` is a link to the product's folder
-    /// while they run. What they leave running is ended (SIGTERM, after `stop_timeout` SIGKILL), also
-    /// when the time is up or `wishes` says so; nobody wishes anything any more when its sender is gone.
-    /// Their output goes into `log`.
+    /// The commands run in the service's folder with `env`, and with `PM3_OUT` (the product's folder,
+    /// absolute), `PM3_BUILD` and `PM3_BUILDING=1` on top; `.build` is a link to the product's folder while
+    /// they run. Processes that they leave running are ended (SIGTERM, after `stop_timeout` SIGKILL); so are
+    /// the commands when `build_timeout` is over or `wishes` asks for their end. When the sender of `wishes`
+    /// is gone, the build goes on. The output of the commands goes into `log`.
     ///
-    /// Not to be dropped early: then what runs is killed at once, and an unfinished product stays
-    /// until the next build or [`Builder::prune`].
+    /// Not cancel-safe: dropped early, it kills what runs at once, and an unfinished product stays until the
+    /// next build or [`Builder::prune`].
     ///
     /// # Errors
     ///
@@ -127,7 +128,8 @@ impl Builder {
         let sign = self.board.begin(service);
         let turn = self.turn(&spec.folder);
         let permits = async {
-            // Of the folder first: who waits for that takes no place among the running ones.
+            // The turn of the folder first: a build that waits for its folder must not take one of the places
+            // of running builds.
             let folder = turn.acquire().await;
             (folder, self.at_a_time.acquire().await)
         };
@@ -160,16 +162,16 @@ impl Builder {
         }
     }
 
-    /// [`Build::is_whole`], off the runtime. While somebody builds in the folder, nothing is.
+    /// [`Build::is_whole`], off the runtime. False while somebody builds in the folder.
     pub(crate) async fn is_whole(&self, build: &Build) -> bool {
         let build = build.clone();
-        // What nobody could look at is built anew.
+        // A build whose folder could not be looked at counts as not whole, and is made again.
         self.with_files(move || build.is_whole()).await.unwrap_or(false)
     }
 
-    /// Removes builds of a service from its folder: all but the two that were made last, the one that
-    /// `.run` leads to, and those in `keep`; also what unfinished ones have left. Builds of other
-    /// services in the same folder stay.
+    /// Removes builds of a service from its folder: all but the two that were made last, the one that `.run`
+    /// leads to, and those in `keep`; also what unfinished builds have left. Builds of other services in the
+    /// same folder stay.
     pub(crate) async fn prune(&self, service: &ServiceName, folder: &Path, keep: &[Build]) {
         let turn = self.turn(folder);
         let _permit = turn.acquire().await;
@@ -209,7 +211,7 @@ struct Attempt<'a> {
     hashing: &'a Threads,
 }
 
-/// Why a step did not come to its own end.
+/// Why a step was ended before it ended by itself.
 enum Stopped {
     Cancelled,
     Timeout,
@@ -267,7 +269,8 @@ impl Attempt<'_> {
         let spawned = loop {
             match self.spawner.spawn(&self.launch(command, product)) {
                 Ok(spawned) => break spawned,
-                // The server's own lack is no failure of the build, which has its time limit.
+                // That the server itself lacks descriptors, processes or memory is no failure of the build:
+                // it waits, within its `build_timeout`.
                 Err(error) if is_lack(&error.source) => {
                     self.log.note(&format!("build {} waits: {}", product.id(), with_causes(&error)));
                     tokio::select! {

@@ -6,27 +6,27 @@ use tokio::sync::watch;
 
 use crate::ending::becomes;
 
-/// Whether something is not wanted any more. Clones are of the same wish, which is never taken back.
+/// Whether something is not wanted any more. Clones share one state; a cancellation is never taken back.
 #[derive(Clone, Debug)]
 pub struct CancelToken(Arc<watch::Sender<bool>>);
 
 impl CancelToken {
-    /// One that nobody has cancelled.
+    /// A token that nobody has cancelled.
     pub fn new() -> Self {
         Self(Arc::new(watch::Sender::new(false)))
     }
 
-    /// Says so; a second time says nothing new.
+    /// Cancels; a second call changes nothing.
     pub fn cancel(&self) {
         self.0.send_replace(true);
     }
 
-    /// Whether somebody has said so.
+    /// Whether it was cancelled.
     pub fn is_cancelled(&self) -> bool {
         *self.0.borrow()
     }
 
-    /// Resolves when somebody says so, or at once if they have. Cancel-safe.
+    /// Resolves when it is cancelled, or at once if it was. Cancel-safe.
     pub async fn cancelled(&self) {
         becomes(&mut self.0.subscribe(), |&is_cancelled| is_cancelled).await;
     }

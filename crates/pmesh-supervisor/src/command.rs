@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, ffi::OsString};
 
 use crate::{AppSpec, Command, Launch, Stdin};
 
-/// The launch of `command` of a service in exactly `env`; `resolve` says what its words mean.
+/// The launch of a service's `command` with exactly the environment `env`; `resolve` gives the meaning of
+/// each word.
 pub(crate) fn launch(
     command: &Command,
     spec: &AppSpec,

@@ -17,7 +17,7 @@ use crate::{
     machine_step::Numbers, work_threads::WorkThreads,
 };
 
-/// What instances are put into.
+/// What every instance is started with.
 #[derive(Debug)]
 pub(crate) struct InstanceContext {
     /// The server's own environment.
@@ -39,7 +39,7 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Numbers for one more service.
+    /// A block of numbers for one more service.
     pub(crate) fn new_numbers(&self) -> Numbers {
         Numbers::of_block(self.last_block.fetch_add(1, Ordering::Relaxed) + 1)
     }

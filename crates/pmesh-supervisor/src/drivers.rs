@@ -1,4 +1,4 @@
-//! The tasks of all drivers, and their return.
+//! The tasks of all drivers, which are run again if they end early.
 
 use std::time::Duration;
 
@@ -11,12 +11,13 @@ use tracing::{Instrument, error};
 
 use crate::{service_driver::ServiceDriver, spans::service_span};
 
-/// How long a driver whose task ended early rests before it is run again: long enough that one which
-/// cannot run does nothing but say so.
+/// How long a driver whose task ended early rests before it is run again. A driver that fails at once every
+/// time then costs one log line per rest and no more.
 const REST: Duration = Duration::from_millis(500);
 
-/// Runs the drivers that come in until nobody can send one and all of them are through. One whose task
-/// ends early, by a panic or because somebody aborted it, is run again, with all that it held.
+/// Runs the drivers that it receives, until nobody can send another one and all of them have finished. A
+/// driver whose task ends early, by a panic or because somebody aborted it, is run again with all that it
+/// held.
 pub(crate) async fn run_drivers(mut inbox: mpsc::UnboundedReceiver<ServiceDriver>) {
     // Bounded by the number of services: each has one driver.
     let (returning, mut returned) = mpsc::unbounded_channel();
@@ -61,7 +62,7 @@ fn run(
     .instrument(span)
 }
 
-/// A driver that comes back if its task is dropped before it is through.
+/// A driver that is sent back if its task is dropped before the driver has finished.
 struct Returned {
     driver: Option<ServiceDriver>,
     returning: mpsc::UnboundedSender<ServiceDriver>,
@@ -70,8 +71,8 @@ struct Returned {
 impl Drop for Returned {
     fn drop(&mut self) {
         if let Some(driver) = self.driver.take() {
-            // An error means that the supervisor's own task is gone: then every process is killed,
-            // which is what the end of a driver does.
+            // An error means that the supervisor's own task is gone. Then the driver is dropped, which kills
+            // all its processes.
             drop(self.returning.send(driver));
         }
     }

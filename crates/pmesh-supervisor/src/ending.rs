@@ -1,5 +1,4 @@
-//! How commands are run to their end, and how that end is hastened: builds, and what runs before a
-//! stop.
+//! How commands (of builds, and before a stop) are run to their end, and how that end is hastened.
 
 use std::{pin::pin, sync::Arc};
 
@@ -13,15 +12,15 @@ use crate::{
     survivor::{self, AFTER_KILL},
 };
 
-/// What is wished of work under way. It only ever becomes more urgent.
+/// What is wanted of work under way. Only ever becomes more urgent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Wish {
-    /// Its result.
+    /// That it ends by itself, with its result.
     #[default]
     GoOn,
-    /// Its end: what runs is asked for it, and has its grace.
+    /// That it ends soon: processes get SIGTERM and their grace.
     End,
-    /// Its end at once: what runs is killed.
+    /// That it ends at once: processes are killed.
     Kill,
 }
 
@@ -35,25 +34,25 @@ impl Wish {
     }
 }
 
-/// Resolves when a value is as `wanted`; never if its sender is gone before. Cancel-safe.
+/// Resolves when a value is as `wanted` says; never if its sender goes away before. Cancel-safe.
 pub(crate) async fn becomes<T>(value: &mut watch::Receiver<T>, wanted: impl FnMut(&T) -> bool) {
-    // The answer holds a lock on the value: it goes before the wait.
+    // `wait_for` returns a guard that locks the value: it is dropped before the wait below.
     let is_so = value.wait_for(wanted).await.is_ok();
     if !is_so {
         std::future::pending::<()>().await;
     }
 }
 
-/// How long output is waited for when the processes that gave it are gone: only a stranger that was
-/// handed the pipe can hold it then, or a disk that hangs.
+/// How long output is waited for after the processes that wrote it are gone. It can only be held up then by a
+/// process outside of the tree that inherited the pipe, or by a disk that hangs.
 pub(crate) const OUTPUT_GRACE: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// Runs a command to its end, or until `stop` says why not, and then ends what is left of its tree as
-/// [`end_tree`] does. The output goes into `log`, the last of it into `tail`.
+/// Runs a command until it ends, or until `stop` resolves with a reason, and then ends what is left of its
+/// tree as [`end_tree`] does. The output goes into `log`, the last of it into `tail`.
 ///
 /// What SIGKILL does not end is named in the log, and not waited for any longer.
 ///
-/// Not to be dropped early: then what runs is killed at once.
+/// Not cancel-safe: dropped early, it kills what runs at once.
 pub(crate) async fn run<S>(
     spawned: Spawned,
     log: &ServiceLog,
@@ -74,7 +73,8 @@ pub(crate) async fn run<S>(
         }
         end
     };
-    // Beside it, for a process can only end when somebody takes its output.
+    // Beside the wait for the end, because a process that writes to a full pipe ends only when somebody reads
+    // it.
     let mut pump = pin!(log.pump(output, tail));
     let mut ends = pin!(ends);
     tokio::select! {
@@ -87,8 +87,8 @@ pub(crate) async fn run<S>(
     }
 }
 
-/// SIGTERM, and when `grace` resolves SIGKILL, to what is left of a tree; returns when that is
-/// nothing, or what SIGKILL has not ended in 5 s. No SIGTERM where `grace` is over already.
+/// Sends SIGTERM to what is left of a tree, and SIGKILL when `grace` resolves; returns when the tree is
+/// empty, or with what SIGKILL has not ended within 5 s. Sends no SIGTERM if `grace` is over already.
 pub(crate) async fn end_tree(tree: &dyn ProcessTree, grace: impl Future<Output = ()>) -> Vec<Survivor> {
     let mut ended = pin!(tree.ended());
     let mut grace = pin!(grace);
@@ -116,8 +116,8 @@ pub(crate) async fn end_tree(tree: &dyn ProcessTree, grace: impl Future<Output =
     }
 }
 
-/// A tree that does not outlive who looks after it: not a future that is dropped early, nor a task that
-/// is aborted or panics. Of a tree that has ended nothing is left to kill.
+/// A tree that is killed when this is dropped: so it outlives neither a future that is dropped early nor a
+/// task that is aborted or panics. A tree that has ended has nothing left to kill.
 pub(crate) struct KillOnDrop(pub(crate) Arc<dyn ProcessTree>);
 
 impl Drop for KillOnDrop {

@@ -12,7 +12,7 @@ use crate::{AppSpec, BuildId, ServiceName};
 /// Where every instance is told to listen.
 const HOST: &str = "127.0.0.1";
 
-/// What a service's processes are told of themselves.
+/// The facts about a service that its processes find in their environment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ServiceFacts<'a> {
     /// The service: `PM3_SERVICE`.
@@ -27,14 +27,14 @@ pub(crate) struct ServiceFacts<'a> {
     pub build: Option<&'a BuildId>,
 }
 
-/// What is so in production, unless the service's `env` says else.
+/// The defaults for production, which the service's `env` can override.
 const PRODUCTION: [(&str, &str); 2] = [("NODE_ENV", "production"), ("FLASK_DEBUG", "0")];
 
-/// The environment of a service's commands but for those of its build: `shutdown`.
+/// The environment of a service's `shutdown` commands, and the base of an instance's environment.
 ///
-/// From weak to strong: what the server has, but for what is the server's own affair (`PMESH_*`, what
-/// a service manager told it, and what another pmesh told it); defaults for production; the
-/// service's `env`; the facts. The caller puts the command's own on top.
+/// From weak to strong: the server's environment, without what concerns the server alone (`PMESH_*`, what a
+/// service manager told it, what another pmesh told it); the defaults for production; the service's `env`;
+/// the facts. The caller puts the command's own `env` on top.
 pub(crate) fn command_environment(
     server: &BTreeMap<OsString, OsString>,
     spec: &AppSpec,
@@ -47,9 +47,9 @@ pub(crate) fn command_environment(
     env
 }
 
-/// The environment of a build: that of the service's other commands without the defaults for production, for
-/// `npm ci` would leave out what the build needs. [`Builder`](crate::Builder) puts the step's own on top, and what a
-/// build has beside.
+/// The environment of a build: that of the service's other commands without the defaults for production,
+/// because with these `npm ci` would leave out packages that the build needs. [`Builder`](crate::Builder)
+/// puts the step's own `env` on top, and the variables that only builds have.
 pub(crate) fn build_environment(
     server: &BTreeMap<OsString, OsString>,
     spec: &AppSpec,
@@ -63,9 +63,9 @@ pub(crate) fn build_environment(
     env
 }
 
-/// The environment of an instance: that of the service's commands, the `run` command's own, and where
-/// to listen, which nothing can override: the port is the instance's own. No port: a background
-/// service, which is told nothing of it.
+/// The environment of an instance: that of the service's commands, the `run` command's own `env`, and where
+/// to listen. The latter cannot be overridden, because the port is the instance's own. Without a port (a
+/// background service) it is told nothing about listening.
 pub(crate) fn instance_environment(
     server: &BTreeMap<OsString, OsString>,
     spec: &AppSpec,
@@ -101,7 +101,7 @@ fn fact_variables(facts: &ServiceFacts<'_>) -> impl Iterator<Item = (OsString, O
 fn is_inherited(name: &OsStr) -> bool {
     let name = name.as_bytes();
     let own = ["PMESH_", "PM3_", "WATCHDOG_", "LISTEN_"].iter().any(|own| name.starts_with(own.as_bytes()));
-    // Those of a developer's shell are not meant for services.
+    // The values that a developer's shell has for these are not meant for services.
     let production = PRODUCTION.iter().any(|(production, _)| name == production.as_bytes());
     !own && !production && name != b"NOTIFY_SOCKET" && name != b"PM3"
 }
@@ -228,7 +228,7 @@ mod tests {
         let mut wanted = facts_alone.clone();
         wanted.extend(map(&[("FLASK_DEBUG", "0"), ("NODE_ENV", "production")]));
         assert_eq!(command_environment(&BTreeMap::new(), &spec, &facts), wanted);
-        // With `NODE_ENV=production` npm would leave out what a build needs.
+        // With `NODE_ENV=production` npm would leave out packages that a build needs.
         let server = map(&[("NODE_ENV", "production"), ("FLASK_DEBUG", "1")]);
         assert_eq!(build_environment(&server, &spec, &facts), facts_alone);
         let spec = AppSpec { env: strings(&[("NODE_ENV", "test")]), ..spec };

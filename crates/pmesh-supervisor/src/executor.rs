@@ -1,4 +1,4 @@
-//! Carries out what a [`Rollout`] asks for. Nothing is decided here.
+//! Carries out the acts that a [`Rollout`] asks for. Nothing is decided here.
 
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 
@@ -22,12 +22,12 @@ use crate::{
     spans::service_span,
 };
 
-/// A service that is to be rolled over to a new spec.
+/// A service of a rollout, and the spec that it is to get.
 #[derive(Clone, Debug)]
 pub struct Turn {
     /// The id of its new run.
     pub id: ServiceId,
-    /// What it is to be.
+    /// The spec that it is to get.
     pub spec: ServiceSpec,
 }
 
@@ -37,16 +37,17 @@ pub struct Turn {
 pub struct RolloutPlan {
     /// The services, each of them once.
     pub turns: Vec<Turn>,
-    /// Whether they succeed and fail on their own.
+    /// Whether the services succeed and fail together or each on its own.
     pub unity: Unity,
-    /// Whether builds are made again that are there.
+    /// Whether services are built although a build of the same content exists.
     pub rebuild: Rebuild,
     /// What instances are told of the work tree.
     pub revision: RevisionFacts,
 }
 
 impl RolloutPlan {
-    /// These services, with what instances are told of the work tree; builds that are there are not made again.
+    /// These services, with what instances are told of the work tree; existing builds of the same content are
+    /// used.
     pub fn new(turns: Vec<Turn>, unity: Unity, revision: RevisionFacts) -> Self {
         Self { turns, unity, rebuild: Rebuild::Changed, revision }
     }
@@ -66,15 +67,15 @@ pub struct RolloutEnd {
     pub failed: BTreeMap<ServiceName, String>,
     /// The services whose new run is in force, in the order of the plan.
     pub switched: Vec<ServiceName>,
-    /// Whether all of it was given up: the new instances have ended. What was stopped for them is
-    /// started again by [`Supervisor::revive`](crate::Supervisor::revive), after the caller has put back its
-    /// files.
+    /// Whether the whole rollout was given up: the new instances have ended. The services that were stopped
+    /// to make room are started again by [`Supervisor::revive`](crate::Supervisor::revive), after the caller
+    /// has put back their files.
     pub gave_up: bool,
 }
 
 /// Carries out the acts of a rollout, side by side.
 ///
-/// Dropped on its way, it kills what builds, and leaves what is prepared beside what runs.
+/// Not cancel-safe: dropped early, it kills running builds, and leaves prepared runs beside the current ones.
 #[must_use = "a rollout that nobody executes does nothing"]
 pub struct Executor {
     context: Arc<Context>,
@@ -84,16 +85,16 @@ pub struct Executor {
     under_way: FuturesUnordered<BoxFuture<'static, Ended>>,
 }
 
-/// A service in a rollout, and what its acts have left for those behind them.
+/// A service in a rollout, with what its acts have left for later acts.
 struct Member {
     turn: Turn,
     service: Service,
-    /// How often it had been stopped when the rollout began.
+    /// How often the service had been stopped when the rollout began.
     stops: Stops,
-    /// Cancelled when its build is to end.
+    /// Cancelled when the service's build is to end.
     end_build: CancelToken,
     build: Option<Build>,
-    /// Why it has no build.
+    /// Why the service has no build.
     failure: Option<ServiceFailure>,
     link: Option<Link>,
     preparation: Option<Preparation>,
@@ -106,7 +107,7 @@ struct Ended {
     left: Remains,
 }
 
-/// What an act leaves for those behind it.
+/// What an act leaves for later acts of the same service.
 enum Remains {
     Nothing,
     Build(Option<Build>),
@@ -140,7 +141,7 @@ impl Executor {
         }
     }
 
-    /// What the rollout is told of its services at its beginning.
+    /// What the rollout is told of its services when it begins.
     pub(crate) fn items(&self) -> Vec<Item> {
         self.members.iter().map(Member::item).collect()
     }
@@ -150,8 +151,8 @@ impl Executor {
         self.members[index].service.name()
     }
 
-    /// Shows the rollout how its services look now: before its first act, and before it is told of the end
-    /// of one.
+    /// Tells the rollout how its services look now: to be called before its first act, and before it is told
+    /// of the end of one.
     pub fn show(&self, rollout: &mut Rollout) {
         for (index, member) in self.members.iter().enumerate() {
             rollout.look(index, member.look());
@@ -168,7 +169,7 @@ impl Executor {
         }));
     }
 
-    /// Resolves when an act has ended, and says how; none if none is under way. Cancel-safe.
+    /// Resolves when an act has ended, with how it ended; `None` if no act is under way. Cancel-safe.
     pub async fn ended(&mut self) -> Option<(RolloutAct, ActEnd)> {
         let Ended { act, end, left } = self.under_way.next().await?;
         let member = &mut self.members[act.service()];
@@ -234,7 +235,7 @@ impl Executor {
             RolloutAct::StayUnbuilt(_) => {
                 let (plan, stops, failure) = (plan(None), member.stops.stops, member.failure.take());
                 Box::pin(async move {
-                    // There is one: a build that failed is all that leads here.
+                    // Always there: only a failed build leads to this act.
                     if let Some(failure) = failure {
                         service.stay_unbuilt(plan, stops, failure).await;
                     }
@@ -298,7 +299,8 @@ impl Member {
     }
 }
 
-/// How often a service had been stopped when a rollout of it began: more says that it has left it.
+/// How often a service had been stopped when a rollout of it began: a higher count later says that it has
+/// left the rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stops {
     stops: u64,
@@ -318,7 +320,7 @@ async fn build(
     (revision, rebuild): (RevisionFacts, Rebuild),
     (service, stops, give_up): (Service, Stops, CancelToken),
 ) -> (ActEnd, Remains) {
-    // What the old instances were started from may be gone in a moment.
+    // The build may be about to replace what the old instances were started from.
     service.hold_product().await;
     let (wishes, wished) = watch::channel(Wish::GoOn);
     let built = tokio::select! {
@@ -344,8 +346,8 @@ async fn build(
     }
 }
 
-/// Wishes a build's end when its rollout is given up or its service is stopped, and its end at once
-/// when the service is killed.
+/// Asks a build to end when its rollout is given up or its service is stopped, and kills it when the service
+/// is killed.
 async fn wish(
     wishes: &watch::Sender<Wish>,
     mut service: Service,
@@ -375,7 +377,7 @@ async fn link(build: Option<Build>, spec: ServiceSpec, files: Threads) -> (ActEn
     let Some(build) = build else { return (ActEnd::CutOff, Remains::Nothing) };
     match Link::move_to(&build, &spec, &files).await {
         Some(link) => (DONE, Remains::Link(link)),
-        // The log says why, and the service runs all the same.
+        // The log says why the link was not moved; the service runs without it.
         None => (ActEnd::CutOff, Remains::Nothing),
     }
 }
@@ -409,7 +411,7 @@ async fn switch(service: Service) -> (ActEnd, Remains) {
     (ActEnd::Done(detail), Remains::Nothing)
 }
 
-/// The old instances end; waits until nothing is under way to them.
+/// Lets the old instances leave the balancer, and waits until no request is under way to them.
 async fn drain_old(service: Service) -> (ActEnd, Remains) {
     let mut switch = service.commit().await;
     match switch.switched().await {
@@ -421,8 +423,8 @@ async fn drain_old(service: Service) -> (ActEnd, Remains) {
     (DONE, Remains::Switch(switch))
 }
 
-/// Whether the old instances can be started again: failed if they have to be built again now. After a failure of the
-/// build itself that comes in a while.
+/// Looks whether the old instances can be started again; `Failed` means that they have to be built again
+/// first. After a failure of the build itself, that is tried after a pause.
 async fn look_at_product(context: &Context, service: &Service, failure: Option<ServiceFailure>) -> ActEnd {
     if !context.lacks_product(service).await {
         return DONE;
@@ -456,7 +458,8 @@ async fn prune(context: Arc<Context>, service: Service, spec: ServiceSpec) -> (A
     (DONE, Remains::Nothing)
 }
 
-/// Starts what was stopped for a run that was abandoned; returns when that is ready or has failed to be.
+/// Starts what was stopped to make room for a run that was abandoned; returns when it is ready or has failed
+/// to become ready.
 pub(crate) async fn revive(service: &Service) {
     if let Prepared::Failed(reason) = service.revive().await {
         warn!(reason, "the old run does not become ready again");

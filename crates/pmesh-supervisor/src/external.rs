@@ -1,4 +1,5 @@
-//! An address of somebody else's: probed, never started nor stopped. A plain type.
+//! An external address, which somebody else keeps running: it is probed, never started nor stopped. A plain
+//! type.
 
 use std::{sync::Arc, time::Instant};
 
@@ -7,7 +8,7 @@ use crate::{
     machine_step::MachineStep, notice::Notice, saved::saved, service_action::ServiceAction,
 };
 
-/// An address of somebody else's.
+/// An external address of a service, and what its probes have said.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct External {
     upstream: u64,
@@ -69,7 +70,7 @@ impl External {
         (!self.probing).then(|| self.liveness.next_probe())
     }
 
-    /// Has it probed if that is due.
+    /// Probes it if a probe is due.
     pub(crate) fn tick(&mut self, plan: &Arc<Plan>, step: &mut MachineStep) {
         if self.deadline().is_some_and(|due| due <= step.now) {
             self.probing = true;

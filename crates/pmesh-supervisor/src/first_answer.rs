@@ -10,22 +10,22 @@ use tokio::{
 
 use crate::ExternalAddress;
 
-/// How much of an answer is read, and how long after its first byte, so that the app can send it and closes
-/// by itself. What comes later meets a closed connection.
+/// How much of an answer is read, and for how long after its first byte. Reading on lets the app send its
+/// whole answer and close the connection itself; what comes later meets a closed connection.
 const READ_BYTES: usize = 64 << 10;
 const READ_TIME: Duration = Duration::from_millis(250);
 
 /// The length of `HTTP/1.1 200`.
 const STATUS_LINE: usize = 12;
 
-/// What came for the first request to an instance.
+/// What an instance sent in reply to its first request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FirstAnswer {
-    /// Its status; none if it is no answer of HTTP/1.
+    /// The status of the answer; `None` if it is no answer of HTTP/1.
     pub status: Option<u16>,
 }
 
-/// Asks with `GET /` and reads what comes, no more than needed.
+/// Sends `GET /` and reads the reply, up to the limits above.
 ///
 /// # Errors
 ///
@@ -34,7 +34,7 @@ pub(crate) async fn first_answer(
     mut stream: TcpStream,
     address: &ExternalAddress,
 ) -> io::Result<FirstAnswer> {
-    // The fields of RFC 9112, 3.2, and that nothing follows.
+    // The request needs `Host` (RFC 9112, 3.2), and says that no other follows.
     let request =
         format!("GET / HTTP/1.1\r\nHost: {address}\r\nUser-Agent: pmesh-probe\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
@@ -54,7 +54,7 @@ async fn read_answer(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<FirstA
     }
     take(&buffer[..length]);
     let until = Instant::now() + READ_TIME;
-    // It has answered: whatever ends the rest is no failure.
+    // It has answered: an error while the rest is read is no failure.
     while length < READ_BYTES
         && let Ok(Ok(more @ 1..)) = timeout_at(until, stream.read(&mut buffer)).await
     {
@@ -64,7 +64,7 @@ async fn read_answer(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<FirstA
     Ok(FirstAnswer { status: status(&begin) })
 }
 
-/// The status of an answer that begins like this.
+/// The status of an answer that begins with these bytes.
 fn status(begin: &[u8]) -> Option<u16> {
     let begin = begin.strip_prefix(b"HTTP/1.")?;
     let digits = begin.get(2..5)?;

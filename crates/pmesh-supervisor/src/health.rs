@@ -7,21 +7,22 @@ use crate::{BuildProgress, Monitor, ServiceFailure, lack, saved::saved};
 /// The health of a service, for people and programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthReport {
-    /// The one word.
+    /// Its health in one word.
     pub status: Status,
-    /// Instances (or addresses) that are healthy, at most `total`, also while old and new overlap.
+    /// Instances (or addresses) that are healthy; at most `total`, also while old and new instances overlap.
     pub healthy: u32,
     /// Instances that are wanted; 0 when stopped.
     pub total: u32,
-    /// What is wrong, in words that help; there whenever the status is `Degraded` or `Down`.
+    /// What is wrong, in words that help; always there if the status is `Degraded` or `Down`.
     pub error: Option<String>,
-    /// The first piece of `error`: one short sentence.
+    /// The first part of `error`: one short sentence.
     pub reason: Option<String>,
-    /// Its second piece: what was written last, oldest first.
+    /// The second part of `error`: the last lines of output, oldest first.
     pub last_lines: Vec<String>,
-    /// Its third piece: how long after the report the next try is, if one is planned.
+    /// The third part of `error`: how long after the report the next try is, if one is planned.
     pub next_try: Option<Duration>,
-    /// The build that is being made for it, if one is; whoever knows of builds puts it here.
+    /// The build that is under way for the service, if there is one; filled in by the caller, who knows the
+    /// builds.
     pub building: Option<BuildProgress>,
 }
 
@@ -30,11 +31,11 @@ pub struct HealthReport {
 pub enum Status {
     /// Every wanted instance is healthy, or there is nothing to run.
     Ok,
-    /// Some are; or all are, and none could be started again.
+    /// Some are healthy; or all are, but an instance that ends could not be started again.
     Degraded,
-    /// None is yet, and nothing has failed.
+    /// None is healthy yet, and nothing has failed.
     Starting,
-    /// None is.
+    /// None is healthy.
     Down,
     /// It was stopped on request.
     Stopped,
@@ -46,7 +47,7 @@ impl HealthReport {
         Self::without_words(Status::Stopped, 0, 0)
     }
 
-    /// Nothing is served, for this reason, and no try is planned.
+    /// A service of which nothing is served, for this reason, and no try is planned.
     pub fn down(reason: String) -> Self {
         Self { error: Some(reason.clone()), reason: Some(reason), ..Self::without_words(Status::Down, 0, 0) }
     }
@@ -64,8 +65,8 @@ impl HealthReport {
         }
     }
 
-    /// A service of `total` wanted things of which `healthy` are, at the moment `now`, with the latest failure if
-    /// one of the others has failed.
+    /// The health at the moment `now` of a service that wants `total` instances or addresses, of which
+    /// `healthy` are healthy; with the latest failure of the others, if there is one.
     pub fn of(healthy: u32, total: u32, failure: Option<&ServiceFailure>, now: Instant) -> Self {
         let healthy = healthy.min(total);
         let missing = total - healthy;
@@ -86,8 +87,8 @@ impl HealthReport {
         }
     }
 
-    /// The same of a service of which nothing could be started again, for this reason: it is not as it should be even
-    /// where all of it is healthy.
+    /// The same health for a service whose instances could not be started again if they ended, for this
+    /// reason: it is degraded even if all of them are healthy.
     #[must_use]
     pub fn without_reserve(self, failure: &ServiceFailure, now: Instant) -> Self {
         let status = if self.status == Status::Ok { Status::Degraded } else { self.status };
@@ -105,43 +106,44 @@ impl HealthReport {
     }
 }
 
-/// Rise and fall of one probed thing: feeds on the results of probes, says when the next is due.
+/// The health of one probed instance or address by the thresholds of its monitor: takes the results of
+/// probes, and says when the next probe is due.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Liveness {
     healthy: bool,
-    /// Results in a row that speak against `healthy`.
+    /// How many results in a row contradict `healthy`.
     against: u32,
     next: Instant,
-    /// Until the first pass: probes come quickly, so that readiness is seen as soon as it is there.
+    /// `Some` until the first pass: probes come in quick succession, so that readiness is seen early.
     eager: Option<Eager>,
 }
 
 saved!(struct Liveness { healthy, against, next, eager });
 
-/// The growing pause between probes of what has not been healthy yet.
+/// The growing pause between probes of something that has not been healthy yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Eager {
     pause: Duration,
-    /// What it grows up to; none: the monitor's interval.
+    /// The longest pause; `None`: the monitor's interval.
     longest: Option<Duration>,
 }
 
 saved!(struct Eager { pause, longest });
 
-/// The first pause between probes of what has not been healthy yet; it doubles each time.
+/// The first pause between probes of something that has not been healthy yet; it doubles each time.
 const EAGER_START: Duration = Duration::from_millis(10);
-/// The longest pause between probes of what has just been started.
+/// The longest pause between probes of an instance that has just been started.
 const STARTING_LIMIT: Duration = Duration::from_millis(250);
 
 impl Liveness {
-    /// Something that has just been started: unhealthy, and probed quickly until it passes once. How
-    /// long it may take for that is limited by others.
+    /// For an instance that has just been started: unhealthy, and probed in quick succession until a probe
+    /// passes. How long that may take is limited elsewhere.
     pub(crate) fn starting(now: Instant) -> Self {
         Self::eager(now, Some(STARTING_LIMIT))
     }
 
-    /// Something that may have run for long or be down for long: unhealthy until it passes once, and
-    /// probed quickly at first, then less and less often down to the monitor's interval.
+    /// For something that may have run for long or be down for long: unhealthy until a probe passes, and
+    /// probed in quick succession at first, then less and less often down to the monitor's interval.
     pub(crate) fn unknown(now: Instant) -> Self {
         Self::eager(now, None)
     }
@@ -156,7 +158,7 @@ impl Liveness {
         self.healthy
     }
 
-    /// Whether it was healthy once, now or before.
+    /// Whether it is healthy or was before.
     pub(crate) fn has_been_healthy(&self) -> bool {
         self.eager.is_none()
     }
@@ -167,7 +169,8 @@ impl Liveness {
         self.next
     }
 
-    /// Takes the result of a probe that decides alone; answers whether the health changed by it.
+    /// Takes the result of a probe that decides alone, without threshold; answers whether the health has
+    /// changed.
     pub(crate) fn set_healthy(&mut self, healthy: bool, monitor: &Monitor, now: Instant) -> bool {
         let changed = self.healthy != healthy;
         (self.healthy, self.against) = (healthy, 0);
@@ -175,23 +178,23 @@ impl Liveness {
         changed
     }
 
-    /// The next probe is due then, or before.
+    /// Moves the next probe to `then`, if it is due later.
     pub(crate) fn probe_by(&mut self, then: Instant) {
         self.next = self.next.min(then);
     }
 
-    /// Takes that the probe could not be made: it is tried again soon, and nothing else changes.
+    /// Takes that no probe could be made: the next one comes soon, and nothing else changes.
     pub(crate) fn on_unmade(&mut self, now: Instant) {
         self.next = now + lack::PAUSE;
     }
 
-    /// Takes the result of a probe; answers whether the health changed by it.
+    /// Takes the result of a probe; answers whether the health has changed.
     pub(crate) fn on_result(&mut self, passed: bool, monitor: &Monitor, now: Instant) -> bool {
         let speaks_against = passed != self.healthy;
         self.against = if speaks_against { self.against + 1 } else { 0 };
         let threshold = match (self.healthy, self.eager) {
             (true, _) => monitor.unhealthy_threshold,
-            // The first pass after a start is readiness, not recovery: it needs no repetition.
+            // The first pass after a start is readiness, not recovery: one pass is enough.
             (false, Some(_)) => 1,
             (false, None) => monitor.healthy_threshold,
         };

@@ -1,5 +1,5 @@
-//! What fails because this process has nothing left to do it with: processes and threads, descriptors, or memory of the
-//! kernel. It says nothing about a service, and is tried again.
+//! Failures because this process or machine has run out of something: processes, threads, descriptors, or
+//! memory of the kernel. Such a failure says nothing about a service, and the attempt is repeated.
 
 use std::{
     io,
@@ -11,19 +11,20 @@ use pmesh_threads::is_refusal;
 use rustix::io::Errno;
 use tracing::warn;
 
-/// How soon it is tried again.
+/// How soon the attempt is repeated.
 pub(crate) const PAUSE: Duration = Duration::from_millis(500);
 
-/// How often it is said at most.
+/// The least time between two lines about it in the log.
 const SILENCE: Duration = Duration::from_mins(1);
 
-/// Whether something failed for want of what belongs to this process or machine (open(2), socket(2), fork(2)).
+/// Whether something failed because this process or machine has run out of something (open(2), socket(2),
+/// fork(2)).
 pub(crate) fn is_lack(error: &io::Error) -> bool {
     let ours = [Errno::AGAIN, Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
     is_refusal(error) || Errno::from_io_error(error).is_some_and(|errno| ours.contains(&errno))
 }
 
-/// Says it once a minute, for all services together.
+/// Logs such failures, at most once a minute for all services together.
 #[derive(Debug, Default)]
 pub(crate) struct Lack(Mutex<Said>);
 
@@ -34,7 +35,7 @@ struct Said {
 }
 
 impl Said {
-    /// How often it was not said since the last time, if it is to be said now.
+    /// If the log line is due now: how many were left out since the last one.
     fn is_due(&mut self, now: Instant) -> Option<u64> {
         if self.last.is_some_and(|last| now < last + SILENCE) {
             self.held_back += 1;
@@ -46,7 +47,7 @@ impl Said {
 }
 
 impl Lack {
-    /// Something could not be done, and is tried again.
+    /// Says that something could not be done for such a reason, and is tried again.
     pub(crate) fn say(&self, what: &str, reason: &str) {
         if let Some(held_back) = self.0.lock().is_due(Instant::now()) {
             warn!(

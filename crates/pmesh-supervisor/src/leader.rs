@@ -8,12 +8,12 @@ use tokio::{io::unix::AsyncFd, process::Child};
 
 use crate::{Exit, sys};
 
-/// The first process of a tree, not reaped before this is dropped or [`Leader::release`]d.
+/// The first process of a tree. It is not reaped before this is dropped or [`Leader::release`]d.
 #[derive(Debug)]
 pub(crate) struct Leader {
     pid: Pid,
     pidfd: AsyncFd<OwnedFd>,
-    /// Dropped, tokio reaps it, now or when it ends.
+    /// When this is dropped, tokio reaps the process, now or when it ends.
     child: Mutex<Option<Child>>,
     exit: Mutex<Option<Exit>>,
 }
@@ -28,7 +28,8 @@ impl Leader {
         {
             Ok(pidfd) => Ok(Self { pid, pidfd, child: Mutex::new(Some(child)), exit: Mutex::new(None) }),
             Err(error) => {
-                // Nobody could learn of its end; it is not reaped yet, so the pid is its own.
+                // Without the pidfd nobody could learn of its end. It is not reaped yet, so the pid is still
+                // its own.
                 child.start_kill()?;
                 Err(error)
             }
@@ -46,19 +47,19 @@ impl Leader {
                 return exit;
             }
             match self.pidfd.readable().await {
-                // A pidfd stays readable from the process's end on.
+                // A pidfd stays readable once the process has ended.
                 Ok(mut guard) => {
                     if self.look().is_none() {
                         guard.clear_ready();
                     }
                 }
-                // The runtime ends.
+                // The runtime is shutting down.
                 Err(_) => return Exit::Unknown,
             }
         }
     }
 
-    /// How it ended, if it has. Does not reap it.
+    /// How the leader ended, if it has. Does not reap it.
     pub(crate) fn look(&self) -> Option<Exit> {
         let mut exit = self.exit.lock();
         if exit.is_none() {
@@ -79,14 +80,15 @@ impl Leader {
 
     /// Signals the leader's process group, in one step and without a look at `/proc`.
     pub(crate) fn signal_group(&self, signal: Signal) {
-        // While the child is held, its pid is its own, also that of a zombie.
+        // While the child is held it is not reaped, so its pid cannot belong to another process, not even
+        // once it is a zombie.
         if let Some(_held) = &*self.child.lock() {
             ignore_gone(rustix::process::kill_process_group(self.pid, signal));
         }
     }
 
     pub(crate) fn release(&self) {
-        // Reaps on drop, so the exit must be known before.
+        // Dropping the child reaps it, so its exit status must be read before.
         if self.look().is_some() {
             drop(self.child.lock().take());
         }
@@ -101,8 +103,8 @@ fn as_fd(pidfd: &AsyncFd<OwnedFd>) -> rustix::fd::BorrowedFd<'_> {
     std::os::fd::AsFd::as_fd(pidfd.get_ref())
 }
 
-/// For signals and waits: a process that is gone is what was wanted, and one that may not be
-/// signalled (it changed its user) stays to be seen by the next look.
+/// For signals and waits: that a process is gone is what was wanted; and one that may not be signalled (it
+/// changed its user) is found by the next look at the tree.
 pub(crate) fn ignore_gone(result: rustix::io::Result<()>) {
     if let Err(error) = result
         && error != rustix::io::Errno::SRCH

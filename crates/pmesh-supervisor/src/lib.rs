@@ -3,8 +3,9 @@
 //!
 //! A [`Supervisor`] owns services by name. [`Supervisor::roll_out`] brings any number of them to a new
 //! spec, in the order that [`rollout`] decides; each [`Service`] is a handle whose reads never wait.
-//! What decides is plain values: the life cycle of an instance, its pauses, what its probes have said.
-//! What acts is behind seams: [`Spawner`] starts process trees, [`Prober`] asks them, [`Balancer`] learns who takes traffic. Git, HTTP and the manifest are other crates' business.
+//! Decisions are plain values: the life cycle of an instance, its pauses, what its probes have said. Actions
+//! are behind seams: [`Spawner`] starts process trees, [`Prober`] probes them, [`Balancer`] learns who takes
+//! traffic. Git, HTTP and the manifest belong to other crates.
 //!
 //! ```
 //! use std::{collections::BTreeMap, sync::Arc};
@@ -41,8 +42,8 @@
 //!
 //! # Limits
 //!
-//! Linux only. Ports 20000 to 29999 are for instances. At most 4 × cores services are between spawn and
-//! ready at a time, and one build per core runs. Where a failed build is no reason to go back it is tried
+//! Linux only. Instances get ports from 20000 to 29999. At most 4 × cores services are between spawn and
+//! ready at a time, and one build per core runs. A failed build that does not make a rollout go back is tried
 //! again, after 5 s and then after pauses that double up to 5 min.
 
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]

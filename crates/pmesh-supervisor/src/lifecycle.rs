@@ -1,8 +1,8 @@
 //! The life of one instance: start, ready, drain, stop, kill, back off. A plain type: it takes
 //! events and the time, and answers with what to do.
 //!
-//! The order at the end of an instance is decided here: it leaves the balancer, what is under way
-//! drains, SIGTERM goes to its process tree, and SIGKILL follows when the grace is over.
+//! The order at the end of an instance is decided here: it leaves the balancer, the requests under way drain,
+//! SIGTERM goes to its process tree, and SIGKILL follows when the grace is over.
 
 use std::time::{Duration, Instant};
 
@@ -30,29 +30,31 @@ impl From<&AppSpec> for Grace {
 /// What happens to an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// It is wanted.
+    /// It is wanted: it starts.
     Start,
-    /// It is not wanted any more, and gets all of its grace.
+    /// It is not wanted any more: it drains and stops with all of its grace.
     Stop,
-    /// It is not wanted any more, and gets none.
+    /// It is not wanted any more: it is killed without grace.
     Kill,
     /// Its process could not be started.
     SpawnFailed,
-    /// Its process could not be started for want of this server's own descriptors: no fault of its own.
+    /// Its process could not be started because the server itself has run out of something: no failure of the
+    /// instance.
     SpawnPutOff,
     /// It has answered its first probe, or lived long enough where there is none.
     Ready,
-    /// What was under way has ended, and nothing new will come.
+    /// Its requests under way have ended, and no new ones will come.
     Drained,
     /// Its leader has ended.
     Exited,
     /// No process of its tree lives any more. Comes after `Exited`.
     TreeEnded,
-    /// It was [looked at](Action::LookAtSurvivors), and something of its tree lives.
+    /// After [`LookAtSurvivors`](Action::LookAtSurvivors): something of its tree still lives.
     Outlives,
-    /// It may not be started, the first time or again, until [`Release`](Event::Release).
+    /// Its process may not be started, neither for the first time nor again, until
+    /// [`Release`](Event::Release).
     Hold,
-    /// It may again.
+    /// Its process may be started again: ends [`Hold`](Event::Hold).
     Release,
     /// Its process is to be replaced by another one.
     Replace,
@@ -65,14 +67,14 @@ pub(crate) enum Event {
 pub(crate) enum Action {
     /// Start its process.
     Spawn,
-    /// Wait for what is under way to it; [`Event::Drained`] is due when that has ended. It takes no new
-    /// traffic: who does is seen by [`Lifecycle::is_ready`].
+    /// Wait until the requests under way to it have ended, and then report [`Event::Drained`]. The balancer
+    /// sends it no new ones: [`Lifecycle::is_ready`] says who takes traffic.
     Drain,
     /// SIGTERM to every process of its tree.
     Terminate,
     /// SIGKILL to every process of its tree.
     Kill,
-    /// See what of its tree SIGKILL has not ended; [`Event::Outlives`] if there is anything.
+    /// See what of its tree SIGKILL has not ended; report [`Event::Outlives`] if there is anything.
     LookAtSurvivors,
 }
 
@@ -81,14 +83,14 @@ pub(crate) enum Action {
 pub(crate) enum Phase {
     /// Nothing of it runs, and nothing is planned.
     Stopped,
-    /// It is started later: it failed, or it may not be started yet.
+    /// It is started later: after a failure, or because it may not be started yet.
     BackingOff {
         /// When.
         until: Instant,
     },
     /// Its process runs and is not ready.
     Starting {
-        /// When it counts as failed.
+        /// When it counts as failed, if it is not ready by then.
         ready_by: Instant,
     },
     /// It takes traffic.
@@ -96,30 +98,30 @@ pub(crate) enum Phase {
         /// Since when.
         since: Instant,
     },
-    /// It has left the balancer, and finishes what is under way.
+    /// It has left the balancer, and finishes the requests under way.
     Draining {
-        /// When the finishing is over.
+        /// When it gets SIGTERM in any case.
         until: Instant,
-        /// What comes when the tree is gone.
+        /// What comes after the end of the tree.
         then: Then,
     },
-    /// Its tree has been asked to end.
+    /// Its tree was sent SIGTERM.
     Stopping {
-        /// When the asking is over.
+        /// When SIGKILL follows.
         kill_at: Instant,
-        /// What comes when the tree is gone.
+        /// What comes after the end of the tree.
         then: Then,
     },
-    /// Its tree has been told to end.
+    /// Its tree was sent SIGKILL.
     Killing {
-        /// When it is looked at what is still there.
+        /// When to look which of its processes still live.
         look_at: Instant,
-        /// What comes when the tree is gone.
+        /// What comes after the end of the tree.
         then: Then,
     },
-    /// Its tree has been told to end, and does not: there is nothing more that could be done, but to wait.
+    /// SIGKILL has not ended its tree: nothing is left to do but wait.
     Outliving {
-        /// What comes when the tree is gone.
+        /// What comes after the end of the tree.
         then: Then,
     },
 }
@@ -140,13 +142,13 @@ saved!(enum Phase {
 pub(crate) enum Then {
     /// Nothing: it was not wanted any more.
     Stay,
-    /// It is started again after this pause: it ended by itself, or is replaced.
+    /// It is started again after this pause: it had ended by itself, or is replaced.
     BackOff(Duration),
 }
 
 saved!(enum Then { 0 Stay, 1 BackOff(value) });
 
-/// It is replaced at once.
+/// It is replaced: started again without a pause.
 const AGAIN: Then = Then::BackOff(Duration::ZERO);
 
 /// One instance's life, through all its restarts.
@@ -155,7 +157,7 @@ pub(crate) struct Lifecycle {
     phase: Phase,
     grace: Grace,
     backoff: Backoff,
-    /// Ends in a row that came before the instance was ready.
+    /// How many times in a row it has failed before it was ready.
     failed_starts: u32,
     held: bool,
 }
@@ -168,12 +170,12 @@ impl Lifecycle {
         Self { phase: Phase::Stopped, grace, backoff: Backoff::new(seed), failed_starts: 0, held: false }
     }
 
-    /// Where it stands.
+    /// Where the instance stands.
     pub(crate) fn phase(&self) -> Phase {
         self.phase
     }
 
-    /// How long each part of it may take.
+    /// How long each part of its life may take.
     pub(crate) fn grace(&self) -> Grace {
         self.grace
     }
@@ -188,7 +190,7 @@ impl Lifecycle {
         self.phase == Phase::Stopped
     }
 
-    /// Ends in a row that came before it was ready.
+    /// How many times in a row it has failed before it was ready.
     pub(crate) fn failed_starts(&self) -> u32 {
         self.failed_starts
     }
@@ -229,7 +231,7 @@ impl Lifecycle {
 
             (Event::Replace, Starting { .. }) => self.terminate(AGAIN, now),
             (Event::Replace, Ready { .. }) => self.drain(AGAIN, now),
-            // What comes next is another process, or nothing.
+            // In the other phases no process runs that could be replaced, or it is ending already.
             (Event::Replace, _) => Vec::new(),
 
             (Event::Kill, Stopped) => Vec::new(),
@@ -265,7 +267,7 @@ impl Lifecycle {
             (Event::Drained, Draining { then, .. }) => self.terminate(then, now),
             (Event::Drained, _) => Vec::new(),
 
-            // The leader is gone; what it left behind in its tree goes too, before another starts.
+            // The leader has ended. The rest of its tree is ended too, before another process is started.
             (Event::Exited, Starting { .. }) => {
                 let pause = self.fail(None);
                 self.terminate(Then::BackOff(pause), now)
@@ -315,7 +317,8 @@ impl Lifecycle {
             }
             (Event::Tick, Draining { until, then }) if until <= now => self.terminate(then, now),
             (Event::Tick, Stopping { kill_at, then }) if kill_at <= now => self.kill(then, now),
-            // Once more later where nothing is seen: the end of it is on its way then.
+            // The survivors are looked for now, and again later: a look that shows none means that the end of
+            // the tree is about to be reported.
             (Event::Tick, Killing { look_at, then }) if look_at <= now => {
                 self.phase = Killing { look_at: now + AFTER_KILL, then };
                 vec![Action::LookAtSurvivors]

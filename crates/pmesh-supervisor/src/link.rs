@@ -1,5 +1,5 @@
-//! The link `.run` of a service, moved to and fro. Without it the service runs all the same: a failure
-//! is for the log.
+//! The link `.run` of a service, moved forth and back. The service also runs without it, so a failure is only
+//! logged.
 
 use std::path::PathBuf;
 
@@ -18,7 +18,7 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Moves the link of a service to its new build.
+    /// Moves the service's link to its new build.
     pub(crate) async fn move_to(build: &Build, spec: &ServiceSpec, files: &Threads) -> Option<Self> {
         let ServiceKind::App(app) = &spec.kind else { return None };
         let (build, folder) = (build.clone(), app.folder.clone());
@@ -35,7 +35,7 @@ impl Link {
         }
     }
 
-    /// Moves it back.
+    /// Moves the link back.
     pub(crate) async fn move_back(self, files: &Threads) {
         let moved = files.run(FILES_LIMIT, move |_| match &self.before {
             Some(build) => build.activate(),

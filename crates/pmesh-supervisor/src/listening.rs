@@ -1,4 +1,4 @@
-//! What processes listen on.
+//! What addresses and Unix sockets processes listen on.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,10 +8,10 @@ use std::{
 
 use crate::proc::{Proc, listening};
 
-/// More places than this say no more.
+/// How many places are listed: more would not help the reader.
 const MOST: usize = 4;
 
-/// What these processes listen on: addresses of TCP, and Unix sockets by their paths; at most four, in order.
+/// What these processes listen on: TCP addresses, and Unix sockets by their paths; at most four, sorted.
 ///
 /// # Errors
 ///
@@ -28,7 +28,7 @@ pub(crate) fn of(processes: &[u32]) -> io::Result<Vec<String>> {
         });
         match descriptors {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            // It has ended meanwhile.
+            // The process has ended meanwhile.
             Ok(()) | Err(_) => {}
         }
     }
@@ -56,12 +56,12 @@ fn sockets() -> io::Result<BTreeMap<u64, ListenPlace>> {
     Ok(sockets)
 }
 
-/// `socket:[4711]`.
+/// The inode in the target of a descriptor's link, such as `socket:[4711]`.
 fn inode(target: &str) -> Option<u64> {
     target.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
-/// The inode and path of a line of `/proc/net/unix` if that socket listens.
+/// The inode and path in a line of `/proc/net/unix`, if that socket listens.
 fn unix(line: &str) -> Option<(u64, ListenPlace)> {
     /// `__SO_ACCEPTCON` of the kernel's `net.h`.
     const LISTENS: &str = "00010000";

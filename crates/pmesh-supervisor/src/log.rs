@@ -1,4 +1,4 @@
-//! Logs of services: output into files, byte for byte, with rotation and with bounds.
+//! Logs of services: output is written into files byte for byte, with rotation and within limits.
 
 mod file;
 mod limits;
@@ -27,12 +27,12 @@ pub use self::limits::LogLimits;
 pub(crate) use self::tail::Tail;
 use crate::WorkThreads;
 
-/// How many jobs may wait for the writer before a note is dropped. Each output has at most one there,
-/// whatever their number.
+/// How many jobs may wait for the writer before a note is dropped. Each output has at most one job waiting,
+/// however many outputs there are.
 const JOBS: usize = 4096;
 
-/// A folder of logs and the one writer of all of them: a thread that is there from the start
-/// ([`WorkThreads::logs`]). A disk that hangs holds up that one thread.
+/// A folder of logs, and the one writer of all of them: a thread that runs from the start
+/// ([`WorkThreads::logs`]). A disk that hangs holds up that one thread only.
 ///
 /// Clones share both.
 #[derive(Clone)]
@@ -51,16 +51,15 @@ struct Writer {
 #[derive(Default)]
 struct Queue {
     jobs: VecDeque<Job>,
-    /// Whether a thread takes from it.
+    /// Whether a thread takes jobs from the queue.
     served: bool,
 }
 
 /// The log of one service. All of its instances write to it; clones are the same log.
 ///
-/// What is written is what came, in the order of each output, with these exceptions: a long line is
-/// split ([`LogLimits::line`]), a line that one output has left open is closed before another output
-/// goes on, and what had to be dropped is replaced by
-/// `[pmesh] <n> bytes, <n> lines were dropped: <reason>`.
+/// Output is written unchanged, and each output in its own order, with these exceptions: a long line is split
+/// ([`LogLimits::line`]), a line that one output has left open is ended before another output is written, and
+/// what had to be dropped is replaced by `[pmesh] <n> bytes, <n> lines were dropped: <reason>`.
 #[derive(Clone)]
 pub(crate) struct ServiceLog {
     shared: Arc<Shared>,
@@ -72,17 +71,17 @@ struct Shared {
     line: usize,
     /// Used by the writer alone.
     file: Mutex<LogFile>,
-    /// What was dropped before it came to the writer.
+    /// What was dropped before it reached the writer.
     lost: Mutex<Loss>,
     streams: AtomicU64,
-    /// Whether one of the pumps sees to it that a note of a loss is written.
+    /// Whether one of the pumps has taken on to have the note of a loss written.
     note_kept: AtomicBool,
 }
 
 /// Something for the writer to do.
 struct Job {
     log: Arc<Shared>,
-    /// Which output the bytes are of; 0 for the supervisor's own lines.
+    /// The number of the output that the bytes come from; 0 for the supervisor's own lines.
     stream: u64,
     bytes: Vec<u8>,
     done: oneshot::Sender<Written>,
@@ -91,21 +90,21 @@ struct Job {
 /// The writer's answer to a [`Job`].
 #[derive(Clone, Copy, Debug)]
 struct Written {
-    /// Something was lost, and that could not be written down yet.
+    /// Whether something was lost of which the note could not be written yet.
     owes_note: bool,
 }
 
 impl LogFolder {
-    /// Makes the folder if there is none (mode 0750: the logs are not for everybody). Blocks for that.
+    /// Creates the folder if it does not exist (mode 0750: logs are not for everybody). Blocks for that.
     ///
-    /// A log is written to a regular file of this user alone, never through a link: what else has its
-    /// name is left as it is, and the output is dropped and counted. Links on the way to `folder` are
-    /// followed now and never again.
+    /// A log is only written to a regular file of this user, never through a link: anything else of that name
+    /// is left as it is, and the output is dropped and counted. Links in the path to `folder` are resolved
+    /// once, now.
     ///
     /// # Errors
     ///
-    /// The system's, if the folder cannot be made. That a log cannot be opened or written later is no
-    /// error: its output is dropped and counted.
+    /// The system's, if the folder cannot be created. If a log cannot be opened or written later, its output
+    /// is dropped and counted.
     pub fn open(folder: &Path, limits: LogLimits, threads: &WorkThreads) -> io::Result<Self> {
         let mut builder = fs::DirBuilder::new();
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o750);
@@ -115,7 +114,7 @@ impl LogFolder {
         Ok(Self { folder, limits, writer: Arc::new(writer), logs: Arc::default() })
     }
 
-    /// The log `name`, which must be a plain file name. Who asks for a name twice gets the same log.
+    /// The log `name`, which must be a plain file name. Two calls with the same name give the same log.
     pub(crate) fn log(&self, name: &str) -> ServiceLog {
         let mut logs = self.logs.lock();
         logs.retain(|_, log| log.strong_count() > 0);
@@ -137,12 +136,12 @@ impl LogFolder {
 }
 
 impl ServiceLog {
-    /// Where it is.
+    /// The path of its file.
     pub(crate) fn path(&self) -> &Path {
         &self.shared.path
     }
 
-    /// Writes a line of the supervisor's own, `[pmesh] <text>`, soon. Never waits.
+    /// Writes a line of the supervisor's own, `[pmesh] <text>`, soon. Does not wait for that.
     pub(crate) fn note(&self, text: &str) {
         let bytes = format!("[pmesh] {}\n", text.replace('\n', " ")).into_bytes();
         if self.writer.queue.lock().jobs.len() < JOBS {
@@ -152,14 +151,14 @@ impl ServiceLog {
         }
     }
 
-    /// Returns when everything that was given to the writer before is written or dropped.
+    /// Returns when everything that the writer was given before has been written or dropped.
     #[cfg(test)]
     pub(crate) async fn flush(&self) {
         self.write(0, Vec::new()).await;
     }
 
-    /// Resolves when the writer is done with it, which also happens if nobody waits. With the runtime's
-    /// end the writer is gone, and nothing is owed.
+    /// Resolves when the writer has handled the bytes; it handles them also if nobody waits. If the runtime
+    /// ends, the writer is gone, and no note is owed.
     async fn write(&self, stream: u64, bytes: Vec<u8>) -> Written {
         self.give(stream, bytes).await.unwrap_or(Written { owes_note: false })
     }
@@ -185,7 +184,7 @@ impl Writer {
     fn begin(writer: &Arc<Self>) {
         let serving = Arc::clone(writer);
         match writer.threads.begin(Duration::MAX, move |_| serving.serve()) {
-            // Its end is told job by job.
+            // The jobs report their own ends, so nobody waits for this one.
             Ok(serving) => serving.detach(),
             Err(unanswered) => {
                 let jobs = {
@@ -193,7 +192,7 @@ impl Writer {
                     queue.served = false;
                     std::mem::take(&mut queue.jobs)
                 };
-                // Whoever waits for one of them waits no longer.
+                // Dropping a job tells the pump that waits for it.
                 for job in jobs {
                     job.log.lost.lock().add(&job.bytes, &unanswered.to_string());
                 }
@@ -213,13 +212,14 @@ impl Writer {
             };
             let lost = std::mem::take(&mut *job.log.lost.lock());
             let write = || job.log.file.lock().write(job.stream, &job.bytes, lost, Instant::now());
-            // A defect costs its own output: the writer is everybody's, and must neither end nor stay taken.
+            // A panic costs only the output that caused it: the writer serves all services, and must neither
+            // end nor stay marked as busy.
             let Ok(owes_note) = catch_unwind(AssertUnwindSafe(write)) else {
                 error!(log = %job.log.path.display(), "writing the output of a service ended early; it is lost");
                 continue;
             };
-            // An error means that nobody waits: for a note nobody does, and an output's pump can be
-            // dropped. It is written all the same, and what is owed stays counted in the file.
+            // An error means that nobody waits: nobody waits for a note, and an output's pump can be dropped.
+            // The bytes are written all the same, and the file still counts the note that is owed.
             job.done.send(Written { owes_note }).ok();
         }
     }

@@ -9,8 +9,8 @@ use crate::{
     service_event::Ticket,
 };
 
-/// The numbers by which one service knows its processes, addresses, runs and builds: unique in the
-/// supervisor, each of whose services has a block of its own.
+/// The numbers that one service gives its processes, addresses, runs and builds. They are unique in the
+/// supervisor, because each service has a block of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Numbers {
     block: u32,
@@ -25,14 +25,14 @@ impl Numbers {
         Self { block, used: 0 }
     }
 
-    /// One that was not there before: there are four thousand million of them.
+    /// A number that was not used before; a block has four thousand million of them.
     pub(crate) fn next(&mut self) -> u64 {
         self.used += 1;
         u64::from(self.block) << 32 | u64::from(self.used)
     }
 }
 
-/// What a step knows, and what it asks for.
+/// What one step of the machine knows, and the actions that it asks for.
 #[derive(Debug)]
 pub(crate) struct MachineStep {
     pub(crate) now: Instant,

@@ -4,13 +4,13 @@ use futures_util::future::BoxFuture;
 
 use crate::Signal;
 
-/// The processes that came from one spawn, whatever became of the first of them. Whoever measures them,
-/// proves what they own or ends them asks here, and only here.
+/// The processes that came from one spawn, whatever became of the first of them. Everything that measures
+/// them, checks what they own or ends them asks this trait, and nothing else.
 ///
-/// How belonging is known is the implementation's: by session and descent, by a cgroup, by a mark.
+/// The implementation decides how membership is known: by session and descent, by a cgroup, by a mark.
 pub(crate) trait Membership: Send + Sync {
-    /// The members that live now. May be some milliseconds old, and changes nothing: no process is reaped
-    /// because somebody looks.
+    /// The members that live now. The answer may be some milliseconds old. Changes nothing: a look does not
+    /// reap a process.
     fn pids(&self) -> Vec<u32>;
 
     /// Sends a signal to every member; those that are gone are left out.

@@ -15,35 +15,36 @@ use crate::{
     work_threads::PROC_LIMIT,
 };
 
-/// A sample younger than this says too little of the processor: the kernel counts in steps of 10 ms.
+/// A sample younger than this says too little about the use of the processor: the kernel counts in steps of
+/// 10 ms.
 const SHORTEST: Duration = Duration::from_millis(100);
-/// A sample older than this says too little of now.
+/// A sample older than this says too little about the present.
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// What one process, or a tree of them, uses. Sizes are in bytes; what the kernel does not tell is 0.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProcessFigures {
-    /// The process; of a tree, the first.
+    /// The process id; of a tree, that of its first process.
     pub pid: u32,
     /// When it was started; the epoch if unknown.
     pub create_time: SystemTime,
     /// Its command line, at most 4 KiB.
     pub cmd: String,
-    /// The share of one core over the last sample: 1.0 is one core busy.
+    /// The share of one core since the last sample: 1.0 means one core fully used.
     pub cpu: f64,
-    /// Memory that is there (`VmRSS`).
+    /// Resident memory (`VmRSS`).
     pub rss: u64,
-    /// Memory that is addressed (`VmSize`).
+    /// Virtual memory (`VmSize`).
     pub vms: u64,
-    /// The most that was there (`VmHWM`).
+    /// The peak of resident memory (`VmHWM`).
     pub hwm: u64,
     /// Memory for data (`VmData`).
     pub data: u64,
     /// Memory for the stack (`VmStk`).
     pub stack: u64,
-    /// Memory that cannot be moved to the disk (`VmLck`).
+    /// Memory that is locked in RAM (`VmLck`).
     pub locked: u64,
-    /// Memory that was moved to the disk (`VmSwap`).
+    /// Memory that was swapped out (`VmSwap`).
     pub swap: u64,
     /// What was read from disks.
     pub io_read: u64,
@@ -54,9 +55,9 @@ pub struct ProcessFigures {
 /// What an instance uses.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InstanceFigures {
-    /// The sums over its processes; pid, start and command line are the first one's.
+    /// The sums over its processes; pid, start and command line are those of the first one.
     pub figures: ProcessFigures,
-    /// Each process that was there, by pid.
+    /// Its processes, by pid.
     pub tree: BTreeMap<u32, ProcessFigures>,
 }
 
@@ -97,8 +98,8 @@ impl ProcessFigures {
     }
 }
 
-/// Measures instances. Clones share what was sampled: two moments of each process that anybody asked
-/// for within the last 30 s.
+/// Measures instances. Clones share the samples: of each process the two latest moments, as long as it was
+/// measured within the last 30 s.
 #[derive(Clone, Debug)]
 pub struct Sampler {
     samples: Arc<Mutex<Samples>>,
@@ -112,11 +113,11 @@ impl Sampler {
         Self { samples: Arc::default(), boot: proc::boot_time(), threads: proc }
     }
 
-    /// What each tree uses, in the order given. A tree is its pids, the first process first; what is
-    /// gone is left out, and a tree of which nothing is there gives zeros.
+    /// What each tree uses, in the order given. A tree is given by its pids, the first process first;
+    /// processes that are gone are left out, and a tree without any gives zeros.
     ///
-    /// Answers at once for trees whose first process was measured between 30 s and 100 ms ago; if there
-    /// is another one, takes two samples 100 ms apart. Cancel-safe.
+    /// Answers at once if the first process of every tree was measured between 100 ms and 30 s ago; otherwise
+    /// takes two samples 100 ms apart. Cancel-safe.
     pub async fn measure(&self, trees: Vec<Vec<u32>>) -> Vec<InstanceFigures> {
         let trees = Arc::new(trees);
         let mut readings = self.read(Arc::clone(&trees)).await;
@@ -141,7 +142,7 @@ impl Sampler {
         figures
     }
 
-    /// Where they cannot be read, nothing is measured.
+    /// Reads the processes; if `/proc` cannot be read, nothing is measured.
     async fn read(&self, trees: Arc<Vec<Vec<u32>>>) -> Readings {
         let reading = self.threads.run(PROC_LIMIT, move |_| {
             let at = Instant::now();
@@ -161,7 +162,7 @@ impl Sampler {
         let since =
             readings.processes.get(&first).and_then(|first| samples.reference(&first.stat, readings.at));
         for (pid, process) in tree.iter().filter_map(|pid| readings.processes.get_key_value(pid)) {
-            // A process that was not there at the time of the first one's sample began with nothing.
+            // A process that did not exist at the time of the first one's sample had used nothing then.
             let before = samples.reference(&process.stat, readings.at);
             let before = before.or_else(|| since.map(|since| Point { ticks: 0, ..since }));
             let cpu = before.map_or(0.0, |before| before.share(process.stat.ticks, readings.at));
@@ -193,7 +194,7 @@ impl Sampler {
     }
 }
 
-/// Clock ticks as a duration; they are 10 ms on every Linux that we know.
+/// Clock ticks as a duration; one is 10 ms on every known Linux.
 fn ticks(count: u64) -> Duration {
     let per_second = rustix::param::clock_ticks_per_second();
     Duration::from_millis(count.saturating_mul(1000) / per_second)
@@ -238,7 +239,7 @@ struct Point {
 }
 
 impl Point {
-    /// The share of one core from here to `now`.
+    /// The share of one core that was used from this moment to `now`.
     fn share(self, now_ticks: u64, now: Instant) -> f64 {
         let used = ticks(now_ticks.saturating_sub(self.ticks)).as_secs_f64();
         let passed = now.saturating_duration_since(self.at).as_secs_f64();
@@ -246,7 +247,7 @@ impl Point {
     }
 }
 
-/// The last two moments of each process.
+/// The last two samples of each process.
 #[derive(Debug, Default)]
 struct Samples(HashMap<u32, Sampled>);
 
@@ -258,7 +259,7 @@ struct Sampled {
 }
 
 impl Samples {
-    /// The newest moment of a process that is old enough to compare `now` with, and not too old.
+    /// The newest sample of a process that is old enough to compare `now` with, and not too old.
     fn reference(&self, process: &Stat, now: Instant) -> Option<Point> {
         let sampled = self.0.get(&process.pid).filter(|sampled| sampled.start == process.start)?;
         let age = |point: &Point| now.saturating_duration_since(point.at);
@@ -274,7 +275,7 @@ impl Samples {
             let new = Sampled { start: stat.start, last: point, before: None };
             match self.0.get_mut(&pid) {
                 Some(sampled) if sampled.start == stat.start => {
-                    // Kept apart, so that a fast caller does not push out the only useful one.
+                    // A caller that comes more often must not replace the only sample that is old enough.
                     if now.saturating_duration_since(sampled.last.at) >= SHORTEST {
                         sampled.before = Some(sampled.last);
                         sampled.last = point;

@@ -1,15 +1,15 @@
-//! The limit of open descriptors that a service is given, and the warning that it is less than it wants.
-//! A plain type.
+//! The limit of open descriptors that a service gets, and the warning if it gets less than it wants. A plain
+//! type.
 
-/// What was said of a service's limit.
+/// What the last warning about a service's limit said.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct NofileWarning {
     said: Option<(u64, u64)>,
 }
 
 impl NofileWarning {
-    /// Whether it is to be said now that a service which wants `wanted` descriptors gets `limit` at most:
-    /// once, until one of the two changes.
+    /// Whether to warn that a service which wants `wanted` descriptors gets at most `limit`: once, until one
+    /// of the two numbers changes.
     pub(crate) fn is_due(&mut self, wanted: u64, limit: Option<u64>) -> bool {
         let cut = limit.filter(|&limit| limit < wanted).map(|limit| (wanted, limit));
         let is_due = cut.is_some() && cut != self.said;

@@ -6,10 +6,10 @@ use tracing::{error, info, warn};
 
 use crate::{Exit, ExternalAddress, ProbeFailure, ServiceId, spans::instance_span};
 
-/// Something that people may want to read in the log. The service is told by the span around it.
+/// Something that people may want to read in the log. The span around it names the service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Notice {
-    /// A new run is prepared, and whether beside the one before it.
+    /// A new run is prepared; `overlaps`: beside the one before it.
     RunStarts { id: ServiceId, overlaps: bool },
     /// A run that was waiting for its build starts.
     BuiltRunStarts { id: ServiceId },
@@ -17,11 +17,11 @@ pub(crate) enum Notice {
     BuiltAgain { id: ServiceId },
     /// A new run does not become ready.
     RunFails { reason: String },
-    /// The service stops on request.
+    /// The service is stopped on request.
     Stops,
     /// Something about an instance.
     Instance { number: u32, what: InstanceNotice },
-    /// An external address is healthy, or is not any more.
+    /// An external address has become healthy, or unhealthy with this failure.
     Address { address: ExternalAddress, failure: Option<ProbeFailure> },
 }
 
@@ -30,27 +30,27 @@ pub(crate) enum Notice {
 pub(crate) enum InstanceNotice {
     /// Its process could not be started.
     CannotStart { reason: String },
-    /// It may take traffic.
+    /// It is ready for traffic.
     IsReady { pid: u32 },
-    /// It ended, and nobody had asked for that.
+    /// It ended without having been asked to.
     EndedByItself { exit: Exit },
     /// It ended, as it was asked to.
     Ended { exit: Exit },
-    /// Files have changed under its start, and it is started anew.
+    /// Files have changed while it started, so it is started anew.
     IsReplaced,
-    /// Its first answer says that it has failed.
+    /// Its first answer is an error of the server (5xx).
     AnswersWithError { status: u16 },
     /// Its probes pass again.
     HealthyAgain,
     /// Its probes fail.
     Unhealthy { failure: ProbeFailure },
-    /// It is killed because its grace, which was this, is over.
+    /// It is killed because its grace, of this length, is over.
     GraceIsOver { limit: Duration },
-    /// It is killed because there is no grace for it.
+    /// It is killed without grace.
     NoGrace,
-    /// SIGKILL has not ended all of it.
+    /// SIGKILL has not ended all of its processes.
     Outlives { outlives: String },
-    /// What had outlived SIGKILL is gone.
+    /// The processes that had outlived SIGKILL are gone.
     GoneAtLast,
 }
 

@@ -23,19 +23,20 @@ use crate::{
 /// Each gets a session of its own, an environment of exactly what the [`Launch`] says, and no open
 /// descriptor but 0 to 2. SIGPIPE and the signal mask are as a shell would leave them.
 ///
-/// A tree's processes are those of the leader's session, and descendants that left it as far as they
-/// were seen while their parent lived. A process that leaves the session *and* loses its parent
-/// between two looks is lost.
+/// A tree has the processes of the leader's session, and those descendants that left the session but were
+/// seen while their parent lived. A process that leaves the session *and* loses its parent between two looks
+/// is lost.
 ///
-/// The leader stays a zombie until its tree is known to be empty or dropped: so its pid, which is
-/// also the name of the group and session, cannot become a stranger's, and no signal can hit one.
+/// The leader stays a zombie until its tree is known to be empty or is dropped. So its pid, which is also the
+/// id of the process group and the session, cannot be given to another process, and no signal can hit a
+/// stranger.
 #[derive(Clone, Debug)]
 pub struct OsSpawner {
     tables: Arc<ProcessTables>,
 }
 
 impl OsSpawner {
-    /// A spawner that looks at `/proc` on these threads; its clones share one view of the process table.
+    /// A spawner that reads `/proc` on these threads; its clones share one view of the process table.
     pub fn new(proc: Threads) -> Self {
         Self { tables: Arc::new(ProcessTables::new(proc)) }
     }
@@ -84,9 +85,9 @@ impl Spawner for OsSpawner {
     }
 }
 
-/// The file of a program. A name without a slash is looked up as execvp(3) does, but in the `PATH`
-/// of the launch, and before the fork: so the reason of a failure is exact. Relative paths start at
-/// the launch's folder.
+/// The path of a program. A name without a slash is looked up as execvp(3) does, but in the `PATH` of the
+/// launch, and before the fork, so that the reason of a failure is exact. Relative paths start at the
+/// launch's folder.
 fn find_program(launch: &Launch) -> io::Result<PathBuf> {
     let name: &Path = launch.program.as_ref();
     if !launch.folder.is_dir() {
@@ -112,8 +113,8 @@ fn find_program(launch: &Launch) -> io::Result<PathBuf> {
     Err(error.into())
 }
 
-/// The error with the interpreter's name, where it is that which is missing: execve(2) gives the same error as
-/// for the program itself.
+/// The error, with the name of the script's interpreter if that is what is missing: execve(2) gives the same
+/// error as for a missing program.
 fn explained(error: io::Error, program: &Path) -> io::Error {
     if error.kind() != io::ErrorKind::NotFound {
         return error;
@@ -128,14 +129,14 @@ fn explained(error: io::Error, program: &Path) -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, text)
 }
 
-/// What the first line of a script says that it is run with.
+/// The interpreter that the first line of a script names.
 fn interpreter(program: &Path) -> Option<String> {
-    // What is no file may block.
+    // Opening something that is no regular file may block.
     if !program.is_file() {
         return None;
     }
     let mut begin = Vec::new();
-    // No more of the line counts (`BINPRM_BUF_SIZE`).
+    // The kernel reads no more of the line (`BINPRM_BUF_SIZE`).
     File::open(program).ok()?.take(256).read_to_end(&mut begin).ok()?;
     let line = begin.strip_prefix(b"#!")?.split(|&byte| byte == b'\n').next()?;
     let line = String::from_utf8_lossy(line);

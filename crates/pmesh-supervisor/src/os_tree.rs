@@ -1,4 +1,5 @@
-//! The processes that came from one spawn: the first of them, whose end is told, and who belongs to it.
+//! The processes that came from one spawn: the first of them, whose end is reported, and those that belong to
+//! it.
 
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use crate::{ProcessTree, Signal, Survivor, leader::Leader, membership::Membershi
 
 /// A tree of this machine's processes.
 ///
-/// Its leader is reaped when nobody belongs to it any more, not before: its number stands for the tree.
+/// Its leader is not reaped before the tree is empty, because its pid stands for the tree.
 pub(crate) struct OsTree {
     leader: Arc<Leader>,
     members: Box<dyn Membership>,
@@ -36,12 +37,12 @@ impl ProcessTree for OsTree {
     }
 
     fn survivors(&self) -> Vec<Survivor> {
-        /// More are not named anyway.
+        /// How many are looked at: messages name fewer than that.
         const SEEN: usize = 64;
         let pids = self.pids();
         match Proc::open() {
             Ok(mut proc) => pids.iter().take(SEEN).filter_map(|&pid| proc.survivor(pid)).collect(),
-            // All that is known of them.
+            // Only the pids are known.
             Err(_) => pids.iter().take(SEEN).map(|&pid| Survivor { pid, ..Survivor::default() }).collect(),
         }
     }
@@ -67,7 +68,7 @@ mod tests {
     use super::OsTree;
     use crate::{Exit, ProcessTree, Signal, leader::Leader, membership::Membership};
 
-    /// Members as a test says.
+    /// Members as a test sets them.
     #[derive(Clone, Default)]
     struct Scripted {
         pids: watch::Sender<Vec<u32>>,

@@ -11,11 +11,12 @@ use crate::ServiceName;
 pub struct BuildProgress {
     /// When it was asked for.
     pub started: SystemTime,
-    /// The step that runs; none while it waits for other builds, and while it is found out whether it is there already.
+    /// The step that runs; none while the build waits for other builds, or looks whether a build of this
+    /// content exists.
     pub step: Option<BuildStep>,
 }
 
-/// A step of a build that runs.
+/// The step that a build is at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuildStep {
     /// Which one, from 1.
@@ -29,7 +30,7 @@ pub struct BuildStep {
 /// The builds under way, by service. Bounded by the services: each has one entry at most.
 pub type BuildsUnderWay = Arc<BTreeMap<ServiceName, BuildProgress>>;
 
-/// Where builds say how far they are; clones are of the same one.
+/// Where builds say how far they are. Clones are the same board.
 #[derive(Clone, Debug)]
 pub(crate) struct BuildBoard(watch::Sender<BuildsUnderWay>);
 
@@ -38,12 +39,12 @@ impl BuildBoard {
         Self(watch::Sender::new(Arc::default()))
     }
 
-    /// What stands there, now and from now on.
+    /// Follows what stands on the board.
     pub(crate) fn follow(&self) -> watch::Receiver<BuildsUnderWay> {
         self.0.subscribe()
     }
 
-    /// A build begins; it ends when what is returned is dropped.
+    /// A build begins; it is taken off the board when the returned value is dropped.
     pub(crate) fn begin(&self, service: &ServiceName) -> BuildSign {
         let progress = BuildProgress { started: SystemTime::now(), step: None };
         let sign = BuildSign { board: self.clone(), service: service.clone(), started: progress.started };
@@ -74,7 +75,7 @@ impl BuildSign {
 
 impl Drop for BuildSign {
     fn drop(&mut self) {
-        // Another build of the service may have taken the place, and then it stays.
+        // Another build of the service may have replaced this one's entry: then that entry stays.
         let is_own = |builds: &BTreeMap<ServiceName, BuildProgress>| {
             builds.get(&self.service).is_some_and(|progress| progress.started == self.started)
         };

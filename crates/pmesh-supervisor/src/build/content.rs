@@ -18,9 +18,9 @@ use super::{
 };
 use crate::{AppSpec, Command, ServiceName};
 
-/// Hashes the service's folder (paths, modes, contents, targets of links; git's ignore rules apply,
-/// and what is not the service's is left out), its build commands, its declared environment, its name and
-/// the folder's own path, which products record. Blocks for the reading of all of it.
+/// Hashes the service's folder (paths, modes, contents, targets of links; git's ignore rules apply, and files
+/// that are not the service's are left out), its build commands, its declared environment, its name, and the
+/// folder's own path, because products record that. Blocks until all of it is read.
 pub(super) fn identify(service: &ServiceName, spec: &AppSpec, own: &Own) -> Result<BuildId, BuildError> {
     let mut hasher = Hasher::new();
     text(&mut hasher, b"pmesh build 1");
@@ -32,7 +32,7 @@ pub(super) fn identify(service: &ServiceName, spec: &AppSpec, own: &Own) -> Resu
     Ok(BuildId(hasher.finalize().to_hex()[..16].into()))
 }
 
-/// With its length before it, so that no two sequences of texts give the same bytes.
+/// Hashes a text with its length before it, so that no two sequences of texts give the same bytes.
 fn text(hasher: &mut Hasher, text: &[u8]) {
     hasher.update(&(text.len() as u64).to_le_bytes());
     hasher.update(text);
@@ -68,7 +68,7 @@ fn folder(hasher: &mut Hasher, own: &Own) -> Result<(), BuildError> {
     let mut buffer = vec![0; 256 * 1024];
     for path in &found {
         match file(hasher, folder, path, &mut buffer) {
-            // Removed since.
+            // The file was removed after the walk.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             result => result.map_err(files("read", path))?,
         }
@@ -76,7 +76,7 @@ fn folder(hasher: &mut Hasher, own: &Own) -> Result<(), BuildError> {
     Ok(())
 }
 
-/// The files and links below a folder that count, and the folders that cannot be read.
+/// The files and links below the folder that are content, and the folders that cannot be read.
 fn walk(own: &Own) -> Result<Vec<PathBuf>, BuildError> {
     let folder = own.root();
     let own = own.clone();
@@ -99,12 +99,12 @@ fn walk(own: &Own) -> Result<Vec<PathBuf>, BuildError> {
                 let path = path_of(&error).unwrap_or(folder).to_owned();
                 match error.into_io_error() {
                     Some(gone) if gone.kind() == io::ErrorKind::NotFound && folder.is_dir() => {}
-                    // As with a file of that kind.
+                    // A folder that cannot be read counts like a file that cannot: by its name.
                     Some(refused) if refused.kind() == io::ErrorKind::PermissionDenied && path != folder => {
                         found.push(path);
                     }
                     Some(source) => return Err(files("read", &path)(source)),
-                    // A line of an ignore file that is no pattern: git leaves it out too.
+                    // A line of an ignore file that is no valid pattern: git ignores it too.
                     None => {}
                 }
             }
@@ -147,7 +147,8 @@ fn file(hasher: &mut Hasher, folder: &Path, path: &Path, buffer: &mut [u8]) -> i
     Ok(())
 }
 
-/// A build that runs as the server cannot read it either, but may depend on its being there.
+/// Hashes a file that cannot be read by its name alone. The build runs as the same user and cannot read the
+/// file either, but may depend on whether it exists.
 fn unreadable(hasher: &mut Hasher, name: &[u8]) {
     text(hasher, name);
     text(hasher, b"unreadable");
@@ -166,7 +167,7 @@ fn contents(hasher: &mut Hasher, file: &mut File, buffer: &mut [u8]) -> io::Resu
             Err(error) => return Err(error),
         }
     }
-    // Behind the bytes, for a file can grow while it is read.
+    // After the bytes and not before them, because a file can grow while it is read.
     hasher.update(&length.to_le_bytes());
     Ok(())
 }
@@ -177,7 +178,7 @@ mod tests {
 
     use super::*;
 
-    /// A project with a service in `web`, and what the id of its build is.
+    /// A project with a service in `web`, whose build id the tests compare.
     struct Project(tempfile::TempDir, AppSpec);
 
     fn project() -> Project {
@@ -301,7 +302,7 @@ mod tests {
         let mode = |mode| fs::Permissions::from_mode(mode);
         assert!(!project.changes(|_| fs::create_dir(&locked).unwrap()), "git knows no empty folders");
         fs::set_permissions(&locked, mode(0)).unwrap();
-        // Root reads it all the same.
+        // Root can read it in spite of its mode.
         if fs::read_dir(&locked).is_err() {
             let there = project.id();
             fs::remove_dir(&locked).unwrap();

@@ -10,7 +10,7 @@ use pmesh_threads::Unanswered;
 
 use crate::{Exit, ServiceFailure, SpawnError, causes::with_causes};
 
-/// Why there is no build. What was there before is as it was.
+/// Why there is no build. What was there before the attempt is unchanged.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BuildError {
     /// A command failed.
@@ -44,7 +44,7 @@ pub(crate) enum BuildError {
         /// The end of its output.
         lines: Vec<String>,
     },
-    /// The caller did not want it any more.
+    /// The caller asked for its end.
     #[error("the build was cancelled")]
     Cancelled,
     /// Something in the service's folder cannot be read or made.
@@ -57,13 +57,14 @@ pub(crate) enum BuildError {
         /// The system's reason.
         source: io::Error,
     },
-    /// What it needs of the disk was not answered, or there was no thread to ask.
+    /// The threads for files did not answer in time, or none was free to ask.
     #[error(transparent)]
     Unanswered(Unanswered),
 }
 
 impl BuildError {
-    /// The same for a service's health: in one line, with the last lines apart.
+    /// The same as the failure that a service's health shows: a message in one line, with the last lines
+    /// apart.
     pub(crate) fn into_failure(mut self) -> ServiceFailure {
         let last_lines = match &mut self {
             Self::Failed { lines, .. } | Self::Timeout { lines, .. } => std::mem::take(lines),
@@ -73,7 +74,7 @@ impl BuildError {
     }
 }
 
-/// The last lines of an output, behind a text.
+/// The last lines of an output, as an error message appends them.
 struct Lines<'a>(&'a [String]);
 
 impl fmt::Display for Lines<'_> {

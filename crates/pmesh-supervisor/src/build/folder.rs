@@ -1,4 +1,5 @@
-//! What builds leave in a service's folder: products, the marks of finished ones, two links, and the mark of what they hold in place.
+//! What builds leave in a service's folder: products, the marks of finished ones, the links `.run` and
+//! `.build`, and the file that says which build's product is in place.
 
 use std::{
     fs::{self, File},
@@ -17,20 +18,19 @@ use super::{
 };
 use crate::{ServiceName, causes::with_causes};
 
-/// The link to the build that runs, in the sense of the service.
+/// The link to the build that the service runs from.
 pub(super) const RUN: &str = ".run";
 /// The link to the build that is being made.
 pub(super) const BUILD: &str = ".build";
 
-/// The file that says whose product the folder holds in place.
+/// The file that says which build made what is in place in the folder.
 const IN_PLACE: &str = ".build-in-place";
 
 const PREFIX: &str = ".build-";
 
 impl Build {
-    /// Lets the service's link `.run` lead to this build, in one atomic step. Going back is the same
-    /// call for the build before, or [`Build::deactivate`] where there was none. Blocks for a few
-    /// system calls.
+    /// Lets the service's link `.run` lead to this build, in one atomic step. To go back, call this for the
+    /// build before, or [`Build::deactivate`] if there was none. Blocks for a few system calls.
     ///
     /// # Errors
     ///
@@ -39,7 +39,7 @@ impl Build {
         link(&self.folder, RUN)
     }
 
-    /// Removes the link `.run` of a service's folder, if there is one.
+    /// Removes the link `.run` from a service's folder, if it exists.
     ///
     /// # Errors
     ///
@@ -48,8 +48,8 @@ impl Build {
         unlink(&folder.join(RUN))
     }
 
-    /// Whether the service's folder still holds what it held when the build was finished; if not, the build has
-    /// to be made again. Blocks for a few system calls.
+    /// Whether the service's folder still holds what it held in place when this build was finished; if not,
+    /// the build has to be made again. Blocks for a few system calls.
     pub(crate) fn is_whole(&self) -> bool {
         self.folder.parent().is_some_and(|folder| holding(folder).fits(self.held.as_ref()))
     }
@@ -60,7 +60,7 @@ impl Build {
     }
 }
 
-/// The build whose product a folder of this name is: `.build-<id>` or `.build-<id>-<n>`.
+/// The build whose product is in a folder of this name: `.build-<id>` or `.build-<id>-<n>`.
 fn parse(folder: &Path, name: &str) -> Option<Build> {
     let rest = name.strip_prefix(PREFIX)?;
     let (id, number) = rest.split_once('-').map_or((rest, None), |(id, number)| (id, Some(number)));
@@ -73,11 +73,11 @@ fn parse(folder: &Path, name: &str) -> Option<Build> {
     Some(Build { held, ..build })
 }
 
-/// What stands in the file that says that a build is finished.
+/// The content of the file that says that a build is finished.
 struct Mark {
     /// The service that it was made for.
     service: String,
-    /// Whose product the folder held in place then.
+    /// Which build's product the folder held in place at that time.
     held: Option<BuildId>,
 }
 
@@ -95,7 +95,7 @@ impl Mark {
     }
 }
 
-/// The file that says that a build is finished, and whose it is.
+/// The path of the file that says that a build is finished, and for which service it was made.
 fn mark(build: &Build) -> PathBuf {
     let mut path = build.folder.clone().into_os_string();
     path.push(".ok");
@@ -120,7 +120,7 @@ fn all(folder: &Path) -> Vec<Build> {
     builds.into_iter().map(|(_, build)| build).collect()
 }
 
-/// The finished build of an id that was made last, if it need not be made again.
+/// Of the finished builds of an id that need not be made again, the one that was made last.
 pub(super) fn cached(folder: &Path, id: &BuildId) -> Option<Build> {
     let mut builds = all(folder);
     builds.retain(|build| build.id == *id && is_finished(build) && build.is_whole());
@@ -154,15 +154,15 @@ fn hold(folder: &Path, holding: &Holding) -> Result<(), BuildError> {
 /// A build whose steps may run.
 #[derive(Debug)]
 pub(super) struct Begun {
-    /// Its product, as far as it has come.
+    /// The build with its product as far as it has been made.
     pub(super) build: Build,
     /// What the folder held in place before.
     held: Holding,
     before: FolderBefore,
 }
 
-/// An empty folder for a product, which no finished build has. From here on what the folder holds in place is
-/// nobody's, also when nothing of this process is left.
+/// Makes an empty folder for a product, under a name that no finished build has. From here on
+/// `.build-in-place` says that the build is unfinished, so that it is made again even if the server dies now.
 pub(super) fn begin(own: Own, id: &BuildId) -> Result<Begun, BuildError> {
     let folder = own.root().to_owned();
     let names = std::iter::once(format!("{PREFIX}{id}")).chain((2..).map(|n| format!("{PREFIX}{id}-{n}")));
@@ -200,29 +200,30 @@ impl Begun {
             build.held = holding.remembered();
             let text = Mark { service: service.to_string(), held: build.held.clone() }.text();
             put(&mark(&build), &text)?;
-            // Last: what was claimed before is there.
+            // Last, because this claims that everything before it is in place.
             hold(before.root(), &holding)?;
             Ok(build.clone())
         };
         finish().inspect_err(|_| remove(&build))
     }
 
-    /// Removes what there is of a build that has failed.
+    /// Removes what a failed build has made.
     pub(super) fn give_up(self) {
         let Self { build, held, before } = self;
         remove(&build);
         let holding = held.after_failure(before.has_changed());
         if let Err(error) = hold(before.root(), &holding) {
-            // It is built once more than it need be.
+            // The file still says "unfinished": the only harm is one build more than necessary.
             tracing::warn!(reason = with_causes(&error), "what the folder holds is not known any more");
         }
     }
 }
 
-/// Takes what is at the link `.build` now, where a step has put something else in its place.
+/// Moves what is now at the path `.build` into the product's folder, if a step has put something else in the
+/// place of the link.
 fn take(build: &Build) -> Result<(), BuildError> {
     let link = build.folder.with_file_name(BUILD);
-    // A step may have removed the link, as "clean", and made a folder of that name.
+    // A step such as "clean" may have removed the link and made a folder of that name.
     if fs::symlink_metadata(&link).is_ok_and(|found| found.is_dir()) {
         if build.folder.is_dir() {
             fs::remove_dir_all(&build.folder).map_err(files("remove", &build.folder))?;
@@ -237,7 +238,7 @@ fn take(build: &Build) -> Result<(), BuildError> {
     Ok(())
 }
 
-/// Writes a file that is there in whole or not at all, also after a loss of power.
+/// Writes a file atomically: it exists completely or not at all, also after a loss of power.
 fn put(path: &Path, text: &str) -> Result<File, BuildError> {
     let mut temporary = path.to_owned().into_os_string();
     temporary.push(".new");
@@ -255,8 +256,7 @@ fn put(path: &Path, text: &str) -> Result<File, BuildError> {
     write().map_err(files("write", path))
 }
 
-/// Removes a build and the link to it under construction. What cannot be removed is left, with a
-/// warning.
+/// Removes a build, and the link `.build` if it leads there. What cannot be removed is left, with a warning.
 pub(super) fn remove(build: &Build) {
     let link = build.folder.with_file_name(BUILD);
     let result = gone(fs::remove_file(mark(build)))
@@ -274,7 +274,7 @@ pub(super) fn prune(service: &ServiceName, folder: &Path, keep: &[Build]) {
     let active = active(folder);
     let owner = |build: &Build| Some(Mark::of(build)?.service);
     let mut builds = all(folder);
-    // An unfinished one is nobody's: its maker had the folder to itself, and is gone.
+    // An unfinished build has no owner: whoever made it had the folder alone, and is gone.
     builds.retain(|build| owner(build).is_none_or(|owner| owner == service.as_str()));
     let last = builds.iter().rev().filter(|build| is_finished(build)).take(2).cloned().collect::<Vec<_>>();
     for build in builds {
@@ -285,16 +285,16 @@ pub(super) fn prune(service: &ServiceName, folder: &Path, keep: &[Build]) {
     }
 }
 
-/// Lets the link `name` beside a product lead to it. Who looks sees the old or the new one.
+/// Lets the link `name` beside a product lead to that product. Readers see either the old or the new link.
 pub(super) fn link(product: &Path, name: &str) -> Result<(), BuildError> {
     let link = product.with_file_name(name);
     let target = product.file_name().expect("a product's folder has a name");
-    // Begins with `.build`, as all that is not the service's own.
+    // The name begins with `.build`, as all names do that are no content of the service.
     let temporary = product.with_file_name(format!(".build{name}.new"));
     gone(fs::remove_file(&temporary)).map_err(files("remove", &temporary))?;
     symlink(target, &temporary).map_err(files("link", &temporary))?;
     fs::rename(&temporary, &link).map_err(|source| {
-        // A folder of that name, which is not ours to remove.
+        // At the link's name is a folder, which is not ours to remove.
         drop(fs::remove_file(&temporary));
         files("put a link in the place of", &link)(source)
     })
@@ -303,7 +303,7 @@ pub(super) fn link(product: &Path, name: &str) -> Result<(), BuildError> {
 pub(super) fn unlink(link: &Path) -> Result<(), BuildError> {
     match fs::read_link(link) {
         Ok(_) => gone(fs::remove_file(link)).map_err(files("remove", link)),
-        // Not there, or not a link.
+        // Nothing is there, or it is no link.
         Err(_) => Ok(()),
     }
 }

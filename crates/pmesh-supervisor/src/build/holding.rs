@@ -1,25 +1,26 @@
-//! Whose product a service's folder holds in place. A plain type.
+//! Which build's product a service's folder holds in place. A plain type.
 //!
-//! What a build makes outside of its own `.build-<id>/` (`dist/`, `node_modules/`, `.venv/`) is there once for
-//! all builds. So a build is as good as new only while the folder holds what it held when the build ended.
+//! What a build makes outside of its own `.build-<id>/` (`dist/`, `node_modules/`, `.venv/`) exists only
+//! once, for all builds together. So a build is usable only while the folder holds what it held when that
+//! build ended.
 
 use super::product::BuildId;
 
 /// What a service's folder holds in place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Holding {
-    /// Nothing that a build has made.
+    /// Nothing that was made by a build.
     Nothing,
-    /// What the build of this id has made.
+    /// What the build of this id made.
     Of(BuildId),
-    /// What a build has begun to make: nobody's product.
+    /// What an unfinished build has begun to make: no build can use it.
     Unfinished,
 }
 
 impl Holding {
     const UNFINISHED: &str = "unfinished";
 
-    /// As it is written down; none where nothing is.
+    /// The content of the file that records this; `None` where there is no file.
     pub(super) fn text(&self) -> Option<String> {
         match self {
             Self::Nothing => None,
@@ -28,24 +29,26 @@ impl Holding {
         }
     }
 
-    /// What was written down. Text that is nothing of ours claims nothing.
+    /// Reads what [`text`](Self::text) gives. Any other text counts as unfinished.
     pub(super) fn parse(text: &str) -> Self {
         BuildId::parse(text.trim()).map_or(Self::Unfinished, Self::Of)
     }
 
-    /// What the folder holds after the build `id` has ended well; `touched`: it has changed something there.
+    /// What the folder holds after the build `id` has succeeded; `touched`: the build has changed something
+    /// there.
     ///
-    /// What others had begun is its own as well, if it was content with that.
+    /// If the folder held an unfinished build and this build has changed nothing, the content still becomes
+    /// this build's: it has succeeded with that content.
     pub(super) fn after_success(self, id: &BuildId, touched: bool) -> Self {
         if touched || self == Self::Unfinished { Self::Of(id.clone()) } else { self }
     }
 
-    /// What it holds after a build has failed.
+    /// What the folder holds after a build has failed.
     pub(super) fn after_failure(self, touched: bool) -> Self {
         if touched { Self::Unfinished } else { self }
     }
 
-    /// What a build has to remember of the folder that it ended in; none: it needs nothing there.
+    /// What a finished build records about the folder; `None`: it needs nothing there.
     pub(super) fn remembered(&self) -> Option<BuildId> {
         match self {
             Self::Of(id) => Some(id.clone()),
@@ -53,7 +56,7 @@ impl Holding {
         }
     }
 
-    /// Whether a build that has this remembered is as good as new in this folder.
+    /// Whether a build that has recorded this is usable in this folder.
     pub(super) fn fits(&self, remembered: Option<&BuildId>) -> bool {
         match self {
             Self::Nothing => remembered.is_none(),

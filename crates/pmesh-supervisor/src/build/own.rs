@@ -1,4 +1,4 @@
-//! What in a service's folder is not the service's: git's, pmesh's, the server's state, logs.
+//! What in a service's folder is no content of the service: files of git, of pmesh, the server's state, logs.
 
 use std::{
     ffi::OsStr,
@@ -18,7 +18,7 @@ pub(super) struct Own {
 }
 
 impl Own {
-    /// In the folder `root` of a service whose log is this.
+    /// For the folder `root` of a service whose log file is `log`.
     pub(super) fn new(root: &Path, log: &Path, state: Option<&Path>) -> Self {
         Self {
             root: root.to_owned(),
@@ -31,7 +31,7 @@ impl Own {
         &self.root
     }
 
-    /// Whether something below the folder is not the service's.
+    /// Whether a path below the folder is one of these.
     pub(super) fn has(&self, path: &Path) -> bool {
         let name = path.file_name().unwrap_or_default();
         let bytes = name.as_bytes();

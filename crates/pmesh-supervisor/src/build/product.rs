@@ -14,7 +14,7 @@ use crate::saved::{BadBytes, Saved, SavedReader, SavedWriter, saved};
 pub struct BuildId(pub(super) Arc<str>);
 
 impl BuildId {
-    /// The id that a text is.
+    /// Parses an id; `None` if the text is none.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let is_one = text.len() == 16 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         is_one.then(|| Self(text.into()))
@@ -47,44 +47,44 @@ impl fmt::Display for BuildId {
 pub struct Build {
     pub(super) id: BuildId,
     pub(super) folder: PathBuf,
-    /// Whose product the service's folder held in place when this one was finished.
+    /// Which build's product the service's folder held in place when this build was finished.
     pub(super) held: Option<BuildId>,
 }
 
 saved!(struct Build { id, folder, held });
 
 impl Build {
-    /// One that was made in place, of sixteen such digits.
+    /// A build that was made in place, whose id is this digit 16 times.
     #[cfg(test)]
     pub(crate) fn in_place(digit: &str) -> Self {
         let id = BuildId(digit.repeat(16).into());
         Self { folder: PathBuf::from(format!("/web/.build-{id}")), held: Some(id.clone()), id }
     }
 
-    /// The same if it had left the rest of the folder alone.
+    /// The same build, as if it had changed nothing else in the folder.
     #[cfg(test)]
     pub(crate) fn alone(self) -> Self {
         Self { held: None, ..self }
     }
 
-    /// What it was made from.
+    /// The hash of what it was made from.
     pub fn id(&self) -> &BuildId {
         &self.id
     }
 
-    /// Where its product is; absolute if the service's folder is.
+    /// The folder of its product; absolute if the service's folder is.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Whether it needs what a build has made in the service's folder outside of [`folder`](Self::folder), as
-    /// `dist/` or `node_modules/`.
+    /// Whether it needs what builds have made in the service's folder outside of [`folder`](Self::folder),
+    /// such as `dist/` or `node_modules/`.
     pub fn is_in_place(&self) -> bool {
         self.held.is_some()
     }
 
-    /// A word of a `run` command for an instance of this build: what begins with `.run/` is in this
-    /// build's folder, wherever the link `.run` leads by then.
+    /// Resolves a word of a `run` command for an instance of this build: a path that begins with `.run/` is
+    /// taken in this build's own folder, wherever the link `.run` leads later.
     pub(crate) fn resolve(&self, word: &str) -> OsString {
         match word.strip_prefix(".run/") {
             Some(rest) => self.folder.join(rest).into_os_string(),

@@ -62,7 +62,7 @@ impl Project {
             wishes.send_replace(Wish::End);
         };
         let (built, ()) = tokio::join!(build, async {
-            // The build need not be cancelled at all.
+            // Some tests never cancel the build.
             tokio::select! {
                 () = cancel => {}
                 () = wishes.closed() => {}
@@ -87,7 +87,7 @@ impl Project {
         fs::write(self.path("source"), text).unwrap();
     }
 
-    /// What of builds is in the folder.
+    /// The files in the folder that builds have made.
     fn leftovers(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.spec.folder).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -238,7 +238,7 @@ async fn an_unfinished_product_is_not_taken_for_a_build() {
     let project = project(&["test ! -e .build/torn; echo whole > .build/x"]);
     let id = project.build().await.unwrap().id().clone();
     let product = project.path(&format!(".build-{id}"));
-    // As kill -9 in the middle leaves it.
+    // The state that a `kill -9` in the middle of a build leaves.
     fs::remove_file(project.path(&format!(".build-{id}.ok"))).unwrap();
     fs::write(product.join("torn"), "").unwrap();
     let build = project.build().await.unwrap();
@@ -301,7 +301,7 @@ async fn the_last_two_builds_the_active_one_and_those_in_use_are_kept() {
     for text in ["1", "2", "3", "4", "5"] {
         project.change(text);
         let build = project.build().await.unwrap();
-        // Files made within one tick of the clock have one time.
+        // Files made within one tick of the file system's clock have the same time.
         let mark = fs::File::open(build.folder().with_extension("ok")).or_else(|_| {
             let mut mark = build.folder().as_os_str().to_owned();
             mark.push(".ok");
@@ -355,7 +355,8 @@ async fn builds_in_one_folder_take_turns() {
     assert_ne!(first.unwrap(), second.unwrap());
 }
 
-/// A service that is built as most are: into a folder beside its sources that git ignores.
+/// A service whose build makes its product in a folder that git ignores, beside its sources, as most builds
+/// do.
 fn in_place(step: &str) -> Project {
     let project = project(&[step]);
     fs::write(project.path(".gitignore"), "dist/\nnode_modules/\n*.db\n.build*\n").unwrap();
@@ -370,7 +371,7 @@ impl Project {
         fs::read_to_string(self.path("../runs")).map_or(0, |runs| runs.lines().count())
     }
 
-    /// Whose product the folder says it holds in place.
+    /// The id in the file that says which build's product the folder holds in place.
     fn holds(&self) -> Option<String> {
         Some(fs::read_to_string(self.path(".build-in-place")).ok()?.trim().to_owned())
     }
@@ -435,7 +436,7 @@ async fn whatever_a_build_changes_in_the_folder_is_seen() {
         "ln node_modules/deep/old node_modules/hard",
         "touch -d 2001-01-01 node_modules/deep/old",
         "mv node_modules/deep node_modules/moved",
-        // Not ignored: so the content is another one afterwards.
+        // This file is not ignored by git, so the content has another hash afterwards.
         "echo x > untracked",
     ] {
         let project = in_place(step);
@@ -491,7 +492,7 @@ async fn a_build_that_nobody_sees_end_claims_nothing() {
     project.change("hang");
     let spawner = OsSpawner::new(crate::testing::work_threads().proc);
     let dist = project.path("dist/source");
-    // As kill -9 in the middle leaves it: nobody does anything any more.
+    // As a `kill -9` in the middle of the build: nothing runs after it.
     tokio::select! {
         _ = project.build_by(&spawner, Rebuild::Changed) => panic!("it hangs"),
         () = async {

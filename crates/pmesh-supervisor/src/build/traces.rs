@@ -1,5 +1,5 @@
-//! What a build leaves in its service's folder, outside of its own product: seen by the times at which the
-//! kernel says that files were changed (ctime), for these nobody can set.
+//! Whether a build has changed anything in its service's folder outside of its own product. Seen by the times
+//! of the last change that the kernel records (ctime), because no program can set them.
 
 use std::{
     collections::BTreeSet,
@@ -14,34 +14,35 @@ use std::{
 
 use super::own::Own;
 
-/// How many files are looked at; in a folder of more a build counts as one that has changed something.
+/// How many files are looked at. In a folder with more, every build counts as one that has changed something.
 const MOST: usize = 2_000_000;
 
-/// How often, and after what pauses, a look is taken whether the clock of the file system has moved on: the kernel's
-/// steps are of at most 10 ms.
+/// How often, and with what pause between, the clock of the file system is read until it has moved on: the
+/// kernel moves it in steps of at most 10 ms.
 const LOOKS: u32 = 25;
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// A moment by the clock of a file system.
+/// A moment by the clock of a file system: seconds and nanoseconds.
 type Changed = (i64, i64);
 
 fn changed(metadata: &Metadata) -> Changed {
     (metadata.ctime(), metadata.ctime_nsec())
 }
 
-/// How a service's folder was before a build.
+/// The state of a service's folder before a build.
 #[derive(Debug)]
 pub(super) struct FolderBefore {
     own: Own,
-    /// What changes from now on has no earlier time.
+    /// Every later change has this time or a later one.
     since: Changed,
-    /// What was at the top of the folder: what is gone leaves no other trace there.
+    /// The names at the top of the folder: a removed file leaves no other trace, because the folder's own
+    /// time is not compared.
     names: BTreeSet<OsString>,
 }
 
 impl FolderBefore {
-    /// Looks at the folder. `file` is one in the same file system, whose times may be changed: what was changed
-    /// before has an earlier time than what changes from now on, unless the file system counts in steps of more
+    /// Looks at the folder. `file` is a file in the same file system whose times may be changed. Afterwards
+    /// earlier changes have an earlier time than later ones, unless the file system counts in steps of more
     /// than some milliseconds. Blocks for one such step.
     ///
     /// # Errors
@@ -70,11 +71,12 @@ impl FolderBefore {
         self.own.root()
     }
 
-    /// Whether anything was changed there since. Ends at the first that was; what cannot be read counts by its own time.
+    /// Whether anything in the folder was changed since. Stops at the first change. A folder that cannot be
+    /// read counts by its own time.
     pub(super) fn has_changed(&self) -> bool {
         match names(&self.own) {
             Ok(now) if self.names.is_subset(&now) => {}
-            // What is not to be seen is not vouched for.
+            // Something is gone, or the folder cannot be read: then it counts as changed.
             _ => return true,
         }
         let mut folders = vec![self.own.root().to_owned()];
@@ -85,7 +87,7 @@ impl FolderBefore {
                 if self.own.has(&path) {
                     continue;
                 }
-                // Gone since, by somebody else.
+                // Removed during the walk, by somebody else.
                 let Ok(metadata) = entry.metadata() else { continue };
                 if changed(&metadata) >= self.since || left == 0 {
                     return true;

@@ -219,8 +219,8 @@ fn a_stop_during_the_clearing_after_a_crash_prevents_the_restart() {
 }
 
 proptest! {
-    /// A driver that does what it is told, and an operating system and operator that do what
-    /// they like: there is never a second process, and a stop always ends in `Stopped`.
+    /// A driver that does what it is asked for, an operating system and an operator that act at random: there
+    /// is never a second process, and a stop always leads to `Stopped`.
     #[test]
     fn whatever_happens_there_is_one_process_at_most_and_a_stop_ends(
         script in proptest::collection::vec((0_u8..10, 0_u64..12), 0..120),

@@ -1,4 +1,4 @@
-//! One log on the disk: appending, rotation, a file that was moved away, a disk that refuses.
+//! One log file on the disk: appending, rotation, a file that was moved away, a disk that refuses to write.
 
 use std::{
     ffi::OsString,
@@ -17,7 +17,8 @@ use tracing::warn;
 
 use super::limits::LogLimits;
 
-/// How long a disk that refused is left alone, and how often a file is looked for at its name.
+/// How long no write is tried after the disk refused one, and how often the name is checked to lead to the
+/// open file still.
 const SECOND: Duration = Duration::from_secs(1);
 
 /// What was dropped, and why.
@@ -55,7 +56,7 @@ pub(super) struct LogFile {
     limits: LogLimits,
     open: Option<Open>,
     lost: Loss,
-    /// The disk refused: not before then again.
+    /// When to try again after the disk refused.
     try_again: Option<Instant>,
 }
 
@@ -67,13 +68,13 @@ struct Open {
     identity: (u64, u64),
     /// When the name was last seen to lead to this file.
     checked: Instant,
-    /// Whose line is not ended; [`UNKNOWN`] for one of an earlier run.
+    /// The output whose line is not ended; [`UNKNOWN`] if an earlier process of the server wrote it.
     unended: Option<u64>,
 }
 
 const UNKNOWN: u64 = u64::MAX;
 
-/// A write that failed, and how many of its bytes were written before.
+/// A write that failed, and how many bytes had been written before.
 struct Failed {
     error: io::Error,
     written: usize,
@@ -85,8 +86,8 @@ impl LogFile {
         Self { folder, name, limits, open: None, lost: Loss::default(), try_again: None }
     }
 
-    /// Appends bytes of an output, behind a note of what was lost before them. What cannot be
-    /// written is dropped and counted. Whether a note is owed still.
+    /// Appends bytes of an output, after a note of what was lost before them. What cannot be written is
+    /// dropped and counted. Answers whether a note is still owed.
     pub(super) fn write(&mut self, stream: u64, bytes: &[u8], lost: Loss, now: Instant) -> bool {
         self.lost.join(lost);
         if self.try_again.is_some_and(|at| now < at) {
@@ -99,7 +100,7 @@ impl LogFile {
             Err(Failed { error, written }) => {
                 self.lost.add(&bytes[written..], &error.to_string());
                 self.try_again = Some(now + SECOND);
-                // Whatever is wrong with it, a new one may be better.
+                // Whatever is wrong with this file, the next try opens it anew.
                 self.open = None;
             }
         }
@@ -134,14 +135,14 @@ impl LogFile {
         Ok(())
     }
 
-    /// Goes on in a file that a test has opened, such as a device that refuses.
+    /// Continues in a file that a test has opened, such as a device that refuses to write.
     #[cfg(test)]
     pub(super) fn open_as(&mut self, file: File, now: Instant) {
         let identity = identity(&file.metadata().expect("a test's file is open"));
         self.open = Some(Open { file, size: 0, identity, checked: now, unended: None });
     }
 
-    /// Opens the file if it is not, or no longer the one that has its name.
+    /// Opens the file, if none is open or the name leads to another file by now.
     fn open(&mut self, now: Instant) -> io::Result<()> {
         if let Some(open) = &mut self.open
             && now.duration_since(open.checked) >= SECOND
@@ -169,16 +170,16 @@ impl LogFile {
         Ok(())
     }
 
-    /// Opens or makes the file: a regular one of this user, under this name alone. Nothing else is
-    /// written to, for somebody else may have put it there to have it written.
+    /// Opens or creates the file. It must be a regular file of this user, with this one name: somebody else
+    /// may have put anything else there to have it overwritten.
     fn open_own(&self) -> io::Result<File> {
         let folder = open_folder(&self.folder)?;
         let file = self.open_in(&folder)?;
         if file.metadata()?.nlink() == 1 {
             return Ok(file);
         }
-        // A backup that is made of hard links must not change, and neither must a file elsewhere that
-        // somebody has given this name. Moved on, it goes the way of all older logs.
+        // The file has a second name: a backup made of hard links, or a file elsewhere that somebody has
+        // linked here. It must not change, so it is rotated like an older log.
         self.move_on(&folder)?;
         self.open_in(&folder)
     }
@@ -187,13 +188,13 @@ impl LogFile {
         let odd =
             |what: String| io::Error::other(format!("{} {what}", self.folder.join(&self.name).display()));
         let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        // Not to wait for the other end of a pipe, and not to get a terminal.
+        // Neither wait for the other end of a pipe, nor get a controlling terminal.
         let flags = flags | OFlags::NONBLOCK | OFlags::NOCTTY;
         // 0640: an app's output can hold what only its operators may see.
         let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP;
         let file = match openat(folder, &self.name, flags, mode) {
             Ok(file) => File::from(file),
-            // Of the file itself, with NOFOLLOW (open(2)).
+            // NOFOLLOW gives ELOOP for the last part of the path (open(2)).
             Err(Errno::LOOP) => return Err(odd("is a link; remove it".to_owned())),
             Err(error) => return Err(error.into()),
         };
@@ -224,7 +225,7 @@ impl LogFile {
         let note = format!("{before}[pmesh] {bytes} bytes, {lines} lines were dropped: {reason}\n");
         let size = open.size;
         if let Err((error, _)) = open.append(note.as_bytes()) {
-            // Half a note would count the same loss twice later. The file is ours alone.
+            // Half a note would make the next one count the same loss twice. Only we write to the file.
             open.file.set_len(size)?;
             return Err(error);
         }
@@ -239,7 +240,7 @@ impl LogFile {
         self.open(now)
     }
 
-    /// `x.log` becomes `x.log.1`, and so on; the oldest goes.
+    /// Renames `x.log` to `x.log.1` and so on, and removes the oldest.
     fn move_on(&self, folder: &OwnedFd) -> io::Result<()> {
         let old = |number: u32| {
             let mut name = self.name.clone();
@@ -250,7 +251,7 @@ impl LogFile {
         if last == 0 {
             unlinkat(folder, &self.name, AtFlags::empty())?;
         }
-        // Somebody may have moved one away before us; a new one is made all the same.
+        // Somebody may have moved one of them before us; that is no reason to stop.
         for number in (1..last).rev() {
             unless_gone(renameat(folder, old(number), folder, old(number + 1)))?;
         }
@@ -265,18 +266,18 @@ fn unless_gone(renamed: Result<(), Errno>) -> Result<(), Errno> {
     if renamed == Err(Errno::NOENT) { Ok(()) } else { renamed }
 }
 
-/// Opens a folder by a path that had no links when it was found, and must not have any now.
+/// Opens a folder by a path that had no links when it was resolved, and must not have any now.
 fn open_folder(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
-        // Forbidden by a filter of system calls that is older than the call (some containers).
+        // The call is forbidden by a system call filter that is older than it (some containers).
         Err(Errno::NOSYS | Errno::PERM) => Ok(openat(CWD, path, flags, Mode::empty())?),
         opened => Ok(opened?),
     }
 }
 
 impl Open {
-    /// Appends all, or says how much was appended before the error.
+    /// Appends all bytes, or says how many were appended before the error.
     fn append(&mut self, bytes: &[u8]) -> Result<(), (io::Error, usize)> {
         let mut written = 0;
         while written < bytes.len() {
@@ -298,9 +299,9 @@ fn identity(metadata: &fs::Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
-/// How much of `rest` goes into a file with `room` bytes left, up to the end of a line; none: nothing,
-/// the file is full. Where the file `must` take something (a line is open, or it is empty), it is the
-/// rest of one line at least.
+/// How many bytes of `rest` go into a file with `room` bytes left, up to the end of a line; `None`: the file
+/// is full. If the file `must` take something (a line is open in it, or it is empty), it takes at least the
+/// rest of one line.
 fn part(rest: &[u8], room: usize, must: bool) -> Option<usize> {
     if rest.len() <= room {
         return Some(rest.len());
@@ -336,7 +337,7 @@ mod tests {
             fs::read_to_string(self.folder.path().join(name)).unwrap_or_default()
         }
 
-        /// The log's path as sentences show it.
+        /// The log's path as messages show it.
         fn shown(&self) -> String {
             self.folder.path().canonicalize().unwrap().join("x.log").display().to_string()
         }
@@ -403,7 +404,7 @@ mod tests {
     #[test]
     fn what_the_disk_refuses_is_counted_and_written_down_when_it_takes_again() {
         let mut log = log(1000, 2);
-        // A folder in the place of the file: every open fails.
+        // A folder has the name of the file: every open fails.
         fs::create_dir(log.folder.path().join("x.log")).unwrap();
         assert!(log.write(1, "a\nb\n"));
         fs::remove_dir(log.folder.path().join("x.log")).unwrap();

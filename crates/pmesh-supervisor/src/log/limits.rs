@@ -4,10 +4,10 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LogLimits {
-    /// The size of one file, in bytes. A file ends with a whole line, so one can be longer by a
-    /// line's length.
+    /// The size of one file, in bytes. A file ends with a whole line, so it can be longer by the length of a
+    /// line.
     pub bytes: u64,
-    /// How many files there are: `x.log` and the older `x.log.1`, `x.log.2`…; at least 1.
+    /// How many files are kept: `x.log` and the older `x.log.1`, `x.log.2`…; at least 1.
     pub files: u32,
     /// The longest line in bytes; a longer one is split, and each piece but the last ends with
     /// ` [pmesh] line goes on`.

@@ -10,18 +10,19 @@ use tokio::{
 
 use super::{ServiceLog, Tail, Written};
 
-/// Read in one go, and given to the writer in one go, at most; a line can add its length.
+/// The most that is read at once, and that is given to the writer at once; the rest of a line can come on
+/// top.
 const CHUNK: usize = 64 * 1024;
-/// Read in one go from an output that says little.
+/// The most that is read at once from an output that writes little.
 const SIP: usize = 2 * 1024;
-/// An open line is written after so long without more of it.
+/// After how long without more of it an open line is written.
 const OPEN_LINE: Duration = Duration::from_millis(100);
-/// How long a disk may keep an output waiting.
+/// How long the disk may hold up an output before output is dropped.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How often a disk that refused is asked again when there is no output.
+/// How often a write is tried while a note is owed and there is no output.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// With nothing due.
+/// The longest wait while nothing is due.
 const IDLE: Duration = Duration::from_hours(1);
 
 const TOO_SLOW: &str = "the disk took nothing for 5 s";
@@ -30,11 +31,11 @@ const CONTINUED: &[u8] = b" [pmesh] line goes on\n";
 /// Splits an output into chunks of whole lines.
 struct Chunker {
     limit: usize,
-    /// What was read and not yet given away.
+    /// What was read and not given to the writer yet.
     pending: Vec<u8>,
     /// Up to where `pending` consists of whole lines.
     whole: usize,
-    /// The length of the open line, also of a part of it that was given away.
+    /// The length of the open line, including parts of it that were given to the writer already.
     column: usize,
 }
 
@@ -43,13 +44,13 @@ impl Chunker {
         Self { limit, pending: Vec::new(), whole: 0, column: 0 }
     }
 
-    /// Takes note of what was appended to `pending` from `from` on, and splits lines that are too
-    /// long.
+    /// Looks at what was appended to `pending` after `from`, and splits lines that are too long.
     fn appended(&mut self, from: usize) {
         let mut at = from;
         while at < self.pending.len() {
             let rest = &self.pending[at..];
-            // A line's end within what the line may still have; else the line is too long or open.
+            // Looks for the end of a line within the length that the line may still have; without one, the
+            // line is too long or still open.
             let reach = rest.len().min(self.limit - self.column + 1);
             if let Some(last) = rest[..reach].iter().rposition(|&byte| byte == b'\n') {
                 at += last + 1;
@@ -80,17 +81,17 @@ impl Chunker {
     }
 }
 
-/// Gives what is not given away to the writer when it is dropped.
+/// Reads one output. When it is dropped, it gives the writer what it still holds.
 struct Pump {
     log: ServiceLog,
     stream: u64,
     chunker: Chunker,
-    /// Whether it is the one that sees to it that the log's note of a loss is written.
+    /// Whether this pump has taken on to have the log's note of a loss written.
     keeps_note: bool,
 }
 
 impl Pump {
-    /// Whether nobody else sees to the note.
+    /// Takes on the note, unless another pump has; answers whether it is this pump's.
     fn keep_note(&mut self) -> bool {
         self.keeps_note |= !self.log.shared.note_kept.swap(true, Ordering::AcqRel);
         self.keeps_note
@@ -112,13 +113,13 @@ impl Drop for Pump {
 impl ServiceLog {
     /// Writes what `output` gives, until it ends, and keeps the last of it in `tail`.
     ///
-    /// At most 256 KiB of it are in memory. When the disk does not take them, the output
-    /// is not read on, which stops its writer; after 5 s of that it is read and dropped. On an error
-    /// of the disk, such as "no space left", output is dropped at once and the disk tried again each
-    /// second. A line that is not ended is written after 100 ms without more of it.
+    /// At most 256 KiB of it are held in memory. While the disk does not take them, the output is not read,
+    /// which holds up the process that writes it; after 5 s the output is read and dropped. On an error of
+    /// the disk, such as "no space left", output is dropped at once and a write is tried each second. A line
+    /// that is not ended is written after 100 ms without more of it.
     ///
-    /// What was lost is noted as soon as the disk takes it: with the end of its output, one of a log's
-    /// pumps goes on until then. Dropped early, what it has read is given to the writer.
+    /// A note of what was lost is written as soon as the disk takes it: for that, one of a log's pumps goes
+    /// on after the end of its output. Dropped early, a pump gives the writer what it has read.
     pub(crate) fn pump(
         &self,
         output: impl AsyncRead + Send + Unpin + 'static,
@@ -155,9 +156,9 @@ async fn run(log: ServiceLog, stream: u64, mut output: impl AsyncRead + Send + U
         let full = pump.chunker.pending.len() >= CHUNK;
         let out_of_patience = writing.as_ref().is_some_and(|(_, since)| now >= *since + PATIENCE);
         if ended && out_of_patience {
-            // What is under way is the writer's, or was never accepted.
+            // What is being written now is counted by the writer, or was never accepted.
             pump.log.lose(&pump.chunker.take_all(), TOO_SLOW);
-            // For the note, behind it.
+            // An empty job behind it makes the writer write the note.
             drop(pump.log.give(stream, Vec::new()));
             return;
         }
@@ -190,7 +191,7 @@ async fn run(log: ServiceLog, stream: u64, mut output: impl AsyncRead + Send + U
                     pump.chunker.appended(from);
                     appetite = if count >= appetite { CHUNK } else { SIP };
                 }
-                // The end, or an output that cannot be read: either way there is no more of it.
+                // The end of the output, or an error while reading it: either way nothing more comes.
                 _ => ended = true,
             },
             () = tokio::time::sleep_until(due), if !dropping => {
@@ -418,12 +419,12 @@ mod tests {
                 app.write_all(format!("{number:09}\n").as_bytes()).await.unwrap();
             }
         });
-        // The writer's thread is not on the paused clock: no time passes before it hangs.
+        // The writer's thread does not follow the paused clock, so no time passes before it hangs.
         while has_room() {
             tokio::task::yield_now().await;
         }
         while !app.is_finished() {
-            // By hand, for a thread that is in the disk's hands stops the paused clock.
+            // By hand, because a thread that hangs in a write stops the paused clock.
             tokio::time::advance(Duration::from_millis(10)).await;
         }
         let waited = begin.elapsed();
@@ -431,7 +432,7 @@ mod tests {
         while !pump.is_finished() {
             tokio::time::advance(Duration::from_millis(10)).await;
         }
-        // The disk comes to life.
+        // The disk works again.
         let fifo = fs::File::open(log.path()).unwrap();
         let threads = pmesh_threads::testing::threads("test");
         let reader = threads.begin(Duration::MAX, move |_| {

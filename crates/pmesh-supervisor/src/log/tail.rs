@@ -11,24 +11,24 @@ const LINES: usize = 20;
 /// The most that is shown of one line, in characters.
 const LINE: usize = 300;
 
-/// The end of an instance's output: 4 KiB of it in memory. Clones are the same.
+/// The end of an instance's output: 4 KiB of it in memory. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tail(Arc<Mutex<Kept>>);
 
 #[derive(Debug, Default)]
 struct Kept {
     bytes: Vec<u8>,
-    /// Whether the kept bytes begin in the middle.
+    /// Whether the kept bytes begin in the middle of a line.
     cut: bool,
 }
 
 impl Tail {
-    /// An empty one.
+    /// A tail without output.
     pub(crate) fn new() -> Self {
         Self::default()
     }
 
-    /// Puts output behind what is there.
+    /// Appends output.
     pub(crate) fn push(&self, output: &[u8]) {
         let mut kept = self.0.lock();
         let output = &output[output.len().saturating_sub(BYTES + 1)..];
