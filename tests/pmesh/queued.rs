@@ -1,16 +1,16 @@
 //! Requests that wait for an instance when the server ends, and what crashes then.
 
-use std::{fs, io::Write, net::TcpStream, thread};
+use std::{fs, io::Write, net::TcpStream, process::Command, thread};
 
 use crate::harness::{Connection, Project, Server, git, lives, signal, wait_for};
 
-/// Answers when a file is there, and says before that it was asked.
+/// Answers when somebody has written into the pipe `go` beside the work tree, and says before that it was asked.
 const SLOW: &str = r#"
-import http.server, os, time
+import http.server, os
 class H(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         open("asked", "w").close()
-        while not os.path.exists("go"): time.sleep(0.01)
+        with open("../../go") as go: go.read()
         self.send_response(200); self.send_header("Content-Length", "0"); self.end_headers()
     def log_message(self, *a): pass
 http.server.HTTPServer((os.environ["HOST"], int(os.environ["PORT"])), H).serve_forever()
@@ -34,6 +34,8 @@ fn at_the_end_what_waits_for_an_instance_is_503_at_once_what_is_answered_goes_on
     let project = Project::new(MANIFEST);
     project.push(&[("slow/slow.py", SLOW), ("once/once.py", ONCE)]);
     git(&project.work, &["pull", "-q"]);
+    let go = project.folder.path().join("go");
+    assert!(Command::new("mkfifo").arg(&go).status().unwrap().success());
     let server = Server::serve(&project);
     let started = || fs::read_to_string(project.work.join("once/started")).unwrap_or_default();
     signal(started().trim().parse().unwrap(), "KILL");
@@ -62,7 +64,7 @@ fn at_the_end_what_waits_for_an_instance_is_503_at_once_what_is_answered_goes_on
     signal(crashed, "KILL");
     wait_for("it has crashed", || !lives(crashed));
     wait_for("that is known", || server.pids("once").is_empty());
-    fs::write(project.work.join("slow/go"), "").unwrap();
+    fs::write(go, "").unwrap();
     assert_eq!(answered.join().unwrap().0, 200);
     assert_eq!(server.terminate(), Some(0));
     assert_eq!(started().lines().count(), 2, "nothing is started any more");

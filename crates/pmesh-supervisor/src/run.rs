@@ -334,7 +334,7 @@ impl Run {
         count(slots + externals)
     }
 
-    /// The latest failure that has not healed.
+    /// The failure of the first instance, by number, or external address that has one and is not healthy.
     pub(crate) fn failure(&self) -> Option<ServiceFailure> {
         if let Some(spec) = self.app() {
             return self.slots.iter().filter(|slot| !slot.is_healthy()).find_map(|slot| slot.failure(spec));

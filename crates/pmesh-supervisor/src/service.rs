@@ -486,7 +486,8 @@ pub struct ServiceState {
     pub relies_on: Option<Build>,
     /// What is to be told of the instances of the run that is prepared, though they are ready.
     pub next_remark: Option<String>,
-    /// The latest failure that has not healed; of a stopped service that a process of it has outlived SIGKILL.
+    /// The failure of the first instance or address that has one and is not healthy; of a stopped service that a
+    /// process of it has outlived SIGKILL.
     pub failure: Option<ServiceFailure>,
     /// Its instances that live, the old ones of a switch not among them.
     pub instances: Vec<InstanceView>,
