@@ -172,7 +172,12 @@ impl AnswerForm {
             Reason::MethodNotAllowed(allowed) => {
                 headers.insert(ALLOW, HeaderValue::from_static(allowed));
             }
-            Reason::NoUpstream | Reason::Ending | Reason::NoDescriptor | Reason::Busy => {
+            Reason::Ending => {
+                headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+                // Said here: the end may be seen by the request before its connection sees it.
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Reason::NoUpstream | Reason::NoDescriptor | Reason::Busy => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
             }
             Reason::BeyondEnd { len } => {
