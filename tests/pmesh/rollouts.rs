@@ -235,10 +235,32 @@ fn an_app_whose_socket_accepts_and_whose_worker_dies_goes_live_by_no_update_and_
 }
 
 #[test]
+fn after_some_timeouts_no_request_goes_to_a_stopped_process_while_another_answers_and_it_comes_back() {
+    let more = "    monitor: {unhealthy: {threshold: 2}, timeout: 60s}\n    lb: {response_timeout: 300ms}\n";
+    let project = Project::new(&web_manifest(2, more));
+    let server = Server::serve(&project);
+    let pids = server.pids("web");
+    signal(pids[0], "STOP");
+    let mut late = 0;
+    wait_for("the timeouts are told", || {
+        late += u32::from(server.site("/").0 == 504);
+        server.log().contains("requests to it have had no answer in a row")
+    });
+    assert!(late >= 2, "{late}");
+    for _ in 0..8 {
+        assert_eq!(server.site("/").0, 200);
+    }
+    assert_eq!(server.get("/service/health/web")["healthy"], 2, "its probe is still under way");
+    signal(pids[0], "CONT");
+    let answers = |pid: u32| server.site("/").1.contains(&format!("\"pid\": {pid},"));
+    wait_for("it is back", || answers(pids[0]));
+    wait_for("the other goes on", || answers(pids[1]));
+}
+
+#[test]
 fn a_stopped_process_of_two_is_taken_out_after_some_timeouts_and_comes_back_when_it_answers() {
-    let more = "    ready_timeout: 2s\n    monitor: {unhealthy: {interval: 200ms, threshold: 2}}\n    lb: {response_timeout: 300ms}\n";
-    let manifest = web_manifest(2, more).replacen("    ready_timeout: 10s\n", "", 1);
-    let project = Project::new(&manifest);
+    let more = "    monitor: {unhealthy: {interval: 200ms, threshold: 2}, timeout: 500ms}\n    lb: {response_timeout: 300ms}\n";
+    let project = Project::new(&web_manifest(2, more).replace("ready_timeout: 10s", "ready_timeout: 10m"));
     let server = Server::serve(&project);
     let stopped = server.get("/service/metrics/web")["processes"][0]["pid"].as_u64().unwrap();
     let stopped = u32::try_from(stopped).unwrap();

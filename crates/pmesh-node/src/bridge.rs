@@ -149,4 +149,8 @@ impl Balancer for Bridge {
     fn timed_out(&self, service: &ServiceName, times: u32) -> BoxFuture<'static, u64> {
         Box::pin(self.tables.timed_out(&key_of(service), times))
     }
+
+    fn answered(&self, service: &ServiceName, id: u64) -> BoxFuture<'static, ()> {
+        Box::pin(self.tables.answered(&key_of(service), id))
+    }
 }

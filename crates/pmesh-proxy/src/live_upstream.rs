@@ -54,9 +54,14 @@ pub(crate) struct LiveUpstream {
     client_error_count: AtomicU64,
     /// What was said of its answers.
     said: Mutex<BTreeMap<BadAnswer, Seldom>>,
-    /// Requests in a row that were not answered in their time, with none answered between.
+    /// Requests in a row that were not answered in their time, with none answered between; and [`TOLD`].
     timed_out: AtomicU32,
+    /// Told when a request is answered after [`TOLD`].
+    answered: Notify,
 }
+
+/// That somebody was told of requests without an answer, and none was answered since.
+const TOLD: u32 = 1 << 31;
 
 impl LiveUpstream {
     pub(crate) fn new(key: DestinationKey, spec: Upstream) -> Arc<Self> {
@@ -73,6 +78,7 @@ impl LiveUpstream {
             client_error_count: AtomicU64::new(0),
             said: Mutex::default(),
             timed_out: AtomicU32::new(0),
+            answered: Notify::new(),
         })
     }
 
@@ -115,8 +121,10 @@ impl LiveUpstream {
 
     pub(crate) fn count_answer(&self, status: http::StatusCode) {
         // Written to only where it is another value: every thread reads it for every answer.
-        if self.timed_out.load(Ordering::Relaxed) != 0 {
-            self.timed_out.store(0, Ordering::Relaxed);
+        if self.timed_out.load(Ordering::Relaxed) != 0
+            && self.timed_out.swap(0, Ordering::Relaxed) & TOLD != 0
+        {
+            self.answered.notify_waiters();
         }
         if status.is_server_error() {
             self.server_error_count.fetch_add(1, Ordering::Relaxed);
@@ -132,11 +140,23 @@ impl LiveUpstream {
 
     /// Whether so many requests in a row were not answered in their time; if so, they are counted anew.
     pub(crate) fn take_timeouts(&self, times: u32) -> bool {
-        let enough = self.timed_out.load(Ordering::Relaxed) >= times;
+        let enough = self.timed_out.load(Ordering::Relaxed) & !TOLD >= times;
         if enough {
-            self.timed_out.store(0, Ordering::Relaxed);
+            self.timed_out.store(TOLD, Ordering::Relaxed);
         }
         enough
+    }
+
+    /// Resolves when a request was answered since [`take_timeouts`](Self::take_timeouts) had enough.
+    pub(crate) async fn answered(&self) {
+        loop {
+            let mut answered = std::pin::pin!(self.answered.notified());
+            answered.as_mut().enable();
+            if self.timed_out.load(Ordering::Relaxed) & TOLD == 0 {
+                return;
+            }
+            answered.await;
+        }
     }
 
     pub(crate) fn count_error(&self) {
@@ -221,6 +241,27 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+
+    #[tokio::test]
+    async fn whoever_was_told_of_timeouts_is_told_of_the_next_answer_and_not_of_one_before() {
+        let address = UpstreamAddress::Name("app.test".into(), 80);
+        let upstream = LiveUpstream::new(DestinationKey::new("web"), Upstream { id: 1, address });
+        for _ in 0..2 {
+            upstream.count_timeout();
+            upstream.count_answer(http::StatusCode::OK);
+            upstream.count_timeout();
+            assert!(!upstream.take_timeouts(2), "one was answered between");
+            upstream.count_timeout();
+            assert!(upstream.take_timeouts(2) && !upstream.take_timeouts(2), "counted anew");
+            let mut answered = pin!(upstream.answered());
+            assert!(poll!(&mut answered).is_pending());
+            upstream.count_timeout();
+            assert!(poll!(&mut answered).is_pending());
+            upstream.count_answer(http::StatusCode::BAD_GATEWAY);
+            answered.await;
+            upstream.answered().await;
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn whoever_waits_for_the_end_of_one_that_comes_back_is_told() {

@@ -245,6 +245,23 @@ impl Tables {
         }
     }
 
+    /// Resolves when an upstream that [`timed_out`](Self::timed_out) has told of has answered a request since, also one
+    /// that was sent before it left its set. Never for an unknown one. Cancel-safe.
+    pub fn answered(
+        &self,
+        key: &DestinationKey,
+        id: u64,
+    ) -> impl Future<Output = ()> + Send + 'static + use<> {
+        let mut registry = self.0.registry.lock();
+        let upstream = registry.upstreams().find(|upstream| upstream.key == *key && upstream.spec.id == id);
+        async move {
+            match upstream {
+                Some(upstream) => upstream.answered().await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
     /// What is known about the upstreams of a destination, in the order of its set; none for files and
     /// for an unknown key.
     pub fn statistics(&self, key: &DestinationKey) -> Vec<UpstreamStatistics> {

@@ -25,6 +25,13 @@ pub trait Balancer: Send + Sync + 'static {
     fn timed_out(&self, _service: &ServiceName, _times: u32) -> BoxFuture<'static, u64> {
         Box::pin(std::future::pending())
     }
+
+    /// Resolves when an upstream that [`timed_out`](Self::timed_out) has told of has answered a request since, one
+    /// that was under way then or a later one. Dropping it changes nothing. A balancer that does not know never
+    /// resolves.
+    fn answered(&self, _service: &ServiceName, _id: u64) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::pending())
+    }
 }
 
 /// An address that takes traffic for a service.

@@ -40,6 +40,8 @@ pub(crate) enum InstanceNotice {
     IsReplaced,
     /// Its first answer is an error of the server (5xx).
     AnswersWithError { status: u16 },
+    /// So many requests in a row have had no answer from it.
+    Silent { times: u32 },
     /// Its probes pass again.
     HealthyAgain,
     /// Its probes fail.
@@ -82,6 +84,12 @@ impl InstanceNotice {
                 warn!(
                     status,
                     "its first answer, to `GET /`, is an error of its own; it takes requests all the same"
+                );
+            }
+            Self::Silent { times } => {
+                warn!(
+                    times,
+                    "requests to it have had no answer in a row; it is asked, and takes no new ones meanwhile where another can"
                 );
             }
             Self::HealthyAgain => info!("it is healthy again"),

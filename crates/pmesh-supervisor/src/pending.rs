@@ -17,7 +17,7 @@ use crate::{
     Exit, Port, Prepared, ProcessTree, Remade, RunEnd, ServiceLog, StopEnd, Switched, Tail, Wish,
     ending::KillOnDrop,
     service_action::{ServiceAction, ServiceAnswer},
-    service_event::{BUILT, EventKey, SHUTDOWN_COMMANDS_ENDED, ServiceEvent, TREE_ENDED, Ticket},
+    service_event::{ANSWERED, BUILT, EventKey, SHUTDOWN_COMMANDS_ENDED, ServiceEvent, TREE_ENDED, Ticket},
 };
 
 /// How long the last lines of an ended tree may take to be read, so that they are in the reason.
@@ -53,6 +53,8 @@ pub(crate) struct HeldProcess {
     pub(crate) span: Span,
     pub(crate) tail: Tail,
     pub(crate) output_ended: Option<oneshot::Receiver<()>>,
+    /// Whether it is waited for an answer of it to a request.
+    pub(crate) awaits_answer: bool,
 }
 
 /// Who waits for an answer.
@@ -111,6 +113,11 @@ impl Pending {
         match kind {
             TREE_ENDED => drop(self.processes.remove(&number)),
             SHUTDOWN_COMMANDS_ENDED => drop(self.shutdowns.remove(&number)),
+            ANSWERED => {
+                if let Some(process) = self.processes.get_mut(&number) {
+                    process.awaits_answer = false;
+                }
+            }
             BUILT => drop(self.builds.remove(&number)),
             _ => {}
         }

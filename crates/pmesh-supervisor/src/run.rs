@@ -342,23 +342,28 @@ impl Run {
         self.externals.iter().find_map(External::failure)
     }
 
-    /// What takes traffic: what is healthy, else what is ready or has been healthy. The last one is
-    /// never taken out by probes alone: a service that answers something is better than one that
-    /// answers nothing.
+    /// What takes traffic: what is healthy and answers, else what is healthy, else what is ready or has been healthy.
+    /// The last one is never taken out by probes or timeouts alone: a service that answers something is better than
+    /// one that answers nothing.
     pub(crate) fn upstreams(&self) -> Vec<ServiceUpstream> {
         let ready = self.slots.iter().filter(|slot| slot.is_ready()).filter_map(|slot| {
             let address = ListenAddress::Instance(slot.address()?);
-            Some((slot.is_healthy(), ServiceUpstream { id: slot.upstream()?, address }))
+            let trust = match (slot.is_healthy(), slot.is_silent()) {
+                (true, false) => Trust::Full,
+                (true, true) => Trust::InDoubt,
+                (false, _) => Trust::None,
+            };
+            Some((trust, ServiceUpstream { id: slot.upstream()?, address }))
         });
         let answered = self.externals.iter().filter(|external| external.has_been_healthy());
         let answered = answered.map(|external| {
             let address = ListenAddress::External(external.address().clone());
-            (external.is_healthy(), ServiceUpstream { id: external.upstream(), address })
+            let trust = if external.is_healthy() { Trust::Full } else { Trust::None };
+            (trust, ServiceUpstream { id: external.upstream(), address })
         });
-        let (healthy, others): (Vec<_>, Vec<_>) =
-            ready.chain(answered).partition(|(is_healthy, _)| *is_healthy);
-        let chosen = if healthy.is_empty() { others } else { healthy };
-        chosen.into_iter().map(|(_, upstream)| upstream).collect()
+        let all: Vec<_> = ready.chain(answered).collect();
+        let best = all.iter().map(|&(trust, _)| trust).max();
+        all.into_iter().filter(|&(trust, _)| Some(trust) == best).map(|(_, upstream)| upstream).collect()
     }
 
     pub(crate) fn instances(&self) -> impl Iterator<Item = SlotView> {
@@ -368,6 +373,16 @@ impl Run {
     pub(crate) fn addresses(&self) -> Vec<AddressView> {
         self.externals.iter().map(External::view).collect()
     }
+}
+
+/// How sure it is that something answers requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Trust {
+    /// Its probes fail.
+    None,
+    /// They pass, and requests have had no answer.
+    InDoubt,
+    Full,
 }
 
 fn count(things: usize) -> u32 {

@@ -19,6 +19,8 @@ pub(crate) enum ServiceAction {
     Drain { upstream: u64 },
     /// See what of a tree SIGKILL has not ended.
     LookAtSurvivors { upstream: u64 },
+    /// Wait until an upstream answers a request, whenever that was sent.
+    AwaitAnswer { upstream: u64 },
     /// Read what a process wrote last.
     ReadLastLines { upstream: u64 },
     /// Probe an instance, or an address of somebody else's; `seek`: look where it listens, if not there; `ask`: send it

@@ -69,6 +69,8 @@ pub(crate) enum ServiceEvent {
     Probed { upstream: u64, result: Result<FirstAnswer, ProbeFailure> },
     /// Requests to an upstream have had no answer in their time, as often in a row as its plan tolerates.
     TimedOut { upstream: u64 },
+    /// An upstream of which [`TimedOut`](Self::TimedOut) was told has answered a request after all.
+    Answered { upstream: u64 },
     /// Nothing is under way to an upstream any more.
     Drained { upstream: u64 },
     /// The commands before the stop of a run have ended.
@@ -93,6 +95,7 @@ pub(crate) type EventKey = (&'static str, u64);
 
 pub(crate) const TREE_ENDED: &str = "tree ended";
 pub(crate) const SHUTDOWN_COMMANDS_ENDED: &str = "shutdown commands ended";
+pub(crate) const ANSWERED: &str = "answered";
 pub(crate) const BUILT: &str = "built";
 
 impl ServiceEvent {
@@ -126,6 +129,7 @@ impl ServiceEvent {
             Self::OutputEnded { upstream } => ("output ended", upstream),
             Self::Probed { upstream, .. } => ("probed", upstream),
             Self::TimedOut { upstream } => ("timed out", upstream),
+            Self::Answered { upstream } => (ANSWERED, upstream),
             Self::Drained { upstream } => ("drained", upstream),
             Self::ShutdownCommandsEnded { run } => (SHUTDOWN_COMMANDS_ENDED, run),
             Self::Built { attempt, .. } => (BUILT, attempt),

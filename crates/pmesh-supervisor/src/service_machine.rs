@@ -272,6 +272,7 @@ impl ServiceMachine {
                 (upstream, ProcessEvent::Probed(result))
             }
             ServiceEvent::TimedOut { upstream } => (upstream, ProcessEvent::TimedOut),
+            ServiceEvent::Answered { upstream } => (upstream, ProcessEvent::Answered),
             ServiceEvent::Drained { upstream } => (upstream, ProcessEvent::Drained),
             ServiceEvent::OutputEnded { upstream } => {
                 self.outputs.remove(&upstream);

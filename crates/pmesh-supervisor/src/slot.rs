@@ -2,6 +2,7 @@
 
 mod hold;
 mod probes;
+mod probing;
 mod reasons;
 
 use std::{
@@ -10,10 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::probes::{ProbeKind, Probes};
+use self::probes::Probes;
 use crate::{
-    AppSpec, Build, Exit, ExternalAddress, FirstAnswer, Plan, ProbeFailure, Readiness, ServiceKind,
-    ServiceName, Signal, Survivor, backoff,
+    AppSpec, Build, Exit, FirstAnswer, Plan, ProbeFailure, ServiceName, Signal, Survivor, backoff,
     lifecycle::{Action, Event, Grace, Lifecycle, Phase},
     machine_step::MachineStep,
     notice::{InstanceNotice, Notice},
@@ -24,9 +24,6 @@ use crate::{
 
 /// An instance without a probe is ready when it has lived so long.
 const READY_AFTER: Duration = Duration::from_secs(1);
-
-/// How long a request has no answer before that says something.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// An instance through all its restarts in one run.
 #[derive(Clone, Debug, PartialEq)]
@@ -133,6 +130,7 @@ pub(crate) enum ProcessEvent {
     LookedAt(Vec<Survivor>),
     Probed(Result<FirstAnswer, ProbeFailure>),
     TimedOut,
+    Answered,
     Drained,
 }
 
@@ -176,6 +174,11 @@ impl Slot {
             && self.process.as_ref().is_some_and(|process| {
                 process.probes.as_ref().is_none_or(|probes| probes.liveness.is_healthy())
             })
+    }
+
+    /// Whether requests to it have had no answer, and it is being found out whether it gives any.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.probes().is_some_and(|probes| probes.silent)
     }
 
     /// Whether what is left of its tree is being ended.
@@ -273,19 +276,6 @@ impl Slot {
         self.process.as_ref()?.probes.as_ref()
     }
 
-    /// That the request which it was sent to see whether it is ready has no answer yet. One that has just begun says
-    /// less than one that `has_failed` before it.
-    fn unanswered(&self, now: Instant, has_failed: bool) -> Option<ProbeFailure> {
-        let Some(ProbeKind::Request { since }) = self.probes()?.under_way else { return None };
-        if has_failed && now.saturating_duration_since(since) < PATIENCE {
-            return None;
-        }
-        Some(ProbeFailure::unanswered_for(
-            listen_address(self.address()?),
-            now.saturating_duration_since(since),
-        ))
-    }
-
     /// Does what the lifecycle asks for because of an event.
     fn act(&mut self, action: Action, event: Event, plan: &Arc<Plan>, step: &mut MachineStep) {
         match action {
@@ -338,46 +328,6 @@ impl Slot {
         }
     }
 
-    fn probe(&mut self, plan: &Arc<Plan>, step: &mut MachineStep) {
-        if !self.is_probed() {
-            return;
-        }
-        let ServiceKind::App(spec) = &plan.spec.kind else { return };
-        let (address, phase) = (self.address(), self.phase());
-        let Some(process) = &mut self.process else { return };
-        let (Some(address), Some(probes)) = (address, &mut process.probes) else { return };
-        if probes.under_way.is_some() || probes.liveness.next_probe() > step.now {
-            return;
-        }
-        let asks = spec.monitor.readiness == Readiness::Answer
-            && (probes.silent || !probes.liveness.has_been_healthy());
-        let ask = asks.then(|| match phase {
-            Phase::Starting { ready_by } => ready_by.saturating_duration_since(step.now),
-            _ => spec.ready_timeout,
-        });
-        probes.under_way =
-            Some(if ask.is_some() { ProbeKind::Request { since: step.now } } else { ProbeKind::Checks });
-        step.ask(ServiceAction::Probe {
-            upstream: process.upstream,
-            address: listen_address(address),
-            prove_owner: !probes.proven,
-            seek: probes.seeks(phase, spec.ready_timeout, step.now),
-            ask,
-            plan: Arc::clone(plan),
-        });
-    }
-
-    /// Has it probed at once; its number if a probe is under way then.
-    pub(crate) fn probe_now(&mut self, plan: &Arc<Plan>, step: &mut MachineStep) -> Option<u64> {
-        if !self.is_ready() {
-            return None;
-        }
-        self.process.as_mut()?.probes.as_mut()?.liveness.probe_by(step.now);
-        self.probe(plan, step);
-        self.process.as_ref()?.probes.as_ref()?.under_way?;
-        self.upstream()
-    }
-
     /// Takes what happens to its process.
     pub(crate) fn on_process(
         &mut self,
@@ -416,7 +366,8 @@ impl Slot {
             ProcessEvent::LookedAt(survivors) => self.on_looked_at(survivors, plan, step),
             ProcessEvent::LastLines(lines) => self.take_last_lines(lines),
             ProcessEvent::Probed(result) => self.on_probed(result, spec, plan, step),
-            ProcessEvent::TimedOut => self.on_timed_out(plan, step),
+            ProcessEvent::TimedOut => self.on_timed_out(spec, plan, step),
+            ProcessEvent::Answered => self.on_answered(spec, step),
             ProcessEvent::Drained => self.tell(Event::Drained, plan, step),
         }
     }
@@ -484,81 +435,6 @@ impl Slot {
         }
         self.tell(Event::Exited, plan, step);
     }
-
-    /// Requests to it have had no answer: connecting says nothing of it any more, and it is asked at once.
-    fn on_timed_out(&mut self, plan: &Arc<Plan>, step: &mut MachineStep) {
-        if !self.is_ready() {
-            return;
-        }
-        let Some(probes) = self.process.as_mut().and_then(|process| process.probes.as_mut()) else { return };
-        if !probes.silent {
-            probes.silent = true;
-            probes.liveness.probe_by(step.now);
-            self.probe(plan, step);
-        }
-    }
-
-    fn on_probed(
-        &mut self,
-        result: Result<FirstAnswer, ProbeFailure>,
-        spec: &AppSpec,
-        plan: &Arc<Plan>,
-        step: &mut MachineStep,
-    ) {
-        let is_ready = self.is_ready();
-        let Some(probes) = self.process.as_mut().and_then(|process| process.probes.as_mut()) else { return };
-        let kind = probes.under_way.take();
-        if result.as_ref().is_err_and(ProbeFailure::is_unmade) {
-            probes.liveness.on_unmade(step.now);
-            return;
-        }
-        probes.remember(&result);
-        let is_its_last_word = probes.silent && is_ready_probe(kind, spec);
-        let changed = if probes.silent && !is_ready_probe(kind, spec) {
-            // It was under way when requests had no answer: what counts comes next.
-            probes.liveness.probe_by(step.now);
-            false
-        } else if is_its_last_word {
-            probes.silent = result.is_err();
-            probes.liveness.set_healthy(result.is_ok(), &spec.monitor, step.now)
-        } else {
-            probes.liveness.on_result(result.is_ok(), &spec.monitor, step.now)
-        };
-        match result {
-            Ok(_) if changed && is_ready => {
-                self.note(InstanceNotice::HealthyAgain, step);
-                self.trouble = None;
-            }
-            Ok(answer) if !is_ready => {
-                self.first_status = answer.status;
-                if let Some(status) = answer.status.filter(|&status| status >= 500) {
-                    self.note(InstanceNotice::AnswersWithError { status }, step);
-                }
-                self.tell(Event::Ready, plan, step);
-            }
-            Ok(_) => {}
-            Err(failure) => {
-                if changed {
-                    self.note(InstanceNotice::Unhealthy { failure: failure.clone() }, step);
-                }
-                // Before the first pass an exit says more than the probes that met nobody.
-                let keeps =
-                    !is_ready && matches!(self.trouble, Some(Trouble::Exit { .. } | Trouble::Late { .. }));
-                if !keeps {
-                    self.trouble = Some(Trouble::Probe(failure));
-                }
-            }
-        }
-    }
-}
-
-/// Whether a probe of this kind can say that an instance is ready.
-fn is_ready_probe(kind: Option<ProbeKind>, spec: &AppSpec) -> bool {
-    matches!(kind, Some(ProbeKind::Request { .. })) || spec.monitor.readiness == Readiness::ChecksPass
-}
-
-fn listen_address(address: SocketAddr) -> ExternalAddress {
-    ExternalAddress { host: address.ip().to_string(), port: address.port() }
 }
 
 impl InstanceProcess {

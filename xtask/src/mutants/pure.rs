@@ -45,6 +45,7 @@ pub(crate) const PURE: &[PureFiles] = &[
             "slot.rs",
             "slot/hold.rs",
             "slot/probes.rs",
+            "slot/probing.rs",
             "slot/reasons.rs",
         ],
     },

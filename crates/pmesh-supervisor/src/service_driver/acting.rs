@@ -69,6 +69,7 @@ impl ServiceDriver {
                     ServiceEvent::Drained { upstream }
                 });
             }
+            ServiceAction::AwaitAnswer { upstream } => self.await_answer(upstream),
             ServiceAction::LookAtSurvivors { upstream } => {
                 let process = self.pending.processes.get(&upstream);
                 let survivors = process.map(|process| process.tree.0.survivors()).unwrap_or_default();
@@ -150,6 +151,7 @@ impl ServiceDriver {
             span: span.clone(),
             tail: tail.clone(),
             output_ended: Some(output_ended),
+            awaits_answer: false,
         };
         self.pending.processes.insert(upstream, process);
         let exit = spawned.exit;
@@ -189,6 +191,23 @@ impl ServiceDriver {
         };
         let span = self.pending.processes.get(&upstream).map_or_else(Span::current, |held| held.span.clone());
         self.pending.wait_for(vain, probed.instrument(span));
+    }
+
+    /// Waits until a process answers a request, or is gone.
+    fn await_answer(&mut self, upstream: u64) {
+        let answered = self.context.balancer.answered(self.machine.name(), upstream);
+        let Some(process) = self.pending.processes.get_mut(&upstream) else { return };
+        // One wait is enough: it goes on until there is an answer.
+        if std::mem::replace(&mut process.awaits_answer, true) {
+            return;
+        }
+        let tree = Arc::clone(&process.tree.0);
+        self.pending.wait_for(ServiceEvent::Tick, async move {
+            tokio::select! {
+                () = answered => ServiceEvent::Answered { upstream },
+                () = tree.ended() => ServiceEvent::Tick,
+            }
+        });
     }
 
     fn end_remnant(&mut self, upstream: u64, plan: Option<&Plan>) {
@@ -283,6 +302,7 @@ fn in_vain(action: &ServiceAction) -> Option<ServiceEvent> {
         ServiceAction::RunShutdownCommands { run, .. } => Some(ServiceEvent::ShutdownCommandsEnded { run }),
         ServiceAction::Build { attempt, .. } => Some(ServiceEvent::Built { attempt, built: Err(unbuilt()) }),
         ServiceAction::Signal { .. }
+        | ServiceAction::AwaitAnswer { .. }
         | ServiceAction::ReadLastLines { .. }
         | ServiceAction::EndRemnant { .. }
         | ServiceAction::KillShutdownCommands { .. }

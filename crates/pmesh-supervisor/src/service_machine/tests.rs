@@ -5,6 +5,7 @@ mod ending;
 mod outliving;
 mod ports;
 mod products;
+mod silent;
 mod world;
 
 use std::collections::BTreeSet;
@@ -17,8 +18,8 @@ use self::{
 };
 use super::ServiceMachine;
 use crate::{
-    AppSpec, Command, Exit, Monitor, Overlap, Prepared, Readiness, RunEnd, ServiceId, Signal, StartOrder,
-    Status, StopEnd, Switched, Wish,
+    AppSpec, Command, Exit, Overlap, Prepared, RunEnd, ServiceId, Signal, StartOrder, Status, StopEnd,
+    Switched, Wish,
     notice::Notice,
     saved,
     service_action::ServiceAnswer,
@@ -214,51 +215,6 @@ fn who_waits_for_the_drain_waits_for_the_commands_before_the_stop_also_where_no_
     assert_eq!((world.shutdowns.len(), world.answer_to(drained)), (1, None));
     world.be_kind();
     assert_eq!(world.answer_to(drained), Some(&ServiceAnswer::Done));
-}
-
-/// A service of two, of which the first leaves requests without an answer.
-fn silent() -> (World, u64) {
-    let monitor = Monitor { readiness: Readiness::Answer, ..Monitor::default() };
-    let mut world = serving(AppSpec { instances: 2, monitor, ..app() });
-    world.pass(SEC);
-    let (&first, _) = world.processes.first_key_value().expect("it runs");
-    assert!(world.probes.is_empty());
-    world.tell(ServiceEvent::TimedOut { upstream: first });
-    (world, first)
-}
-
-fn takes(world: &World, upstream: u64) -> bool {
-    world.machine.traffic().upstreams.iter().any(|one| one.id == upstream)
-}
-
-#[test]
-fn an_instance_that_leaves_requests_without_an_answer_is_asked_at_once_and_stays_if_it_answers() {
-    let (mut world, first) = silent();
-    assert_eq!((world.probes.clone(), takes(&world, first)), (BTreeSet::from([first]), true));
-    world.probed(first, Ok(()));
-    assert!(takes(&world, first));
-    assert_eq!(world.status(), Status::Ok);
-}
-
-#[test]
-fn one_that_does_not_answer_then_takes_no_requests_until_it_has_answered_one() {
-    let (mut world, first) = silent();
-    world.probed(first, Err(refused()));
-    assert_eq!((takes(&world, first), world.status()), (false, Status::Degraded));
-    world.pass(6 * SEC);
-    assert!(world.probes.contains(&first), "it is asked again");
-    world.probed(first, Ok(()));
-    assert_eq!((takes(&world, first), world.status()), (true, Status::Ok));
-}
-
-#[test]
-fn the_last_one_takes_requests_though_it_answers_none() {
-    let (mut world, first) = silent();
-    world.probed(first, Err(refused()));
-    let (&last, _) = world.processes.last_key_value().expect("it runs");
-    world.tell(ServiceEvent::TimedOut { upstream: last });
-    world.probed(last, Err(refused()));
-    assert!(takes(&world, last));
 }
 
 #[test]

@@ -32,9 +32,11 @@ pub(super) enum ProbeKind {
     Request {
         since: Instant,
     },
+    /// A request to it has been answered meanwhile: that the probe fails says nothing then.
+    Overtaken,
 }
 
-saved!(enum ProbeKind { 0 Checks, 1 Request { since } });
+saved!(enum ProbeKind { 0 Checks, 1 Request { since }, 2 Overtaken });
 
 impl Probes {
     /// Those of a process that has just been started.

@@ -40,6 +40,8 @@ pub(super) struct World {
     pub(super) ever: BTreeSet<u64>,
     pub(super) outputs: BTreeSet<u64>,
     pub(super) probes: BTreeSet<u64>,
+    /// How long the last probes wait for an answer to a request; none where they send none.
+    pub(super) limits: BTreeMap<u64, Option<Duration>>,
     /// Who is looked at, because SIGKILL should have ended it.
     pub(super) looks: BTreeSet<u64>,
     /// Whether nothing ends that is told to, not even by SIGKILL.
@@ -94,6 +96,7 @@ impl World {
             ever: BTreeSet::new(),
             outputs: BTreeSet::new(),
             probes: BTreeSet::new(),
+            limits: BTreeMap::new(),
             looks: BTreeSet::new(),
             outlives: false,
             seeks: 0,
@@ -148,7 +151,8 @@ impl World {
                     assert!(!traffic.contains(&upstream), "waited for while it takes traffic");
                     self.drains.insert(upstream);
                 }
-                ServiceAction::Probe { upstream, seek, .. } => {
+                ServiceAction::Probe { upstream, seek, ask, .. } => {
+                    self.limits.insert(upstream, ask);
                     self.seeks += usize::from(seek);
                     assert!(self.probes.insert(upstream), "probed twice at a time");
                 }
@@ -170,6 +174,7 @@ impl World {
                 }
                 ServiceAction::ReadLastLines { .. }
                 | ServiceAction::KillShutdownCommands { .. }
+                | ServiceAction::AwaitAnswer { .. }
                 | ServiceAction::CheckDescriptorLimit { .. } => {}
                 ServiceAction::Note(notice) => self.notes.push(notice),
             }
