@@ -1,7 +1,7 @@
 //! `cargo xtask mutants`: whether the tests of the pure files notice when one place of a file does something else.
 //!
-//! cargo-mutants changes one place at a time — a mutant —, builds, and runs the tests of the crate, one of which must
-//! fail. What they let through is compared with the table in docs/testing.md.
+//! cargo-mutants changes one place at a time — a mutant —, builds, and runs the tests near the file, then all of the crate
+//! for what those let through. One must fail. What is missed is compared with the table in docs/testing.md.
 
 mod copy;
 mod counts;
@@ -28,8 +28,8 @@ use crate::workspace::Workspace;
 /// The release whose words the table in docs/testing.md uses.
 const VERSION: &str = "27.1.0";
 
-/// Seconds after which a test does not end. All of a crate's take five.
-const TEST_TIMEOUT: &str = "60";
+/// Seconds after which a test of a stage does not end. The near ones take one, all of a crate's five.
+const TEST_TIMEOUTS: [&str; 2] = ["20", "60"];
 const BUILD_TIMEOUT: &str = "600";
 
 /// Bytes of memory that each process may have: a loop that a mutant does not end may collect things all the while.
@@ -162,12 +162,34 @@ fn mutants(workspace: &Workspace, copy: &Copy, pure: &PureFiles, file: PureFile)
         }
         _ => std::fs::create_dir_all(&copy.output)?,
     }
+    let mut outcomes = Vec::new();
+    for (words, limit) in pure.stages(file).iter().zip(TEST_TIMEOUTS) {
+        outcomes.extend(stage(workspace, copy, file, words, limit)?);
+    }
+    mutant::parse(&outcomes)
+}
+
+/// Tests what no stage before it has noticed; none where nothing is left.
+fn stage(
+    workspace: &Workspace,
+    copy: &Copy,
+    file: PureFile,
+    words: &[String],
+    limit: &str,
+) -> Result<Option<String>> {
     let mut command = cargo(workspace, copy);
-    command.args(["mutants", "--in-place", "--no-config", "--baseline=skip", "--profile=mutants"]);
-    command.args(["--timeout", TEST_TIMEOUT, "--build-timeout", BUILD_TIMEOUT, "--colors=never"]);
+    command.args([
+        "mutants",
+        "--in-place",
+        "--iterate",
+        "--no-config",
+        "--baseline=skip",
+        "--profile=mutants",
+    ]);
+    command.args(["--timeout", limit, "--build-timeout", BUILD_TIMEOUT, "--colors=never"]);
     command.args(["--package", file.package, "--file", &file.path(), "--all-features"]);
     // For the builds too, which would make all tests of the crate otherwise.
-    command.args(pure.tests.iter().map(|word| format!("--cargo-arg={word}")));
+    command.args(words.iter().map(|word| format!("--cargo-arg={word}")));
     // One at a time, because there is one copy.
     command.env_remove("CARGO_MUTANTS_JOBS");
     let output = command.arg("--output").arg(&copy.output).output().context("cannot run cargo")?;
@@ -176,10 +198,15 @@ fn mutants(workspace: &Workspace, copy: &Copy, pure: &PureFiles, file: PureFile)
         let told = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         bail!("cargo mutants failed ({}):\n{}", output.status, told.concat());
     }
-    match std::fs::read_to_string(copy.output.join("mutants.out/outcomes.json")) {
-        Ok(outcomes) => mutant::parse(&outcomes),
-        // Nothing in the file can be changed.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+    let written = copy.output.join("mutants.out/outcomes.json");
+    match std::fs::read_to_string(&written) {
+        // The next stage may have nothing to do, and write nothing.
+        Ok(outcomes) => {
+            std::fs::remove_file(&written).context("cannot remove outcomes.json")?;
+            Ok(Some(outcomes))
+        }
+        // Nothing in the file can be changed, or nothing is left.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).context("cannot read outcomes.json"),
     }
 }

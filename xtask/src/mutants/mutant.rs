@@ -28,12 +28,19 @@ pub(super) enum Fate {
     Unviable,
 }
 
-/// The mutants of one file in the order of their places, by `outcomes.json`.
-pub(super) fn parse(outcomes: &str) -> Result<Vec<Mutant>> {
-    let outcomes: Value = serde_json::from_str(outcomes).context("outcomes.json is no JSON")?;
-    let outcomes = outcomes["outcomes"].as_array().context("outcomes.json has no outcomes")?;
-    let mut mutants = outcomes.iter().map(one).collect::<Result<Vec<_>>>()?;
-    mutants.sort_by_key(|mutant| mutant.place);
+/// The mutants of one file in the order of their places, by the `outcomes.json` of each stage: the last one that has
+/// tested a mutant says what became of it.
+pub(super) fn parse(stages: &[String]) -> Result<Vec<Mutant>> {
+    let mut fates = BTreeMap::new();
+    for stage in stages {
+        let outcomes: Value = serde_json::from_str(stage).context("outcomes.json is no JSON")?;
+        for outcome in outcomes["outcomes"].as_array().context("outcomes.json has no outcomes")? {
+            let Mutant { place, text, fate } = one(outcome)?;
+            fates.insert((place, text), fate);
+        }
+    }
+    let mutants = fates.into_iter().map(|((place, text), fate)| Mutant { place, text, fate });
+    let mut mutants: Vec<_> = mutants.collect();
     number(&mut mutants);
     Ok(mutants)
 }
@@ -91,7 +98,7 @@ mod tests {
         ] });
         let mutant = |place, text: &str, fate| Mutant { place, text: text.to_owned(), fate };
         assert_eq!(
-            parse(&outcomes.to_string()).unwrap(),
+            parse(&[outcomes.to_string()]).unwrap(),
             [
                 mutant((3, 5), "replace + with - in f (1 of 2)", Fate::Caught),
                 mutant((4, 5), "replace g -> u64 with 0", Fate::TimedOut),
@@ -102,8 +109,19 @@ mod tests {
     }
 
     #[test]
+    fn what_the_near_tests_let_through_is_asked_of_all() {
+        let (f, g, start) = ("crates/x/src/a.rs:3:5: replace f", "crates/x/src/a.rs:3:5: replace g", (3, 5));
+        let near =
+            json!({ "outcomes": [outcome(f, start, "MissedMutant"), outcome(g, start, "CaughtMutant")] });
+        let all = json!({ "outcomes": [outcome(f, start, "Timeout")] });
+        let mutants = parse(&[near.to_string(), all.to_string()]).unwrap();
+        let fates: Vec<_> = mutants.iter().map(|mutant| (mutant.text.as_str(), mutant.fate)).collect();
+        assert_eq!(fates, [("replace f", Fate::TimedOut), ("replace g", Fate::Caught)]);
+    }
+
+    #[test]
     fn an_outcome_that_is_not_known_is_an_error() {
         let outcomes = json!({ "outcomes": [outcome("a.rs:1:1: replace f", (1, 1), "Failure")] });
-        assert!(parse(&outcomes.to_string()).unwrap_err().to_string().contains("Failure"));
+        assert!(parse(&[outcomes.to_string()]).unwrap_err().to_string().contains("Failure"));
     }
 }

@@ -3,7 +3,10 @@
 /// The pure files of one crate.
 pub(crate) struct PureFiles {
     pub(crate) package: &'static str,
-    /// The words of `cargo test` for the tests that speak about these files.
+    /// The module whose tests speak about these files, of which `cargo test` runs those that have this in their name. None: each
+    /// file's own.
+    near: Option<&'static str>,
+    /// The words of `cargo test` for all tests that speak about these files. They are asked of what the near ones let through.
     pub(crate) tests: &'static [&'static str],
     /// Below `src` of the crate.
     pub(crate) files: &'static [&'static str],
@@ -13,6 +16,7 @@ pub(crate) struct PureFiles {
 pub(crate) const PURE: &[PureFiles] = &[
     PureFiles {
         package: "pmesh-supervisor",
+        near: None,
         tests: &["--lib"],
         files: &[
             "backoff.rs",
@@ -27,6 +31,7 @@ pub(crate) const PURE: &[PureFiles] = &[
     // Much of what a service shows of itself is said where its drivers are tested.
     PureFiles {
         package: "pmesh-supervisor",
+        near: Some("service_machine::"),
         tests: &["--lib", "--test=supervision"],
         files: &[
             "run.rs",
@@ -51,11 +56,13 @@ pub(crate) const PURE: &[PureFiles] = &[
     },
     PureFiles {
         package: "pmesh-proxy",
+        near: None,
         tests: &["--lib"],
         files: &["path.rs", "pattern.rs", "phase.rs", "routing_table.rs"],
     },
     PureFiles {
         package: "pmesh-node",
+        near: None,
         tests: &["--lib"],
         files: &[
             "course.rs",
@@ -67,7 +74,7 @@ pub(crate) const PURE: &[PureFiles] = &[
             "history.rs",
         ],
     },
-    PureFiles { package: "pmesh-api", tests: &["--lib"], files: &["access.rs", "parameters.rs"] },
+    PureFiles { package: "pmesh-api", near: None, tests: &["--lib"], files: &["access.rs", "parameters.rs"] },
 ];
 
 /// All of them.
@@ -102,5 +109,29 @@ impl PureFile {
 impl PureFiles {
     pub(crate) fn each(&self) -> impl Iterator<Item = PureFile> {
         self.files.iter().map(|file| PureFile { package: self.package, file })
+    }
+
+    /// The words of `cargo test`, for one run after the other: the tests near a file, which are quick and notice most, then all.
+    pub(crate) fn stages(&self, file: PureFile) -> [Vec<String>; 2] {
+        let own = || file.file.split(['/', '.']).next().map(|module| format!("{module}::"));
+        let near = self.near.map(str::to_owned).or_else(own).unwrap_or_default();
+        [vec!["--lib".to_owned(), near], self.tests.iter().map(|&word| word.to_owned()).collect()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::PURE;
+
+    #[test]
+    fn the_tests_near_a_file_come_first_and_all_others_then() {
+        let stages = |name: &str| {
+            let mut all = PURE.iter().flat_map(|pure| pure.each().map(move |file| (pure, file)));
+            let (pure, file) = all.find(|(_, file)| file.name() == name).unwrap();
+            pure.stages(file).map(|words| words.join(" "))
+        };
+        assert_eq!(stages("pmesh-node/course/remaking.rs"), ["--lib course::", "--lib"]);
+        let of_machine = ["--lib service_machine::", "--lib --test=supervision"];
+        assert_eq!(stages("pmesh-supervisor/slot.rs"), of_machine);
     }
 }
