@@ -192,9 +192,18 @@ impl Server {
 
     /// Starts it as this user, for whom the project is, and waits until every service is OK.
     pub(crate) fn serve_as(user: u32, project: &Project) -> Self {
+        Self::serve_by("", user, project)
+    }
+
+    /// The same, where no process or thread can be started while the user has so many.
+    pub(crate) fn serve_among(processes: u32, user: u32, project: &Project) -> Self {
+        Self::serve_by(&format!("prlimit --nproc={processes} "), user, project)
+    }
+
+    fn serve_by(prefix: &str, user: u32, project: &Project) -> Self {
         // By a descriptor: the user may not have a way to the binary.
         let script = format!(
-            "exec 3<\"$0\" && exec setpriv --reuid {user} --regid {user} --clear-groups -- /proc/self/fd/3 \"$@\""
+            "exec 3<\"$0\" && exec {prefix}setpriv --reuid {user} --regid {user} --clear-groups -- /proc/self/fd/3 \"$@\""
         );
         let pmesh = pmesh();
         let mut other = Command::new("sh");

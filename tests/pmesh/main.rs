@@ -10,6 +10,7 @@ mod ends;
 mod example;
 mod harness;
 mod in_place;
+mod moments;
 mod outliving;
 mod owners;
 mod places;

@@ -266,19 +266,19 @@ impl Attempt<'_> {
                 () = tokio::time::sleep_until(deadline) => Stopped::Timeout,
             }
         };
+        let patience = Instant::now() + lack::LIMIT;
         let spawned = loop {
             match self.spawner.spawn(&self.launch(command, product)) {
                 Ok(spawned) => break spawned,
-                // That the server itself lacks descriptors, processes or memory is no failure of the build:
-                // it waits, within its `build_timeout`.
-                Err(error) if is_lack(&error.source) => {
+                // The server's own lack may pass, and says nothing of the build. Whoever waits learns of it before long.
+                Err(error) if is_lack(&error.source) && Instant::now() < patience.min(deadline) => {
                     self.log.note(&format!("build {} waits: {}", product.id(), with_causes(&error)));
                     tokio::select! {
-                        stopped = stop() => return Ok(Err(stopped)),
-                        () = tokio::time::sleep(lack::PAUSE) => {}
+                        () = Wish::becomes(wishes.clone(), Wish::End) => return Ok(Err(Stopped::Cancelled)),
+                        () = tokio::time::sleep_until(deadline.min(Instant::now() + lack::PAUSE)) => {}
                     }
                 }
-                Err(source) => return Err(BuildError::Spawn { step: command.to_string(), source }),
+                Err(error) => return Err(BuildError::Spawn { step: command.to_string(), error }),
             }
         };
         let grace = async {

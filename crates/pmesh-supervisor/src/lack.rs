@@ -14,6 +14,9 @@ use tracing::warn;
 /// How soon the attempt is repeated.
 pub(crate) const PAUSE: Duration = Duration::from_millis(500);
 
+/// How long a step of a build that cannot be started is tried again.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+
 /// The least time between two lines about it in the log.
 const SILENCE: Duration = Duration::from_mins(1);
 
@@ -22,6 +25,19 @@ const SILENCE: Duration = Duration::from_mins(1);
 pub(crate) fn is_lack(error: &io::Error) -> bool {
     let ours = [Errno::AGAIN, Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
     is_refusal(error) || Errno::from_io_error(error).is_some_and(|errno| ours.contains(&errno))
+}
+
+/// What helps against it, to be put behind the reason; nothing where it is no lack of ours, or says itself what helps.
+pub(crate) fn remedy(error: &io::Error) -> &'static str {
+    match Errno::from_io_error(error) {
+        Some(Errno::AGAIN) => {
+            "; raise the limit of processes and threads (TasksMax= of systemd, pids.max, ulimit -u)"
+        }
+        Some(Errno::MFILE | Errno::NFILE) => {
+            "; raise the limit of open files (LimitNOFILE= of systemd, ulimit -Hn)"
+        }
+        _ => "",
+    }
 }
 
 /// Logs such failures, at most once a minute for all services together.

@@ -196,12 +196,13 @@ impl Run {
         self.failing_starts(self.app()?).map(|(_, until)| until).min()
     }
 
-    /// The instances that have ended before they were ready, and when their time is over. What is still to
+    /// The instances that have ended before they were ready, or got no process, and when their time is over. What is still to
     /// end is not judged yet: its last lines are to come.
     fn failing_starts(&self, spec: &AppSpec) -> impl Iterator<Item = (&Slot, Instant)> {
         let limit = spec.ready_timeout;
         self.slots.iter().filter_map(move |slot| {
-            let fails = !slot.is_ready() && slot.failed_starts() > 0 && !slot.is_clearing();
+            let has_failed = slot.failed_starts() > 0 || slot.is_put_off();
+            let fails = !slot.is_ready() && has_failed && !slot.is_clearing();
             Some((slot, slot.began().filter(|_| fails)? + limit))
         })
     }

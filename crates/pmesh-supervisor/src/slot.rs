@@ -99,6 +99,8 @@ enum Trouble {
         last_lines: Vec<String>,
     },
     Probe(ProbeFailure),
+    /// There is no process for want of what belongs to the server itself, and it is asked for again.
+    PutOff(String),
 }
 
 saved!(enum Trouble {
@@ -106,6 +108,7 @@ saved!(enum Trouble {
     1 Exit { exit, lived, check, last_lines },
     2 Late { check, last_lines },
     3 Probe(value),
+    4 PutOff(value),
 });
 
 /// An instance as its run shows it.
@@ -393,6 +396,7 @@ impl Slot {
         }
         process.spawned = Some(SpawnedProcess { leader, port, at: step.now });
         self.spawns = self.spawns.saturating_add(1);
+        self.trouble.take_if(|trouble| matches!(trouble, Trouble::PutOff(_)));
         process.probes = (!spec.background).then(|| Probes::starting(step.now));
         self.progress = self.progress.max(Furthest::Spawned);
         // It may have been told to end meanwhile.
@@ -409,7 +413,8 @@ impl Slot {
             return;
         }
         if matches!(self.phase(), Phase::Starting { .. }) {
-            self.trouble = Some(Trouble::Spawn(reason));
+            let put_off = event == Event::SpawnPutOff;
+            self.trouble = Some(if put_off { Trouble::PutOff(reason) } else { Trouble::Spawn(reason) });
             self.tell(event, plan, step);
         } else {
             // It was told to end meanwhile, and there is nothing that could.

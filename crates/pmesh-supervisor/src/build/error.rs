@@ -8,7 +8,7 @@ use std::{
 
 use pmesh_threads::Unanswered;
 
-use crate::{Exit, ServiceFailure, SpawnError, causes::with_causes};
+use crate::{Exit, ServiceFailure, SpawnError, causes::with_causes, lack::remedy};
 
 /// Why there is no build. What was there before the attempt is unchanged.
 #[derive(Debug, thiserror::Error)]
@@ -24,12 +24,12 @@ pub(crate) enum BuildError {
         lines: Vec<String>,
     },
     /// A command could not be started.
-    #[error("build step `{step}` cannot be started")]
+    #[error("build step `{step}` cannot be started: {}{}", with_causes(error), remedy(&error.source))]
     Spawn {
         /// The command.
         step: String,
-        /// The system's reason.
-        source: SpawnError,
+        /// The system's reason. It is in the text, and no cause, because what helps stands behind it.
+        error: SpawnError,
     },
     /// The commands took too long together.
     #[error(

@@ -180,7 +180,7 @@ async fn a_command_that_is_not_there_is_an_error_with_the_reason() {
     project.spec.build[0].program = "no-such-tool".to_owned();
     let error = project.build().await.unwrap_err();
     assert!(error.to_string().starts_with("build step `no-such-tool -c"), "{error}");
-    assert!(matches!(error, BuildError::Spawn { source, .. } if source.source.raw_os_error() == Some(2)));
+    assert!(matches!(error, BuildError::Spawn { error, .. } if error.source.raw_os_error() == Some(2)));
 }
 
 #[tokio::test]

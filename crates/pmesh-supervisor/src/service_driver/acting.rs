@@ -19,7 +19,7 @@ use crate::{
     context::Context,
     ending::{self, KillOnDrop},
     environment::instance_environment,
-    lack::is_lack,
+    lack::{is_lack, remedy},
     link::Link,
     pending::{HeldProcess, words_of},
     service_action::ServiceAction,
@@ -257,7 +257,11 @@ enum NoSpawn {
 impl NoSpawn {
     fn of(error: &SpawnError) -> Self {
         let reason = with_causes(error);
-        if is_lack(&error.source) { Self::PutOff(reason) } else { Self::Failed(reason) }
+        if is_lack(&error.source) {
+            Self::PutOff(reason + remedy(&error.source))
+        } else {
+            Self::Failed(reason)
+        }
     }
 }
 

@@ -12,6 +12,11 @@ impl Slot {
         }
     }
 
+    /// Whether it has no process for want of what belongs to the server itself.
+    pub(crate) fn is_put_off(&self) -> bool {
+        matches!(self.trouble, Some(Trouble::PutOff(_)))
+    }
+
     /// That its last process did not end in its grace, if that is so.
     pub(crate) fn overdue_note(&self) -> Option<String> {
         let limit = self.lifecycle.grace().stop;
@@ -42,7 +47,7 @@ impl Slot {
         Some(match self.trouble.as_ref()? {
             // Nobody answers yet: that is how every start begins.
             Trouble::Probe(_) if matches!(self.phase(), Phase::Starting { .. }) => return None,
-            Trouble::Spawn(reason) => (reason.clone(), Vec::new()),
+            Trouble::Spawn(reason) | Trouble::PutOff(reason) => (reason.clone(), Vec::new()),
             Trouble::Exit { exit, lived, check, last_lines } => {
                 let check = check.as_ref().map(|check| format!("; {check}")).unwrap_or_default();
                 (

@@ -101,6 +101,26 @@ async fn a_build_waits_for_descriptors_of_the_server() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_build_that_gets_no_process_for_half_a_minute_fails_with_what_helps() {
+    for (errno, limit, helps) in [
+        (11, 30, "(TasksMax= of systemd, pids.max, ulimit -u)"),
+        (24, 7, "(LimitNOFILE= of systemd, ulimit -Hn)"),
+    ] {
+        let world = World::new();
+        let build_timeout = if limit == 30 { 600 * SEC } else { limit * SEC };
+        let web = AppSpec { build: vec![command("cc")], build_timeout, ..world.app("web") };
+        world.spawner.fail_spawn("cc", errno);
+        let begin = world.now();
+        let end = world.roll_out(Unity::Each, &[("web", &web)]).await;
+        let reason = reason(&end, "web");
+        assert!(reason.starts_with("build step `cc` cannot be started: cannot start \"cc\" in"), "{reason}");
+        assert!(reason.ends_with(helps), "{reason}");
+        assert_eq!(world.since(begin).as_secs(), u64::from(limit));
+        world.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn giving_up_ends_builds_that_are_under_way_whatever_the_rollout() {
     for unity in [Unity::Each, Unity::Together, Unity::Regardless] {
         let world = World::new();

@@ -155,3 +155,53 @@ async fn a_lack_of_descriptors_costs_a_start_nothing_but_its_pauses_and_is_no_fa
     assert_eq!(world.serving("web"), [0]);
     world.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_gets_no_process_in_its_time_fails_with_what_helps_and_comes_by_itself_when_there_is_one()
+ {
+    let world = World::new();
+    let web = world.app("web");
+    world.spawner.fail_spawn("web", 11);
+    let begin = world.now();
+    let end = world.start(&[("web", &web)]).await;
+    let folder = web.folder.display();
+    assert_eq!(
+        reason(&end, "web"),
+        format!(
+            "instance 1: cannot start \"web\" in {folder}: Resource temporarily unavailable (os error 11); raise the \
+             limit of processes and threads (TasksMax= of systemd, pids.max, ulimit -u)"
+        )
+    );
+    assert_eq!(world.since(begin).as_secs(), web.ready_timeout.as_secs());
+    assert_eq!(world.health("web").status, Status::Down);
+    world.spawner.start_normally("web");
+    world.see(Seen::Serving("web", vec![0])).await;
+    assert_eq!(world.health("web").status, Status::Ok);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_that_gets_no_process_leaves_the_old_instances_and_the_turn() {
+    let world = World::new();
+    let web = world.app("web");
+    world.up(&[("web", &web)]).await;
+    world.spawner.fail_spawn("web", 11);
+    let end = world.roll_out(Unity::Each, &[("web", &web)]).await;
+    assert!(reason(&end, "web").contains("ulimit -u") && end.switched.is_empty(), "{end:?}");
+    assert_eq!((world.serving("web"), world.health("web").status), (vec![0], Status::Ok));
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_gets_its_process_late_has_its_whole_time_to_become_ready() {
+    let world = World::new();
+    let web = world.app("web");
+    world.spawner.fail_spawn("web", 11);
+    let start = world.begin(Unity::Each, &[("web", &web)]);
+    world.pass(web.ready_timeout.saturating_sub(SEC)).await;
+    world.spawner.start_normally("web");
+    world.see(Seen::Spawned(0)).await;
+    let end = start.await.unwrap();
+    assert!(end.failed.is_empty(), "{end:?}");
+    world.end().await;
+}
