@@ -352,7 +352,7 @@ impl Course {
             (_, ActResult::Failed(failure)) => self.fail(failure),
             (Act::Hold, _) => self.undo.push(Act::Release),
             // The services may still go back after their first switch.
-            (Act::PutInForce(_), _) if self.rolling().is_some() => {
+            (Act::PutInForce(_), _) => {
                 self.undo.push(Act::PutInForce(Arc::clone(&self.situation.manifest)));
             }
             (Act::CheckOut(tried), ActResult::CheckedOut(kept)) => {
@@ -365,7 +365,7 @@ impl Course {
                 self.todo.extend(place.map(Act::ServeFrom));
                 self.replace(manifest);
             }
-            (_, ActResult::Left(before)) if self.verdict.is_none() => self.undo.push(Act::ServeFrom(before)),
+            (_, ActResult::Left(before)) => self.undo.push(Act::ServeFrom(before)),
             (Act::Survey(survey), ActResult::Surveyed { head, rollout, services: names }) => {
                 let manifest = survey.manifest;
                 self.services = Some(Services {
@@ -391,10 +391,7 @@ impl Course {
                 // Files are served by the front itself: it learns here that it must not.
                 self.todo.push_back(Act::Route(Arc::clone(&self.situation.manifest)));
             }
-            (
-                _,
-                ActResult::Done | ActResult::CheckedOut(_) | ActResult::Surveyed { .. } | ActResult::Left(_),
-            ) => {}
+            (_, ActResult::Done | ActResult::CheckedOut(_) | ActResult::Surveyed { .. }) => {}
         }
     }
 

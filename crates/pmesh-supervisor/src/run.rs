@@ -92,7 +92,8 @@ impl Run {
             RunHold::Product => self.plan.needs_product(),
             RunHold::End => true,
         };
-        if concerns && self.holds.insert(why) && self.holds.len() == 1 {
+        if concerns {
+            self.holds.insert(why);
             for slot in &mut self.slots {
                 slot.hold(&self.plan, step);
             }

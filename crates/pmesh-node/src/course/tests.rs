@@ -13,13 +13,15 @@ use pmesh_supervisor::{
     Remade, RunEnd, ServiceName, StepName, StopEnd, Survivor,
     rollout::{
         ActEnd, Instruction, Item, Rollout,
-        RolloutAct::{self, AwaitReady, Build, Drain, Link, LookAgain, Start, StayUnbuilt, Switch},
+        RolloutAct::{self, AwaitReady, Build, Link, LookAgain, Start, StayUnbuilt, Switch},
         RolloutLimits,
     },
 };
 use pmesh_vcs::{BranchName, Relation, Revision, VcsError, testing::FakeVcs};
 use proptest::prelude::*;
 
+mod beginning;
+mod cancelling;
 mod going_back;
 mod repeating;
 
@@ -39,7 +41,10 @@ const RELOAD: Aim = Aim::Reload(Rebuild::Changed);
 
 fn manifest(names: usize) -> Arc<Manifest> {
     let services = (0..names).map(|name| format!("  s{name}: !App\n    run: work\n"));
-    let text = format!("services:\n{}", services.collect::<String>());
+    parsed(&format!("services:\n{}", services.collect::<String>()))
+}
+
+fn parsed(text: &str) -> Arc<Manifest> {
     let source =
         ManifestText { text: text.as_bytes(), file: Path::new("pm3.yml"), folder: Path::new("/project") };
     Arc::new(pmesh_manifest::parse(&source, Unsupported::Refuse).unwrap())
@@ -411,16 +416,6 @@ fn history_in_which_nothing_is_local_is_followed_wherever_the_remote_goes() {
 }
 
 #[test]
-fn what_cannot_be_begun_is_refused_without_an_act() {
-    let nobody = || Scope::One("nobody".parse().unwrap());
-    for aim in [Aim::Restart(nobody(), Rebuild::Changed), Aim::Stop(nobody())] {
-        let run = run(aim, &[WEB], |_| false);
-        assert!(run.acts.is_empty());
-        assert!(matches!(run.course.end(), Err(Failure::UnknownService(_))));
-    }
-}
-
-#[test]
 fn a_restart_says_how_many_switched_and_puts_nothing_in_force() {
     let aim = Aim::Restart(Scope::All, Rebuild::Changed);
     let restart = run(aim, &[WEB, WEB], |act| *act == Act::Service(AwaitReady(0)));
@@ -456,31 +451,6 @@ fn the_steps_of_an_update_are_told_with_their_ends() {
             "roll_back done",
         ]
     );
-}
-
-#[test]
-fn an_operation_that_is_cancelled_at_any_moment_goes_back_and_says_so_and_a_stop_goes_on() {
-    for moment in 0..16 {
-        let mut run = Run::of(UPDATE, &[WEB]);
-        for _ in 0..moment {
-            run.ask();
-            run.end(0, false);
-        }
-        run.ask();
-        run.course.cancel();
-        run.go(|_| false);
-        assert_goes_back(&run);
-        assert!(!run.acts.contains(&Act::Revive), "everything is about to be stopped");
-        let is_over = run.acts.contains(&Act::Service(Drain(0)));
-        match run.course.end() {
-            Ok(_) => assert!(is_over, "cancelled at {moment}"),
-            Err(failure) => assert!(matches!(failure, Failure::ShuttingDown) && !is_over, "{failure}"),
-        }
-    }
-    let mut stop = Run::of(Aim::Stop(Scope::All), &[WEB]);
-    stop.course.cancel();
-    stop.go(|_| false);
-    assert!(matches!(stop.course.end(), Ok(Outcome::Stopped { count: 1 })));
 }
 
 #[test]

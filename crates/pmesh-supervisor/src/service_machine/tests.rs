@@ -4,7 +4,9 @@ mod days;
 mod ending;
 mod outliving;
 mod ports;
+mod probing;
 mod products;
+mod shown;
 mod silent;
 mod world;
 

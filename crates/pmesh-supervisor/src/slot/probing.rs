@@ -153,9 +153,7 @@ impl Slot {
                     self.note(InstanceNotice::Unhealthy { failure: failure.clone() }, step);
                 }
                 // Before the first pass an exit says more than the probes that met nobody.
-                let keeps =
-                    !is_ready && matches!(self.trouble, Some(Trouble::Exit { .. } | Trouble::Late { .. }));
-                if !keeps {
+                if !matches!(self.trouble, Some(Trouble::Exit { .. } | Trouble::Late { .. })) {
                     self.trouble = Some(Trouble::Probe(failure));
                 }
             }

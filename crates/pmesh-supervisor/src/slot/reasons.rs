@@ -6,10 +6,7 @@ use crate::{AppSpec, ServiceFailure, Survivor, lifecycle::Phase, survivor};
 impl Slot {
     /// What of its tree SIGKILL has not ended.
     pub(crate) fn survivors(&self) -> &[Survivor] {
-        match &self.process {
-            Some(process) if matches!(self.phase(), Phase::Outliving { .. }) => &process.survivors,
-            _ => &[],
-        }
+        self.process.as_ref().map_or(&[], |process| &process.survivors)
     }
 
     /// Whether it has no process for want of what belongs to the server itself.

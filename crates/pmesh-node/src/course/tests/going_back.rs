@@ -42,6 +42,24 @@ fn what_was_built_in_place_is_built_again_side_by_side_from_the_files_that_are_b
 }
 
 #[test]
+fn nothing_is_released_before_every_build_in_place_is_made_again() {
+    let mut update = Run::of(UPDATE, &[WEB, WEB]);
+    update.lacking = ["s0", "s1"].map(|name| name.parse().unwrap()).into();
+    let builds = |run: &Run| run.under_way.iter().filter(|act| matches!(act, Act::Remake(_))).count();
+    while update.ask() && builds(&update) == 0 {
+        let fails = update.under_way[0] == Act::Service(Build(0));
+        update.end(0, fails);
+    }
+    for left in [2, 1] {
+        assert_eq!(builds(&update), left);
+        assert_eq!(update.under_way.len(), left, "{:?}", update.words());
+        update.end(0, false);
+        assert!(update.ask());
+    }
+    assert_eq!(update.words().last().unwrap(), "release");
+}
+
+#[test]
 fn a_reload_that_goes_back_builds_again_too_and_a_server_that_ends_does_not() {
     let mut reload = Run::of(RELOAD, &[WEB]);
     reload.lacking = vec!["s0".parse().unwrap()];

@@ -43,6 +43,37 @@ fn one_that_was_healthy_once_is_asked_for_no_longer_than_the_monitors_timeout() 
 }
 
 #[test]
+fn where_checks_are_written_these_are_what_it_has_to_pass() {
+    let monitor = Monitor { readiness: Readiness::ChecksPass, ..Monitor::default() };
+    for passes in [true, false] {
+        let mut world = serving(AppSpec { instances: 2, monitor: monitor.clone(), ..app() });
+        world.pass(SEC);
+        let (&first, _) = world.processes.first_key_value().expect("it runs");
+        world.tell(ServiceEvent::TimedOut { upstream: first });
+        assert_eq!((world.limits.get(&first), takes(&world, first)), (Some(&None), false));
+        world.probed(first, if passes { Ok(()) } else { Err(refused()) });
+        assert_eq!(takes(&world, first), passes);
+        assert_eq!(world.status(), if passes { Status::Ok } else { Status::Degraded });
+    }
+}
+
+#[test]
+fn checks_that_were_under_way_then_say_nothing_of_one_that_has_to_answer() {
+    let monitor = Monitor { readiness: Readiness::Answer, ..Monitor::default() };
+    let mut world = serving(AppSpec { instances: 2, monitor, ..app() });
+    world.pass(6 * SEC);
+    let (&first, _) = world.processes.first_key_value().expect("it runs");
+    assert_eq!((world.probes.contains(&first), world.limits.get(&first)), (true, Some(&None)));
+    world.tell(ServiceEvent::TimedOut { upstream: first });
+    world.probed(first, Ok(()));
+    assert!(!takes(&world, first), "connecting is not answering");
+    world.pass(SEC / 10);
+    assert!(world.limits[&first].is_some(), "it is asked now");
+    world.probed(first, Ok(()));
+    assert!(takes(&world, first));
+}
+
+#[test]
 fn an_answer_to_a_request_brings_it_back_whatever_the_probe_says_that_was_under_way() {
     let (mut world, first) = silent();
     world.tell(ServiceEvent::Answered { upstream: first });

@@ -42,6 +42,8 @@ pub(super) struct World {
     pub(super) probes: BTreeSet<u64>,
     /// How long the last probes wait for an answer to a request; none where they send none.
     pub(super) limits: BTreeMap<u64, Option<Duration>>,
+    /// Whether the last probes had to see whose the listening socket is.
+    pub(super) proofs: BTreeMap<u64, bool>,
     /// Who is looked at, because SIGKILL should have ended it.
     pub(super) looks: BTreeSet<u64>,
     /// Whether nothing ends that is told to, not even by SIGKILL.
@@ -97,6 +99,7 @@ impl World {
             outputs: BTreeSet::new(),
             probes: BTreeSet::new(),
             limits: BTreeMap::new(),
+            proofs: BTreeMap::new(),
             looks: BTreeSet::new(),
             outlives: false,
             seeks: 0,
@@ -151,8 +154,9 @@ impl World {
                     assert!(!traffic.contains(&upstream), "waited for while it takes traffic");
                     self.drains.insert(upstream);
                 }
-                ServiceAction::Probe { upstream, seek, ask, .. } => {
+                ServiceAction::Probe { upstream, seek, ask, prove_owner, .. } => {
                     self.limits.insert(upstream, ask);
+                    self.proofs.insert(upstream, prove_owner);
                     self.seeks += usize::from(seek);
                     assert!(self.probes.insert(upstream), "probed twice at a time");
                 }
