@@ -218,9 +218,9 @@ fn a_daemon_that_git_has_left_behind_ends_with_the_server() {
 }
 
 #[test]
-fn git_is_told_when_the_server_was_killed_and_leaves_no_lock() {
+fn git_is_told_when_the_server_was_killed_leaves_no_lock_and_the_next_update_goes_on() {
     let project = filtered(HANGS);
-    project.push(&[("m.x", "1\n")]);
+    project.push(&[("a.txt", "1\n"), ("kept.txt", "new\n"), ("m.x", "1\n"), ("web/version.txt", "new\n")]);
     let server = Server::serve(&project);
     let services = Named(server.pids("web"));
     let _update = updating(&server);
@@ -238,6 +238,16 @@ fn git_is_told_when_the_server_was_killed_and_leaves_no_lock() {
     for pid in services.0.iter().chain(&filters.0) {
         signal(*pid, "KILL");
     }
+    // What git had written by then is nobody's edit.
+    let written = git(&project.work, &["-c", "filter.x.smudge=cat", "status", "--porcelain"]);
+    assert!(written.contains("?? a.txt") && written.contains("M kept.txt"), "{written}");
+    git(&project.work, &["config", "filter.x.smudge", "cat"]);
+    drop(server);
+    let server = Server::serve(&project);
+    let (status, answer) = server.call("POST", "/repo/update", &[], "");
+    assert_eq!(status, 200, "{answer}");
+    assert!(server.site("/").1.contains(r#""version": "new""#));
+    assert_clean(&project, answer["to"]["hash"].as_str().unwrap());
 }
 
 #[test]

@@ -48,30 +48,30 @@ pub(crate) async fn fetch(shared: &NodeShared, cancelled: &CancelToken) -> Resul
             let moved_to = fetch_and_remember(vcs, &fetched, cancel)?.moved_to;
             let remote = vcs.remote_head()?;
             let remote = remote.ok_or_else(|| VcsError::NoRemote { branch: head.branch.clone() })?;
-            let (Some(here), Some(there)) = (&head.commit, &remote.commit) else {
+            let (Some(here), Some(there)) = (head.commit.clone(), remote.commit.clone()) else {
                 return Err(VcsError::Unborn { branch: head.branch });
             };
-            let relation = vcs.relation(here, there, cancel)?;
+            let relation = vcs.relation(&here, &there, cancel)?;
             let local = match relation {
                 Relation::Same | Relation::Behind { .. } => 0,
-                _ => vcs.local_commits(here, there, &fetched.all(), cancel)?,
+                _ => vcs.local_commits(&here, &there, &fetched.all(), cancel)?,
             };
-            let manifest = manifest.strip_prefix(vcs.root()).ok();
-            let has_edited_manifest =
-                manifest.is_some_and(|file| tree.changed.iter().any(|path| path == file));
-            let found = Comparison { head, remote, relation, local, has_edited_manifest, moved_to };
-            if found.way() == Way::ToRemote && !tree.changed.is_empty() {
+            // What a check-out of ours has left that was killed is nobody's edit.
+            let mut edited = tree.changed;
+            let mut found =
+                Comparison { head, remote, relation, local, has_edited_manifest: false, moved_to };
+            if found.way() == Way::ToRemote && !edited.is_empty() {
+                edited = vcs.edited(&edited, &there, cancel)?;
                 // An edit of a file that the commit leaves alone stays.
-                let touched = match (&found.head.commit, &found.remote.commit) {
-                    (Some(here), Some(there)) => vcs.changed_paths(here, there, cancel)?,
-                    _ => Vec::new(),
-                };
-                let is_touched = |path: &PathBuf| touched.binary_search(path).is_ok();
-                let paths: Vec<_> = tree.changed.into_iter().filter(is_touched).collect();
+                let touched = vcs.changed_paths(&here, &there, cancel)?;
+                let is_touched = |path: &&PathBuf| touched.binary_search(path).is_ok();
+                let paths: Vec<_> = edited.iter().filter(is_touched).cloned().collect();
                 if !paths.is_empty() {
                     return Err(VcsError::Dirty { paths });
                 }
             }
+            let manifest = manifest.strip_prefix(vcs.root()).ok();
+            found.has_edited_manifest = manifest.is_some_and(|file| edited.iter().any(|path| path == file));
             Ok(found)
         })
     };

@@ -180,3 +180,30 @@ async fn a_local_edit_of_a_file_that_the_commit_leaves_alone_stays_and_the_updat
     let Failure::Vcs(VcsError::Dirty { paths }) = failure(&update) else { panic!("{update:?}") };
     assert_eq!(*paths, [std::path::PathBuf::from("settings")]);
 }
+
+#[tokio::test]
+async fn what_a_check_out_has_left_that_was_killed_is_no_edit_and_no_manifest_to_follow() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = [("pm3.yml", MANIFEST), ("a", "1"), ("b", "1"), ("c", "1")];
+    let node = TestNode::start_with(folder.path(), &files).await;
+    let left = format!("# 2\n{MANIFEST}");
+    node.vcs.push_files("b2", [("pm3.yml", left.as_str()), ("a", "2"), ("b", "2"), ("new", "2")]);
+    let write = |path: &str, content: &str| std::fs::write(folder.path().join(path), content).unwrap();
+    for (path, content) in [("pm3.yml", left.as_str()), ("a", "2"), ("new", "2"), ("b", "mine")] {
+        write(path, content);
+    }
+    let update = run(&node, UPDATE).await;
+    let Failure::Vcs(VcsError::Dirty { paths }) = failure(&update) else { panic!("{update:?}") };
+    assert_eq!(*paths, [std::path::PathBuf::from("b")]);
+    for (path, content) in [("pm3.yml", left.as_str()), ("a", "2"), ("new", "2"), ("b", "mine")] {
+        assert_eq!(std::fs::read_to_string(folder.path().join(path)).unwrap(), content);
+    }
+    write("b", "1");
+    // The manifest is that of the newest commit, not the one that was left.
+    let manifest = with_program("newest");
+    node.vcs.push_files("c3", [("pm3.yml", manifest.as_str()), ("a", "3")]);
+    assert_eq!(run(&node, UPDATE).await.state, OperationState::Done);
+    assert_eq!(node.vcs.head().unwrap().commit, Some(FakeVcs::commit_id("c3")));
+    assert_eq!(std::fs::read_to_string(folder.path().join("a")).unwrap(), "3");
+    assert!(node.spawner.launches().iter().any(|launch| format!("{launch:?}").contains("newest")));
+}

@@ -103,6 +103,16 @@ pub trait Vcs: Send + Sync + 'static {
         cancel: &Cancel,
     ) -> Result<Vec<PathBuf>, VcsError>;
 
+    /// Those of `paths`, tracked files that differ from the head, that are somebody's edits. The others are as `commit` has them,
+    /// or a commit that was fetched after the head, content and mode: a [`check_out`](Vcs::check_out) that was killed has left
+    /// them so, and the next one takes them for its own. In order.
+    ///
+    /// # Errors
+    ///
+    /// [`VcsError::UnknownCommit`] if `commit` is not here, [`VcsError::Unborn`]; [`VcsError::Program`] and [`VcsError::Git`].
+    fn edited(&self, paths: &[PathBuf], commit: &CommitId, cancel: &Cancel)
+    -> Result<Vec<PathBuf>, VcsError>;
+
     /// The content of a file in a commit, whatever the work tree holds. `path` is relative to [`root`](Vcs::root). `None` if
     /// the commit has no file there. A symbolic link is followed as long as it stays within the commit.
     ///
@@ -118,7 +128,8 @@ pub trait Vcs: Send + Sync + 'static {
     ///
     /// Nothing is lost: untracked and ignored files stay (services keep uploads and databases beside
     /// their code), and where a tracked file that is to change has local changes, or another file is in the way, nothing moves.
-    /// Local changes of tracked files that both commits have alike stay as they are; these files are the answer.
+    /// Local changes of tracked files that both commits have alike stay as they are; these files are the answer. What is not
+    /// [edited](Vcs::edited) but left by a check-out that was killed is no change, also where it is in the way.
     ///
     /// # Errors
     ///

@@ -90,6 +90,15 @@ impl Vcs for DamagedRepo {
         self.repaired()?.changed_paths(from, to, cancel)
     }
 
+    fn edited(
+        &self,
+        paths: &[PathBuf],
+        commit: &CommitId,
+        cancel: &Cancel,
+    ) -> Result<Vec<PathBuf>, VcsError> {
+        self.repaired()?.edited(paths, commit, cancel)
+    }
+
     fn file(&self, commit: &CommitId, path: &Path, cancel: &Cancel) -> Result<Option<Vec<u8>>, VcsError> {
         self.repaired()?.file(commit, path, cancel)
     }

@@ -13,7 +13,9 @@ use std::{
 
 use tracing::warn;
 
-use super::{cause, check_out, program::Program, repo::GitRepo, state, tree};
+use super::{
+    cause, check_out, in_the_way::what_is_in_the_way, program::Program, put_back, repo::GitRepo, state, tree,
+};
 use crate::{Cancel, CommitId, VcsError};
 
 /// How often files are put right, at most. Each time there are as many as
@@ -48,7 +50,7 @@ pub(super) fn go_back(
     let changes = Arc::new(changes);
     let mut before = Vec::new();
     for _ in 0..ROUNDS {
-        let in_the_way = check_out::what_is_in_the_way(repo, &git, &changes)?;
+        let in_the_way = what_is_in_the_way(repo, &git, &changes)?;
         if in_the_way.is_empty() || in_the_way == before {
             break;
         }
@@ -74,9 +76,9 @@ fn put_right(
     } else {
         // What is staged of `kept` stays so.
         let args = ["-q", commit.as_str(), "--pathspec-from-file=-", "--pathspec-file-nul"].map(OsStr::new);
-        check_out::feed(git, "reset", &args, paths)?;
+        put_back::feed(git, "reset", &args, paths)?;
     }
-    if let Err(error) = check_out::write_out(git, paths) {
+    if let Err(error) = put_back::write_out(git, paths) {
         warn!(%error, "not every file could be put right");
     }
     Ok(())

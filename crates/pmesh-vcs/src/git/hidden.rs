@@ -4,10 +4,8 @@
 //! in which the index was written has neither, so before a move the content is compared.
 
 use std::{
-    ffi::OsStr,
     os::unix::{ffi::OsStrExt, fs::PermissionsExt},
     path::PathBuf,
-    process::Stdio,
     sync::Arc,
 };
 
@@ -18,12 +16,7 @@ use gix::{
 };
 
 use super::{
-    child::INPUT_LIMIT,
-    opened::OpenedRepo,
-    program::{Extra, Program, message},
-    repo::GitRepo,
-    state,
-    tree_diff::TreeChange,
+    hashes::hashes, opened::OpenedRepo, program::Program, repo::GitRepo, state, tree_diff::TreeChange,
 };
 use crate::{Cancel, VcsError};
 
@@ -81,19 +74,9 @@ pub(super) fn edited(
         }
         Ok((edited, to_hash))
     })?;
-    let mut input = Vec::new();
-    let mut batch: Vec<&Hidden> = Vec::new();
-    for hidden in &to_hash {
-        let line = quoted(&hidden.path);
-        if !batch.is_empty() && input.len() + line.len() > INPUT_LIMIT {
-            differing(git, &std::mem::take(&mut input), &std::mem::take(&mut batch), &mut edited)?;
-        }
-        input.extend(line);
-        batch.push(hidden);
-    }
-    if !batch.is_empty() {
-        differing(git, &input, &batch, &mut edited)?;
-    }
+    let ids = hashes(git, &to_hash.iter().map(|hidden| &hidden.path).collect::<Vec<_>>())?;
+    let differ = to_hash.into_iter().zip(ids).filter(|(hidden, id)| hidden.id != *id);
+    edited.extend(differ.map(|(hidden, _)| hidden.path));
     Ok(edited)
 }
 
@@ -130,44 +113,4 @@ impl Hidden {
             _ => There::Edited,
         }
     }
-}
-
-/// Adds those of `batch` whose content is not that of the index; `input` names them.
-fn differing(
-    git: &Program<'_>,
-    input: &[u8],
-    batch: &[&Hidden],
-    edited: &mut Vec<PathBuf>,
-) -> Result<(), VcsError> {
-    const COMMAND: &str = "hash-object";
-    // By the filters and line ends of each path, as git would add it.
-    let mut hashing =
-        git.start(COMMAND, &[OsStr::new("--stdin-paths")], &Extra::default(), Stdio::piped())?;
-    let written = hashing.write(input);
-    let output = git.end(hashing)?;
-    let said = || message(&output.stderr, &git.secrets);
-    if let Err(source) = written {
-        return Err(VcsError::Git { command: COMMAND, message: format!("{source}; {}", said()) });
-    }
-    let ids: Vec<_> = output.stdout.split(|&b| b == b'\n').filter(|line| !line.is_empty()).collect();
-    if !output.status.success() || ids.len() != batch.len() {
-        return Err(VcsError::Git { command: COMMAND, message: said() });
-    }
-    let differ = batch.iter().zip(ids).filter(|(hidden, id)| hidden.id.to_string().as_bytes() != *id);
-    edited.extend(differ.map(|(hidden, _)| hidden.path.clone()));
-    Ok(())
-}
-
-/// A path as git reads it from a line (git-hash-object(1), `--stdin-paths`; git-config(1), `core.quotePath`).
-fn quoted(path: &std::path::Path) -> Vec<u8> {
-    let mut quoted = vec![b'"'];
-    for &byte in path.as_os_str().as_bytes() {
-        match byte {
-            b'"' | b'\\' => quoted.extend([b'\\', byte]),
-            b'\n' => quoted.extend(b"\\n"),
-            _ => quoted.push(byte),
-        }
-    }
-    quoted.extend(b"\"\n");
-    quoted
 }

@@ -7,6 +7,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -29,16 +30,20 @@ mod executable;
 mod fetch;
 mod git_limits;
 mod go_back;
+mod hashes;
 mod hidden;
 mod history;
 mod http_remote;
 mod ids;
+mod in_the_way;
+mod leftovers;
 mod maintenance;
 mod network;
 mod opened;
 mod owner;
 mod plain;
 mod program;
+mod put_back;
 mod readers;
 mod redirect;
 mod reflog;
@@ -138,6 +143,23 @@ impl Vcs for GitRepo {
             paths.dedup();
             Ok(paths)
         })
+    }
+
+    fn edited(
+        &self,
+        paths: &[PathBuf],
+        commit: &CommitId,
+        cancel: &Cancel,
+    ) -> Result<Vec<PathBuf>, VcsError> {
+        let git = self.program_that_brings(cancel)?;
+        let target = commit.clone();
+        let (head, changes) = self.read_bringing(cancel, move |opened| {
+            let head = commit::head(opened)?;
+            let Some(head) = head.commit else { return Err(VcsError::Unborn { branch: head.branch }) };
+            let changes = tree::changes(opened, &head, &target)?;
+            Ok((head, Arc::new(changes)))
+        })?;
+        Ok(leftovers::look(self, &git, (&head, commit), &changes, paths)?.edited)
     }
 
     fn file(&self, commit: &CommitId, path: &Path, cancel: &Cancel) -> Result<Option<Vec<u8>>, VcsError> {

@@ -10,7 +10,7 @@ use std::{
 use gix::{bstr::ByteSlice, state};
 
 use super::{program::Program, tracked_branch};
-use crate::{HeldLock, InProgress, VcsError};
+use crate::{HeldLock, InProgress, VcsError, WorkTree};
 
 /// Tracked files that differ from the head, staged or not, in order; as many as git may print.
 pub(super) fn changed(git: &Program<'_>) -> Result<Vec<PathBuf>, VcsError> {
@@ -44,6 +44,11 @@ pub(super) fn in_progress(repo: &gix::Repository) -> Option<InProgress> {
 /// A lock that would stop a fetch or a check-out.
 pub(super) fn lock(repo: &gix::Repository) -> Option<HeldLock> {
     check_out_lock(repo).or_else(|| fetch_lock(repo))
+}
+
+/// The lock of the index, which every git holds that moves a work tree.
+pub(super) fn index_lock(repo: &gix::Repository) -> Option<HeldLock> {
+    first_held(&[repo.path().join("index.lock")])
 }
 
 /// A lock that would stop a check-out: of the index, the head, its branch.
@@ -87,6 +92,17 @@ fn first_held(locks: &[PathBuf]) -> Option<HeldLock> {
 /// The error for a lock that is held.
 pub(super) fn locked(lock: HeldLock) -> VcsError {
     VcsError::Locked { path: lock.path, age: lock.age }
+}
+
+/// The error for files that would be lost, if there are any.
+pub(super) fn refuse(mut paths: Vec<PathBuf>) -> Result<(), VcsError> {
+    if paths.is_empty() {
+        return Ok(());
+    }
+    paths.sort();
+    paths.dedup();
+    paths.truncate(WorkTree::CHANGED_LIMIT);
+    Err(VcsError::Dirty { paths })
 }
 
 /// Whether anything is at `path`; a link that leads nowhere is something.

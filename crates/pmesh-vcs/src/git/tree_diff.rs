@@ -22,9 +22,16 @@ pub(super) struct TreeChange {
     /// Relative to the top of the work tree.
     pub(super) path: PathBuf,
     /// What the first commit has there; `None` for nothing or a folder.
-    pub(super) old: Option<EntryKind>,
+    pub(super) old: Option<TreeFile>,
     /// What the second commit has there.
-    pub(super) new: Option<EntryKind>,
+    pub(super) new: Option<TreeFile>,
+}
+
+/// What a commit has at a path that is no folder of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TreeFile {
+    pub(super) kind: EntryKind,
+    pub(super) id: ObjectId,
 }
 
 /// What differs between the trees `old` and `new`; a path that changes between file and folder is there once for the
@@ -66,8 +73,8 @@ impl Entry<'_> {
         self.mode.is_tree().then(|| self.id.to_owned())
     }
 
-    fn file(&self) -> Option<EntryKind> {
-        (!self.mode.is_tree()).then(|| self.mode.kind())
+    fn file(&self) -> Option<TreeFile> {
+        (!self.mode.is_tree()).then(|| TreeFile { kind: self.mode.kind(), id: self.id.to_owned() })
     }
 }
 

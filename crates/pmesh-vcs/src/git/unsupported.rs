@@ -21,7 +21,13 @@ use gix::{
 };
 
 use super::{
-    history, opened::OpenedRepo, program::Program, repo::GitRepo, tree, tree_diff::TreeChange, walk::Walk,
+    history,
+    opened::OpenedRepo,
+    program::Program,
+    repo::GitRepo,
+    tree,
+    tree_diff::{TreeChange, TreeFile},
+    walk::Walk,
 };
 use crate::{CommitId, VcsError, redact};
 
@@ -38,7 +44,8 @@ pub(super) fn refuse(
     to: &CommitId,
     changes: &Arc<Vec<TreeChange>>,
 ) -> Result<(), VcsError> {
-    let submodules = changes.iter().filter(|change| change.new == Some(EntryKind::Commit));
+    let submodules =
+        changes.iter().filter(|change| change.new.is_some_and(|file| file.kind == EntryKind::Commit));
     let submodules: Vec<_> = submodules.map(|change| change.path.clone()).collect();
     if !submodules.is_empty() {
         return Err(VcsError::Unsupported {
@@ -113,7 +120,7 @@ fn lfs_pointers(
 
 /// The files that a move writes.
 fn written(changes: &[TreeChange]) -> impl Iterator<Item = &TreeChange> {
-    let is_file = |kind| matches!(kind, EntryKind::Blob | EntryKind::BlobExecutable);
+    let is_file = |file: TreeFile| matches!(file.kind, EntryKind::Blob | EntryKind::BlobExecutable);
     changes.iter().filter(move |change| change.new.is_some_and(is_file))
 }
 

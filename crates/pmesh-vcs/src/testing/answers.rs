@@ -148,6 +148,20 @@ impl Vcs for FakeVcs {
         })
     }
 
+    fn edited(
+        &self,
+        paths: &[PathBuf],
+        commit: &CommitId,
+        cancel: &Cancel,
+    ) -> Result<Vec<PathBuf>, VcsError> {
+        self.read_unless(cancel, VcsCall::Edited, |state| {
+            state.commit(commit)?;
+            let mut paths = paths.to_vec();
+            paths.retain(|path| !self.is_left(state, commit, path));
+            Ok(paths)
+        })
+    }
+
     fn file(&self, commit: &CommitId, path: &Path, cancel: &Cancel) -> Result<Option<Vec<u8>>, VcsError> {
         self.read_unless(cancel, VcsCall::File(commit.clone(), path.to_owned()), |state| {
             let file = state.commit(commit)?.files.get(path);
@@ -168,12 +182,21 @@ impl Vcs for FakeVcs {
         let _head = self.head_that_may_move(&state)?;
         let new = state.commit(commit)?.files.clone();
         let old = state.head_files().cloned().unwrap_or_default();
-        let (mut paths, kept): (Vec<_>, Vec<_>) =
-            self.changed_files(&state).into_iter().partition(|path| old.get(path) != new.get(path));
-        paths.extend(self.in_the_way(&state, &old, &new));
+        let mut differ = self.changed_files(&state);
+        let in_the_way = self.in_the_way(&state, &old, &new);
+        differ.extend(in_the_way);
+        let (left, edited): (Vec<_>, Vec<_>) =
+            differ.into_iter().partition(|path| self.is_left(&state, commit, path));
+        let (paths, kept): (Vec<_>, Vec<_>) =
+            edited.into_iter().partition(|path| old.get(path) != new.get(path));
         if !paths.is_empty() {
             return Err(VcsError::Dirty { paths });
         }
+        for path in &left {
+            mirror::clear(&self.0.root.join(path))?;
+        }
+        let ours = old.iter().filter(|(path, _)| left.contains(path));
+        mirror::put_right(&self.0.root, &ours.map(|(path, bytes)| (path.clone(), bytes.clone())).collect())?;
         self.move_to(&mut state, commit, &old, &new, cancel)?;
         Ok(kept)
     }
@@ -277,6 +300,22 @@ impl FakeVcs {
         changed.dedup();
         changed.truncate(WorkTree::CHANGED_LIMIT);
         changed
+    }
+
+    /// Whether a file on the disk is as `commit` has it, or one that was fetched after the head.
+    fn is_left(&self, state: &FakeState, commit: &CommitId, path: &Path) -> bool {
+        if !self.0.is_mirrored || state.changed.iter().any(|changed| changed == path) {
+            return false;
+        }
+        let is_after = |tip: &&CommitId| match (&state.head, state.history(tip)) {
+            (Some(head), Ok(history)) => *tip != head && history.contains(head),
+            _ => false,
+        };
+        let fetched = state.remote.iter().flat_map(|remote| &remote.log).filter(is_after);
+        let there = std::fs::read(self.0.root.join(path)).ok();
+        std::iter::once(commit)
+            .chain(fetched)
+            .any(|commit| state.commits[commit].files.get(path) == there.as_ref())
     }
 
     /// Untracked files where `new` has one that `old` has not.

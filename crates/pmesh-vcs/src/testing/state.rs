@@ -24,6 +24,7 @@ pub enum VcsCall {
     Relation,
     LocalCommits,
     ChangedPaths,
+    Edited,
     File(CommitId, PathBuf),
     CheckOut(CommitId),
     GoBack(CommitId),

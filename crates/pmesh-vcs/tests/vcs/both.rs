@@ -24,6 +24,8 @@ enum Event {
     GoOffline,
     Edit,
     Leave(&'static str),
+    /// A check-out of what was pushed there was killed right behind this file.
+    HalfCheckedOut(&'static str),
     BeginMerge,
     Lock,
     Damage,
@@ -64,6 +66,7 @@ impl World for Real {
             GoOffline => "mv remote.git away.git".to_owned(),
             Edit => "echo edited >> server/a.txt".to_owned(),
             Leave(path) => format!("echo mine > server/{path}"),
+            HalfCheckedOut(path) => format!("echo pushed > server/{path}"),
             BeginMerge => "cd server; git rev-parse HEAD > .git/MERGE_HEAD".to_owned(),
             Lock => ": > server/.git/index.lock".to_owned(),
             Damage => "echo rubbish > server/.git/HEAD".to_owned(),
@@ -121,6 +124,12 @@ impl World for Fake {
                 Some(folder) => std::fs::write(folder.path().join(path), "mine").unwrap(),
                 None => self.repo.set_untracked([path]),
             },
+            // Without a folder there is nothing to be left in.
+            HalfCheckedOut(path) => {
+                if let Some(folder) = &self.folder {
+                    std::fs::write(folder.path().join(path), "pushed\n").unwrap();
+                }
+            }
             BeginMerge => self.repo.set_in_progress(Some(InProgress::Merge)),
             Lock => self.repo.set_lock(Some(pmesh_vcs::HeldLock {
                 path: self.repo.root().join(".git/index.lock"),
@@ -231,6 +240,10 @@ fn the_fake_answers_as_real_git_does() {
         &[PushFile("a.txt"), Edit, Fetch, CheckOutRemote],
         &[PushFile("b"), Leave("b"), Fetch, CheckOutRemote],
         &[PushFile("b"), Leave("c"), Fetch, CheckOutRemote],
+        &[PushFile("b"), HalfCheckedOut("b"), Fetch, CheckOutRemote, GoBack],
+        &[PushFile("a.txt"), HalfCheckedOut("a.txt"), Fetch, CheckOutRemote],
+        &[PushFile("b"), PushFile("a.txt"), HalfCheckedOut("b"), Edit, Fetch, CheckOutRemote],
+        &[PushFile("a.txt"), Fetch, HalfCheckedOut("a.txt"), PushFile("b"), Fetch, CheckOutRemote],
         &[PushFile("b"), Fetch, CheckOutRemote, GoBack],
         &[PushFile("b"), Fetch, CheckOutRemote, Edit, GoBack],
         &[PushFile("a.txt"), Fetch, CheckOutRemote, Edit, Leave("c"), GoBack, CheckOutRemote],

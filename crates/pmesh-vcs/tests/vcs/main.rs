@@ -11,6 +11,7 @@ mod go_back;
 mod habits;
 mod heads;
 mod history;
+mod leftovers;
 mod owners;
 mod readers;
 mod redirects;
