@@ -55,8 +55,10 @@ pub(crate) enum Reason {
     NoDescriptor,
     /// No thread of our own was there for it, or a disk hangs.
     Busy,
-    /// No upstream could be reached, or what it sent is no answer.
+    /// No upstream could be reached, or it sent no answer.
     BadUpstream,
+    /// What it sent is no answer that may be passed on.
+    BadAnswer,
     UpstreamTooSlow,
     /// A handler of the front failed.
     Broken,
@@ -84,7 +86,7 @@ impl Reason {
             Self::Stopped | Self::NoUpstream | Self::Ending | Self::NoDescriptor | Self::Busy => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            Self::BadUpstream => StatusCode::BAD_GATEWAY,
+            Self::BadUpstream | Self::BadAnswer => StatusCode::BAD_GATEWAY,
             Self::UpstreamTooSlow => StatusCode::GATEWAY_TIMEOUT,
             Self::Broken => StatusCode::INTERNAL_SERVER_ERROR,
             Self::BeyondEnd { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
@@ -107,7 +109,7 @@ impl Reason {
             Self::Ending => "shutting_down",
             Self::NoDescriptor => "no_descriptor",
             Self::Busy => "busy",
-            Self::BadUpstream => "bad_upstream",
+            Self::BadUpstream | Self::BadAnswer => "bad_upstream",
             Self::UpstreamTooSlow => "upstream_timeout",
             Self::Broken => "internal",
             Self::BeyondEnd { .. } | Self::Status(_) => "status",
@@ -129,6 +131,7 @@ impl Reason {
             Self::Ending => "this server is about to end; try again in a moment",
             Self::NoDescriptor | Self::Busy => "this server has too much to do; try again in a moment",
             Self::BadUpstream => "this service did not answer",
+            Self::BadAnswer => "what this service answered cannot be passed on",
             Self::UpstreamTooSlow => "this service did not answer in time",
             Self::Broken => "something went wrong here",
             Self::BeyondEnd { .. } | Self::Status(_) => {
@@ -190,6 +193,7 @@ impl AnswerForm {
             | Reason::NoRoute
             | Reason::Stopped
             | Reason::BadUpstream
+            | Reason::BadAnswer
             | Reason::UpstreamTooSlow
             | Reason::Broken
             | Reason::Status(_) => {}

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    answer::Reason, limits::FrontStage, live_upstream::LiveUpstream, spec::Retry,
+    answer::Reason, bad_answer::BadAnswer, limits::FrontStage, live_upstream::LiveUpstream, spec::Retry,
     upstream_connection::AskFailure, upstream_group::UpstreamGroup,
 };
 
@@ -98,7 +98,7 @@ impl<'a> Tries<'a> {
             AskFailure::TooSlow => upstreams_fault(NextTry::None(Reason::UpstreamTooSlow)),
             AskFailure::Unsent if has_tries => upstreams_fault(NextTry::Rest),
             AskFailure::Unsent => upstreams_fault(NextTry::None(Reason::BadUpstream)),
-            AskFailure::Sent { why: _, is_stale, has_begun } => {
+            AskFailure::Sent { why, is_stale, has_begun } => {
                 // An app may close an idle connection whenever it likes; a new one it will not.
                 let is_upstreams_fault = !is_stale || has_begun;
                 self.executions += 1;
@@ -108,7 +108,9 @@ impl<'a> Tries<'a> {
                 } else {
                     // What may happen to an idle connection is no error, unless a request is lost over it.
                     let is_error = is_upstreams_fault || !may_again;
-                    AfterFailure { next: NextTry::None(Reason::BadUpstream), is_upstreams_fault, is_error }
+                    let reason =
+                        if why == BadAnswer::Nothing { Reason::BadUpstream } else { Reason::BadAnswer };
+                    AfterFailure { next: NextTry::None(reason), is_upstreams_fault, is_error }
                 }
             }
         }
@@ -152,7 +154,6 @@ impl<'a> Tries<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bad_answer::BadAnswer;
 
     const LOST: AskFailure = sent(false, false);
 

@@ -91,7 +91,9 @@ async fn a_head_that_is_refused_is_502_counted_and_one_line_says_why() {
         ("HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", "101 to a request"),
         ("HTTP/1.1 200 OK\r\nA:", "the connection ended within the head"),
     ] {
-        assert_eq!(answered(&rig, &upstreamer, text).await.answer().await.status, 502, "{why}");
+        let answer = answered(&rig, &upstreamer, text).await.answer().await;
+        assert_eq!(answer.status, 502, "{why}");
+        assert_eq!(answer.body, "502 Bad Gateway: what this service answered cannot be passed on\n", "{why}");
         errors += 1;
         let lines = lines_about(&address);
         assert_eq!(lines.len(), errors, "{lines:?}");
@@ -105,6 +107,20 @@ async fn a_head_that_is_refused_is_502_counted_and_one_line_says_why() {
     answered(&rig, &upstreamer, twice).await.answer().await;
     assert_eq!(lines_about(&address).len(), errors, "the same is said once a minute");
     assert_eq!(rig.tables.statistics(&key())[0].error_count, errors as u64 + 1, "and counted each time");
+}
+
+#[tokio::test]
+async fn where_there_is_no_answer_the_page_says_that_and_not_that_one_was_refused() {
+    let upstreamer = Upstreamer::new().await;
+    let rig = Rig::of(vec![upstreamer.upstream.clone()]);
+    let mut client = rig.connect().await;
+    // It may not be sent twice.
+    client.send("POST / HTTP/1.1\r\nHost: site.test\r\nContent-Length: 0\r\n\r\n").await;
+    let mut app = upstreamer.accept().await;
+    app.head().await;
+    drop(app);
+    let answer = client.answer().await;
+    assert_eq!((answer.status, &*answer.body), (502, "502 Bad Gateway: this service did not answer\n"));
 }
 
 #[tokio::test]
