@@ -1,6 +1,6 @@
 //! What SIGKILL has not ended of the runs before, and whether it is in the way of another.
 
-use super::{ServiceMachine, room::Room};
+use super::{ServiceMachine, before::Before, room::Room};
 use crate::{Plan, RunEnd, ServiceFailure, Survivor, run::Run};
 
 impl ServiceMachine {
@@ -14,7 +14,12 @@ impl ServiceMachine {
         }
         match self.outlives() {
             Some(outlives) if !plan.overlaps() => {
-                Room::Blocked(format!("it may not run beside the run before it, of which is {outlives}"))
+                // Who fails goes back to what was, and of that nothing is started later.
+                let then = match self.before {
+                    Before::Stopped => "; it stays stopped, restart it when that is gone",
+                    Before::Nothing | Before::Run(_) | Before::Unbuilt(_) => "",
+                };
+                Room::Blocked(format!("it may not run beside the run before it; {outlives}{then}"))
             }
             _ => Room::Free,
         }

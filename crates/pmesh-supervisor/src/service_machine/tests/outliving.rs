@@ -134,6 +134,30 @@ fn a_new_run_that_may_not_run_beside_others_fails_and_the_service_starts_when_th
 }
 
 #[test]
+fn a_stopped_service_that_cannot_start_beside_what_is_left_of_it_stays_stopped_and_says_so() {
+    let alone = AppSpec { overlap: Overlap::No, ..app() };
+    let (mut world, process) = stubborn(alone.clone());
+    world.stop();
+    wait(&mut world);
+    let ended = world.prepare(app_plan(2, alone.clone()));
+    world.be_kind();
+    let reason = failed(&world, ended);
+    assert!(
+        reason.starts_with("it may not run beside the run before it; still there 5s after SIGKILL: pid ")
+    );
+    assert!(reason.ends_with("; it stays stopped, restart it when that is gone"), "{reason}");
+    let (done, revived) = (world.ticket(), world.ticket());
+    world.tell(ServiceEvent::Abandon { done });
+    world.tell(ServiceEvent::Revive { ended: revived });
+    assert_eq!(world.status(), Status::Down);
+    ends_at_last(&mut world, process);
+    assert_eq!((world.status(), world.spawning.len()), (Status::Stopped, 0));
+    world.prepare(app_plan(3, alone));
+    world.grow_ready();
+    assert_eq!(world.status(), Status::Ok);
+}
+
+#[test]
 fn what_a_crash_leaves_behind_keeps_its_instance_down_and_a_restart_starts_beside_it() {
     let (mut world, process) = stubborn(app());
     world.exit(process);
