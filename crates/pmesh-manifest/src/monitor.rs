@@ -31,7 +31,7 @@ impl Watched {
 }
 
 pub(crate) fn monitor(value: &Value, watched: Watched, report: &mut Report<'_>) -> Monitor {
-    let mut monitor = Monitor { readiness: watched.readiness(), ..Monitor::default() };
+    let mut monitor = Monitor::default().with(|monitor| monitor.readiness = watched.readiness());
     let wanted = "a map of healthy, unhealthy, timeout, test";
     let mut table = KeyedMap::of(value, report, wanted);
     if let Some(value) = table.take("healthy") {

@@ -13,6 +13,7 @@ use crate::{
 
 /// How the work tree follows its remote.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RepoSpec {
     /// Whether the server may move it; no for a manifest inside a tree that others own.
     pub update: bool,

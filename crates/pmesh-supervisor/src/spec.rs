@@ -39,6 +39,7 @@ saved!(enum ServiceKind { 0 App(value), 1 External(value), 2 Files });
 
 /// A service of processes (`!App`).
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct AppSpec {
     /// The folder that commands start in; absolute.
     pub folder: PathBuf,
@@ -119,6 +120,13 @@ impl AppSpec {
             log: format!("{name}.log"),
             stdin: Stdin::Null,
         }
+    }
+
+    /// The same, but for what `change` does to it.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
     }
 
     /// Whether old instances serve until the new ones are ready: as declared, and by default not
@@ -285,6 +293,7 @@ impl fmt::Display for ExternalAddress {
 
 /// How something is probed, and how many answers in a row change its health.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Monitor {
     /// While it is healthy: the pause between probes.
     pub healthy_interval: Duration,
@@ -308,6 +317,15 @@ saved!(struct Monitor {
     healthy_interval, healthy_threshold, unhealthy_interval, unhealthy_threshold, timeout, checks,
     port_owner, readiness,
 });
+
+impl Monitor {
+    /// The same, but for what `change` does to it.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+}
 
 impl Default for Monitor {
     fn default() -> Self {

@@ -440,7 +440,7 @@ async fn a_port_that_a_stranger_holds_fails_and_names_it() {
     let text = format!("port {port} is held by pid {} `{}`; end it, or", holder.pid, holder.command);
     assert!(failure.to_string().starts_with(&text) && holder.command.contains("socket"), "{failure}");
 
-    let any = Monitor { port_owner: PortOwner::Any, ..Monitor::default() };
+    let any = Monitor::default().with(|monitor| monitor.port_owner = PortOwner::Any);
     assert_eq!(NetProber::new(&pmesh_supervisor::testing::work_threads()).probe(&target, &any).await, Ok(()));
     let proven = ProbeTarget { prove_owner: false, ..target.clone() };
     assert_eq!(

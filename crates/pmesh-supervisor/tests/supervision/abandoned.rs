@@ -1,7 +1,7 @@
 //! Callers that go away, and what they leave.
 
 use futures_util::FutureExt;
-use pmesh_supervisor::{AppSpec, Exit, Status, rollout::Unity};
+use pmesh_supervisor::{Exit, Status, rollout::Unity};
 
 use crate::world::{MS, SEC, Seen, World, command, service_name};
 
@@ -125,7 +125,7 @@ async fn the_end_of_the_supervisors_own_task_kills_every_process_whatever_it_is_
     world.up(&[("cleans", &cleans)]).await;
     let request = world.request(3);
     world.spawner.exit_at_start("make", Exit::Code(1));
-    let built = AppSpec { build: vec![command("make")], ..world.app("built") };
+    let built = world.app("built").with(|app| app.build = vec![command("make")]);
     world.start(&[("built", &built)]).await;
     world.spawner.start_normally("make");
     world.pass(10 * SEC).await;

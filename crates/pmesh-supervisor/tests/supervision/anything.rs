@@ -1,6 +1,6 @@
 //! Random days: callers, apps and probes that do what they like.
 
-use pmesh_supervisor::{AppSpec, Exit, rollout::Unity};
+use pmesh_supervisor::{Exit, rollout::Unity};
 use proptest::prelude::*;
 
 use crate::world::{MS, SEC, World, command, service_name};
@@ -66,9 +66,9 @@ fn deed() -> impl Strategy<Value = Deed> {
 
 async fn live(deeds: Vec<Deed>) {
     let world = World::new();
-    let web = AppSpec { instances: 2, ..world.app("web") };
+    let web = world.app("web").with(|app| app.instances = 2);
     let job = world.background("job");
-    let api = AppSpec { shutdown: vec![command("flush")], ..world.app("api") };
+    let api = world.app("api").with(|app| app.shutdown = vec![command("flush")]);
     let all = [(NAMES[0], &web), (NAMES[1], &job), (NAMES[2], &api)];
     world.never_two("job");
     world.up(&all).await;

@@ -7,7 +7,7 @@ use crate::world::{SEC, Seen, World, command, reason, service_name};
 /// An app that is made by `make`, which succeeds at once.
 fn built(world: &World, name: &str) -> AppSpec {
     world.spawner.exit_at_start("make", Exit::Code(0));
-    AppSpec { build: vec![command("make")], ..world.app(name) }
+    world.app(name).with(|app| app.build = vec![command("make")])
 }
 
 /// From now on every build finds other content.
@@ -77,7 +77,7 @@ async fn a_restart_whose_build_fails_keeps_the_old_run() {
 #[tokio::test(start_paused = true)]
 async fn a_build_that_cannot_be_started_is_reported_with_its_command_and_the_reason() {
     let world = World::new();
-    let web = AppSpec { build: vec![command("cc")], ..world.app("web") };
+    let web = world.app("web").with(|app| app.build = vec![command("cc")]);
     world.spawner.fail_spawn("cc", 13);
     let end = world.start(&[("web", &web)]).await;
     let reason = reason(&end, "web");
@@ -89,7 +89,7 @@ async fn a_build_that_cannot_be_started_is_reported_with_its_command_and_the_rea
 #[tokio::test(start_paused = true)]
 async fn a_build_waits_for_descriptors_of_the_server() {
     let world = World::new();
-    let web = AppSpec { build: vec![command("cc")], ..world.app("web") };
+    let web = world.app("web").with(|app| app.build = vec![command("cc")]);
     world.spawner.fail_spawn("cc", 24);
     let start = world.begin(Unity::Each, &[("web", &web)]);
     world.spawner.wait_for_failures(3).await;
@@ -108,7 +108,10 @@ async fn a_build_that_gets_no_process_for_half_a_minute_fails_with_what_helps() 
     ] {
         let world = World::new();
         let build_timeout = if limit == 30 { 600 * SEC } else { limit * SEC };
-        let web = AppSpec { build: vec![command("cc")], build_timeout, ..world.app("web") };
+        let web = world.app("web").with(|app| {
+            app.build = vec![command("cc")];
+            app.build_timeout = build_timeout;
+        });
         world.spawner.fail_spawn("cc", errno);
         let begin = world.now();
         let end = world.roll_out(Unity::Each, &[("web", &web)]).await;
@@ -124,7 +127,7 @@ async fn a_build_that_gets_no_process_for_half_a_minute_fails_with_what_helps() 
 async fn giving_up_ends_builds_that_are_under_way_whatever_the_rollout() {
     for unity in [Unity::Each, Unity::Together, Unity::Regardless] {
         let world = World::new();
-        let web = AppSpec { build: vec![command("hangs")], ..world.app("web") };
+        let web = world.app("web").with(|app| app.build = vec![command("hangs")]);
         let rollout = world.begin(unity, &[("web", &web)]);
         world.see(Seen::Spawned(0)).await;
         let began = world.now();

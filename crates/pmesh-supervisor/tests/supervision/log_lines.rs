@@ -16,7 +16,7 @@ use tracing::{
     span,
 };
 
-use pmesh_supervisor::{AppSpec, Exit, rollout::Unity, testing::Fault};
+use pmesh_supervisor::{Exit, rollout::Unity, testing::Fault};
 
 use crate::world::{SEC, World, command, service_name};
 
@@ -156,12 +156,11 @@ async fn every_line_is_inside_the_spans_of_its_service_and_instance_and_repeats_
     let _second = Dispatch::new(Spoken::default());
     let _here = tracing::subscriber::set_default(spoken.clone());
     let world = World::new();
-    let web = AppSpec {
-        instances: 2,
-        shutdown: vec![command("flush")],
-        build: vec![command("make")],
-        ..world.app("web")
-    };
+    let web = world.app("web").with(|app| {
+        app.instances = 2;
+        app.shutdown = vec![command("flush")];
+        app.build = vec![command("make")];
+    });
     world.spawner.exit_at_start("make", Exit::Code(1));
     world.spawner.exit_at_start("flush", Exit::Code(1));
     world.start(&[("web", &web)]).await;

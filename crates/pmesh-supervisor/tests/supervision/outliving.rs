@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use pmesh_supervisor::{
-    AppSpec, Exit, Overlap, ServiceName, Signal, Status, StepName, StepState, rollout::Unity,
-};
+use pmesh_supervisor::{Exit, Overlap, ServiceName, Signal, Status, StepName, StepState, rollout::Unity};
 
 use crate::world::{MS, SEC, World, command, reason, service_name};
 
@@ -107,7 +105,7 @@ async fn a_way_back_does_not_wait_for_a_new_instance_that_sigkill_does_not_end()
 #[tokio::test(start_paused = true)]
 async fn a_build_that_sigkill_does_not_end_is_waited_for_no_longer() {
     let world = World::new();
-    let web = AppSpec { build: vec![command("make")], ..world.app("web") };
+    let web = world.app("web").with(|app| app.build = vec![command("make")]);
     world.spawner.outlive_kill(true);
     let rollout = world.begin_and(Unity::Regardless, &[("web", &web)], |_, _, _| {});
     world.spawner.wait_for_launches(1).await;

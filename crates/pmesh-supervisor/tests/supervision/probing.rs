@@ -10,14 +10,16 @@ use crate::world::{MS, READY, SEC, Seen, World, reason, service_name};
 
 /// An app that is probed each second, falls after three failures and rises after two passes.
 fn watched(world: &World, instances: u32) -> AppSpec {
-    let monitor = Monitor {
-        healthy_interval: SEC,
-        unhealthy_interval: SEC,
-        unhealthy_threshold: 3,
-        healthy_threshold: 2,
-        ..Monitor::default()
-    };
-    AppSpec { monitor, instances, ..world.app("web") }
+    let monitor = Monitor::default().with(|monitor| {
+        monitor.healthy_interval = SEC;
+        monitor.unhealthy_interval = SEC;
+        monitor.unhealthy_threshold = 3;
+        monitor.healthy_threshold = 2;
+    });
+    world.app("web").with(|app| {
+        app.monitor = monitor;
+        app.instances = instances;
+    })
 }
 
 #[tokio::test(start_paused = true)]
@@ -298,7 +300,7 @@ async fn a_slow_first_page_is_no_failure_and_later_probes_are_connections_alone(
 #[tokio::test(start_paused = true)]
 async fn with_checks_that_are_written_connecting_is_enough() {
     let world = World::new();
-    let web = AppSpec { monitor: Monitor::default(), ..world.app("web") };
+    let web = world.app("web").with(|app| app.monitor = Monitor::default());
     world.prober.silence(true);
     world.up(&[("web", &web)]).await;
     assert_eq!(world.prober.asked(), []);

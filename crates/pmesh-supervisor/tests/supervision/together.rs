@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use pmesh_supervisor::{
-    AppSpec, Exit, Overlap, Prepared, RolloutEnd, Status, StepName as Step, StepState, Switched,
-    rollout::Unity,
+    Exit, Overlap, Prepared, RolloutEnd, Status, StepName as Step, StepState, Switched, rollout::Unity,
 };
 
 use crate::world::{SEC, Seen, World, command, reason, service_name};
@@ -271,7 +270,7 @@ async fn a_service_that_has_recovered_before_its_turn_came_holds_the_others_back
 async fn dies_at(world: &World, moment: Step) -> RolloutEnd {
     let (web, api) = (world.app("web"), world.app("api"));
     world.up(&[("web", &web), ("api", &api)]).await;
-    let api = AppSpec { run: Some(command("new")), ..api };
+    let api = api.with(|app| app.run = Some(command("new")));
     let spawner = world.spawner.clone();
     let services = [("web", &web), ("api", &api)];
     let update = world.begin_and(Unity::Together, &services, move |name, step, report| {

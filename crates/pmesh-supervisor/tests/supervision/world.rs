@@ -301,7 +301,7 @@ impl World {
     pub(crate) fn app(&self, name: &str) -> AppSpec {
         let folder = self.folder.path().join(name);
         fs::create_dir_all(&folder).unwrap();
-        AppSpec { run: Some(command(name)), ..AppSpec::new(&service_name(name), folder) }
+        AppSpec::new(&service_name(name), folder).with(|app| app.run = Some(command(name)))
     }
 
     /// A second process of this program is wrong while one runs.
@@ -311,7 +311,7 @@ impl World {
 
     /// An app without a port.
     pub(crate) fn background(&self, name: &str) -> AppSpec {
-        AppSpec { background: true, ..self.app(name) }
+        self.app(name).with(|app| app.background = true)
     }
 
     /// Rolls services over, and writes the steps down.

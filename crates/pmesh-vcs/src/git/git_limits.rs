@@ -4,6 +4,7 @@ use std::time::Duration;
 
 /// How long calls of a [`GitRepo`](super::GitRepo) may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct GitLimits {
     /// A read.
     pub read: Duration,
@@ -14,6 +15,15 @@ pub struct GitLimits {
     /// What a program has to clean up (its lock files) between SIGTERM and SIGKILL, and what one that SIGKILL does not end
     /// at once (it waits in the kernel) is waited for.
     pub grace: Duration,
+}
+
+impl GitLimits {
+    /// The same, but for what `change` does to it.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }
 
 impl Default for GitLimits {

@@ -200,7 +200,7 @@ fn a_linked_work_tree_whose_pointer_is_a_pipe_is_named() {
 #[test]
 fn a_check_out_whose_filter_hangs_ends_at_its_limit_and_all_is_as_before() {
     let (site, from, to) = with_filter(HANGS);
-    let limits = GitLimits { check_out: Duration::from_secs(2), ..GitLimits::default() };
+    let limits = GitLimits::default().with(|limits| limits.check_out = Duration::from_secs(2));
     let repo = site.server().with_limits(limits);
     let end = repo.check_out(&to, &Cancel::new());
     let pids = begun(&site, 2);
@@ -236,7 +236,7 @@ fn where_the_files_cannot_be_put_back_either_that_is_said_at_its_limit_or_at_onc
         let to = site.push("echo 2 > m.x");
         site.run("git -C server fetch -q");
         let put_back = if in_a_hurry { LONG * 10 } else { SOON };
-        let limits = GitLimits { put_back, ..GitLimits::default() };
+        let limits = GitLimits::default().with(|limits| limits.put_back = put_back);
         let cancel = Cancel::new();
         let end = checking_out(&site.server().with_limits(limits), &to, &cancel);
         let mut pids = begun(&site, 2);
@@ -273,7 +273,7 @@ fn the_lock_of_a_git_that_had_to_be_killed_is_no_obstacle() {
     );
     fs::write(site.path("deaf"), deaf).unwrap();
     site.run("chmod +x deaf");
-    let limits = GitLimits { grace: SOON, ..GitLimits::default() };
+    let limits = GitLimits::default().with(|limits| limits.grace = SOON);
     let repo = site.server().with_git(site.path("deaf")).with_limits(limits);
     let cancel = Cancel::new();
     let end = checking_out(&repo, &to, &cancel);
@@ -320,7 +320,7 @@ fn a_lock_that_somebody_else_has_taken_stays() {
     );
     fs::write(site.path("deaf"), deaf).unwrap();
     site.run("chmod +x deaf");
-    let limits = GitLimits { grace: SOON, ..GitLimits::default() };
+    let limits = GitLimits::default().with(|limits| limits.grace = SOON);
     let repo = site.server().with_git(site.path("deaf")).with_limits(limits);
     let cancel = Cancel::new();
     let end = checking_out(&repo, &to, &cancel);
