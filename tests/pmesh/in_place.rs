@@ -51,6 +51,20 @@ fn a_revert_of_a_revision_that_was_built_in_place_is_served() {
     assert_eq!(read(&project.work.join("web/.run/version.txt")), "v2\n");
 }
 
+#[test]
+fn a_restart_without_what_was_built_says_how_it_is_built_again() {
+    let project = project(1, "");
+    let server = Server::serve(&project);
+    fs::remove_dir_all(project.work.join("web/dist")).unwrap();
+    let (status, answer) = server.call("POST", "/service/restart/web", &[], "");
+    assert_eq!((status, &answer["code"]), (500, &"rollout_failed".into()), "{answer}");
+    let said = answer["error"].as_str().unwrap();
+    let remedy = "; if files are missing that its build makes, `pmesh-server restart --invalidate web` makes them again";
+    assert!(said.contains("dist") && said.ends_with(remedy), "{said}");
+    assert_eq!(server.post("/service/restart/web?invalidate")["count"], 1);
+    assert!(serves(&server, "v1"));
+}
+
 /// Its steps, with the services that they are of.
 fn steps(server: &Server, operation: &Value) -> Vec<String> {
     let steps = server.get(&format!("/operation/{}", operation.as_str().unwrap()))["steps"].clone();

@@ -1,8 +1,14 @@
 //! What a manifest needs and this machine lacks: whoever serves it asks here.
 
-use std::{env, ffi::OsString, fs, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
 
-use pmesh_supervisor::ServiceKind;
+use pmesh_supervisor::{ServiceKind, missing_interpreter};
 
 use crate::{
     Manifest, Mistake,
@@ -71,17 +77,28 @@ fn no_program(program: &str, folder: &Path, path: Option<OsString>) -> Option<St
         fs::metadata(file)
             .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
     };
+    let path = path
+        .or_else(|| env::var_os("PATH"))
+        .unwrap_or_else(|| OsString::from("/usr/local/bin:/usr/bin:/bin"));
     if program.contains('/') {
-        let file = folder.join(program);
+        // Without the `.` of a `./program`.
+        let file: PathBuf = folder.join(program).components().collect();
         return match file.is_file() {
-            _ if is_executable(&file) => None,
+            _ if is_executable(&file) => no_interpreter(&file, &path),
             true => Some(format!("{} is not executable; `chmod +x` makes it so", file.display())),
             false => Some(format!("there is no program {}", file.display())),
         };
     }
-    let path = path
-        .or_else(|| env::var_os("PATH"))
-        .unwrap_or_else(|| OsString::from("/usr/local/bin:/usr/bin:/bin"));
-    let found = env::split_paths(&path).any(|entry| is_executable(&folder.join(entry).join(program)));
-    (!found).then(|| format!("there is no program {} in {}", quoted(program), path.display()))
+    let mut files = env::split_paths(&path)
+        .map(|entry| folder.join(entry).join(program).components().collect::<PathBuf>());
+    match files.find(|file| is_executable(file)) {
+        Some(file) => no_interpreter(&file, &path),
+        None => Some(format!("there is no program {} in {}", quoted(program), path.display())),
+    }
+}
+
+/// What a script lacks.
+fn no_interpreter(script: &Path, path: &OsString) -> Option<String> {
+    missing_interpreter(script, Some(path))
+        .map(|missing| format!("{} cannot start: {missing}", script.display()))
 }

@@ -13,13 +13,14 @@ use crate::{
     app::{address_variables, no_effect},
     command::environment,
     elsewhere, later,
+    mistake::quoted,
     needs::Needs,
     not_served::Feature,
     place::{MAX_BYTES, Place},
     repo::repo,
     report::{Report, lines},
     routes::{check_error_handlers, sites},
-    service::{DeclaredServices, Names, services},
+    service::{DeclaredServices, Names, is_service_type, services},
     surroundings::Surroundings,
     tree,
     value::{KeyedMap, Value},
@@ -131,6 +132,11 @@ pub(crate) fn decode(value: &Value, folder: &Path, report: &mut Report<'_>) -> M
         check_error_handlers(value, &names, report);
     }
     let sites = server.map_or_else(Vec::new, |value| sites(&value, &names, report));
+    for (key, value) in table.take_all(|value| value.tag().is_some_and(is_service_type)) {
+        let what = format!("unknown key {}", quoted(&key.text));
+        let kind = value.tag().unwrap_or_default();
+        report.mistake_at(key.place, "", format!("{what}; an `!{kind}` belongs under `services`"));
+    }
     table.end_with(elsewhere::TOP, report);
     Manifest { root, services, sites, repo, warnings: Vec::new(), needs: Needs::default() }
 }

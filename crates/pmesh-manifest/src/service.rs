@@ -242,6 +242,12 @@ fn read(
 const SERVED_TYPES: [KnownWord<'_>; 3] =
     [KnownWord::served("!App"), KnownWord::served("!FS"), KnownWord::served("!Proxy")];
 
+/// Whether a tag is a type of services, served or not.
+pub(crate) fn is_service_type(tag: &str) -> bool {
+    SERVED_TYPES.iter().any(|known| known.word.strip_prefix('!') == Some(tag))
+        || WRAPPERS.iter().any(|(wrapper, ..)| *wrapper == tag)
+}
+
 fn unknown_type(tag: &str, value: &Value, report: &mut Report<'_>) {
     let what = format!("unknown type {}", quoted(&format!("!{tag}")));
     if let Some(Ours::Told(told)) = elsewhere::find(elsewhere::TYPES, tag) {

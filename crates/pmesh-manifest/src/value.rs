@@ -409,6 +409,11 @@ impl KeyedMap {
         Some(self.entries.remove(index).1)
     }
 
+    /// Those that were not taken and are meant, whatever their key.
+    pub(crate) fn take_all(&mut self, is_meant: impl Fn(&Value) -> bool) -> Vec<(Key, Value)> {
+        self.entries.extract_if(.., |(_, value)| is_meant(value)).collect()
+    }
+
     /// Whether keys are left that were not taken.
     pub(crate) fn has_more(&self) -> bool {
         !self.entries.is_empty()

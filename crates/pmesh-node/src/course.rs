@@ -480,7 +480,8 @@ impl Course {
                 OperationEnd::Good(Outcome::Started { failed })
             }
             Aim::Restart(..) if failed.is_empty() => OperationEnd::Good(Outcome::Restarted { count }),
-            Aim::Restart(..) => OperationEnd::Bad(Failure::Rollout(Box::new(RolloutFailure {
+            Aim::Restart(_, rebuild) => OperationEnd::Bad(Failure::Rollout(Box::new(RolloutFailure {
+                reused: self.situation.reused(*rebuild, failed.keys()),
                 services: failed,
                 restarted: Some(count),
                 revisions: None,
@@ -557,6 +558,7 @@ impl Course {
             Some(OperationEnd::WentBack { failed, .. }) => Err(Failure::Rollout(Box::new(RolloutFailure {
                 services: failed,
                 restarted: None,
+                reused: Vec::new(),
                 revisions,
                 rolled_back: self.stuck.is_none() && self.remaking.failed.is_empty(),
                 stuck: self.remaking.failed,

@@ -303,6 +303,8 @@ pub struct RolloutFailure {
     pub services: BTreeMap<ServiceName, String>,
     /// Of a restart: how many services were restarted all the same.
     pub restarted: Option<usize>,
+    /// Of a restart: the services among them whose builds were taken as they were.
+    pub reused: Vec<ServiceName>,
     /// Of an update: from where to where it was to go.
     pub revisions: Option<(Revision, Revision)>,
     /// Whether everything is as it was before.
@@ -322,6 +324,11 @@ impl RolloutFailure {
                 text.push_str("; ");
             }
             text.push_str(&format!("service {service} failed: {reason}"));
+        }
+        for service in &self.reused {
+            text.push_str(&format!(
+                "; if files are missing that its build makes, `pmesh-server restart --invalidate {service}` makes them again"
+            ));
         }
         if self.rolled_back {
             text.push_str("; everything is as it was before");

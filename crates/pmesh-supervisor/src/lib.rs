@@ -95,6 +95,7 @@ mod service_event;
 mod service_failure;
 mod service_machine;
 mod session_members;
+mod shebang;
 mod shutdown;
 mod slot;
 mod spans;
@@ -134,6 +135,7 @@ pub use service::{
     Switch, Switched,
 };
 pub use service_failure::ServiceFailure;
+pub use shebang::missing_interpreter;
 pub use spec::{
     AppSpec, BuildCache, Check, Command, ExternalAddress, ExternalSpec, Monitor, NamedCheck, Overlap,
     PortOwner, Readiness, ServiceKind, ServiceSpec, StartOrder, Stdin,

@@ -2,8 +2,7 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    fs::File,
-    io::{self, Read},
+    io,
     path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
@@ -15,7 +14,7 @@ use tokio::{net::unix::pipe, process::Command};
 
 use crate::{
     Launch, SpawnError, Spawned, Spawner, Stdin, leader::Leader, os_tree::OsTree,
-    process_table::ProcessTables, session_members::SessionMembers, sys,
+    process_table::ProcessTables, session_members::SessionMembers, shebang::missing_interpreter, sys,
 };
 
 /// Starts processes of this machine, as children of this process.
@@ -113,33 +112,14 @@ fn find_program(launch: &Launch) -> io::Result<PathBuf> {
     Err(error.into())
 }
 
-/// The error, with the name of the script's interpreter if that is what is missing: execve(2) gives the same
+/// The error, with what the first line of a script asks for if that is what is missing: execve(2) gives the same
 /// error as for a missing program.
 fn explained(error: io::Error, program: &Path) -> io::Error {
     if error.kind() != io::ErrorKind::NotFound {
         return error;
     }
-    let Some(interpreter) = interpreter(program) else { return error };
-    let remedy = if interpreter.ends_with('\r') {
-        "the line ends with CR LF, and has to end with LF alone"
-    } else {
-        "install it, or name another one"
-    };
-    let text = format!("its first line asks for {interpreter:?}, which is not there; {remedy}");
-    io::Error::new(io::ErrorKind::NotFound, text)
-}
-
-/// The interpreter that the first line of a script names.
-fn interpreter(program: &Path) -> Option<String> {
-    // Opening something that is no regular file may block.
-    if !program.is_file() {
-        return None;
+    match missing_interpreter(program, None) {
+        Some(text) => io::Error::new(io::ErrorKind::NotFound, text),
+        None => error,
     }
-    let mut begin = Vec::new();
-    // The kernel reads no more of the line (`BINPRM_BUF_SIZE`).
-    File::open(program).ok()?.take(256).read_to_end(&mut begin).ok()?;
-    let line = begin.strip_prefix(b"#!")?.split(|&byte| byte == b'\n').next()?;
-    let line = String::from_utf8_lossy(line);
-    let word = line.trim_start_matches([' ', '\t']).split([' ', '\t']).next()?;
-    (!word.is_empty()).then(|| word.to_owned())
 }

@@ -21,11 +21,22 @@ const WORDS: [&str; 14] = [
 /// What frames of a stack begin with: they name files, and files have names such as `errors.js`.
 const FRAMES: [&str; 3] = ["at ", "from ", "File \""];
 
-/// The newest of these lines, at most `count`, oldest first. Where none of them names an error and an older line
-/// does, the newest of those stands in the place of the first: a stack or a version often comes behind the error.
+/// What Node.js ends with when it dies of an error: its version.
+const NODE_TRAILER: &str = "Node.js v";
+
+/// The newest of these lines, at most `count`, oldest first. Where there are more, those that say nothing (brackets, the version
+/// behind an error) are the first to go. Where none of the rest names an error and an older line does, the newest of those
+/// stands in the place of the first: a stack often comes behind the error.
 pub fn telling_lines(lines: &[String], count: usize) -> Vec<&str> {
-    let (before, newest) = lines.split_at(lines.len().saturating_sub(count));
-    let mut told: Vec<&str> = newest.iter().map(String::as_str).collect();
+    let mut telling: Vec<&str> = lines.iter().map(String::as_str).collect();
+    if telling.len() > count {
+        telling.retain(|line| says_something(line));
+        if telling.is_empty() {
+            telling = lines.iter().map(String::as_str).collect();
+        }
+    }
+    let (before, newest) = telling.split_at(telling.len().saturating_sub(count));
+    let mut told = newest.to_vec();
     if told.len() > 1
         && !told.iter().any(|line| names_an_error(line))
         && let Some(error) = before.iter().rfind(|line| names_an_error(line))
@@ -33,6 +44,10 @@ pub fn telling_lines(lines: &[String], count: usize) -> Vec<&str> {
         told[0] = error;
     }
     told
+}
+
+fn says_something(line: &str) -> bool {
+    line.chars().any(char::is_alphanumeric) && !line.starts_with(NODE_TRAILER)
 }
 
 /// Whether a line of an output names an error, and is no frame of a stack.
@@ -54,15 +69,25 @@ mod tests {
     fn the_newest_lines_are_told_oldest_first() {
         assert_eq!(telling_lines(&lines("a\nb\nc\nValueError: x"), 3), ["b", "c", "ValueError: x"]);
         assert_eq!(telling_lines(&lines("a\nb"), 3), ["a", "b"]);
-        assert_eq!(telling_lines(&lines("a error\nb"), 1), ["b"], "the newest always");
+        assert_eq!(telling_lines(&lines("a error\nb"), 1), ["b"], "the newest of those that say something");
         assert!(telling_lines(&[], 3).is_empty());
     }
 
     #[test]
     fn an_error_that_a_stack_and_a_version_follow_is_told_before_them() {
         let node = lines(
-            "Error: Cannot find module 'express'\n    at Module._load (node:internal/errors:1)\n    at main\n{\n}\nNode.js v20.11.0",
+            "Error: Cannot find module 'express'\n    at Module._load (node:internal/errors:1)\n    at main\n{\n}\n\nNode.js v20.11.0",
         );
-        assert_eq!(telling_lines(&node, 3), ["Error: Cannot find module 'express'", "}", "Node.js v20.11.0"]);
+        let stack = ["    at Module._load (node:internal/errors:1)", "    at main"];
+        assert_eq!(telling_lines(&node, 3), [node[0].as_str(), stack[0], stack[1]]);
+        assert_eq!(telling_lines(&node, 2), [node[0].as_str(), stack[1]]);
+        assert_eq!(telling_lines(&node, 9), node, "all of them");
+    }
+
+    #[test]
+    fn the_version_of_node_and_brackets_hide_no_line() {
+        let thrown = lines("listening\nTypeError: x is not a function\n}\n\nNode.js v20.11.0");
+        assert_eq!(telling_lines(&thrown, 1), ["TypeError: x is not a function"]);
+        assert_eq!(telling_lines(&lines("}\n\nNode.js v20.11.0"), 1), ["Node.js v20.11.0"], "nothing else");
     }
 }

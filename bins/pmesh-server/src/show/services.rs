@@ -395,7 +395,8 @@ pub(super) mod tests {
             "  | Error: Cannot find module '/srv/shop/node_modules/express/index.js' imported",
             "  from /srv/shop/app.js",
             "  |     at Module._load (node:internal/modules/cjs/loader:1143:15) in a folder …",
-            "  | Node.js v20.11.0",
+            "  |     at Module._load (node:internal/modules/cjs/loader:1143:15) in a folder",
+            "  with a long name",
             "",
         ];
         assert_eq!(table.render(NARROW), lines.join("\n"));

@@ -61,3 +61,23 @@ server:
         ],
     );
 }
+
+#[test]
+fn a_service_at_the_top_is_told_where_it_belongs() {
+    assert_mistakes(
+        "
+web: !App {run: x}
+app: !FS public
+job: !Npm {}
+other: {run: x}
+server:
+  a.local: {router: [web]}
+",
+        &[
+            r#"pm3.yml:1:1: unknown key "web"; an `!App` belongs under `services`"#,
+            r#"pm3.yml:2:1: unknown key "app"; an `!FS` belongs under `services`"#,
+            r#"pm3.yml:3:1: unknown key "job"; an `!Npm` belongs under `services`"#,
+            r#"pm3.yml:4:1: unknown key "other"; expected one of root, service_root, env, repo, services, server"#,
+        ],
+    );
+}

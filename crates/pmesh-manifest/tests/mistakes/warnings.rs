@@ -134,3 +134,45 @@ fn folders_and_programs_that_are_absent_are_told_with_their_places() {
         ]
     );
 }
+
+#[test]
+fn a_script_whose_interpreter_is_absent_is_told_with_what_its_first_line_asks_for() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let folder = tempfile::tempdir().unwrap();
+    let web = folder.path().join("web");
+    std::fs::create_dir(&web).unwrap();
+    for (name, line) in [
+        ("good", "#!/bin/sh"),
+        ("absent", "#!/nowhere/python3 -u"),
+        ("crlf", "#!/bin/sh\r"),
+        ("env", "#!/usr/bin/env node\r"),
+    ] {
+        std::fs::write(web.join(name), format!("{line}\n")).unwrap();
+        std::fs::set_permissions(web.join(name), std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let text = "services:
+  web: !App {run: ./good, shutdown: [./absent, crlf x, ./env, ./missing], env: {PATH: '/usr/bin:/bin:.'}}
+";
+    let root = web.display();
+    let line_ends = "the line ends with CR LF, and has to end with LF alone";
+    let absent: Vec<String> = read(text, folder.path()).absent().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        absent,
+        [
+            format!(
+                "pm3.yml:2:38: services.web.shutdown.0: {root}/absent cannot start: its first line asks for \
+                 \"/nowhere/python3\", which is not there; install it, or name another one"
+            ),
+            format!(
+                "pm3.yml:2:48: services.web.shutdown.1: {root}/crlf cannot start: its first line asks for \
+                 \"/bin/sh\\r\", which is not there; {line_ends}"
+            ),
+            format!(
+                "pm3.yml:2:56: services.web.shutdown.2: {root}/env cannot start: its first line asks for \"node\\r\", \
+                 which is not in /usr/bin:/bin:.; {line_ends}"
+            ),
+            format!("pm3.yml:2:63: services.web.shutdown.3: there is no program {root}/missing"),
+        ]
+    );
+}

@@ -96,7 +96,15 @@ pub(super) fn read_as(places: &[OwnedPlace]) -> (u32, u32) {
 ///
 /// Not root's, as long as somebody else has written part of it. But what lies elsewhere is not to be given
 /// to the one who only points there: a `.git` that is a link to `/usr` must not end with `chown -R … /usr`.
+///
+/// Whoever owns all but configurations keeps it: to have written one is no title to the rest.
 fn receiver(places: &[OwnedPlace]) -> u32 {
+    let mut others = places.iter().filter(|place| place.part != Part::Config).map(|place| place.uid);
+    if let Some(owner) = others.next()
+        && others.all(|uid| uid == owner)
+    {
+        return owner;
+    }
     let (first, _) = read_as(places);
     let Some(top) = places.first().map(|place| &place.path) else { return first };
     let pointed_at = places.windows(2).rev().find_map(|pair| {
@@ -375,6 +383,18 @@ mod tests {
             (Config, "/r/.git/config", DEPLOY),
         ]);
         assert_eq!(remedy(&linked_by_root), "chown -hR 1001 /t /r/.git/worktrees/t");
+    }
+
+    #[test]
+    fn who_owns_all_but_the_configuration_is_given_that() {
+        for (owner, stranger) in [(DEPLOY, OTHER), (0, DEPLOY), (DEPLOY, 0)] {
+            let configured = places(&[
+                (WorkTree, "/a", owner),
+                (DotGit, "/a/.git", owner),
+                (Config, "/a/.git/config", stranger),
+            ]);
+            assert_eq!(remedy(&configured), format!("chown -hR {owner} /a/.git/config"));
+        }
     }
 
     #[test]
