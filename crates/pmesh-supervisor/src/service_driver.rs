@@ -334,6 +334,8 @@ impl ServiceDriver {
                 self.pending.events.push_back(event);
             }
         }
+        let is_stop = |event: &ServiceEvent| matches!(event, ServiceEvent::Stop { .. });
+        self.machine.take_over(self.pending.events.iter().any(is_stop));
     }
 }
 

@@ -1,6 +1,6 @@
 //! What survives a fault in whoever looks after a service.
 
-use pmesh_supervisor::{Exit, Prepared, Signal, Status, rollout::Unity, testing::Fault};
+use pmesh_supervisor::{Exit, Prepared, Signal, Status, StopEnd, rollout::Unity, testing::Fault};
 
 use crate::world::{MS, SEC, Seen, World, command, reason};
 
@@ -178,8 +178,11 @@ async fn an_operation_that_meets_a_dead_driver_fails_and_says_so_and_a_stop_is_d
 
     world.service("web").fail(Fault::Task).await;
     world.settle().await;
-    assert!(world.service("web").stop().await.was_up);
+    let stop = world.service("web").stop().await;
+    assert!(stop.was_up);
+    assert_eq!(stop.end.notes, ["pmesh had failed in looking after it, and began anew to stop it"]);
     assert_eq!((world.spawner.running(), world.health("web").status), (vec![], Status::Stopped));
+    assert_eq!(world.service("web").stop().await, StopEnd::default(), "it is told once");
     world.end().await;
 }
 
