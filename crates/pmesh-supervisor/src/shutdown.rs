@@ -1,20 +1,46 @@
 //! The commands before a run is stopped.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use tokio::{sync::watch, time::Instant};
 use tracing::warn;
 
 use crate::{
-    AppSpec, Exit, Launch, Plan, ServiceLog, Stdin, Tail, Wish, causes::with_causes, command,
-    context::Context, ending, environment::command_environment,
+    AppSpec, Exit, Launch, Plan, ServiceLog, Spawned, Stdin, Tail, Wish,
+    causes::with_causes,
+    command,
+    context::Context,
+    ending,
+    environment::command_environment,
+    lack::{self, is_lack},
 };
 
 /// Why the commands are cut short.
 enum Cut {
     Late,
     Wished,
+}
+
+/// Starts a command, if need be once the system gives a process for it; none where it cannot be, or when `cut` comes
+/// first.
+async fn spawned(context: &Context, launch: &Launch, cut: impl Future<Output = Cut>) -> Option<Spawned> {
+    let mut cut = pin!(cut);
+    loop {
+        let error = match context.spawner.spawn(launch) {
+            Ok(spawned) => return Some(spawned),
+            Err(error) => error,
+        };
+        if is_lack(&error.source) {
+            context.lack.say("a shutdown command cannot be started", &with_causes(&error));
+            tokio::select! {
+                _ = &mut cut => {}
+                () = tokio::time::sleep(lack::PAUSE) => continue,
+            }
+        }
+        warn!(reason = with_causes(&error), "a shutdown command cannot be started");
+        return None;
+    }
 }
 
 /// Runs the commands in order, within the service's `stop_timeout` in all. A failure is logged and
@@ -51,13 +77,7 @@ pub(crate) fn run(
             if *wishes.borrow() != Wish::GoOn || Instant::now() >= deadline {
                 return;
             }
-            let spawned = match context.spawner.spawn(&launch) {
-                Ok(spawned) => spawned,
-                Err(error) => {
-                    warn!(reason = with_causes(&error), "a shutdown command cannot be started");
-                    continue;
-                }
-            };
+            let Some(spawned) = spawned(&context, &launch, is_cut()).await else { continue };
             let grace = async {
                 is_cut().await;
             };

@@ -47,7 +47,8 @@ impl ServiceMachine {
     /// Another driver looks after it, because the one before has died. Who waits for a stop, or `is_to_stop`, is told.
     pub(crate) fn take_over(&mut self, is_to_stop: bool) {
         if is_to_stop || !self.stop_waiters.is_empty() {
-            self.stop_notes.push("pmesh had failed in looking after it, and began anew to stop it".to_owned());
+            self.stop_notes
+                .push("pmesh had failed in looking after it, and began anew to stop it".to_owned());
         }
     }
 

@@ -197,6 +197,32 @@ async fn shutdown_commands_run_before_the_instances_are_told_to_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_shutdown_command_that_gets_no_process_is_tried_again_until_stop_timeout() {
+    for comes in [true, false] {
+        let world = World::new();
+        let web = world.app("web").with(|app| app.shutdown = vec![command("flush"), command("announce")]);
+        world.up(&[("web", &web)]).await;
+        world.spawner.exit_at_start("flush", Exit::Code(0));
+        world.spawner.exit_at_start("announce", Exit::Code(0));
+        world.spawner.fail_spawn("flush", 11);
+        let begin = world.now();
+        let service = world.service("web");
+        let stop = tokio::spawn(async move { service.stop().await });
+        world.pass(3 * SEC).await;
+        assert_eq!(world.spawner.running(), [0], "it waits for it");
+        if comes {
+            world.spawner.start_normally("flush");
+            world.spawner.exit_at_start("flush", Exit::Code(0));
+        }
+        stop.await.unwrap();
+        assert_eq!(world.spawner.running(), []);
+        assert_eq!(world.since(begin) < 5 * SEC, comes);
+        assert_eq!(world.programs().contains(&"flush".to_owned()), comes);
+        world.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn shutdown_commands_have_stop_timeout_in_all_and_are_killed_then() {
     let world = World::new();
     let mut web = world.app("web");
