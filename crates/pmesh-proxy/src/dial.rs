@@ -63,3 +63,46 @@ async fn tcp(upstream: &Upstream, names: &HostNames) -> io::Result<TcpStream> {
     stream.set_nodelay(true)?;
     Ok(stream)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use pmesh_threads::{PoolLimits, Threads};
+
+    use super::*;
+    use crate::{DestinationKey, budget::DescriptorBudget, live_upstream::LiveUpstream};
+
+    /// What a request for an upstream with this name gets, where these are the threads for names.
+    async fn dialled(host: &str, port: u16, threads: &Threads) -> Result<(), DialError> {
+        let address = UpstreamAddress::Name(host.into(), port);
+        let upstream = LiveUpstream::new(DestinationKey::new("web"), Upstream { id: 1, address });
+        let relief = Relief::new(DescriptorBudget::unlimited(), Duration::from_secs(1), Vec::new());
+        let names = HostNames::on(threads.clone());
+        connect(&InFlight::begin(upstream), &relief, &names, Duration::from_millis(200)).await.map(drop)
+    }
+
+    #[tokio::test]
+    async fn a_resolver_that_hangs_or_has_too_much_to_do_fails_the_request_in_its_time_and_no_address() {
+        let app = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = app.local_addr().unwrap().port();
+        let limits = PoolLimits { threads: 1, queue: 1, replacements: 0 };
+        let (_held, until) = mpsc::channel::<()>();
+        let hangs = Threads::start("names", limits).unwrap();
+        assert!(hangs.begin(Duration::ZERO, move |_| until.recv().is_ok()).unwrap().await.is_err());
+        assert!(matches!(dialled("localhost", port, &hangs).await, Err(DialError::Upstream(_))));
+        assert!(dialled("127.0.0.1", port, &hangs).await.is_ok());
+
+        // It is nobody's fault but the server's own: as with descriptors.
+        let busy = Threads::start("names", limits).unwrap();
+        let ((go_on, until), (begun, has_begun)) = (mpsc::channel::<()>(), mpsc::channel());
+        let slow = busy.begin(Duration::MAX, move |_| (begun.send(()), until.recv()).1).unwrap();
+        has_begun.recv().unwrap();
+        let waits = busy.begin(Duration::MAX, |_| ()).unwrap();
+        assert!(matches!(dialled("localhost", port, &busy).await, Err(DialError::NoDescriptor)));
+        go_on.send(()).unwrap();
+        slow.await.unwrap().unwrap();
+        waits.await.unwrap();
+        assert!(dialled("localhost", port, &busy).await.is_ok());
+    }
+}

@@ -270,8 +270,10 @@ impl OpenFile {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::symlink, path::Path as StdPath};
+    use std::{fs, os::unix::fs::symlink, path::Path as StdPath, sync::mpsc};
 
+    use http::header::RETRY_AFTER;
+    use pmesh_threads::PoolLimits;
     use proptest::prelude::*;
 
     use super::*;
@@ -321,6 +323,56 @@ mod tests {
             OnDisk::Folder => Some("slash".to_owned()),
             OnDisk::NotFound(_) | OnDisk::Nothing => None,
         }
+    }
+
+    /// What a request for `/index.html` gets where these are the threads, with the field of the answer that says when to try
+    /// again.
+    async fn asked(spec: &FilesSpec, threads: &Threads) -> Result<StatusCode, (StatusCode, bool)> {
+        let relief = Relief::new(DescriptorBudget::unlimited(), Duration::from_secs(1), Vec::new());
+        let access = FileAccess { relief: &relief, threads };
+        let (fields, path) = (HeaderMap::new(), Path::read("/index.html").unwrap());
+        let form = AnswerForm::by(&Method::GET, &fields);
+        match find(&Arc::new(spec.clone()), access, &Method::GET, &fields, &path, None, form).await {
+            Ok(Found::Answer(answer)) => Ok(answer.status()),
+            Ok(Found::Nothing | Found::OtherMethod) => panic!("it is there"),
+            Err(reason) => {
+                let page = form.page(reason);
+                Err((page.status(), page.headers().contains_key(RETRY_AFTER)))
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_is_503_where_as_many_wait_for_the_disk_as_may_and_there_again_when_it_goes_on() {
+        let (_outer, spec) = folder();
+        let threads = Threads::start("files", PoolLimits { threads: 1, queue: 1, replacements: 0 }).unwrap();
+        let (go_on, until) = mpsc::channel::<()>();
+        let (begun, has_begun) = mpsc::channel();
+        let slow = threads.begin(DISK_LIMIT, move |_| (begun.send(()), until.recv()).1).unwrap();
+        has_begun.recv().unwrap();
+        let waits = threads.begin(DISK_LIMIT, |_| ()).unwrap();
+        let busy = Err((StatusCode::SERVICE_UNAVAILABLE, true));
+        assert_eq!(asked(&spec, &threads).await, busy);
+        go_on.send(()).unwrap();
+        slow.await.unwrap().unwrap();
+        waits.await.unwrap();
+        assert_eq!(asked(&spec, &threads).await, Ok(StatusCode::OK));
+    }
+
+    #[tokio::test]
+    async fn a_file_is_503_at_once_while_the_disk_of_every_thread_hangs() {
+        let (_outer, spec) = folder();
+        let threads = Threads::start("files", PoolLimits { threads: 1, queue: 8, replacements: 1 }).unwrap();
+        let mut held = Vec::new();
+        for _ in 0..2 {
+            // One thread more takes the place of the first that hangs.
+            assert_eq!(asked(&spec, &threads).await, Ok(StatusCode::OK));
+            let (go_on, until) = mpsc::channel::<()>();
+            held.push(go_on);
+            assert!(threads.begin(Duration::ZERO, move |_| until.recv().is_ok()).unwrap().await.is_err());
+        }
+        let busy = Err((StatusCode::SERVICE_UNAVAILABLE, true));
+        assert_eq!(asked(&spec, &threads).await, busy);
     }
 
     #[test]
