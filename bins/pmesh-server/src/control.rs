@@ -254,12 +254,19 @@ async fn status(client: &Client) -> Result<StatusScreen, CallError> {
     let services = call::read(client, "/service/metrics").await?.json()?;
     let clients =
         call::read(client, "/session?limit=1").await?.json::<pmesh_api::wire::Sessions>()?.num_clients;
+    let operations = client.get("/operation").await?;
+    let operations: Vec<Operation> = match operations.error()? {
+        None => operations.json()?,
+        // The screen has worth without it.
+        Some(_) => Vec::new(),
+    };
+    let under_way = operations.into_iter().find(|operation| operation.state == "running");
     let repo = client.get("/repo").await?;
     let repo = match repo.error()? {
         None => Ok(repo.json()?),
         Some(error) => Err(error.error),
     };
-    Ok(StatusScreen { host, version, manifest, repo, services, clients })
+    Ok(StatusScreen { host, version, manifest, repo, services, under_way, clients })
 }
 
 /// The answers that the screen is made of, in one object; an error of `/repo` stands in its place.

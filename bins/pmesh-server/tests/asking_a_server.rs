@@ -107,6 +107,12 @@ const ANSWERS: &[(&str, u16, &str)] = &[
         r#"{"web":{"id":"7","type":"app","server":{},"processes":[],"status":"OK","healthy":2,"total":2,"new":1}}"#,
     ),
     ("/session?limit=1", 200, r#"{"num_clients":3,"sessions":{}}"#),
+    (
+        "/operation",
+        200,
+        r#"[{"id":"2","kind":"update","state":"running","started":"","ended":"","steps":[]},
+            {"id":"1","kind":"start","state":"done","started":"","ended":"","steps":[]}]"#,
+    ),
     ("/service/restart", 200, r#"{"count":2}"#),
     ("/service/restart/web", 200, r#"{"count":1}"#),
     ("/service/restart/nope", 404, r#"{"error":"no service \"nope\"","code":"service_not_found"}"#),
@@ -132,12 +138,13 @@ fn an_answer_is_shown_to_a_person_and_printed_as_it_came_with_json() {
 }
 
 #[test]
-fn the_status_is_one_screen_also_without_a_repository() {
+fn the_status_is_one_screen_with_the_operation_that_runs_also_without_a_repository() {
     let server = Recorded::answering(ANSWERS);
     let status = server.run(&["status"]);
     assert_eq!(
         out(&status),
-        "1 service: 1 OK; 3 clients\nweb1, pmesh v0.1.0-abc\nno repository at /srv/shop or above it\n\n\
+        "1 service: 1 OK; 3 clients\nweb1, pmesh v0.1.0-abc\nno repository at /srv/shop or above it\n\
+         an update is under way; `pmesh-server operations` shows its steps\n\n\
          SERVICE  STATUS  HEALTHY  UPTIME  RESTARTS  PORT  LOAD  CPU  MEMORY\n\
          web      OK          2/2       -         -     -     -    -       -\n"
     );

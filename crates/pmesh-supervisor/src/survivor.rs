@@ -11,6 +11,9 @@ pub(crate) const AFTER_KILL: Duration = Duration::from_secs(5);
 /// More processes than this are counted only.
 const NAMED: usize = 3;
 
+/// As many are in the command that ends them.
+const IN_A_COMMAND: usize = 20;
+
 /// A process that SIGKILL has not ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Survivor {
@@ -28,15 +31,41 @@ pub struct Survivor {
 
 saved!(struct Survivor { pid, name, state, wait_channel, foreign_user });
 
-impl Survivor {
-    /// What ends it, if anything does.
-    fn remedy(&self) -> String {
-        match (self.foreign_user, self.state.starts_with('D')) {
-            (Some(_), _) => format!("this server may not signal it; `kill -9 {}` as root ends it", self.pid),
-            (None, true) => {
-                "it ends when what it waits for answers: a disk, a network file system, a device".to_owned()
+/// What ends a process that SIGKILL has not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EndsBy {
+    Root,
+    Answer,
+    LettingGo,
+}
+
+impl EndsBy {
+    fn of(survivor: &Survivor) -> Self {
+        match (survivor.foreign_user, survivor.state.starts_with('D')) {
+            (Some(_), _) => Self::Root,
+            (None, true) => Self::Answer,
+            (None, false) => Self::LettingGo,
+        }
+    }
+
+    /// What to do about these processes.
+    fn remedy(self, pids: &[u32]) -> String {
+        let numbers = pids.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
+        let one = pids.len() == 1;
+        match self {
+            Self::Root if one => {
+                format!("this server may not signal it; `kill -9 {numbers}` as root ends it")
             }
-            (None, false) => "something holds it: a frozen cgroup, or a debugger".to_owned(),
+            Self::Root => format!("this server may not signal them; `kill -9 {numbers}` as root ends them"),
+            Self::Answer => {
+                let (it, ends, waits) =
+                    if one { ("it", "ends", "it waits") } else { ("they", "end", "they wait") };
+                format!("{it} {ends} when what {waits} for answers: a disk, a network file system, a device")
+            }
+            Self::LettingGo => {
+                let them = if one { "it" } else { "them" };
+                format!("something holds {them}: a frozen cgroup, or a debugger")
+            }
         }
     }
 }
@@ -59,16 +88,25 @@ impl fmt::Display for Survivor {
     }
 }
 
-/// Who has outlived SIGKILL, and what ends the first of them; nothing to say of nobody.
+/// Who has outlived SIGKILL, and what ends them; nothing to say of nobody.
 pub(crate) fn sentence(survivors: &[Survivor]) -> Option<String> {
-    let first = survivors.first()?;
+    if survivors.is_empty() {
+        return None;
+    }
     let named: Vec<String> = survivors.iter().take(NAMED).map(Survivor::to_string).collect();
     let more = match survivors.len().saturating_sub(NAMED) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
     let named = named.join("; ");
-    Some(format!("still there {AFTER_KILL:?} after SIGKILL: {named}{more}; {}", first.remedy()))
+    let remedy = |by: EndsBy| {
+        let these = survivors.iter().filter(|one| EndsBy::of(one) == by).map(|one| one.pid);
+        let pids: Vec<u32> = these.take(IN_A_COMMAND).collect();
+        (!pids.is_empty()).then(|| by.remedy(&pids))
+    };
+    let remedies: Vec<String> =
+        [EndsBy::Root, EndsBy::Answer, EndsBy::LettingGo].into_iter().filter_map(remedy).collect();
+    Some(format!("still there {AFTER_KILL:?} after SIGKILL: {named}{more}; {}", remedies.join("; ")))
 }
 
 #[cfg(test)]
@@ -98,6 +136,25 @@ mod tests {
             sentence(&[frozen]).unwrap().ends_with("; something holds it: a frozen cgroup, or a debugger")
         );
         assert_eq!(sentence(&[]), None);
+    }
+
+    #[test]
+    fn each_of_two_is_in_the_remedy() {
+        let foreign = |pid| Survivor { foreign_user: Some(0), ..survivor(pid) };
+        let told = |survivors: &[Survivor]| sentence(survivors).unwrap();
+        assert!(
+            told(&[foreign(7), foreign(8)])
+                .ends_with("; this server may not signal them; `kill -9 7 8` as root ends them")
+        );
+        let both = told(&[survivor(6), foreign(7)]);
+        assert!(
+            both.ends_with(
+                "; this server may not signal it; `kill -9 7` as root ends it; it ends when what it waits for answers: a \
+                 disk, a network file system, a device"
+            ),
+            "{both}"
+        );
+        assert!(told(&[survivor(6), survivor(7)]).contains("; they end when what they wait for answers: "));
     }
 
     #[test]

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use pmesh_api::wire::{Metrics, Named, Repo};
+use pmesh_api::wire::{Metrics, Named, Operation, Repo};
 use time::OffsetDateTime;
 
 use super::{
-    figures::counted,
+    figures::{between, counted, instant, span},
     repository,
     services::{
         LINES, NONE, colour, health_cells, life_cells, load_cell, reason, statuses, used_cells, worst_first,
@@ -31,6 +31,8 @@ pub(crate) struct StatusScreen {
     pub(crate) repo: Result<Repo, String>,
     /// The services.
     pub(crate) services: Named<Metrics>,
+    /// The operation that is under way.
+    pub(crate) under_way: Option<Operation>,
     /// How many clients there are.
     pub(crate) clients: usize,
 }
@@ -59,8 +61,14 @@ impl StatusScreen {
             Err(reason) => style.cut(&harmless(reason), 0),
         };
         shown.extend([&*repo, "\n"]);
-        for warning in self.moved_by_hand(style) {
-            shown.extend([&*warning, "\n"]);
+        match &self.under_way {
+            // What runs and what is checked out differ until it has ended.
+            Some(operation) => shown.extend([&*under_way(operation, style, now), "\n"]),
+            None => {
+                for warning in self.moved_by_hand(style) {
+                    shown.extend([&*warning, "\n"]);
+                }
+            }
         }
         shown.push('\n');
         if self.services.0.is_empty() {
@@ -106,6 +114,15 @@ impl StatusScreen {
     }
 }
 
+/// How long an operation has run.
+fn under_way(operation: &Operation, style: Style, now: OffsetDateTime) -> String {
+    let kind = harmless(&operation.kind);
+    let article = if kind.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    let time = instant(&operation.started).map(|started| span(between(started, now)));
+    let time = time.map_or_else(|| "is under way".to_owned(), |time| format!("has run for {time}"));
+    style.cut(&format!("{article} {kind} {time}; `pmesh-server operations` shows its steps"), 0)
+}
+
 #[cfg(test)]
 mod tests {
     use pmesh_api::wire::Named;
@@ -130,6 +147,7 @@ mod tests {
             manifest: Some("/srv/shop/pm3.yml".into()),
             repo: Ok(serde_json::from_value(repo).unwrap()),
             services: serde_json::from_str(METRICS).unwrap(),
+            under_way: None,
             clients: 68,
         }
     }
@@ -167,6 +185,35 @@ mod tests {
         let shown = status.show(Style::PLAIN, NOW);
         let warning = format!("1 of {} of ", crate::show::figures::counted(all, "instance"));
         assert!(shown.contains(&warning) && shown.contains(" was started from another commit"), "{shown}");
+    }
+
+    #[test]
+    fn while_an_operation_runs_nobody_is_told_to_update_because_head_and_services_differ() {
+        let mut status = status();
+        let repo = status.repo.as_mut().unwrap();
+        repo.deployed = Some(serde_json::from_value(commit("main", 'c', "Before")).unwrap());
+        let (_, metrics) = status.services.0.iter_mut().find(|(_, one)| !one.processes.is_empty()).unwrap();
+        metrics.processes[0].commit = "a".repeat(40);
+        let shown = status.show(Style::PLAIN, NOW);
+        assert!(
+            shown.contains(
+                "the services run cccccccccccc \"Before\", and aaaaaaaaaaaa is checked out: `pmesh-server update` rolls"
+            ),
+            "{shown}"
+        );
+        for (kind, told) in
+            [("update", "an update has run for 42 s; "), ("restart", "a restart has run for 42 s; ")]
+        {
+            let operation = json!({"id": "1", "kind": kind, "state": "running",
+                "started": "2024-03-09T11:59:18.000Z", "ended": "", "steps": []});
+            status.under_way = Some(serde_json::from_value(operation).unwrap());
+            let shown = status.show(Style::PLAIN, NOW);
+            assert!(
+                shown.contains(&format!("\n{told}`pmesh-server operations` shows its steps\n")),
+                "{shown}"
+            );
+            assert!(!shown.contains("rolls over"), "{shown}");
+        }
     }
 
     #[test]

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{ServiceMachine, Standing};
+use super::{ServiceMachine, Standing, before::Before};
 use crate::{
-    Build, Expected, InstanceView, ProcessTree, ServiceFailure, ServiceState, ServiceUpstream, run::Run,
-    slot::SlotView, unbuilt::Unbuilt,
+    Build, Expected, InstanceView, ProcessTree, ServiceFailure, ServiceKind, ServiceState, ServiceUpstream,
+    run::Run, slot::SlotView, unbuilt::Unbuilt,
 };
 
 /// Who takes the traffic of a service.
@@ -50,6 +50,11 @@ impl ServiceMachine {
             }
         }
         builds
+    }
+
+    /// Whether it goes back to a run that has nothing to start.
+    fn comes_back_at_once(&self) -> bool {
+        matches!(&self.before, Before::Run(plan) if matches!(plan.spec.kind, ServiceKind::Files))
     }
 
     /// What it shows of itself, with the trees of its processes as its driver has them.
@@ -101,6 +106,10 @@ impl ServiceMachine {
                 }),
                 ..empty
             },
+            // Its old run comes back later, and its files are served meanwhile: nothing of it has to start.
+            (None, None, Standing::Wanted | Standing::Stopped) if self.comes_back_at_once() => {
+                ServiceState { wanted: 0, ..empty }
+            }
             (None, None, Standing::Wanted | Standing::Stopped) => empty,
         }
     }

@@ -83,6 +83,22 @@ fn instances_that_take_requests_are_asked_after_as_many_timeouts_as_make_one_unh
     assert_eq!(files.machine.traffic().timeouts, None);
 }
 
+#[test]
+fn files_that_go_back_are_served_meanwhile_and_not_starting() {
+    let mut files = World::new(false);
+    files.prepare(plan(1, ServiceKind::Files));
+    files.grow_ready();
+    files.commit();
+    assert_eq!(files.status(), Status::Ok);
+    files.prepare(plan(2, ServiceKind::Files));
+    assert_eq!(files.status(), Status::Ok);
+    let (done, revived) = (files.ticket(), files.ticket());
+    files.tell(ServiceEvent::Abandon { done });
+    assert_eq!(files.status(), Status::Ok, "another service is built again now");
+    files.tell(ServiceEvent::Revive { ended: revived });
+    assert_eq!(files.status(), Status::Ok);
+}
+
 /// A service whose only instance has died, and is to be started.
 fn crashed() -> World {
     let mut world = serving(app());
