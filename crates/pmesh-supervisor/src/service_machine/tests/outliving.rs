@@ -134,6 +134,20 @@ fn a_new_run_that_may_not_run_beside_others_fails_and_the_service_starts_when_th
 }
 
 #[test]
+fn what_outlives_a_run_that_was_given_up_is_not_in_the_way_of_the_one_that_serves_on() {
+    let mut world = serving(AppSpec { overlap: Overlap::No, ..app() });
+    world.prepare(app_plan(2, app()));
+    world.grow_ready();
+    assert_eq!(world.processes.len(), 2);
+    world.outlives = true;
+    let done = world.ticket();
+    world.tell(ServiceEvent::Abandon { done });
+    wait(&mut world);
+    assert!(matches!(world.answer_to(done), Some(ServiceAnswer::Ended(end)) if end.survivors.len() == 1));
+    assert_eq!((world.status(), world.machine.state(|_| None).failure), (Status::Ok, None));
+}
+
+#[test]
 fn a_stopped_service_that_cannot_start_beside_what_is_left_of_it_stays_stopped_and_says_so() {
     let alone = AppSpec { overlap: Overlap::No, ..app() };
     let (mut world, process) = stubborn(alone.clone());

@@ -2,8 +2,9 @@
 
 use super::world::{SEC, World, app, app_plan, refused, serving};
 use crate::{
-    AppSpec, FirstAnswer, Monitor, Readiness,
+    AppSpec, FirstAnswer, Monitor, Prepared, Readiness,
     notice::{InstanceNotice, Notice},
+    service_action::ServiceAnswer,
     service_event::ServiceEvent,
 };
 
@@ -143,6 +144,27 @@ fn one_that_is_late_says_that_its_request_has_no_answer_unless_that_has_only_beg
         let reason = reason(&world).expect("it is late");
         assert_eq!(reason.contains("it has said nothing for"), expected, "{reason}");
     }
+}
+
+#[test]
+fn one_that_gets_its_process_late_has_all_of_its_time_from_then_on() {
+    let mut world = World::new(false);
+    let monitor = Monitor { readiness: Readiness::Answer, ..Monitor::default() };
+    let ended = world.prepare(app_plan(1, AppSpec { monitor, ..app() }));
+    let whole = app().ready_timeout;
+    let late = world.now + whole.saturating_sub(SEC);
+    while world.now < late {
+        if let Some(upstream) = world.spawning.pop_first() {
+            world.tell(ServiceEvent::SpawnPutOff { upstream, reason: "no process".to_owned() });
+        }
+        world.pass(SEC / 2);
+    }
+    let upstream = world.spawning.pop_first().expect("it is tried again");
+    world.spawned(upstream);
+    world.pass(whole.saturating_sub(2 * SEC));
+    assert_eq!(world.answer_to(ended), None);
+    world.probed(upstream, Ok(()));
+    assert_eq!(world.answer_to(ended), Some(&ServiceAnswer::Prepared(Prepared::Ready)));
 }
 
 #[test]
