@@ -133,11 +133,11 @@ fn take_one(buffer: &mut BytesMut, to_head: bool) -> Result<Option<AnswerHead>, 
     } else {
         reading.body_end(is_http_11)?
     };
-    // Said once, and only where no coding says something else.
+    // Passed on once, and only without a transfer coding, which would overrule it (RFC 9112, section 6.3).
     if let Some(length) = length_value.filter(|_| !reading.is_chunked) {
         headers.insert(CONTENT_LENGTH, length);
     }
-    // Whoever announces content with 204 may send it as well, to be read as the next answer.
+    // An app that announces content with a 204 may send it too, and it would be read as the next answer.
     let lies = status == StatusCode::NO_CONTENT && (reading.is_chunked || reading.length.unwrap_or(0) > 0);
     let is_kept = reading.is_kept(is_http_11) && body != BodyEnd::Close && !lies;
     Ok(Some(AnswerHead { status, reason, headers, body, is_kept, protocol }))
@@ -153,7 +153,7 @@ fn unusual_reason(status: StatusCode, parsed: &str, head: &[u8]) -> Option<Reaso
         (usual, "") => {
             let line = head.get(BEFORE..).unwrap_or_default().split(|byte| matches!(byte, b'\r' | b'\n'));
             let raw = line.into_iter().next().unwrap_or_default().trim_ascii();
-            // Who says nothing of a usual status means what is usual.
+            // Without words the status has its usual ones.
             let is_said = usual.is_none() || !raw.is_empty();
             is_said.then(|| ReasonPhrase::try_from(raw).ok()).flatten()
         }
@@ -210,7 +210,8 @@ impl Reading {
         }
     }
 
-    /// With both a coding and a length somebody may be lying: nothing more is read behind that.
+    /// Whether the connection may be used again. Not where there is both a coding and a length: where the answer ends would
+    /// be a matter of dispute (RFC 9112, section 6.3).
     fn is_kept(&self, is_http_11: bool) -> bool {
         !self.says_close
             && (is_http_11 || self.says_keep_alive)

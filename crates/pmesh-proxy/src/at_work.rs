@@ -121,7 +121,8 @@ impl PhaseCell {
     pub(crate) fn dismissal(&self, cx: &Context<'_>) -> Option<Dismissal> {
         if self.task.get().is_none() {
             self.task.get_or_init(|| cx.waker().clone());
-            // Either a dismissal is seen here, or whoever dismisses sees the task.
+            // The task is there before the flag is read, and whoever dismisses sets the flag before reading the task: so one
+            // of the two sees the other.
             fence(Ordering::SeqCst);
         }
         if !self.is_dismissed.load(Ordering::Acquire) {

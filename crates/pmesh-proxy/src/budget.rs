@@ -169,7 +169,7 @@ impl DescriptorBudget {
             let _waiting = WaitingForRoom::begin(queue);
             let mut freed = pin!(queue.freed.notified());
             freed.as_mut().enable();
-            // Since nobody was told while nobody waited.
+            // Looked at once more: what was given back before this one waited was told to nobody.
             if let Some(taken) = self.take_for(purpose, count) {
                 return taken;
             }

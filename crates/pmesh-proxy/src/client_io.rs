@@ -76,7 +76,7 @@ impl ClientEnd {
             && !ready.is_error()
         {
             phases.on(ConnectionEvent::Finished);
-            // An error here is no other end than the one that is waited for.
+            // An error means the same: the client has broken off.
             drop(stream.ready(Interest::ERROR).await);
         }
         phases.on(ConnectionEvent::Reset);

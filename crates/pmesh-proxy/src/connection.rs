@@ -36,7 +36,7 @@ pub(crate) async fn serve(
         return;
     }
     let Ok(local) = stream.local_addr() else { return };
-    // Before a byte is read: whoever has closed its end is nobody.
+    // Before a byte is read: once the client has closed its end, nobody can say any more whose it was.
     let owner = if local.ip().to_canonical().is_loopback() {
         thread.peers.owner(peer, local).await
     } else {

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long it may send nothing meanwhile, if it sends more than that, or does not say how much.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// Whether the rest of a body is too much to be read for the sake of the connection, or may be.
+/// Whether the rest of a body is, or may be, too long to be read just to keep the connection.
 pub(crate) fn is_too_much(body: &RequestBody) -> bool {
     body.exact_size().is_none_or(|size| size > WORTH_A_CONNECTION)
 }
@@ -47,7 +47,7 @@ pub(crate) fn discard(
     tokio::spawn(async move {
         tokio::select! {
             () = read_away(body, PATIENCE, PATIENCE) => {}
-            // The server's end waits for nobody who sends what nobody reads.
+            // The server's end does not wait for bytes that are thrown away.
             () = FrontStage::draining(&stage) => {}
         }
     });

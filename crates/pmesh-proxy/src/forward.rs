@@ -204,7 +204,7 @@ async fn attempt(
         };
         match connection.ask(upload, ask.to_head, ask.limits).await {
             Ok(answer) => return Ok((answer, Lease { connection, pool: pool.clone(), in_flight, owner })),
-            // An idle connection that closes is no news: the next one, at the end a new one.
+            // The app may have closed an idle connection meanwhile: the next one is taken, and a new one after the last.
             Err(AskError { why: AskFailure::Unsent, left }) if connection.is_reused() => upload = *left,
             Err(error) => return Err(error),
         }

@@ -249,8 +249,8 @@ fn is_ours(name: &str) -> bool {
 /// Whether a client sends this under a name of the front's, or under one that programs take for such a name, or
 /// for one that frames a request or names a proxy. Of a trusted proxy its word about the client stays.
 ///
-/// CGI and WSGI know one letter for all signs in a name, and put `HTTP_` before it: to them `Content_Length` is
-/// a length, and `Proxy` the variable `HTTP_PROXY` (CVE-2016-5385).
+/// CGI and WSGI write `_` for each sign in a name, and put `HTTP_` before it: to them `Content_Length` is a length, and
+/// `Proxy` the variable `HTTP_PROXY` (CVE-2016-5385).
 fn is_forged(name: &HeaderName, is_trusted: bool) -> bool {
     let text = name.as_str();
     if text.bytes().any(|byte| !byte.is_ascii_alphanumeric() && byte != b'-') {

@@ -25,7 +25,7 @@ pub(crate) struct Ambiguous;
 struct Reading {
     /// Dot segments are names like any other.
     keeps_dots: bool,
-    /// `..` takes away the nothing between two slashes first (RFC 3986, section 5.2.4).
+    /// `..` removes one segment, and the empty one between two slashes is one (RFC 3986, section 5.2.4).
     merges_last: bool,
     /// What stands behind a `;` in a segment is no part of its name (RFC 3986, section 3.3; servlet containers).
     drops_parameters: bool,
@@ -115,7 +115,7 @@ fn segments_of(raw: &str) -> Result<Vec<String>, Ambiguous> {
     for written in raw.split('/').skip(1) {
         let segment = decoded_once(written)?;
         let mut parts = segment.split('/');
-        // `..;x` is `..` to some Java servers, and to whom `..%2f` is depends on who decodes first.
+        // Some Java servers take `..;x` for `..`, and servers that decode first take `..%2f` for it.
         let is_dots = |part: &str| matches!(part.split(';').next(), Some("." | ".."));
         if !matches!(segment.as_str(), "." | "..") && parts.any(is_dots) {
             return Err(Ambiguous);

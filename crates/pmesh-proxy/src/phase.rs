@@ -14,7 +14,7 @@ use crate::{
 pub(crate) enum ConnectionEvent {
     /// Bytes came in.
     Read,
-    /// Whoever reads wanted more of a request, and no more will come.
+    /// More of a request was to be read, and the client has ended its side.
     ReadEnd,
     /// The client sends no more (FIN); what it has sent may be unread.
     Finished,
@@ -130,7 +130,7 @@ impl Phases {
     /// Takes an event. `now` is asked only where the time matters, which is once a request at most.
     pub(crate) fn on(&mut self, event: ConnectionEvent, now: impl FnOnce() -> Instant) {
         match (event, self.phase) {
-            // Bytes in the way of an end are of no interest any more.
+            // It is over: nothing that happens changes that.
             (_, ConnectionPhase::Gone) => {}
             (ConnectionEvent::Reset, _)
             | (ConnectionEvent::ReadEnd, ConnectionPhase::Asked | ConnectionPhase::Answering)

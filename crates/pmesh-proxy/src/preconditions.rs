@@ -37,7 +37,7 @@ pub(crate) fn evaluate(
     headers: &HeaderMap,
     now: impl Fn() -> OffsetDateTime,
 ) -> ConditionResult {
-    // A field that says nothing, or two things, is ignored.
+    // A date that cannot be read, or is there twice, is ignored.
     let date = |name| only(headers, name).and_then(|value| http_date::read(value, &now));
     let seconds = |date: OffsetDateTime| date.unix_timestamp();
     let modified = seconds(file.modified);

@@ -12,7 +12,8 @@ use crate::{
     seldom::Seldom,
 };
 
-/// Of how many connections one is closed at a time, at least one: a look at all of them is not for one alone.
+/// One of so many connections is closed at a time, and at least one: looking at all of them to close a single one would
+/// cost too much.
 const SHARE: usize = 64;
 /// How soon it is looked again for something to close, where somebody waits and there was nothing.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -55,7 +56,7 @@ impl Relief {
         self.pause().await;
     }
 
-    /// Long enough for something to change where the system gave no reason to hope.
+    /// Waits long enough for the system to have a descriptor again.
     pub(crate) async fn pause(&self) {
         sleep(PAUSE).await;
     }

@@ -17,7 +17,7 @@ const MAX_EXECUTIONS: u32 = 2;
 pub(crate) struct Tries<'a> {
     retry: &'a Retry,
     may_repeat: bool,
-    /// The time in the queue is none of the tries'.
+    /// When the first try began: time in the queue does not count.
     begun: Option<Instant>,
     waits_since: Option<Instant>,
     tried: Vec<Arc<LiveUpstream>>,
@@ -40,7 +40,7 @@ pub(crate) struct AfterFailure {
 /// What is sent next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NextTry {
-    /// What has not left, which is all of it.
+    /// The same request, of which nothing was sent.
     Rest,
     /// The same request once more.
     Anew,

@@ -18,7 +18,7 @@ use crate::{
 /// A request on its way to an upstream.
 #[derive(Debug)]
 pub(crate) struct Upload {
-    /// What is to be written next, the head first; the empty ones are written.
+    /// What is to be written next, the head first; a piece that is empty has been written.
     pieces: [Bytes; 4],
     /// What has yet to come from the client.
     body: Option<RequestBody>,

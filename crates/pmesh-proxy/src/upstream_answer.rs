@@ -28,7 +28,7 @@ pub(crate) struct WantedUpgrade {
 
 impl WantedUpgrade {
     /// The upgrade that a request asks for, if it is passed on. `has_body`: one with a body is passed on without the
-    /// upgrade: where it ends would be a matter of taste.
+    /// upgrade, because programs disagree where such a body ends.
     pub(crate) fn of(exchange: &Exchange<'_>, has_body: bool) -> Option<Self> {
         let head = &exchange.head;
         let protocol = header::wanted_upgrade(&head.headers).filter(|_| !has_body)?;
