@@ -55,7 +55,7 @@ pub(crate) enum ControlCommand {
     Update(ActionArguments),
     /// Read the manifest from disk and roll over to it.
     Reload(ActionArguments),
-    /// The services with their states and ids.
+    /// The services with their states and ids, also the stopped ones.
     Ls(ServerArguments),
     /// The health of all services or of one.
     Health(ServiceArguments),

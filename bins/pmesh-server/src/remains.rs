@@ -46,6 +46,13 @@ impl fmt::Display for Remnant {
     }
 }
 
+impl Remnant {
+    /// What a person is told who ended the server.
+    pub(crate) fn left(&self) -> String {
+        format!("{self}; no signal of this server ends it, and it is left")
+    }
+}
+
 /// A row of the process table (`proc_pid_stat(5)`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct ProcRow {
@@ -197,6 +204,18 @@ mod tests {
 
     fn row(pid: i32, parent: i32, state: char) -> ProcRow {
         ProcRow { pid, name: "x".to_owned(), state, parent, start: 1 }
+    }
+
+    #[test]
+    fn what_is_left_is_named_with_where_it_waits_and_that_no_signal_ends_it() {
+        let (name, channel) = ("dd".to_owned(), "io_schedule".to_owned());
+        let stuck = Remnant { what: "process", id: 7, name, state: 'D', channel };
+        assert_eq!(
+            stuck.left(),
+            "process 7 (dd) in state D waits in io_schedule of the kernel; no signal of this server ends it, and it is left"
+        );
+        let nowhere = Remnant { channel: "0".to_owned(), ..stuck };
+        assert!(nowhere.left().contains(" waits in an unknown place of the kernel; "), "{}", nowhere.left());
     }
 
     #[test]

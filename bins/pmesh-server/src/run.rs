@@ -90,9 +90,7 @@ pub(crate) fn run(arguments: &RunArguments) -> ExitCode {
         Ok(held) => {
             for one in held {
                 error!("no signal of this server ends it: {one}");
-                crate::terminal::complain(&format!(
-                    "{one}; no signal of this server ends it, and it is left"
-                ));
+                crate::terminal::complain(&one.left());
             }
             ExitCode::from(HELD)
         }

@@ -366,3 +366,31 @@ fn holds(proc: &Proc, pid: u32, sockets: &[String]) -> io::Result<bool> {
     })?;
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_long_nothing_was_said_is_told_in_steps_that_people_read() {
+        let address = ExternalAddress { host: "127.0.0.1".into(), port: 20012 };
+        for (nanos, told) in [
+            (50_000_000, "50ms"),
+            (49_999_999, "49ms"),
+            (999_999_999, "999ms"),
+            (1_000_000_001, "1s"),
+            (5_001_234_567, "5s"),
+            (5_199_999_999, "5.1s"),
+            (61_250_000_000, "61.2s"),
+            (0, "0ns"),
+        ] {
+            let failure = ProbeFailure::unanswered_for(address.clone(), Duration::from_nanos(nanos));
+            assert_eq!(
+                failure.to_string(),
+                format!(
+                    "127.0.0.1:20012 accepts connections, and does not answer `GET /`: it has said nothing for {told}"
+                )
+            );
+        }
+    }
+}

@@ -203,6 +203,13 @@ fn help_and_version_are_no_mistakes() {
     }
 }
 
+#[test]
+fn the_help_of_ls_says_what_it_lists() {
+    let help = parsed("ls --help").unwrap_err().to_string();
+    assert!(help.starts_with("The services with their states and ids, also the stopped ones\n"), "{help}");
+    assert!(help.contains("Usage: pmesh-server ls [OPTIONS]") && help.contains("--json"), "{help}");
+}
+
 /// The flags of a command, but for those that every program has.
 fn flags(command: &clap::Command) -> impl Iterator<Item = &clap::Arg> {
     command

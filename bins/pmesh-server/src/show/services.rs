@@ -474,6 +474,34 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn the_uptime_is_that_of_the_oldest_instance_the_restarts_are_a_sum_and_further_ports_are_counted() {
+        let processes = &parsed().0[1].1.processes;
+        let mut younger = processes[0].clone();
+        younger.figures.create_time = "2024-03-09T11:59:18.000Z".to_owned();
+        (younger.restarts, younger.port) = (1039, 20013);
+        let cells = |processes: &[_]| {
+            let mut table = Table::new(&["UPTIME", "RESTARTS", "PORT"].map(|title| (title, Align::Left)));
+            table.push(super::life_cells(Row::default(), processes, NOW));
+            let shown = table.render(Style::PLAIN);
+            shown
+                .lines()
+                .nth(1)
+                .unwrap()
+                .split("  ")
+                .map(str::trim)
+                .filter(|cell| !cell.is_empty())
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(cells(&[younger.clone()]), ["42 s", "1039", "20013"]);
+        assert_eq!(cells(&[younger.clone(), processes[0].clone()]), ["3 h", "1042", "20013 +1"]);
+        younger.figures.create_time = String::new();
+        younger.port = 0;
+        assert_eq!(cells(&[younger]), ["-", "1039", "-"], "it does not say, and has no port");
+        assert_eq!(cells(&[]), ["-", "-", "-"]);
+    }
+
+    #[test]
     fn a_manifest_without_services_is_no_empty_screen() {
         assert_eq!(health(&Named::default(), Style::PLAIN, NOW), "the manifest has no services\n");
         assert_eq!(metrics(&Named::default(), Style::PLAIN, NOW), "the manifest has no services\n");

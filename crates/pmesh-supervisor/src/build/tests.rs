@@ -12,7 +12,7 @@ use crate::{
     AppSpec, Build, BuildError, Builder, Command, Exit, LogFolder, LogLimits, OsSpawner, Rebuild, ServiceLog,
     ServiceName, Signal, Spawner, Wish, testing::FakeSpawner,
 };
-use tokio::sync::watch;
+use tokio::{io::AsyncReadExt, net::unix::pipe, sync::watch};
 
 struct Project {
     _folder: tempfile::TempDir,
@@ -487,19 +487,19 @@ async fn a_build_that_fails_before_it_changes_anything_leaves_the_product_that_i
 
 #[tokio::test]
 async fn a_build_that_nobody_sees_end_claims_nothing() {
-    let project = in_place("mkdir -p dist && cp source dist/ && ! grep -q hang source || exec sleep 1000");
+    let project = in_place(
+        "mkdir -p dist && cp source dist/ && ! grep -q hang source || { echo > ../hangs; exec sleep 1000; }",
+    );
+    let hangs = project.path("../hangs");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &hangs, rustix::fs::Mode::RWXU).unwrap();
+    let mut hangs = pipe::OpenOptions::new().open_receiver(&hangs).unwrap();
     let first = project.build().await.unwrap();
     project.change("hang");
     let spawner = OsSpawner::new(crate::testing::work_threads().proc);
-    let dist = project.path("dist/source");
     // As a `kill -9` in the middle of the build: nothing runs after it.
     tokio::select! {
         _ = project.build_by(&spawner, Rebuild::Changed) => panic!("it hangs"),
-        () = async {
-            while fs::read_to_string(&dist).unwrap() != "hang" {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        } => {}
+        read = hangs.read_u8() => assert_eq!(read.unwrap(), b'\n'),
     }
     assert_eq!(project.holds().as_deref(), Some("unfinished"));
     project.change("v1");

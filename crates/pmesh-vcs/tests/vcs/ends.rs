@@ -2,7 +2,10 @@
 //! has started ends with it.
 
 use std::{
-    fs,
+    fs::{self, File},
+    io::{BufRead, BufReader},
+    os::fd::AsFd,
+    path::PathBuf,
     sync::mpsc::{Receiver, channel},
     time::{Duration, Instant},
 };
@@ -12,6 +15,12 @@ use pmesh_vcs::{
     git::{GitLimits, GitRepo},
 };
 
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+    process::{Pid, PidfdFlags, pidfd_open},
+};
+
 use crate::site::Site;
 
 /// Much longer than anything here takes.
@@ -19,27 +28,79 @@ const LONG: Duration = Duration::from_mins(1);
 
 const SOON: Duration = Duration::from_millis(300);
 
-/// Writes the file `pids` and does not end: a line for itself, one for what it waits for.
+/// Writes to the pipe `pids` and does not end: a line for itself, one for what it waits for.
 const HANGS: &str = "echo $$ >> $PIDS; sleep 1000 & echo $! >> $PIDS; wait";
 
 /// The same, deaf to SIGTERM, in a session of its own.
 const HANGS_APART: &str = "exec setsid sh -c 'trap \"\" TERM; echo $$ >> $PIDS; while :; do sleep 1; done'";
 
-/// A server whose next commit needs a filter that does `what`; the commit, and what was there before.
-fn with_filter(what: &str) -> (Site, CommitId, CommitId) {
+/// A server whose next commit needs a filter that does `what`; whom it names, the commit, and what was there before.
+fn with_filter(what: &str) -> (Site, Named, CommitId, CommitId) {
     let site = Site::new();
     let from = site.push("echo '*.x filter=x' > .gitattributes; echo old > changed; echo old > gone");
     site.run("git -C server pull -q");
-    let script = what.replace("$PIDS", site.path("pids").to_str().unwrap());
-    fs::write(site.path("filter"), format!("#!/bin/sh\n{script}\n")).unwrap();
-    site.run("chmod +x filter; git -C server config filter.x.smudge $PWD/filter");
+    let named = Named::by(&site);
+    program(&site, "filter", what);
+    site.run("git -C server config filter.x.smudge $PWD/filter");
     let to =
         site.push("echo new > changed; rm gone; echo 1 > m.x; echo new > new; mkdir -p d; echo new > d/z");
     site.run("git -C server fetch -q");
-    (site, from, to)
+    (site, named, from, to)
 }
 
-/// Processes that a program has named. Dropped by a test that fails, they end.
+/// Writes a program that does `what` into the folder of the site.
+fn program(site: &Site, name: &str, what: &str) -> PathBuf {
+    let path = site.path(name);
+    let what = what.replace("$PIDS", site.path("pids").to_str().unwrap());
+    fs::write(&path, format!("#!/bin/sh\n{what}\n")).unwrap();
+    site.run(&format!("chmod +x {name}"));
+    path
+}
+
+/// A git that does `what` where it is to move the files.
+fn git_that(site: &Site, what: &str) -> PathBuf {
+    let otherwise = "*) exec git \"$@\";; esac";
+    program(site, "git", &format!("case \"$*\" in *'read-tree -m -u'*) {what};; {otherwise}"))
+}
+
+/// The pipe `pids`, in which programs name processes.
+struct Named(BufReader<File>);
+
+impl Named {
+    fn by(site: &Site) -> Self {
+        site.run("mkfifo pids");
+        // Open for both: neither this nor a program waits for the other end.
+        Self(BufReader::new(File::options().read(true).write(true).open(site.path("pids")).unwrap()))
+    }
+
+    /// Waits until so many have been named since it was asked last.
+    fn begun(&mut self, count: usize) -> Begun {
+        let mut begun = Begun(Vec::new());
+        while begun.0.len() < count {
+            if self.0.buffer().is_empty() {
+                wait_to_read(self.0.get_ref(), "it has not begun");
+            }
+            let mut line = String::new();
+            self.0.read_line(&mut line).unwrap();
+            begun.0.push(line.trim().parse().unwrap());
+        }
+        begun
+    }
+}
+
+fn wait_to_read(file: &impl AsFd, otherwise: &str) {
+    let end = Instant::now() + LONG;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let limit = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: 0 };
+        match poll(&mut [PollFd::new(file, PollFlags::IN)], Some(&limit)) {
+            Err(Errno::INTR) => {}
+            ready => return assert_ne!(ready, Ok(0), "{otherwise}"),
+        }
+    }
+}
+
+/// Processes that have been named. Dropped by a test that fails, they end.
 struct Begun(Vec<u32>);
 
 impl Drop for Begun {
@@ -51,29 +112,13 @@ impl Drop for Begun {
     }
 }
 
-/// Waits for a filter to have begun, and answers with the processes that it has named.
-fn begun(site: &Site, lines: usize) -> Begun {
-    let end = Instant::now() + LONG;
-    loop {
-        let said = fs::read_to_string(site.path("pids")).unwrap_or_default();
-        let pids: Vec<u32> = said.lines().filter_map(|line| line.parse().ok()).collect();
-        if pids.len() >= lines {
-            return Begun(pids);
-        }
-        assert!(Instant::now() < end, "it has not begun");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 fn wait_for_end(begun: &Begun) {
-    let end = Instant::now() + LONG;
-    let lives = |pid: &u32| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
-    };
-    while begun.0.iter().any(lives) {
-        assert!(Instant::now() < end, "{:?} live on", begun.0);
-        std::thread::sleep(Duration::from_millis(20));
+    for &pid in &begun.0 {
+        let pid = Pid::from_raw(pid.cast_signed()).unwrap();
+        match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(process) => wait_to_read(&process, "it lives on"),
+            Err(error) => assert_eq!(error, Errno::SRCH),
+        }
     }
 }
 
@@ -199,11 +244,11 @@ fn a_linked_work_tree_whose_pointer_is_a_pipe_is_named() {
 
 #[test]
 fn a_check_out_whose_filter_hangs_ends_at_its_limit_and_all_is_as_before() {
-    let (site, from, to) = with_filter(HANGS);
+    let (site, mut named, from, to) = with_filter(HANGS);
     let limits = GitLimits::default().with(|limits| limits.check_out = Duration::from_secs(2));
     let repo = site.server().with_limits(limits);
     let end = repo.check_out(&to, &Cancel::new());
-    let pids = begun(&site, 2);
+    let pids = named.begun(2);
     assert!(matches!(end, Err(VcsError::Timeout { after, .. }) if after == limits.check_out), "{end:?}");
     assert_untouched(&site, &from);
     wait_for_end(&pids);
@@ -215,10 +260,10 @@ fn a_check_out_whose_filter_hangs_ends_at_its_limit_and_all_is_as_before() {
 #[test]
 fn a_check_out_that_is_wanted_no_more_ends_with_all_that_it_has_started_and_all_is_as_before() {
     for (what, lines) in [(HANGS, 2), (HANGS_APART, 1)] {
-        let (site, from, to) = with_filter(what);
+        let (site, mut named, from, to) = with_filter(what);
         let cancel = Cancel::new();
         let end = checking_out(&site.server(), &to, &cancel);
-        let pids = begun(&site, lines);
+        let pids = named.begun(lines);
         cancel.cancel();
         let end = end.recv_timeout(LONG).unwrap();
         assert!(matches!(end, Err(VcsError::Cancelled)), "{end:?}");
@@ -230,7 +275,7 @@ fn a_check_out_that_is_wanted_no_more_ends_with_all_that_it_has_started_and_all_
 #[test]
 fn where_the_files_cannot_be_put_back_either_that_is_said_at_its_limit_or_at_once_in_a_hurry() {
     for in_a_hurry in [false, true] {
-        let (site, _, from) = with_filter(HANGS);
+        let (site, mut named, _, from) = with_filter(HANGS);
         // The old file needs the filter as well.
         site.run("git -C server -c filter.x.smudge=cat reset -q --hard origin/main");
         let to = site.push("echo 2 > m.x");
@@ -239,10 +284,10 @@ fn where_the_files_cannot_be_put_back_either_that_is_said_at_its_limit_or_at_onc
         let limits = GitLimits::default().with(|limits| limits.put_back = put_back);
         let cancel = Cancel::new();
         let end = checking_out(&site.server().with_limits(limits), &to, &cancel);
-        let mut pids = begun(&site, 2);
+        let mut pids = named.begun(2);
         cancel.cancel();
         if in_a_hurry {
-            pids = begun(&site, 4);
+            pids.0.append(&mut named.begun(2).0);
             cancel.hurry();
         }
         match end.recv_timeout(LONG).unwrap() {
@@ -264,20 +309,15 @@ fn where_the_files_cannot_be_put_back_either_that_is_said_at_its_limit_or_at_onc
 
 #[test]
 fn the_lock_of_a_git_that_had_to_be_killed_is_no_obstacle() {
-    let (site, from, to) = with_filter("cat");
+    let (site, mut named, from, to) = with_filter("cat");
     // A git that has the index locked and hears nothing.
-    let deaf = format!(
-        "#!/bin/sh\ncase \"$*\" in *'read-tree -m -u'*) trap '' TERM; exec 8> .git/index.lock; echo $$ >> {}; while :; do \
-         sleep 1; done;; *) exec git \"$@\";; esac\n",
-        site.path("pids").display()
-    );
-    fs::write(site.path("deaf"), deaf).unwrap();
-    site.run("chmod +x deaf");
+    let deaf =
+        git_that(&site, "trap '' TERM; exec 8> .git/index.lock; echo $$ >> $PIDS; while :; do sleep 1; done");
     let limits = GitLimits::default().with(|limits| limits.grace = SOON);
-    let repo = site.server().with_git(site.path("deaf")).with_limits(limits);
+    let repo = site.server().with_git(deaf).with_limits(limits);
     let cancel = Cancel::new();
     let end = checking_out(&repo, &to, &cancel);
-    let pids = begun(&site, 1);
+    let pids = named.begun(1);
     cancel.cancel();
     let end = end.recv_timeout(LONG).unwrap();
     assert!(matches!(end, Err(VcsError::Cancelled)), "{end:?}");
@@ -288,18 +328,13 @@ fn the_lock_of_a_git_that_had_to_be_killed_is_no_obstacle() {
 
 #[test]
 fn what_git_had_done_already_when_it_was_cut_off_is_undone() {
-    let (site, from, to) = with_filter("cat");
+    let (site, mut named, from, to) = with_filter("cat");
     site.run("cd server; echo staged > a.txt; git add a.txt; echo edited > a.txt");
     // It has moved everything, and does not end.
-    let slow = format!(
-        "#!/bin/sh\ncase \"$*\" in *'read-tree -m -u'*) git \"$@\"; echo $$ >> {}; sleep 1000;; *) exec git \"$@\";; esac\n",
-        site.path("pids").display()
-    );
-    fs::write(site.path("slow"), slow).unwrap();
-    site.run("chmod +x slow");
+    let slow = git_that(&site, "git \"$@\"; echo $$ >> $PIDS; sleep 1000");
     let cancel = Cancel::new();
-    let end = checking_out(&site.server().with_git(site.path("slow")), &to, &cancel);
-    let pids = begun(&site, 1);
+    let end = checking_out(&site.server().with_git(slow), &to, &cancel);
+    let pids = named.begun(1);
     assert_eq!(site.run("cat server/new"), "new");
     cancel.cancel();
     let end = end.recv_timeout(LONG).unwrap();
@@ -312,19 +347,14 @@ fn what_git_had_done_already_when_it_was_cut_off_is_undone() {
 
 #[test]
 fn a_lock_that_somebody_else_has_taken_stays() {
-    let (site, _, to) = with_filter("cat");
-    let deaf = format!(
-        "#!/bin/sh\ncase \"$*\" in *'read-tree -m -u'*) trap '' TERM; echo > .git/index.lock; echo $$ >> {}; while :; do \
-         sleep 1; done;; *) exec git \"$@\";; esac\n",
-        site.path("pids").display()
-    );
-    fs::write(site.path("deaf"), deaf).unwrap();
-    site.run("chmod +x deaf");
+    let (site, mut named, _, to) = with_filter("cat");
+    let deaf =
+        git_that(&site, "trap '' TERM; echo > .git/index.lock; echo $$ >> $PIDS; while :; do sleep 1; done");
     let limits = GitLimits::default().with(|limits| limits.grace = SOON);
-    let repo = site.server().with_git(site.path("deaf")).with_limits(limits);
+    let repo = site.server().with_git(deaf).with_limits(limits);
     let cancel = Cancel::new();
     let end = checking_out(&repo, &to, &cancel);
-    let pids = begun(&site, 1);
+    let pids = named.begun(1);
     cancel.cancel();
     drop(end.recv_timeout(LONG).unwrap());
     assert_eq!(site.locks(), "server/.git/index.lock");
@@ -358,16 +388,13 @@ fn a_partial_clone_whose_remote_is_silent_ends_when_it_is_wanted_no_more() {
 #[test]
 fn a_fetch_whose_ssh_is_deaf_and_has_left_ends_with_it() {
     let site = Site::new();
-    fs::write(
-        site.path("wrapper"),
-        format!("#!/bin/sh\n{}\n", HANGS_APART.replace("$PIDS", site.path("pids").to_str().unwrap())),
-    )
-    .unwrap();
-    site.run("chmod +x wrapper; cd server; git remote set-url origin ssh://host/x.git; git config core.sshCommand $PWD/../wrapper; git config ssh.variant simple");
+    let mut named = Named::by(&site);
+    program(&site, "wrapper", HANGS_APART);
+    site.run("cd server; git remote set-url origin ssh://host/x.git; git config core.sshCommand $PWD/../wrapper; git config ssh.variant simple");
     let (repo, cancel, (say, said)) = (site.server(), Cancel::new(), channel());
     let given = cancel.clone();
     std::thread::spawn(move || say.send(repo.fetch(LONG * 10, &given).map(drop)));
-    let pids = begun(&site, 1);
+    let pids = named.begun(1);
     cancel.cancel();
     let end = said.recv_timeout(LONG).unwrap();
     assert!(matches!(end, Err(VcsError::Cancelled)), "{end:?}");
