@@ -21,6 +21,9 @@ const WORDS: [&str; 14] = [
 /// What frames of a stack begin with: they name files, and files have names such as `errors.js`.
 const FRAMES: [&str; 3] = ["at ", "from ", "File \""];
 
+/// What Node.js writes around an error of an event emitter, without a word of the error itself.
+const EMITTED: [&str; 2] = ["Emitted 'error' event", "throw er; // Unhandled 'error' event"];
+
 /// What Node.js ends with when it dies of an error: its version.
 const NODE_TRAILER: &str = "Node.js v";
 
@@ -54,7 +57,8 @@ fn says_something(line: &str) -> bool {
 pub fn names_an_error(line: &str) -> bool {
     let line = line.trim_start();
     let small = line.to_lowercase();
-    !FRAMES.iter().any(|frame| line.starts_with(frame)) && WORDS.iter().any(|word| small.contains(word))
+    let is_around = FRAMES.iter().chain(&EMITTED).any(|around| line.starts_with(around));
+    !is_around && WORDS.iter().any(|word| small.contains(word))
 }
 
 #[cfg(test)]
@@ -82,6 +86,19 @@ mod tests {
         assert_eq!(telling_lines(&node, 3), [node[0].as_str(), stack[0], stack[1]]);
         assert_eq!(telling_lines(&node, 2), [node[0].as_str(), stack[1]]);
         assert_eq!(telling_lines(&node, 9), node, "all of them");
+    }
+
+    #[test]
+    fn what_node_writes_around_an_error_of_an_emitter_is_not_taken_for_it() {
+        let taken = lines(
+            "node:events:495\n      throw er; // Unhandled 'error' event\n      ^\n\nError: listen EADDRINUSE: address already in use \
+             127.0.0.1:3000\n    at Server.listen (node:net:1817:16)\nEmitted 'error' event on Server instance at:\n    at \
+             emitErrorNT (node:net:1796:8) {\n  code: 'EADDRINUSE',\n  errno: -98,\n  syscall: 'listen',\n  address: \
+             '127.0.0.1',\n  port: 3000\n}\n\nNode.js v20.11.0",
+        );
+        let told = telling_lines(&taken, 3);
+        let error = "Error: listen EADDRINUSE: address already in use 127.0.0.1:3000";
+        assert_eq!(told, [error, "  address: '127.0.0.1',", "  port: 3000"]);
     }
 
     #[test]
