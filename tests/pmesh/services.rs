@@ -193,6 +193,24 @@ fn files_whose_folder_is_absent_are_down_and_say_so_until_it_is_there() {
 }
 
 #[test]
+fn an_app_whose_port_is_taken_says_by_whom() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = format!(
+        "services:\n  web: !App\n    root: .\n    run: sh -c 'echo \"Error - listen EADDRINUSE - address already in use \
+         127.0.0.1:{port}\" >&2; exit 1'\nserver:\n  _: {{router: [web]}}\n"
+    );
+    write(folder.path(), "work/pm3.yml", &manifest);
+    let server = Server::start(&folder.path().join("work"), &folder.path().join("state"));
+    let held = format!("port {port} is held by pid {} `", std::process::id());
+    let reason = || server.get("/service/health/web")["reason"].as_str().unwrap_or_default().to_owned();
+    wait_for("it says who", || reason().contains(&held));
+    wait_for("what is to be done", || reason().contains("it must listen on $PORT, "));
+    drop(taken);
+}
+
+#[test]
 fn an_app_whose_folder_or_program_is_absent_says_which() {
     let more = "  away: !App\n    run: x\n    background: true\n  \
                 other: !App\n    root: .\n    run: no-such-program\n    background: true\n";

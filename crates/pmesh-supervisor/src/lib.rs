@@ -78,6 +78,7 @@ mod notice;
 mod os_spawner;
 mod os_tree;
 mod pending;
+mod port_taken;
 mod ports;
 mod probe;
 mod proc;

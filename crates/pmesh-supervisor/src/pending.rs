@@ -14,14 +14,26 @@ use tokio::sync::{oneshot, watch};
 use tracing::{Instrument, Span, error, trace};
 
 use crate::{
-    Exit, Port, Prepared, ProcessTree, Remade, RunEnd, ServiceLog, StopEnd, Switched, Tail, Wish,
+    Exit, Port, Prepared, ProbeFailure, Prober, ProcessTree, Remade, RunEnd, ServiceLog, StopEnd, Switched,
+    Tail, Wish,
     ending::KillOnDrop,
+    port_taken,
     service_action::{ServiceAction, ServiceAnswer},
     service_event::{ANSWERED, BUILT, EventKey, SHUTDOWN_COMMANDS_ENDED, ServiceEvent, TREE_ENDED, Ticket},
 };
 
 /// How long the last lines of an ended tree may take to be read, so that they are in the reason.
 const LAST_LINES: Duration = Duration::from_millis(200);
+
+/// Who has the port that a process wanted, if its last lines say that somebody has.
+async fn taken(last_lines: &[String], own: Option<u16>, prober: &dyn Prober) -> Option<ProbeFailure> {
+    for port in port_taken::named(last_lines)?.into_iter().chain(own) {
+        if let Some(holder) = prober.holder(port).await {
+            return Some(ProbeFailure::PortTaken { port, own, holder });
+        }
+    }
+    None
+}
 
 /// What a driver holds. It outlives a step that panics, and the driver itself.
 #[derive(Default)]
@@ -48,7 +60,7 @@ pub(crate) struct Pending {
 pub(crate) struct HeldProcess {
     pub(crate) tree: KillOnDrop,
     /// Held so that nobody else is given it.
-    pub(crate) _port: Option<Port>,
+    pub(crate) port: Option<Port>,
     /// What its lines in the log are in.
     pub(crate) span: Span,
     pub(crate) tail: Tail,
@@ -92,18 +104,21 @@ impl Pending {
 
     /// Waits until the tree of a process whose leader has ended is empty, and then a moment for its
     /// output.
-    pub(crate) fn wait_for_tree(&mut self, upstream: u64, exit: Exit) {
+    pub(crate) fn wait_for_tree(&mut self, upstream: u64, exit: Exit, prober: &Arc<dyn Prober>) {
         let Some(process) = self.processes.get_mut(&upstream) else { return };
         let (tree, tail, span) = (Arc::clone(&process.tree.0), process.tail.clone(), process.span.clone());
         let output_ended = process.output_ended.take();
-        let else_event = ServiceEvent::TreeEnded { upstream, exit, last_lines: Vec::new() };
+        let else_event = ServiceEvent::TreeEnded { upstream, exit, last_lines: Vec::new(), taken: None };
+        let (own, prober) = (process.port.as_ref().map(Port::number), Arc::clone(prober));
         let ended = async move {
             tree.ended().await;
             if let Some(ended) = output_ended {
                 // Time over, or the pump gone: the reason goes without the last lines then.
                 drop(tokio::time::timeout(LAST_LINES, ended).await);
             }
-            ServiceEvent::TreeEnded { upstream, exit, last_lines: tail.lines() }
+            let last_lines = tail.lines();
+            let taken = taken(&last_lines, own, &*prober).await;
+            ServiceEvent::TreeEnded { upstream, exit, last_lines, taken }
         };
         self.wait_for(else_event, ended.instrument(span));
     }

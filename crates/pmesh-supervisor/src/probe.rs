@@ -32,6 +32,11 @@ pub trait Prober: Send + Sync + 'static {
         monitor: &Monitor,
         limit: Duration,
     ) -> BoxFuture<'static, Result<FirstAnswer, ProbeFailure>>;
+
+    /// Who listens on a port, whatever the address; `None` for nobody, and for whom this server may not look at.
+    ///
+    /// The future may be dropped at any time.
+    fn holder(&self, port: u16) -> BoxFuture<'static, Option<Holder>>;
 }
 
 /// What is probed.
@@ -103,6 +108,16 @@ pub enum ProbeFailure {
         /// The process that listens; none if no socket of this network namespace does.
         holder: Option<Holder>,
     },
+    /// It could not listen, because somebody else has the port.
+    #[error("{}", taken(*.port, *.own, .holder))]
+    PortTaken {
+        /// The port that it wanted.
+        port: u16,
+        /// The one that it was given, if it was given one.
+        own: Option<u16>,
+        /// The process that listens.
+        holder: Holder,
+    },
     /// Nobody accepts connections there, and this is what the instance listens on.
     #[error("{}", elsewhere(.address, .listens))]
     Elsewhere {
@@ -145,7 +160,19 @@ saved!(enum ProbeFailure {
     3 Unmade { address, reason },
     4 Unanswered { address, reason },
     5 Elsewhere { address, listens },
+    6 PortTaken { port, own, holder },
 });
+
+/// Who has the port that an instance wanted.
+fn taken(port: u16, own: Option<u16>, holder: &Holder) -> String {
+    match own {
+        Some(own) if own != port => {
+            format!("port {port} is held by {holder}; it must listen on $PORT, {own} here")
+        }
+        Some(_) => format!("port {port} is held by {holder}; it is given another one at the next try"),
+        None => format!("port {port} is held by {holder}; end that, or have it listen elsewhere"),
+    }
+}
 
 /// Where an instance listens, and where it should.
 fn elsewhere(address: &ExternalAddress, listens: &[String]) -> String {
@@ -250,6 +277,11 @@ impl Prober for NetProber {
             answered.unwrap_or_else(|_| Err(ProbeFailure::unanswered_for(target.address.clone(), limit)))
         })
     }
+
+    fn holder(&self, port: u16) -> BoxFuture<'static, Option<Holder>> {
+        let proc = self.proc.clone();
+        Box::pin(async move { proc.run(PROC_LIMIT, move |_| holder(port)).await.ok()?.ok()? })
+    }
 }
 
 impl NetProber {
@@ -317,6 +349,18 @@ impl NetProber {
     }
 }
 
+/// Who listens on a port of any address.
+fn holder(port: u16) -> io::Result<Option<Holder>> {
+    let inodes = Proc::listeners_on(port)?;
+    if inodes.is_empty() {
+        return Ok(None);
+    }
+    match held(&inodes, &[])? {
+        Owner::Other(holder) => Ok(holder),
+        Owner::Tree | Owner::Hidden => Ok(None),
+    }
+}
+
 /// Who listens on a port.
 #[derive(Debug, PartialEq, Eq)]
 enum Owner {
@@ -331,6 +375,11 @@ fn owner(address: SocketAddr, tree: &[u32]) -> io::Result<Owner> {
     if inodes.is_empty() {
         return Ok(Owner::Other(None));
     }
+    held(&inodes, tree)
+}
+
+/// Who holds one of these sockets, the processes of `tree` first.
+fn held(inodes: &[u64], tree: &[u32]) -> io::Result<Owner> {
     let sockets: Vec<String> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
     let mut proc = Proc::open()?;
     let mut hidden = false;

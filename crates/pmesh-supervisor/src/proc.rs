@@ -191,9 +191,13 @@ impl Proc {
         Ok(())
     }
 
-    /// The inodes of the sockets of this network namespace that a connection to `address` reaches:
-    /// those that listen on exactly it, else on its port of every address.
-    pub(crate) fn listeners(address: SocketAddr) -> io::Result<Vec<u64>> {
+    /// The inodes of the sockets of this network namespace that listen on a port, whatever the address.
+    pub(crate) fn listeners_on(port: u16) -> io::Result<Vec<u64>> {
+        Ok(Self::listening_on(port)?.into_iter().map(|(_, inode)| inode).collect())
+    }
+
+    /// What listens on a port, with its address.
+    fn listening_on(port: u16) -> io::Result<Vec<(IpAddr, u64)>> {
         let mut tables = String::new();
         for table in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
             match std::fs::read_to_string(table) {
@@ -203,9 +207,14 @@ impl Proc {
                 Err(error) => return Err(error),
             }
         }
-        let of_its_port = |line| listening(line).filter(|(bound, _)| bound.port() == address.port());
-        let all: Vec<(IpAddr, u64)> =
-            tables.lines().filter_map(of_its_port).map(|(bound, inode)| (bound.ip(), inode)).collect();
+        let of_the_port = |line| listening(line).filter(|(bound, _)| bound.port() == port);
+        Ok(tables.lines().filter_map(of_the_port).map(|(bound, inode)| (bound.ip(), inode)).collect())
+    }
+
+    /// The inodes of the sockets of this network namespace that a connection to `address` reaches:
+    /// those that listen on exactly it, else on its port of every address.
+    pub(crate) fn listeners(address: SocketAddr) -> io::Result<Vec<u64>> {
+        let all = Self::listening_on(address.port())?;
         let bound_to = |wanted: IpAddr| -> Vec<u64> {
             all.iter().filter(|(ip, _)| *ip == wanted).map(|&(_, inode)| inode).collect()
         };

@@ -190,7 +190,7 @@ impl ServiceDriver {
 
     fn step(&mut self, event: ServiceEvent) {
         if let ServiceEvent::Exited { upstream, exit } = event {
-            self.pending.wait_for_tree(upstream, exit);
+            self.pending.wait_for_tree(upstream, exit, &self.context.prober);
         }
         let (key, told) = (event.key(), event.clone());
         // A step that panics leaves a machine that nobody knows: so it is a copy that takes it.

@@ -57,8 +57,9 @@ pub(crate) enum ServiceEvent {
     SpawnPutOff { upstream: u64, reason: String },
     /// The leader of a tree has ended.
     Exited { upstream: u64, exit: Exit },
-    /// No process of a tree lives. Says once more how the leader ended, and what it wrote last.
-    TreeEnded { upstream: u64, exit: Exit, last_lines: Vec<String> },
+    /// No process of a tree lives. Says once more how the leader ended, what it wrote last, and, where it wrote that a port was
+    /// taken, by whom.
+    TreeEnded { upstream: u64, exit: Exit, last_lines: Vec<String>, taken: Option<ProbeFailure> },
     /// What a process wrote last, as it was asked for.
     LastLines { upstream: u64, last_lines: Vec<String> },
     /// What of a tree SIGKILL has not ended, as it was asked for.

@@ -252,9 +252,9 @@ impl ServiceMachine {
                 (upstream, ProcessEvent::SpawnPutOff(reason))
             }
             ServiceEvent::Exited { upstream, exit } => (upstream, ProcessEvent::Exited(exit)),
-            ServiceEvent::TreeEnded { upstream, exit, last_lines } => {
+            ServiceEvent::TreeEnded { upstream, exit, last_lines, taken } => {
                 self.remnants.remove(&upstream);
-                (upstream, ProcessEvent::TreeEnded(exit, last_lines))
+                (upstream, ProcessEvent::TreeEnded { exit, last_lines, taken })
             }
             ServiceEvent::LookedAt { upstream, survivors } => {
                 if let Some(remnant) = self.remnants.get_mut(&upstream) {

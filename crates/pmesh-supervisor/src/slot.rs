@@ -128,7 +128,7 @@ pub(crate) enum ProcessEvent {
     SpawnFailed(String),
     SpawnPutOff(String),
     Exited(Exit),
-    TreeEnded(Exit, Vec<String>),
+    TreeEnded { exit: Exit, last_lines: Vec<String>, taken: Option<ProbeFailure> },
     LastLines(Vec<String>),
     LookedAt(Vec<Survivor>),
     Probed(Result<FirstAnswer, ProbeFailure>),
@@ -353,12 +353,15 @@ impl Slot {
                     self.on_exited(exit, spawned, plan, step);
                 }
             }
-            ProcessEvent::TreeEnded(exit, lines) => {
+            ProcessEvent::TreeEnded { exit, last_lines: lines, taken } => {
                 let Some(process) = self.process.take() else { return };
                 if !process.exited {
                     self.on_exited(exit, process.spawned, plan, step);
                 }
                 self.take_last_lines(lines);
+                if let Some(Trouble::Exit { check: check @ None, .. }) = &mut self.trouble {
+                    *check = taken;
+                }
                 if !process.survivors.is_empty() {
                     self.note(InstanceNotice::GoneAtLast, step);
                 }

@@ -147,7 +147,7 @@ impl ServiceDriver {
         let (ended, output_ended) = oneshot::channel();
         let process = HeldProcess {
             tree,
-            _port: port,
+            port,
             span: span.clone(),
             tail: tail.clone(),
             output_ended: Some(output_ended),

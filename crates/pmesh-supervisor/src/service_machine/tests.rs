@@ -288,7 +288,12 @@ fn the_end_of_a_tree_whose_leaders_end_was_never_told_counts_as_both() {
     let mut world = serving(app());
     let (&upstream, _) = world.processes.first_key_value().expect("it runs");
     world.processes.clear();
-    world.tell(ServiceEvent::TreeEnded { upstream, exit: Exit::Signal(9), last_lines: Vec::new() });
+    world.tell(ServiceEvent::TreeEnded {
+        upstream,
+        exit: Exit::Signal(9),
+        last_lines: Vec::new(),
+        taken: None,
+    });
     assert_eq!(world.spawning.len(), 1, "it is started again");
     let failure = world.machine.state(|_| None).failure.expect("it has failed");
     assert!(failure.what.contains("SIGKILL"), "{failure:?}");

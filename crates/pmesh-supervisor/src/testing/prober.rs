@@ -1,10 +1,14 @@
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::{ExternalAddress, FirstAnswer, Monitor, ProbeFailure, ProbeTarget, Prober, ServiceName};
+use crate::{ExternalAddress, FirstAnswer, Holder, Monitor, ProbeFailure, ProbeTarget, Prober, ServiceName};
 
 /// A prober that passes whatever the test does not let fail. Clones share their state.
 #[derive(Clone, Debug)]
@@ -18,6 +22,7 @@ struct State {
     probed: Vec<ExternalAddress>,
     failing_services: HashSet<ServiceName>,
     failing_ports: HashSet<u16>,
+    holders: HashMap<u16, Holder>,
     without_descriptors: bool,
     held: bool,
     asked: Vec<ExternalAddress>,
@@ -56,6 +61,13 @@ impl FakeProber {
     pub fn pass_port(&self, port: u16) {
         self.change(|state| {
             state.failing_ports.remove(&port);
+        });
+    }
+
+    /// From now on this process listens on a port.
+    pub fn hold_port(&self, port: u16, holder: Holder) {
+        self.change(|state| {
+            state.holders.insert(port, holder);
         });
     }
 
@@ -132,6 +144,11 @@ impl Prober for FakeProber {
             fake.wait_until(|state| !state.silent).await;
             Ok(FirstAnswer { status: fake.state.lock().status })
         })
+    }
+
+    fn holder(&self, port: u16) -> BoxFuture<'static, Option<Holder>> {
+        let holder = self.state.lock().holders.get(&port).cloned();
+        Box::pin(async move { holder })
     }
 }
 

@@ -88,6 +88,33 @@ fn an_instance_that_ends_because_somebody_holds_its_port_says_who() {
 }
 
 #[test]
+fn an_instance_that_ends_because_a_port_was_taken_says_by_whom_at_every_try() {
+    let taken = |port, own| {
+        let holder = Holder { pid: 77, command: "nginx".to_owned() };
+        ProbeFailure::PortTaken { port, own, holder }
+    };
+    let mut world = starting();
+    for (failure, told) in [
+        (
+            taken(3000, Some(20_012)),
+            "s; port 3000 is held by pid 77 `nginx`; it must listen on $PORT, 20012 here",
+        ),
+        (
+            taken(20_012, Some(20_012)),
+            "s; port 20012 is held by pid 77 `nginx`; it is given another one at the next try",
+        ),
+        (taken(3000, None), "s; port 3000 is held by pid 77 `nginx`; end that, or have it listen elsewhere"),
+    ] {
+        let upstream = *world.processes.keys().next().expect("it runs");
+        world.end_tree_that_wanted(Some(failure), upstream);
+        assert!(reason(&world).contains("ended with exit code 1 after "), "{}", reason(&world));
+        assert!(reason(&world).ends_with(told), "{}", reason(&world));
+        world.pass(20 * SEC);
+        start(&mut world);
+    }
+}
+
+#[test]
 fn where_an_instance_listens_is_looked_up_now_and_then_and_told_when_it_is_late() {
     let mut world = starting();
     assert_eq!(world.seeks, 0, "it has just been started");

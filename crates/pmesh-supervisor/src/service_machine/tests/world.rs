@@ -239,10 +239,15 @@ impl World {
     }
 
     pub(super) fn end_tree(&mut self, upstream: u64) {
+        self.end_tree_that_wanted(None, upstream);
+    }
+
+    /// The same, of one that wanted a port that somebody else has.
+    pub(super) fn end_tree_that_wanted(&mut self, taken: Option<ProbeFailure>, upstream: u64) {
         self.exit(upstream);
         if self.processes.remove(&upstream).is_some() {
             let last_lines = vec!["the last".to_owned()];
-            self.tell(ServiceEvent::TreeEnded { upstream, exit: Exit::Code(1), last_lines });
+            self.tell(ServiceEvent::TreeEnded { upstream, exit: Exit::Code(1), last_lines, taken });
         }
     }
 
