@@ -18,7 +18,7 @@ pub struct Cancel(Arc<Mutex<State>>);
 struct State {
     level: Level,
     next: u64,
-    // Some entries for each call that is waiting right now.
+    // Bounded by the calls that wait right now: each has a few entries.
     wakes: BTreeMap<u64, (Level, Wake)>,
 }
 
@@ -72,9 +72,9 @@ impl Cancel {
         self.0.lock().level >= Level::Hurried
     }
 
-    /// Calls `wake` once when the flag is set, at once if it is set already, and no more when the answer
-    /// is dropped (a call that has begun by then still ends). For implementations of
-    /// [`Vcs`](crate::Vcs) that wait for several things. `wake` runs on the thread that cancels and must not block.
+    /// Calls `wake` once when the flag is set, and at once if it is set already. After the answer is dropped it is not
+    /// called any more, but a call that has begun by then goes on to its end. For implementations of [`Vcs`](crate::Vcs)
+    /// that wait for several things. `wake` runs on the thread that cancels and must not block.
     pub fn on_cancel(&self, wake: impl FnOnce() + Send + 'static) -> OnCancel<'_> {
         self.on(Level::Cancelled, wake)
     }

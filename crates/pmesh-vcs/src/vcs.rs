@@ -9,12 +9,12 @@ use crate::{Cancel, CommitId, Fetched, Heads, Relation, Revision, VcsError, Work
 
 /// A work tree that can report and change the revision it serves.
 ///
-/// Methods block on disk, and [`fetch`](Vcs::fetch) on the network: async callers go through
-/// threads that may block. Reads see what any other process did a moment ago, may run beside everything
-/// else, and end within 10 s ([`VcsError::Timeout`] where something stands still). What takes a [`Cancel`] ends soon after it is
-/// set, with [`VcsError::Cancelled`]: within some seconds of grace for the programs that it ends, and without it where it is
-/// [hurried](Cancel::hurry). What would be more than 2 million entries, 256
-/// levels or 256 MiB to read is [`VcsError::RepositoryTooLarge`], and so is a walk that still moves at the limit. The caller runs one [`fetch`](Vcs::fetch), [`check_out`](Vcs::check_out) or
+/// Methods block on disk, and [`fetch`](Vcs::fetch) on the network: async callers go through threads that may block. Reads
+/// see what any other process did a moment ago, may run beside everything else, and end within 10 s: with
+/// [`VcsError::Timeout`] where something stands still, and with [`VcsError::RepositoryTooLarge`] where a walk is still
+/// under way then, or would read more than 2 million entries, 256 levels or 256 MiB. What takes a [`Cancel`] ends soon
+/// after it is set, with [`VcsError::Cancelled`]: programs that it has started have some seconds of grace, and none where
+/// it is [hurried](Cancel::hurry). The caller runs one [`fetch`](Vcs::fetch), [`check_out`](Vcs::check_out) or
 /// [`go_back`](Vcs::go_back) at a time; implementations need no lock for it.
 pub trait Vcs: Send + Sync + 'static {
     /// The version control system, such as `git`.
@@ -40,7 +40,7 @@ pub trait Vcs: Send + Sync + 'static {
     /// As [`head`](Vcs::head).
     fn remote_head(&self) -> Result<Option<Revision>, VcsError>;
 
-    /// Both of them and where the remote is, read at one moment and at the cost of one of them.
+    /// The head, the remote head and the remote's URL, read at one moment and at the cost of one of them.
     ///
     /// # Errors
     ///

@@ -18,7 +18,7 @@ pub(super) enum LookedAt {
 }
 
 impl LookedAt {
-    /// How far it must be for this command.
+    /// How far a repository must have been looked at before this command.
     pub(super) fn wanted_by(command: &str) -> Self {
         const ELSEWHERE: [&str; 6] =
             ["cat-file", "config", "fetch", "ls-remote", "maintenance", "update-ref"];
@@ -26,13 +26,14 @@ impl LookedAt {
     }
 }
 
-/// Looks so far at what git may read of the repository, beside what was looked at when it was opened.
+/// Looks at what git may read of the repository, as far as `wanted` says. What was looked at when the repository was opened
+/// is left out.
 ///
 /// # Errors
 ///
 /// [`VcsError::NotAFile`].
 pub(super) fn look(opened: &OpenedRepo, wanted: LookedAt) -> Result<(), VcsError> {
-    // What is not looked at in half the time of a read is left to the limits of git's own.
+    // Half of a read's time is for this look. What it has not seen by then is left to the time limit of git.
     let now = Instant::now();
     let until = now + opened.stop.until().saturating_duration_since(now) / 2;
     let is_wanted = || !opened.stop.is_cancelled() && Instant::now() < until;

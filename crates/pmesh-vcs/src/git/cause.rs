@@ -78,7 +78,7 @@ fn unwritable(root: &Path, cause: Cause, said: &str) -> VcsError {
     VcsError::Unwritable { root: root.to_owned(), cause: format!("{cause} ({said})"), remedy }
 }
 
-/// What stops everything else comes before what may follow from it.
+/// In this order: a cause that stops everything comes before one that may only follow from it.
 fn order(cause: Cause) -> u8 {
     match cause {
         Cause::Full | Cause::Quota | Cause::ReadOnly => 0,

@@ -77,7 +77,7 @@ pub(super) fn move_to(
         leftovers::clear_away(repo, git, &from, found)?;
         refresh()?;
     }
-    // Once more, now that git is about to write: what was ignored is not looked at by `git read-tree`.
+    // Once more, now that git is about to write: `git read-tree` itself does not look at ignored files.
     state::refuse(what_is_in_the_way(repo, git, &changes)?)?;
     let trial = git.run("read-tree", &["-n", "-m", "-u", from.as_str(), to.as_str()].map(OsStr::new))?;
     if !trial.status.success() {
@@ -101,7 +101,7 @@ pub(super) fn move_to(
     }
     if let Err(failed) = reference.commit(&back) {
         let back = git.instead(&back, putting_back(git, &failed));
-        // It may have been cut after its last word.
+        // Git may have moved the branch before it was cut off.
         if repo.read(back.cancel, head_that_may_move).is_ok_and(|head| head == *to) {
             return Ok(kept);
         }
@@ -116,13 +116,13 @@ fn is_cut(failed: &VcsError) -> bool {
     matches!(failed, VcsError::Cancelled | VcsError::Timeout { .. })
 }
 
-/// How long it may take to put back what a move has written that failed so.
+/// How long the files may take to be put back that a move has written before it failed like this.
 fn putting_back(git: &Program<'_>, failed: &VcsError) -> Deadline {
     Deadline::after(if is_cut(failed) { git.limits.put_back } else { git.limits.check_out })
 }
 
-/// Makes the index that of `from`, whether a git that was cut had made it that of `to` already or not: both are cases of the
-/// merge (git-read-tree(1), "Two Tree Merge"). What is staged beside stays, and no file is touched.
+/// Makes the index that of `from`. A git that was cut off may have made it that of `to` already or may not: the merge has a
+/// case for both (git-read-tree(1), "Two Tree Merge"). Other staged changes stay, and no file is touched.
 fn index_back(git: &Program<'_>, from: &CommitId, to: &CommitId) -> Result<(), VcsError> {
     git.succeed("read-tree", &["-i", "-m", to.as_str(), from.as_str()].map(OsStr::new)).map(drop)
 }
@@ -184,7 +184,7 @@ impl<'a> Reference<'a> {
         Err(git.failed("update-ref", &output.stderr))
     }
 
-    /// Moves the branch; not `git`'s cancel but `cancel` cuts it, because it takes no time.
+    /// Moves the branch. That takes no time, so it goes on where the caller's cancel is set; only `cancel` cuts it off.
     fn commit(mut self, cancel: &Cancel) -> Result<(), VcsError> {
         let Some(mut update) = self.update.take() else { return Ok(()) };
         let written = update.write(b"commit\n");

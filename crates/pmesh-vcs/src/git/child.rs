@@ -21,7 +21,7 @@ use rustix::{
 use super::descendants::{Descendants, described};
 use crate::Cancel;
 
-/// What is left of a grace when nothing more is waited for.
+/// How much of the grace a hurried child still has.
 const HURRIED: Duration = Duration::from_secs(1);
 
 /// The most bytes of paths that a call of git is given: less than a pipe holds (64 KiB, pipe(7)).
@@ -58,9 +58,10 @@ pub(super) type LeftLocks = Vec<PathBuf>;
 pub(super) struct ChildLimits<'a> {
     pub(super) time: Duration,
     pub(super) cancel: &'a Cancel,
-    /// What it has to clean up between SIGTERM and SIGKILL, and after that to end.
+    /// How long it may clean up after SIGTERM before it gets SIGKILL, and how long it is then waited for.
     pub(super) grace: Duration,
-    /// Output beyond it is read and dropped, of stderr the beginning (the end says what went wrong).
+    /// The most that is kept of stdout, and of stderr. More is read and dropped: of stderr the beginning, because the end
+    /// says what went wrong.
     pub(super) output_bytes: usize,
 }
 
@@ -211,7 +212,7 @@ impl RunningChild {
             wait_for(&mut fds, stage.deadline().map(|until| until.saturating_duration_since(now)))?;
             let has_exited = !fds[0].revents().is_empty();
             drop(fds);
-            // Woken for one level, it waits for the next.
+            // Takes the wake-up, so that the next one is seen: hurried comes after cancelled.
             let _unwoken = rustix::io::read(&*wake, &mut [0_u8; 8]);
             stdout.read_what_is_there()?;
             stderr.read_what_is_there()?;
@@ -353,7 +354,7 @@ impl<R: Read + AsFd> Sink<R> {
             }
             Keep::End(limit) => {
                 self.kept.extend_from_slice(bytes);
-                // Not before it is twice as much: what is kept is moved to the front each time.
+                // Only when there is twice as much as is kept, because each cut moves what is kept to the front.
                 if self.kept.len() / 2 > limit {
                     self.drop_surplus(limit);
                 }

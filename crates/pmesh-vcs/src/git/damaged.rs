@@ -33,7 +33,7 @@ impl DamagedRepo {
 
     fn repaired(&self) -> Result<GitRepo, VcsError> {
         let repo = GitRepo::discover_with(&self.manifest, &self.readers)?;
-        // Another one, above: to whoever asked for the root it would be a stranger.
+        // This repository is further up: it is not the one whose root was asked for.
         if repo.root() == self.root { Ok(repo) } else { Err(VcsError::NotFound(self.manifest.clone())) }
     }
 }

@@ -12,8 +12,8 @@ pub struct GitLimits {
     pub check_out: Duration,
     /// Putting back the files of a move that was cut in the middle.
     pub put_back: Duration,
-    /// What a program has to clean up (its lock files) between SIGTERM and SIGKILL, and what one that SIGKILL does not end
-    /// at once (it waits in the kernel) is waited for.
+    /// How long a program may clean up (its lock files) after SIGTERM before it gets SIGKILL, and how long one is waited
+    /// for that SIGKILL does not end at once, because it waits in the kernel.
     pub grace: Duration,
 }
 

@@ -58,7 +58,7 @@ pub(super) fn go_back(
         repo.with_files(&git, move |root| to_go.iter().try_for_each(|path| remove(root, &root.join(path))))?;
         before = in_the_way;
     }
-    // What it brings was here before.
+    // Nothing is refused as unsupported: this commit was checked out here before.
     check_out::move_to(repo, &git, to, |_| Ok(())).map(drop)
 }
 
@@ -70,8 +70,8 @@ fn put_right(
     kept: &[PathBuf],
 ) -> Result<(), VcsError> {
     if kept.is_empty() {
-        // The index alone; what is staged beside the commit's files stays in the work tree, and is none of the
-        // index's any more.
+        // This resets the index alone: a file that was added to it beside those of the commit leaves it, and stays in the
+        // work tree.
         git.succeed("read-tree", &["--reset", commit.as_str()].map(OsStr::new))?;
     } else {
         // What is staged of `kept` stays so.

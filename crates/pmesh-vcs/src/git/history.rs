@@ -35,7 +35,7 @@ pub(super) fn relation(
     })
 }
 
-/// The relation by two whole histories, without a look at a date.
+/// The relation as two whole histories have it, whatever the dates of commits say.
 fn related_exactly(
     opened: &OpenedRepo,
     walk: &Walk<'_>,
@@ -71,7 +71,7 @@ pub(super) fn local_commits(
     for commit in fetched {
         match find(opened, commit) {
             Ok(id) => known.push(id),
-            // What git has thrown away is in no history that is here.
+            // A commit that git has thrown away is in no history any more.
             Err(VcsError::UnknownCommit(_)) => {}
             Err(error) => return Err(error),
         }
@@ -94,8 +94,8 @@ pub(super) fn local_commits(
     Ok(count)
 }
 
-/// Goes through the history of `of`, which ends where a shallow clone ends, but for what the quick walk finds in that
-/// of `without`.
+/// Visits the commits in the history of `of`, down to where a shallow clone ends. Those that the quick walk finds in the
+/// history of `without` are left out.
 fn each(
     opened: &OpenedRepo,
     walk: &Walk<'_>,
@@ -126,7 +126,7 @@ fn each(
         .map_err(damaged)?
         .commit_graph(graph);
     for commit in commits {
-        // Those of a commit graph are asked of nobody.
+        // Commits from a commit graph are not read as objects, which would count them.
         walk.step(0)?;
         visit(commit.map_err(damaged)?.id);
     }

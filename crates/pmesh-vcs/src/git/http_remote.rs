@@ -147,8 +147,10 @@ impl HttpRemote {
         }
     }
 
-    /// Has git start its helper for HTTP in such a way that this reads the URL from the configuration, not from its
-    /// arguments: by the name of another remote, out of an alias, in which the URL that git appends is a comment.
+    /// Keeps the URL out of the arguments of git's helper for HTTP, where everybody could read it. `insteadOf` gives the
+    /// URL that git asks a transport of ours (`CONCEALED::origin`), for which git runs an alias; that starts the helper
+    /// with the name of a remote, whose URL the helper reads from the configuration. What git appends to the alias is a
+    /// comment there.
     fn conceal(&self, file: &mut Vec<u8>, address: &Address<'_>, url: &str) {
         let name = format!("{CONCEALED}-{}", self.name);
         let place = format!("{name}:");

@@ -70,7 +70,8 @@ pub(super) fn leaves_core_files() -> bool {
 /// What the system says; `PermissionDenied` where it has silently refused (setfsuid(2), "RETURN VALUE").
 pub(super) fn open_files_as(user: &User, leaves_core_files: bool) -> io::Result<()> {
     let groups: Vec<_> = user.groups.iter().copied().map(Gid::from_raw).collect();
-    // Of this thread alone, which the function of the C library of that name is not.
+    // The system call itself, which is about this thread alone: the function of that name in the C library changes every
+    // thread.
     set_thread_groups(&groups)?;
     // The group first: without root's id it could not be set.
     set_and_compare(user.gid, |gid| {
@@ -88,8 +89,8 @@ pub(super) fn open_files_as(user: &User, leaves_core_files: bool) -> io::Result<
     Ok(())
 }
 
-/// Both calls answer with the id that was there before, whether they have changed it or not; an id that is none
-/// changes nothing, so a second call shows what the first has done.
+/// Both calls answer with the id that was there before, whether they have changed it or not. So there is a second call,
+/// with an id that does not exist and changes nothing: its answer shows what the first one has done.
 fn set_and_compare(id: u32, set: impl Fn(u32) -> libc::c_int) -> io::Result<()> {
     set(id);
     if set(u32::MAX).cast_unsigned() == id { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }

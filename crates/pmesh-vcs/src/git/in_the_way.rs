@@ -26,7 +26,8 @@ fn in_the_way(root: &Path, changes: &[TreeChange]) -> Vec<PathBuf> {
     let old: HashSet<&Path> =
         changes.iter().filter(|change| change.old.is_some()).map(|change| &*change.path).collect();
     let mut found = Vec::new();
-    // Folders below which a look is needed no more, and those in which every file is a look of its own.
+    // Folders that are not there, so that nothing is below them; and folders that are there, in which each file is looked
+    // at.
     let mut free = HashSet::new();
     let mut folders = HashSet::new();
     for change in changes {

@@ -168,7 +168,7 @@ fn remove_empty(folder: &Path, depth: usize) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         remove_empty(&entry.path(), depth - 1);
     }
-    // It fails where something is left, and what may not be there then stays, and is told.
+    // It fails where something is left in it: then the folder stays, and the check-out names it.
     std::fs::remove_dir(folder).ok();
 }
 

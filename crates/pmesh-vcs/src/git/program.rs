@@ -38,10 +38,11 @@ const OUTPUT_LIMIT: usize = 4 << 20;
 /// The longest message that an error carries, in bytes.
 const MESSAGE_LIMIT: usize = 2048;
 
-/// What keeps a call from tidying up.
+/// Keeps a git command from tidying up (`gc`) in passing.
 const NO_GC: &str = "gc.auto=0";
 
-/// What tidying up gets instead: it stays in this call, whose end is its own, and leaves the other processors alone.
+/// For the command that is to tidy up: it does so in the foreground, so that it ends with the command, and on one
+/// processor.
 const ONLY_HERE: [&str; 3] = ["gc.autoDetach=false", "maintenance.autoDetach=false", "pack.threads=1"];
 
 /// What every call gets: nothing of the repository's own that runs programs behind our back, nothing that starts
@@ -147,7 +148,8 @@ fn nameless(content: &[u8]) -> io::Result<File> {
     use rustix::fs::{MemfdFlags, Mode, SealFlags, fchmod, fcntl_add_seals, memfd_create};
     let mut file = File::from(memfd_create("pmesh-git", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
     file.write_all(content)?;
-    // Each process opens it anew, and git may run as another user. Who that may be, the path's folder decides.
+    // Git opens the file by its path in `/proc`, maybe as another user. Everybody may read it: who comes to that path at
+    // all is decided by its folder.
     fchmod(&file, Mode::from_raw_mode(0o444))?;
     fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
     Ok(file)

@@ -23,7 +23,7 @@ use crate::{Cancel, VcsError};
 /// The bounds: reads take less than a millisecond, and what is slow waits for one disk.
 const LIMITS: PoolLimits = PoolLimits { threads: 4, queue: 64, replacements: 4 };
 
-/// How long it is believed who an owner is. Afterwards accounts and groups are asked anew.
+/// How long an owner's account and groups are remembered before they are asked for again.
 const KNOWN_FOR: Duration = Duration::from_mins(1);
 
 /// The threads that read one repository: those of the server, and those of the owner if that is another.
@@ -198,7 +198,7 @@ mod tests {
         };
         assert_eq!(read("/etc/shadow").unwrap(), Err(io::ErrorKind::PermissionDenied));
         assert!(read("/etc/passwd").unwrap().is_ok());
-        // A thread that one of them starts is like it.
+        // A thread started by one of them inherits its ids.
         let inherited = run(&threads, LONG, &Cancel::new(), |_| {
             std::thread::spawn(|| std::fs::read("/etc/shadow").is_err()).join().unwrap()
         });
@@ -218,7 +218,7 @@ mod tests {
                 std::thread::yield_now();
             }
         });
-        // It may have ended before anybody was asked.
+        // The job may have ended before it was looked at whether anybody still waits.
         assert!(matches!(answer, Err(Unanswered::Cancelled) | Ok(())), "{answer:?}");
     }
 }

@@ -97,14 +97,14 @@ impl<'a> Looking<'a> {
     }
 
     fn entries(&mut self, folder: &Path, mut visit: impl FnMut(&DirEntry)) -> Result<(), VcsError> {
-        // It need not be there.
+        // That there is no such folder is no mistake.
         let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
         for entry in entries.flatten() {
             if self.left == 0 || !(self.is_wanted)() {
                 return Ok(());
             }
             self.left -= 1;
-            // Of most file systems the folder says it, without a look at the entry.
+            // On most file systems the kind is in the folder already, and the entry itself is not looked at.
             let Ok(kind) = entry.file_type() else { continue };
             if kind.is_symlink() || kind_of(kind).is_some() {
                 self.file(&entry.path())?;

@@ -155,7 +155,7 @@ fn attributes(
 }
 
 fn is_pointer(opened: &OpenedRepo, blob: ObjectId) -> Result<bool, VcsError> {
-    // One that is on the remote is worth no way there.
+    // It is still on the remote: that it might be a pointer is no reason to bring it.
     if !opened.repo.has_object(blob) {
         return Ok(true);
     }

@@ -17,11 +17,11 @@ use crate::VcsError;
 pub(super) struct Walk<'a> {
     opened: &'a OpenedRepo,
     budget: RefCell<WalkBudget>,
-    /// Why it has ended early, for a walk of gix that has passed it on as an error of gix.
+    /// Why the walk was ended early. It is kept here because gix passes it on as an error of its own.
     ended: RefCell<Option<VcsError>>,
 }
 
-/// What is kept of an object while a walk is in it. Dropped, its bytes are given back.
+/// An object that a walk is in. When this is dropped, its bytes are given back to the budget.
 pub(super) struct KeptObject<'a> {
     pub(super) data: Vec<u8>,
     budget: &'a RefCell<WalkBudget>,

@@ -26,8 +26,9 @@ const KNOWN: [&str; 17] = [
 
 /// Whether a segment of a path could be a token; `is_last` is whether it is the repository's own name.
 ///
-/// A name is made of words, and of digits at their ends. What changes between letters and digits more often, or says
-/// what it is, is none. A name that is taken for a token is only not shown.
+/// A name is made of words with digits at their ends. What changes between letters and digits more often, begins as known
+/// tokens do, or calls itself one (`secret`), could be a token. Where a name is taken for one, all that happens is that it
+/// is not shown.
 pub(super) fn is_token(segment: &str, is_last: bool) -> bool {
     let decoded = super::percent::percent_decoded(segment);
     let name = decoded.strip_suffix(b".git").unwrap_or(&decoded);
