@@ -21,11 +21,10 @@ pub(crate) fn key_of(service: &ServiceName) -> DestinationKey {
 /// Tells the front's tables what the supervisor tells a balancer, and which services lead where.
 pub(crate) struct Bridge {
     tables: Tables,
-    /// What the supervisor has said last of each service. The tables keep the upstreams of what their routing names
-    /// and forget the others, while a service that a manifest lacks runs on until it is
-    /// [forgotten](Self::forget): where that manifest is taken back, its routes get their upstreams from here. The
-    /// lock is held while the tables are told, so that a routing and a set of upstreams that change together cannot
-    /// pass each other.
+    /// What the supervisor has said last of each service. The tables forget the upstreams of a service that their routing
+    /// does not name, but such a service runs on until it is [forgotten](Self::forget): where its manifest comes back, its
+    /// routes get their upstreams from here. The lock is held while the tables are told, so that of two changes at a time,
+    /// one of the routing and one of upstreams, none is lost.
     announced: Mutex<BTreeMap<ServiceName, Announced>>,
     /// Folders that builds have made, and where they were when they were [pinned](Self::pin).
     pins: Mutex<BTreeMap<PathBuf, PathBuf>>,
@@ -114,7 +113,8 @@ impl Bridge {
         }
     }
 
-    /// The links count again from the next [`route`](Self::route) on; whether any did not.
+    /// From the next [`route`](Self::route) on files are served again where the links lead. The answer is whether any were
+    /// pinned elsewhere.
     pub(crate) fn unpin(&self) -> bool {
         !std::mem::take(&mut *self.pins.lock()).is_empty()
     }

@@ -69,8 +69,8 @@ impl Changes {
         self.ring.push_back(Change { id: self.last, kind });
     }
 
-    /// What has changed since the change `after`. One that was never made here is as far away as one that is
-    /// forgotten.
+    /// What has changed since the change `after`. An id that is not among the remembered ones, forgotten or never given, is
+    /// answered with a gap.
     pub(crate) fn since(&self, after: u64) -> ChangesSince {
         let oldest = self.ring.front().map_or(self.last + 1, |change| change.id);
         if after > self.last || after + 1 < oldest {

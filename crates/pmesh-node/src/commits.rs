@@ -81,7 +81,7 @@ mod tests {
             [new(1, 1, false), new(2, 1, false)]
         );
         commits.add(&[new(1, 1, false), new(2, 1, false)], Some("old"));
-        // The second is started anew after somebody has moved the work tree.
+        // Somebody moves the work tree, and then the second instance is started anew.
         assert_eq!(commits.sort(vec![new(1, 1, false), new(3, 1, false)]), [new(3, 1, false)]);
         commits.add(&[new(3, 1, false)], Some("new"));
         assert_eq!([1, 2, 3].map(|n| commits.of(n)), [Some("old".to_owned()), None, Some("new".to_owned())]);

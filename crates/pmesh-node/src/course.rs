@@ -54,7 +54,7 @@ pub(crate) enum Act {
     Hold,
     /// Move the work tree.
     CheckOut(CommitId),
-    /// See what is checked out, and how the services are that are to be rolled over.
+    /// Find out what is checked out, and how each service is that is to be rolled over.
     Survey(Survey),
     /// An act of the rollout of the services.
     Service(RolloutAct),
@@ -66,9 +66,9 @@ pub(crate) enum Act {
     GoBack { tried: CommitId, to: CommitId, kept: Vec<PathBuf> },
     /// Move the work tree, which somebody else has moved, back to what the services run: nothing of it is lost.
     Return(CommitId),
-    /// See which services' folders do not hold any more what they were built from in place.
+    /// Find the services whose folders do not hold any more what their builds had made there in place.
     FindLacking,
-    /// Build what a service was built from in place again, beside others.
+    /// Build a service in place again, side by side with others.
     Remake(ServiceName),
     /// What is in the work tree may be started again: undoes [`Hold`](Self::Hold).
     Release,
@@ -80,7 +80,7 @@ pub(crate) enum Act {
     Deployed(Revision),
     /// Remember what has come of a rollout of every service to this commit.
     Remember { commit: Option<CommitId>, trial: Trial },
-    /// Begin to tidy up the repository, behind whom nobody waits.
+    /// Begin to tidy up the repository in the background: nobody waits for its end.
     TidyUp,
     /// Stop services.
     Stop(Scope),
@@ -179,7 +179,7 @@ struct Services {
     /// Whether their rollout has ended.
     have_ended: bool,
     is_in_force: bool,
-    /// The first switch, which waits until the manifest is in force.
+    /// The first switch that the rollout has asked for. It is held back until the manifest is in force.
     waiting: Option<RolloutAct>,
 }
 
@@ -241,7 +241,8 @@ impl Course {
         })
     }
 
-    /// Asks the operation to go back at its next act. Too late where all is decided; a stop is not asked.
+    /// Asks the operation to go back at its next act. That has no effect where everything is decided already, and none on a
+    /// stop.
     pub(crate) fn cancel(&mut self) {
         self.is_cancelled = true;
         if let Some(services) = self.rolling() {
@@ -395,13 +396,14 @@ impl Course {
         }
     }
 
-    /// Nothing was touched yet but for what is undone now.
+    /// What was done so far is undone by the acts that are queued now; nothing else was touched.
     fn fail(&mut self, failure: Failure) {
         self.verdict = Some(OperationEnd::Bad(failure));
         self.todo = self.undo.drain(..).rev().collect();
     }
 
-    /// What is to be checked out in the end, and how many commits only this machine has, which stay.
+    /// The revision that is to be checked out in the end; and how many commits only this machine has, where the work tree
+    /// stays at them.
     fn to(&self) -> Option<(Revision, Option<usize>)> {
         let found = self.fetched.as_ref()?;
         let (head, remote) = (found.head.clone(), found.remote.clone());

@@ -24,7 +24,8 @@ pub(crate) struct FetchedCommits {
 }
 
 impl FetchedCommits {
-    /// The record in this state folder; without a folder it ends with the value. What cannot be read is not known.
+    /// The record in this state folder. Without a folder it is kept in memory alone. A record that cannot be read counts as
+    /// empty.
     pub(crate) fn open(state: Option<&Path>) -> Self {
         let file = state.map(|state| state.join(FILE));
         let mut commits = Vec::new();

@@ -42,7 +42,7 @@ struct FolderLook {
 }
 
 impl FolderLook {
-    /// Whether it is a look of before, and no thread is at it any more.
+    /// Whether the look is over: no thread is at it any more, and its answer is of some time ago.
     fn is_over(&self) -> bool {
         self.has_ended.load(Ordering::Acquire)
     }

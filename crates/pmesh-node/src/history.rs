@@ -107,8 +107,8 @@ impl History {
         self.records.iter_mut().rev().find(|operation| operation.id == id).map(Arc::make_mut)
     }
 
-    /// Drops those that ended first, beyond the limit. What has just ended stays, however old it is: somebody
-    /// may ask for it.
+    /// Drops those beyond the limit, the one that ended first before the others. What has just ended stays, however long
+    /// ago it began: somebody may ask for it.
     fn forget(&mut self) {
         let ended = || self.records.iter().enumerate().filter_map(|(at, record)| Some((record.ended?, at)));
         if ended().count() > HISTORY_LIMIT

@@ -322,7 +322,7 @@ impl Interpreter {
                 ending(async move { Ok(ActResult::Lacking(shared.supervisor.lacking().await)) })
             }
             Act::Stop(scope) => ending(async move { Ok(ActResult::Stopped(stop(&shared, &scope).await)) }),
-            // The executor's, and those that are carried out beside each other.
+            // The acts of the executor, and those that are carried out side by side.
             Act::Service(_) | Act::Remake(_) => at_once(ActResult::Done),
         }
     }

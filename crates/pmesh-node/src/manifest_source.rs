@@ -52,9 +52,9 @@ pub(crate) async fn in_commit(
     pmesh_manifest::parse(&source, shared.unsupported).map_err(Failure::ManifestInvalid)
 }
 
-/// Whether a commit brings a second manifest beside that in `file`, which is at `inside` in the repository: its
-/// folder could not be served by its name any more. One that is there already has not kept anybody from naming
-/// the one to serve.
+/// Whether a commit brings a second manifest beside `file`, which is at `inside` in the repository: then a server could not
+/// be started for the folder any more, because it would not know which of the two is meant. A second one that is in the
+/// folder already is no reason to refuse: whoever started this server has named the file.
 fn adds_a_second(
     vcs: &dyn Vcs,
     file: &Path,
@@ -102,8 +102,8 @@ pub(crate) async fn where_given(
     let (given, now, unsupported) = (shared.given.clone(), shared.place(), shared.unsupported);
     let source = Arc::clone(&shared.repositories);
     blocking(shared, cancelled, FIND_LIMIT, move || {
-        // Once, so that it is one folder's manifest whoever moves a link meanwhile. Where the folder is gone,
-        // reading says so.
+        // Links are followed once, here: so all that is read is of one folder, also if somebody moves a link meanwhile. If
+        // the folder is gone, reading says so.
         let folder = given.parent().and_then(|folder| folder.canonicalize().ok());
         let file =
             folder.zip(given.file_name()).map_or_else(|| given.clone(), |(folder, name)| folder.join(name));

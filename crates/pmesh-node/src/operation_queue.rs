@@ -42,8 +42,8 @@ pub(crate) enum Submitted {
 }
 
 impl OperationQueue {
-    /// Puts a request at the end, or finds the equal one that serves it – unless it would pass one whose
-    /// order to it matters.
+    /// Puts a request at the end of the queue, or joins it to an equal one that waits. It does not join where it would
+    /// overtake a request by that with which its order matters.
     ///
     /// # Errors
     ///
@@ -75,7 +75,7 @@ impl OperationQueue {
         self.is_closed = true;
     }
 
-    /// Takes the first request that `may_run` and passes none whose order to it matters.
+    /// Takes the first request that `may_run`, unless one with which its order matters waits before it.
     pub(crate) fn take(&mut self, may_run: impl Fn(&Request) -> bool) -> Option<(OperationId, Request)> {
         let position = (0..self.waiting.len()).find(|&position| {
             let request = &self.waiting[position].1;
@@ -96,8 +96,8 @@ impl OperationQueue {
 }
 
 impl Request {
-    /// Whether it matters which of the two runs first: they are about a service in common. Two of a kind
-    /// come to the same in either order.
+    /// Whether it matters which of the two runs first: it does where they are about the same service, unless they are of
+    /// one kind, which come to the same in either order.
     fn is_ordered_with(&self, other: &Self) -> bool {
         let about = |request: &Self| match request {
             Self::Update(_) | Self::Reload(_) => Scope::All,

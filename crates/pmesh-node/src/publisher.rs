@@ -50,7 +50,7 @@ struct PublishedService {
     kind: ServiceType,
     states: watch::Receiver<ServiceState>,
     building: Option<BuildProgress>,
-    /// How it is shown; none if it is not any more as it was.
+    /// How it is shown; none where it has changed since, and has to be shown anew.
     view: Option<Arc<ServiceView>>,
 }
 

@@ -20,8 +20,8 @@ use crate::Repository;
 
 type ReadAnswer = Result<Repository, Arc<VcsError>>;
 
-/// Whoever asks before a read has begun shares it: the answer is what is there after the question, and however many
-/// ask, one read runs and one waits.
+/// Whoever asks before a read has begun shares it, so that each answer is of a moment after its question. However many ask,
+/// at most one read runs and one waits.
 #[derive(Default)]
 pub(crate) struct RepositoryReads(Mutex<Option<Asked>>);
 

@@ -77,7 +77,8 @@ impl ServedPlace {
         Ok(Self { file, vcs, hold: None })
     }
 
-    /// This place with its work tree, where the server moves that; it may be that of the place before.
+    /// This place with the right to move its work tree, if the server is to move it. The right may be the one that the
+    /// place before had.
     ///
     /// # Errors
     ///

@@ -303,8 +303,8 @@ fn check_parents(path: &Path) -> Result<(), StateError> {
             return refuse(owned_by(&seen));
         }
         let (kind, mode) = (FileType::from_raw_mode(seen.st_mode), Mode::from_raw_mode(seen.st_mode));
-        // Whoever is root has made the link (its folder is checked as well), but the last of the parents
-        // is the server's own.
+        // A link further up was made by root, because the folder that it is in is checked as well. The last of the parents
+        // is the server's own, and never a link.
         if kind == FileType::Symlink && Some(parent) == path.parent() {
             return refuse("a link".to_owned());
         }

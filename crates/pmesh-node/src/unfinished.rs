@@ -12,12 +12,13 @@ pub(crate) enum Trial {
     Complete,
     /// At least some do not.
     Failed,
-    /// They run what they did before: it was the manifest on the disk that failed, whatever commit it lay beside.
+    /// The services run what they ran before. The manifest on the disk failed, which says nothing of the commit that was
+    /// checked out beside it.
     ManifestFailed,
 }
 
 impl Trial {
-    /// Of a rollout that came about but for these services.
+    /// What has come of a rollout in which these services failed, and which was not taken back.
     pub(crate) fn of(failed: &BTreeMap<ServiceName, String>) -> Self {
         if failed.is_empty() { Self::Complete } else { Self::Failed }
     }

@@ -17,7 +17,7 @@ const CANCELLED_LIMIT: Duration = Duration::from_mins(1);
 /// How long a call is waited for when nothing more is.
 pub(crate) const HURRIED_LIMIT: Duration = Duration::from_secs(3);
 
-/// What the end of an operation means to a call of it.
+/// What becomes of a repository call when its operation is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AtEnd {
     /// It ends at once, and what it has half done is put back.
@@ -38,7 +38,7 @@ pub(crate) struct CallEnds<'a> {
 }
 
 impl CallEnds<'_> {
-    /// Waits for `call`, which `cancel` ends, and sets that when it is time. Cancel-safe as `call` is.
+    /// Waits for `call`, and sets `cancel`, by which the call ends, when it is time. As cancel-safe as `call` is.
     ///
     /// # Errors
     ///

@@ -22,7 +22,7 @@ pub(crate) struct Situation {
 }
 
 impl Situation {
-    /// Those of `services` that are not built by an operation, as long as nothing has changed.
+    /// Those of `services` whose builds are taken as they are where nothing has changed.
     pub(crate) fn reused<'a>(
         &self,
         rebuild: Rebuild,
