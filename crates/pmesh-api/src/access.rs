@@ -51,7 +51,7 @@ impl AccessRules {
         self.token.is_some() && headers.contains_key(header::AUTHORIZATION)
     }
 
-    /// Checks what does not depend on the route.
+    /// Checks all that does not depend on the route.
     pub(crate) fn check(&self, head: &request::Parts, listener: &Listener) -> Result<(), ApiError> {
         self.check_caller(listener, &head.headers)?;
         let host = host_of(head)?;
@@ -294,7 +294,8 @@ mod tests {
             (of_user(OWN), None, None),
             (of_user(0), None, None),
             (of_user(1001), Some(Code::NotInternal), None),
-            // No row, one without an inode, a listener on a dead peer's port: never root.
+            // The kernel has no row for it, or one without an inode, or a listener has the port of a peer that is gone:
+            // none of them counts as root.
             (PeerOwner::Unknown, Some(Code::NotInternal), None),
             (PeerOwner::Itself, Some(Code::NotInternal), Some(Code::NotInternal)),
             (PeerOwner::NotAsked, Some(Code::NotInternal), Some(Code::NotInternal)),

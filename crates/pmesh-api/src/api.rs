@@ -58,7 +58,8 @@ pub struct ApiSettings {
     pub callers: Option<Arc<dyn Callers>>,
     /// How many callers are served at a time on each listener, at least one.
     pub connections: usize,
-    /// How many callers may wait for operations at a time beside those that are served: each has a connection.
+    /// How many callers may wait for operations at a time, beside those that are served. Each of them has a connection of
+    /// its own.
     pub waiting: usize,
 }
 
@@ -249,7 +250,7 @@ impl Api {
         if let Some(seat) = head.extensions.get::<Seat>() {
             response.body_mut().rest_behind(seat);
         }
-        // Who waits for `100 Continue` has sent nothing; to read on would ask for it.
+        // A caller who waits for `100 Continue` has sent no body yet, and reading would ask for it.
         let waits = head.headers.contains_key(header::EXPECT) && !body.is_end_stream();
         if panicked || waits || !discard(body).await {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -280,7 +281,7 @@ impl Api {
         }
         let body = read(body).await?;
         let seat = head.extensions.get::<Seat>().cloned();
-        // Nobody would read the answer: nothing is begun for it.
+        // The caller is gone: nothing is begun for an answer that nobody reads.
         if seat.as_ref().is_some_and(|seat| !seat.work()) {
             return Err(no_place());
         }
@@ -345,7 +346,7 @@ impl Api {
     }
 }
 
-/// Who has no place, or has lost it.
+/// The answer for a caller who has no place, or has lost it.
 fn no_place() -> ApiError {
     ApiError::new(Code::Busy, "too many requests of yours, or of everybody, are here already; try again")
         .with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))

@@ -43,7 +43,7 @@ enum Kind {
 #[derive(Debug)]
 enum Piece {
     Data(Bytes),
-    /// Nothing is missing. Without it whoever writes has failed.
+    /// The end of the text. A body that ends without this was not written to its end, because its writer has failed.
     End,
 }
 
@@ -76,7 +76,7 @@ impl ApiBody {
                 tracing::debug!(%error, "an answer was not written to its end");
             }
         })?;
-        // Its end is the end of the body, and without a body it ends at the next piece.
+        // When it returns, the body ends. When the body is dropped, it fails at the next piece.
         writing.detach();
         Ok(Self::of(Kind::Pieces(pieces)))
     }
@@ -94,7 +94,7 @@ impl ApiBody {
         })
     }
 
-    /// Until it is written or dropped, whoever has this seat does not rest.
+    /// Until the body is written or dropped, its seat counts as at work.
     pub(crate) fn rest_behind(&mut self, seat: &Seat) {
         self.resting = Some(seat.rest_behind());
     }

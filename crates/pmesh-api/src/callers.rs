@@ -24,7 +24,8 @@ pub trait Callers: fmt::Debug + Send + Sync {
 
 /// What the kernel tells of this machine's processes.
 ///
-/// Descent holds where the server is a subreaper (prctl(2)): else who loses its parent is nobody's descendant.
+/// Descent can be seen only where the server is a subreaper (prctl(2)): else a process that loses its parent is no
+/// descendant of ours any more.
 #[derive(Clone, Debug)]
 pub struct KernelCallers {
     peers: Peers,

@@ -173,7 +173,7 @@ async fn ended(
     operation.map(Some).ok_or_else(|| no_operation(&id.to_string()))
 }
 
-/// What is answered where none is kept of this id, or of what stands for one.
+/// The answer where no operation of this id is kept, or the text is no id.
 fn no_operation(id: &str) -> ApiError {
     let message = format!("no operation {}; the last 100 are kept, /operation lists them", quoted(id));
     ApiError::new(Code::OperationNotFound, message)

@@ -35,7 +35,7 @@ impl fmt::Display for Peer {
 /// The most connections that are served at a time on one listener.
 pub const MAX_CONNECTIONS: usize = 512;
 
-/// How long somebody new waits where there is no room, before another has to go that has rested for less: of many
+/// Where there is no room, somebody new waits until another has rested for so long, and only then takes its place: of many
 /// calls at a time most have ended by then.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -46,7 +46,7 @@ pub(crate) struct PlaceLimits {
     pub(crate) all: usize,
     /// Those that one peer may have.
     pub(crate) of_one_peer: usize,
-    /// Those that are never taken by who is not let in anyway.
+    /// Those that are kept from peers who would not be let in anyway.
     pub(crate) reserved: usize,
 }
 
@@ -86,7 +86,8 @@ enum Doing {
 #[derive(Clone, Copy, Debug)]
 struct TakenPlace {
     peer: Peer,
-    /// Whether it would be let in; who is not may find out, but not keep the others out.
+    /// Whether it would be let in. One who would not may have a place to be told so, but never takes one from those who
+    /// would.
     is_welcome: bool,
     doing: Doing,
 }
@@ -108,7 +109,7 @@ pub(crate) struct Places {
     next: u64,
 }
 
-/// How many of the places cost something, so that nobody has to count while many wait.
+/// How many of the places are not held by waiting for an operation. It is kept so that they need not be counted each time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Count {
     all: usize,
@@ -207,15 +208,15 @@ impl Places {
 
     /// Who has to go for one more, and since when each of them has rested; none where nobody can.
     ///
-    /// For each limit one is enough where more than there is room for have come back from waiting: those go
-    /// when they have their answers.
+    /// One for each limit is enough, also where more come back from waiting than there is room for: those go when they have
+    /// their answers.
     fn who_makes_room(&self, peer: Peer, is_welcome: bool) -> Option<Vec<(Instant, PlaceId)>> {
         let mut leaving: Vec<(Instant, PlaceId)> = Vec::new();
         let PlaceLimits { all, of_one_peer, reserved } = self.limits;
         if self.count.of_peer(peer) >= of_one_peer {
             leaving.push(self.longest_resting(|place| place.peer == peer)?);
         }
-        // Whoever goes already may be among those that another limit is about.
+        // Somebody who goes because of one limit may be enough for another limit as well.
         let goes = |leaving: &[(Instant, PlaceId)], is_meant: fn(&TakenPlace) -> bool| {
             leaving.iter().any(|(_, id)| self.taken.get(id).is_some_and(is_meant))
         };

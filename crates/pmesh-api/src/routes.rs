@@ -132,7 +132,7 @@ fn is_open(segment: &str) -> bool {
     segment.starts_with('{')
 }
 
-/// The open segment of `segments` if they match; `None` twice tells apart "no match" and "none open".
+/// Whether `segments` match: the outer `None` is "no match", the inner one "a match, and the pattern has no open segment".
 #[expect(clippy::option_option, reason = "the outer one is the match, the inner one the open segment")]
 fn matched(route: &ApiRoute, segments: &[String]) -> Option<Option<String>> {
     let pattern: Vec<&str> = route.pattern.split('/').skip(1).collect();

@@ -101,7 +101,7 @@ impl Seats {
     async fn room(&self, peer: Peer, is_welcome: bool) {
         loop {
             let mut freed = pin!(self.0.freed.notified());
-            // From here on what is given back is told: nothing is missed between the question and the wait.
+            // From here on it is told when a place is given back, so nothing is missed between the question and the wait.
             freed.as_mut().enable();
             if self.0.now.lock().places.has_room(peer, is_welcome) {
                 return;
@@ -136,7 +136,7 @@ impl Seat {
         self.0.seats.0.freed.notify_waiters();
     }
 
-    /// Costs no place as long as the value lives; where as many wait for operations as may, it goes on to.
+    /// Costs no place as long as the value lives, unless as many wait for operations as may: then it goes on to cost one.
     pub(crate) fn step_away(&self) -> Option<Away> {
         let permit = Arc::clone(&self.0.seats.0.away).try_acquire_owned().ok()?;
         self.0.seats.0.now.lock().places.step_away(self.0.id);

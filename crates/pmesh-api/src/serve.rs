@@ -20,7 +20,7 @@ use crate::{Api, Listener, seat::Seats, stall::Unstalled};
 
 pub use crate::places::MAX_CONNECTIONS;
 
-/// Those that are asked whose they are at a time; more wait to be accepted.
+/// Of how many connections it is asked at a time whose they are. More wait to be accepted.
 const MAX_ASKED: usize = 64;
 
 /// How long an answer is kept for somebody who does not read on.

@@ -37,7 +37,8 @@ pub(crate) fn timestamp(time: Option<SystemTime>) -> String {
     .unwrap_or_else(|| NO_TIME.to_owned())
 }
 
-/// When a process was started. Where none runs, as between two tries, its time is the epoch, and nobody is that old.
+/// When a process was started. Between two tries no process runs: its time is the epoch then, because no process is that
+/// old.
 fn began(time: SystemTime) -> String {
     timestamp(Some(time).filter(|time| *time != SystemTime::UNIX_EPOCH))
 }

@@ -8,7 +8,7 @@ use std::{
 
 use crate::seldom::Seldom;
 
-/// So many wrong tokens in a minute are mistakes.
+/// So many wrong tokens in a minute are taken for slips, and cost nothing.
 const FREE: usize = 10;
 
 /// For how long a wrong token is remembered.
@@ -23,8 +23,7 @@ const MAX_WAITING: u32 = 16;
 /// How many peers are remembered. The one whose last wrong token is the oldest makes room.
 const MAX_PEERS: usize = 1024;
 
-/// When requests that show a token are looked at, so that tokens cannot be guessed faster than one a second
-/// and peer.
+/// Decides when a request that shows a token is looked at, so that no peer can try more than one token a second.
 #[derive(Debug)]
 pub(crate) struct WrongTokens<P> {
     peers: HashMap<P, PeerRecord>,
@@ -55,8 +54,8 @@ impl<P> Default for WrongTokens<P> {
 }
 
 impl<P: Copy + Eq + Hash> WrongTokens<P> {
-    /// When a request of `peer` that shows a token is looked at. Whether the token is right plays no part:
-    /// else a right one would be told by how soon it is answered.
+    /// When a request of `peer` that shows a token is looked at. A right token waits as long as a wrong one: else how soon
+    /// the answer comes would tell it.
     pub(crate) fn turn(&mut self, peer: P, now: Instant) -> TokenTurn {
         let Some(peer) = self.peers.get_mut(&peer) else { return TokenTurn::Now };
         let is_slow = peer.wrong.len() >= FREE

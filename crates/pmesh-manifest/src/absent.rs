@@ -1,4 +1,4 @@
-//! What a manifest needs and this machine lacks: whoever serves it asks here.
+//! What a manifest needs and this machine lacks. Whoever serves a manifest asks here; reading one looks at no file.
 
 use std::{
     env,
@@ -41,7 +41,7 @@ impl Manifest {
             }
             Needed::Files(folder) if self.is_built(folder) => None,
             Needed::Files(folder) => no_folder(folder).map(|why| format!("{why}, whose files it serves")),
-            // That of the service is a need of its own.
+            // The service's own folder is a need by itself, and is told there.
             Needed::Program { folder, in_own: true, .. } if !folder.is_dir() => None,
             Needed::Program { folder, .. } if !folder.is_dir() => no_folder(folder),
             Needed::Program { program, built, .. } if *built && program.contains('/') => None,
@@ -71,7 +71,8 @@ fn no_folder(folder: &Path) -> Option<String> {
     }
 }
 
-/// Looked up as an instance's would be (execvp(3)), in this process's `PATH` where the manifest has none.
+/// Why a program cannot be run, looked up as an instance's is (execvp(3)): in this process's `PATH` where the manifest sets
+/// none.
 fn no_program(program: &str, folder: &Path, path: Option<OsString>) -> Option<String> {
     let is_executable = |file: &Path| {
         fs::metadata(file)

@@ -59,7 +59,7 @@ pub(crate) enum WrapperKey {
     Flag,
 }
 
-/// Reads an `!App`, or a wrapper with `more` keys, which knows itself what to run.
+/// Reads an `!App`; or a wrapper, which has the keys in `more` besides, and need not be told what to run.
 pub(crate) fn app(
     value: &Value,
     name: &ServiceName,
@@ -251,7 +251,7 @@ fn count(value: &Value, report: &mut Report<'_>) -> Option<u32> {
 }
 
 fn instances(table: &mut KeyedMap, spec: &mut AppSpec, report: &mut Report<'_>) {
-    // What is written and cannot be counted has no floor that is too high.
+    // Where `cluster` is a mistake, it is not known whether the floor is too high.
     let mut most = Some(spec.instances);
     if let Some(value) = table.take("cluster") {
         most = count(&value, report);
@@ -305,7 +305,7 @@ fn variables(table: &mut KeyedMap, spec: &mut AppSpec, report: &mut Report<'_>) 
 }
 
 fn timing(table: &mut KeyedMap, spec: &mut AppSpec, report: &mut Report<'_>) {
-    // These two are what ends a rollout or a stop at last.
+    // Without an end to these two a rollout or a stop might never end.
     for (key, zero, time) in [
         ("ready_timeout", Zero::Refused, &mut spec.ready_timeout),
         ("stop_timeout", Zero::Allowed, &mut spec.stop_timeout),
@@ -343,7 +343,7 @@ fn not_for_ever(value: &Value, feature: Feature, report: &mut Report<'_>) {
     }
 }
 
-/// What says that a service may end by itself, or is to run at set times.
+/// The keys by which a service may end by itself, or is to run at set times.
 fn job(table: &mut KeyedMap, report: &mut Report<'_>) {
     if let Some(value) = table.take_later("notify")
         && value.flag(report) != Some(false)

@@ -107,7 +107,7 @@ fn is_assignment(raw: &str) -> bool {
 /// outside of quotes, or `~` at its beginning.
 fn is_unexpanded(raw: &str) -> bool {
     let value = if is_assignment(raw) { raw.split_once('=').map_or(raw, |(_, value)| value) } else { raw };
-    // A URL has its `?`.
+    // In a URL a `?` is no pattern.
     let is_url = raw.contains("://");
     let bare: Vec<char> = bare_characters(raw).map(|(_, c)| c).collect();
     let range = || {

@@ -28,12 +28,12 @@ enum DirectiveKind {
     Return,
     Status,
     Redirect,
-    /// It is known, with so many words behind it (any number where the format does not say it yet).
+    /// It is known and not served, and takes so many words; any number where the format does not say yet how many.
     Later {
         least: usize,
         most: usize,
     },
-    /// Known; a request that it could have ended must not pass because it is left out.
+    /// It is known and not served. It may end a request, so where it is left out the request must not pass.
     Guard {
         least: usize,
         most: usize,

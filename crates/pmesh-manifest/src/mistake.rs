@@ -151,7 +151,7 @@ pub(crate) struct NearMisses {
 }
 
 impl NearMisses {
-    /// A second or so; 256 mistakes in words like those of the format take a tenth of it.
+    /// As much as takes about a second. 256 mistakes in words as long as those of the format take a tenth of it.
     const MOST_WORK: usize = 16 << 20;
 
     /// `; did you mean "near"?` for the candidate nearest to `text`, or nothing if none is near.

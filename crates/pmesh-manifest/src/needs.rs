@@ -15,7 +15,8 @@ pub(crate) struct Need {
     pub(crate) what: Needed,
 }
 
-/// All of them. Manifests that declare the same are equal wherever in their texts that stands.
+/// All needs of a manifest. They are all equal to each other: manifests that declare the same are equal, wherever in their
+/// texts they say so.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Needs(pub(crate) Vec<Need>);
 

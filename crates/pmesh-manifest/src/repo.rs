@@ -15,7 +15,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RepoSpec {
-    /// Whether the server may move it; no for a manifest inside a tree that others own.
+    /// Whether the server may move the work tree. `false` is for a manifest in a work tree that somebody else moves.
     pub update: bool,
 }
 

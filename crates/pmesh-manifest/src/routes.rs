@@ -67,7 +67,7 @@ pub(crate) fn sites(value: &Value, names: &Names, report: &mut Report<'_>) -> Ve
 pub(crate) fn check_error_handlers(services: &Value, names: &Names, report: &mut Report<'_>) {
     let reader = Router { names, host: None };
     for handler in services.values().flat_map(|service| error_handlers(&service)) {
-        // They are not served, whatever they are.
+        // Handlers for errors are not served, whatever they say; only their mistakes are told.
         drop(reader.handler(&handler, report));
     }
 }
@@ -183,7 +183,7 @@ impl Router<'_> {
                 Some(pattern)
             }
             Err(error) => {
-                // That of a regular expression draws a picture of several lines.
+                // The message of a regular expression has several lines, because it draws where the mistake is.
                 let message = error.to_string();
                 let lines = message.lines().map(str::trim).filter(|line| line.contains(|c| c != '^'));
                 report.mistake_at(key.place, &item.path, lines.collect::<Vec<_>>().join(" "));
@@ -298,7 +298,7 @@ impl Router<'_> {
     }
 }
 
-/// What stands in the place of something that is left out and would have kept requests away.
+/// What is put in the place of something that is left out: without it requests would pass that were to be kept away.
 fn closed(value: &Value, word: &str, report: &mut Report<'_>) -> Handler {
     let message = format!("requests are answered 403 here, because `{word}` is not served yet");
     report.left_out(value.place, &value.path, message);

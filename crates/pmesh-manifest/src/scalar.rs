@@ -150,7 +150,8 @@ impl Expressions {
     const ALL: usize = 12 << 20;
     /// The sizes that are told apart: a few letters, a few classes such as `\w`, many of them.
     const SIZES: [usize; 4] = [16 << 10, 64 << 10, 128 << 10, 256 << 10];
-    /// What a byte of text takes: its classes are worked out before any size is known.
+    /// What each byte of text takes out of the budget. Character classes are worked out before the size is known, so the
+    /// text alone costs something.
     const TEXT: usize = 64;
 
     /// Checks a regular expression and takes its part of the budget, also where it is refused: that has

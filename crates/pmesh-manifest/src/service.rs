@@ -40,7 +40,7 @@ pub enum Serves {
     Nothing,
 }
 
-/// What a route may find behind a name.
+/// What a route finds behind the name of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NameStanding {
     /// Something to route to. Also where the service itself has mistakes: those are told already.
@@ -64,7 +64,7 @@ pub(crate) struct DeclaredServices {
 #[derive(Default)]
 pub(crate) struct Names {
     pub(crate) standing: BTreeMap<String, NameStanding>,
-    /// Whether there may be more, which a mistake elsewhere hides: then an unknown one is none.
+    /// Whether a mistake elsewhere may hide further names: then an unknown name is no mistake.
     pub(crate) incomplete: bool,
 }
 

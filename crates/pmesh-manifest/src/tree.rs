@@ -87,7 +87,7 @@ enum Content {
 enum NextInMap {
     Key,
     Value(Key),
-    /// The value of a key that was a mistake.
+    /// The value that follows a key which was a mistake.
     Dropped,
 }
 

@@ -27,7 +27,7 @@ pub(crate) struct Value {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Zero {
     Allowed,
-    /// It would mean "not at all" where something has to happen.
+    /// Zero is a mistake: it would mean "not at all" where something has to happen.
     Refused,
 }
 
@@ -409,7 +409,7 @@ impl KeyedMap {
         Some(self.entries.remove(index).1)
     }
 
-    /// Those that were not taken and are meant, whatever their key.
+    /// Takes the values that are left and that `is_meant` picks, whatever their keys are.
     pub(crate) fn take_all(&mut self, is_meant: impl Fn(&Value) -> bool) -> Vec<(Key, Value)> {
         self.entries.extract_if(.., |(_, value)| is_meant(value)).collect()
     }
