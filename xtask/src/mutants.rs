@@ -10,7 +10,7 @@ mod mutant;
 mod pure;
 mod verdict;
 
-use std::process::Command;
+use std::{path::Path, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -169,6 +169,13 @@ fn mutants(workspace: &Workspace, copy: &Copy, pure: &PureFiles, file: PureFile)
     mutant::parse(&outcomes)
 }
 
+/// What does not end in one stage does not end in the next, which passes over what it finds in `caught.txt`.
+fn pass_over_timeouts(folder: &Path) -> Result<()> {
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap_or_default();
+    let all = read("caught.txt") + &read("timeout.txt");
+    std::fs::write(folder.join("caught.txt"), all).context("cannot write caught.txt")
+}
+
 /// Tests what no stage before it has noticed; none where nothing is left.
 fn stage(
     workspace: &Workspace,
@@ -203,6 +210,7 @@ fn stage(
         // The next stage may have nothing to do, and write nothing.
         Ok(outcomes) => {
             std::fs::remove_file(&written).context("cannot remove outcomes.json")?;
+            pass_over_timeouts(&copy.output.join("mutants.out"))?;
             Ok(Some(outcomes))
         }
         // Nothing in the file can be changed, or nothing is left.
