@@ -10,6 +10,7 @@ mod ends;
 mod example;
 mod harness;
 mod in_place;
+mod killed;
 mod moments;
 mod outliving;
 mod owners;

@@ -19,6 +19,7 @@ mod call;
 mod check;
 mod control;
 mod exit_code;
+mod leftovers;
 mod listen_option;
 mod log;
 mod notify;

@@ -20,7 +20,7 @@ use pmesh_proxy::{
     ConnectionInfo, DescriptorBudget, Front, FrontLimits, LocalBody, LocalHandler, RequestBody, Tables,
 };
 use pmesh_sessions::{PeerSource, Peers, SessionLimits, Sessions, TrustedProxies};
-use pmesh_supervisor::{CancelToken, LogFolder, LogLimits, WorkThreads};
+use pmesh_supervisor::{CancelToken, LogFolder, LogLimits, NodeMark, OsSpawner, WorkThreads};
 use pmesh_threads::NoThread;
 use pmesh_vcs::VcsError;
 use tokio::{
@@ -35,7 +35,7 @@ use crate::{
     arguments::RunArguments,
     bind::{self, BindError},
     exit_code::HELD,
-    log, notify,
+    leftovers, log, notify,
     orphans::{self, Orphans},
     place,
     remains::{self, Remnant},
@@ -141,6 +141,8 @@ fn start(arguments: &RunArguments) -> Result<Vec<Remnant>, StartError> {
         let socket = bind::unix(&path)?;
         Some((path, socket))
     };
+    let mark = NodeMark::new(state.node_id());
+    leftovers::end(&mark).map_err(system("look for what a server before has left running"))?;
     let threads = WorkThreads::start()?;
     let logs = {
         LogFolder::open(&state.logs(), LogLimits::default(), &threads)
@@ -159,6 +161,7 @@ fn start(arguments: &RunArguments) -> Result<Vec<Remnant>, StartError> {
         logs,
         threads,
         state: state_path,
+        mark,
         descriptors,
     };
     let served = serve(&runtime, arguments, parts);
@@ -221,6 +224,7 @@ struct Parts {
     threads: WorkThreads,
     /// Where the state folder is.
     state: PathBuf,
+    mark: NodeMark,
     descriptors: DescriptorBudget,
 }
 
@@ -239,6 +243,7 @@ fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<Se
         let hold = GitRepositories::take_if(parts.manifest.repo.update, vcs.as_deref())?;
         let mut of_node = NodeParts::new(parts.file, parts.manifest, parts.logs, parts.threads.clone())?;
         of_node.given = parts.given;
+        of_node.spawner = Arc::new(OsSpawner::new(parts.threads.proc.clone()).marked(parts.mark));
         of_node.vcs = vcs;
         of_node.hold = hold;
         of_node.repositories = Arc::new(GitRepositories);

@@ -6,7 +6,7 @@
 use std::{
     ffi::OsStr,
     fs::{DirBuilder, File},
-    io::{self, Read, Write},
+    io::{self, Read, Seek, Write},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::{ffi::OsStrExt, fs::DirBuilderExt},
@@ -27,9 +27,13 @@ use tracing::warn;
 #[derive(Debug)]
 pub struct StateFolder {
     path: PathBuf,
+    node_id: String,
     /// Holds the lock; the kernel ends it with the process, however that ends (flock(2)).
     _lock: File,
 }
+
+/// The name of the file with the node's id.
+const NODE_ID: &str = "node-id";
 
 /// Why a state folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -107,7 +111,8 @@ impl StateFolder {
         for (folder, path) in [(&folder, &path), (&logs, &path.join("logs"))] {
             find_planted(folder.as_fd(), path)?;
         }
-        Ok(Self { path, _lock: lock })
+        let node_id = node_id(folder.as_fd(), &path)?;
+        Ok(Self { path, node_id, _lock: lock })
     }
 
     /// The same for the folder that is used where nobody has named one. Where the server is root its
@@ -127,6 +132,11 @@ impl StateFolder {
     /// The folder, absolute and without links.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What tells the node from all others, and stays the same from one server on this folder to the next.
+    pub fn node_id(&self) -> &str {
+        &self.node_id
     }
 
     /// The folder of the services' logs.
@@ -190,14 +200,15 @@ fn owned_by(seen: &Stat) -> String {
     format!("another user's (user id {})", seen.st_uid)
 }
 
-fn lock(folder: BorrowedFd<'_>, path: &Path) -> Result<File, StateError> {
-    let lock_path = path.join("lock");
-    let io_error = |source| StateError::Io { path: lock_path.clone(), source };
-    let planted = |what: String| StateError::Planted { path: lock_path.clone(), what };
+/// Opens, or makes, a file of the server's own that is written anew.
+fn own_file(folder: BorrowedFd<'_>, path: &Path, name: &str) -> Result<File, StateError> {
+    let path = path.join(name);
+    let io_error = |source| StateError::Io { path: path.clone(), source };
+    let planted = |what: String| StateError::Planted { path: path.clone(), what };
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     // Not to wait for the other end of a pipe, and not to get a terminal.
     let flags = flags | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = match openat(folder, "lock", flags, Mode::RUSR | Mode::WUSR) {
+    let file = match openat(folder, name, flags, Mode::RUSR | Mode::WUSR) {
         Ok(file) => file,
         // With NOFOLLOW the first is a link (open(2)); the others are a folder, and a socket.
         Err(Errno::LOOP) => return Err(planted("a link".to_owned())),
@@ -208,12 +219,17 @@ fn lock(folder: BorrowedFd<'_>, path: &Path) -> Result<File, StateError> {
     if let Some(what) = odd(&seen, FileType::RegularFile) {
         return Err(planted(what));
     }
-    // It is emptied below: not under another name too.
+    // It is emptied later: not under another name too.
     if seen.st_nlink > 1 {
         return Err(planted("a file that has another name elsewhere (a hard link)".to_owned()));
     }
     fchmod(&file, Mode::RUSR | Mode::WUSR).map_err(|error| io_error(error.into()))?;
-    let mut file = File::from(file);
+    Ok(File::from(file))
+}
+
+fn lock(folder: BorrowedFd<'_>, path: &Path) -> Result<File, StateError> {
+    let mut file = own_file(folder, path, "lock")?;
+    let io_error = |source| StateError::Io { path: path.join("lock"), source };
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(Errno::WOULDBLOCK) => {
@@ -230,6 +246,32 @@ fn lock(folder: BorrowedFd<'_>, path: &Path) -> Result<File, StateError> {
     file.set_len(0).map_err(io_error)?;
     writeln!(file, "{}", std::process::id()).map_err(io_error)?;
     Ok(file)
+}
+
+/// The id in the folder, or a new one: 32 hexadecimal digits, which no other folder has. Which folder it is of is written
+/// behind it: in a copy of the folder, beside which a server may run on the first one, there is a new one.
+fn node_id(folder: BorrowedFd<'_>, path: &Path) -> Result<String, StateError> {
+    const LEN: usize = 32;
+    /// More than there is.
+    const MOST: u64 = 128;
+    let mut file = own_file(folder, path, NODE_ID)?;
+    let io_error = |source| StateError::Io { path: path.join(NODE_ID), source };
+    let seen = fstat(folder).map_err(|error| io_error(error.into()))?;
+    let this_folder = format!("{}:{}", seen.st_dev, seen.st_ino);
+    let mut found = String::new();
+    // What cannot be read as text is none, as is what a server left that was killed while it wrote.
+    drop((&file).take(MOST).read_to_string(&mut found));
+    let id = found.strip_suffix('\n').and_then(|line| line.split_once(' '));
+    let is_one = |id: &str| id.len() == LEN && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if let Some((id, _)) = id.filter(|(id, folder)| is_one(id) && *folder == this_folder) {
+        return Ok(id.to_owned());
+    }
+    let mut random = [0; 16];
+    File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut random)).map_err(io_error)?;
+    let id = format!("{:032x}", u128::from_be_bytes(random));
+    file.set_len(0).map_err(io_error)?;
+    file.rewind().and_then(|()| writeln!(file, "{id} {this_folder}")).map_err(io_error)?;
+    Ok(id)
 }
 
 fn open_logs(folder: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, StateError> {
@@ -281,7 +323,7 @@ fn is_servers(name: &OsStr) -> bool {
     let name = name.as_bytes();
     let digits = name.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
     let without = if digits > 0 { name[..name.len() - digits].strip_suffix(b".") } else { Some(name) };
-    matches!(name, b"api.sock" | b"fetched" | b"fetched.new")
+    matches!(name, b"api.sock" | b"fetched" | b"fetched.new" | b"node-id")
         || without.is_some_and(|name| name.ends_with(b".log"))
 }
 
@@ -326,6 +368,7 @@ fn check_parents(path: &Path) -> Result<(), StateError> {
 #[cfg(test)]
 mod tests {
     use std::{
+        collections::BTreeSet,
         fs,
         os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink},
         path::{Path, PathBuf},
@@ -377,6 +420,21 @@ mod tests {
         }
         drop(first);
         StateFolder::open(&path).unwrap();
+    }
+
+    #[test]
+    fn the_id_of_a_node_stays_and_one_that_is_damaged_or_was_copied_is_made_anew() {
+        let id = |path: &Path| StateFolder::open(path).unwrap().node_id().to_owned();
+        let ((_one, path), (_two, copy)) = (used(), used());
+        let first = id(&path);
+        assert_eq!((first.len(), id(&path)), (32, first.clone()));
+        fs::copy(path.join("node-id"), copy.join("node-id")).unwrap();
+        assert_ne!(id(&copy), first);
+        let mut ids = BTreeSet::from([first]);
+        for damaged in ["", "\n", "x 1:2\n", "\u{0}\u{0}"] {
+            fs::write(path.join("node-id"), damaged).unwrap();
+            assert!(ids.insert(id(&path)), "{damaged:?}");
+        }
     }
 
     #[test]
@@ -434,6 +492,7 @@ mod tests {
             ("api.sock", "victim"),
             ("fetched", "victim"),
             ("fetched.new", "victim"),
+            ("node-id", "victim"),
             ("logs/web.log", "victim"),
             ("logs/web.log.3", "victim"),
             ("logs/new.log", "nothing"),

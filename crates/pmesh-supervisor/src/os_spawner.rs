@@ -13,7 +13,7 @@ use rustix::{fs::Access, pipe::PipeFlags};
 use tokio::{net::unix::pipe, process::Command};
 
 use crate::{
-    Launch, SpawnError, Spawned, Spawner, Stdin, leader::Leader, os_tree::OsTree,
+    Launch, NodeMark, SpawnError, Spawned, Spawner, Stdin, leader::Leader, os_tree::OsTree,
     process_table::ProcessTables, session_members::SessionMembers, shebang::missing_interpreter, sys,
 };
 
@@ -32,12 +32,20 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct OsSpawner {
     tables: Arc<ProcessTables>,
+    mark: Option<NodeMark>,
 }
 
 impl OsSpawner {
     /// A spawner that reads `/proc` on these threads; its clones share one view of the process table.
     pub fn new(proc: Threads) -> Self {
-        Self { tables: Arc::new(ProcessTables::new(proc)) }
+        Self { tables: Arc::new(ProcessTables::new(proc)), mark: None }
+    }
+
+    /// The same, and each process has this mark in its environment, by which the next server finds what this one has left
+    /// behind.
+    #[must_use]
+    pub fn marked(self, mark: NodeMark) -> Self {
+        Self { mark: Some(mark), ..self }
     }
 
     fn start(&self, launch: &Launch) -> io::Result<Spawned> {
@@ -51,6 +59,7 @@ impl OsSpawner {
             .current_dir(&launch.folder)
             .env_clear()
             .envs(&launch.env)
+            .envs(self.mark.iter().map(|mark| (NodeMark::VARIABLE, mark.as_str())))
             .stdin(match launch.stdin {
                 Stdin::Null => Stdio::null(),
                 Stdin::Inherit => Stdio::inherit(),

@@ -140,6 +140,23 @@ impl Proc {
         Ok(Some(String::from_utf8_lossy(&text).into_owned()))
     }
 
+    /// Variables of a process's environment as it was at its start, where the process has not written over it; none where
+    /// that is not for our eyes.
+    pub(crate) fn variables<const N: usize>(
+        &mut self,
+        pid: u32,
+        names: [&str; N],
+    ) -> io::Result<[Option<String>; N]> {
+        let Some(bytes) = self.read(&format!("{pid}/environ"))? else { return Ok([const { None }; N]) };
+        Ok(names.map(|name| {
+            let mut entries = bytes.split(|&byte| byte == 0);
+            entries.find_map(|entry| {
+                let value = entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+                Some(String::from_utf8_lossy(value).into_owned())
+            })
+        }))
+    }
+
     /// Every process that can be seen, by rising pid.
     pub(crate) fn scan(&mut self) -> io::Result<Vec<Stat>> {
         let mut found = Vec::with_capacity(512);

@@ -46,8 +46,15 @@ impl ProcessTable {
     }
 
     fn take() -> io::Result<Arc<Self>> {
-        let stats = Proc::open()?.scan()?;
-        Ok(Arc::new(Self::new(stats)))
+        Self::seen_by(&mut Proc::open()?).map(Arc::new)
+    }
+
+    pub(crate) fn seen_by(proc: &mut Proc) -> io::Result<Self> {
+        proc.scan().map(Self::new)
+    }
+
+    pub(crate) fn all(&self) -> &[Stat] {
+        &self.stats
     }
 
     pub(crate) fn find(&self, pid: u32) -> Option<&Stat> {

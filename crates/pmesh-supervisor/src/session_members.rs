@@ -166,7 +166,7 @@ impl Membership for SessionMembers {
 }
 
 /// A pidfd of the process that `stat` describes; none if that one is gone or no descriptor is left.
-fn open_pidfd(proc: &mut Proc, stat: &Stat) -> Option<OwnedFd> {
+pub(crate) fn open_pidfd(proc: &mut Proc, stat: &Stat) -> Option<OwnedFd> {
     let pid = Pid::from_raw(stat.pid.cast_signed())?;
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK).ok()?;
     // Read after the open: whoever has the start time now is whom the pidfd holds.
