@@ -1,7 +1,7 @@
 //! What is told of an instance whose port somebody else has, or that listens elsewhere.
 
 use super::world::{SEC, World, app, app_plan, refused};
-use crate::{ExternalAddress, Holder, ProbeFailure};
+use crate::{AppSpec, ExternalAddress, Holder, ProbeFailure};
 
 fn held() -> ProbeFailure {
     let holder = Holder { pid: 77, command: "nginx".to_owned() };
@@ -111,6 +111,22 @@ fn an_instance_that_ends_because_a_port_was_taken_says_by_whom_at_every_try() {
         assert!(reason(&world).ends_with(told), "{}", reason(&world));
         world.pass(20 * SEC);
         start(&mut world);
+    }
+}
+
+#[test]
+fn one_that_has_little_time_is_looked_for_after_a_quarter_of_it() {
+    let mut world = World::new(false);
+    world.prepare(app_plan(1, AppSpec { ready_timeout: 8 * SEC, ..app() }));
+    start(&mut world);
+    for (tenths, looks) in [(7, 0), (6, 1)] {
+        for _ in 0..tenths {
+            if !world.probes.is_empty() {
+                probe(&mut world, &refused());
+            }
+            world.pass(SEC / 10);
+        }
+        assert_eq!(world.seeks, looks);
     }
 }
 

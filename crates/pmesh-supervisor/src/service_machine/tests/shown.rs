@@ -138,6 +138,12 @@ fn what_is_not_built_is_told_of_what_serves_and_not_of_the_run_that_starts_in_it
     let mut world = built();
     stay_unbuilt(&mut world, 2);
     assert!(world.machine.state(|_| None).lacks_product);
+    // Beside it nothing is different.
+    world.prepare(app_plan(9, app()));
+    let state = world.machine.state(|_| None);
+    assert_eq!((state.id, state.lacks_product), (ServiceId(1), true));
+    let done = world.ticket();
+    world.tell(ServiceEvent::Abandon { done });
     let (&only, _) = world.processes.first_key_value().expect("it runs");
     world.tell(ServiceEvent::Exited { upstream: only, exit: Exit::Code(1) });
     world.prepare(app_plan(3, app()));
