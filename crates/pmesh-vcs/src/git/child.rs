@@ -5,7 +5,10 @@
 
 use std::{
     io::{self, Read, Write},
-    os::fd::{AsFd, OwnedFd},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::process::ExitStatusExt,
+    },
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::Arc,
@@ -229,7 +232,11 @@ impl RunningChild {
                 let status = self.child.wait()?;
                 return Ok(match stage {
                     ChildStage::Running { .. } => {
-                        let (stdout, stderr) = (stdout.into_kept(), stderr.into_kept());
+                        let (stdout, mut stderr) = (stdout.into_kept(), stderr.into_kept());
+                        // Such a child has said nothing of it (SIGBUS on a full disk, SIGKILL for want of memory).
+                        if status.signal().is_some() {
+                            stderr.extend(format!("\nthe process was ended by a {status}").into_bytes());
+                        }
                         ChildEnd::Exited(Output { status, stdout, stderr })
                     }
                     ChildStage::Terminating { why, .. } | ChildStage::Killed { why, .. } => {

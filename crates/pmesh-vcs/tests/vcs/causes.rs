@@ -138,3 +138,19 @@ fn what_is_corrupt_is_damage_and_no_mystery() {
         }
     }
 }
+
+#[test]
+fn a_git_that_a_signal_ends_is_told_with_the_signal() {
+    let site = Site::new();
+    let to = site.push("echo 2 > a.txt");
+    site.run(
+        "git -C server fetch -q; printf '#!/bin/sh\\ncase \"$*\" in *read-tree*) kill -BUS $$;; *) exec git \"$@\";; esac\\n' > \
+         killed; chmod +x killed",
+    );
+    match site.server().with_git(site.path("killed")).check_out(&to, &Cancel::new()) {
+        Err(VcsError::Git { command: "read-tree", message }) => {
+            assert!(message.contains("the process was ended by a signal: 7 (SIGBUS)"), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
