@@ -167,7 +167,7 @@ saved!(enum ProbeFailure {
 fn taken(port: u16, own: Option<u16>, holder: &Holder) -> String {
     match own {
         Some(own) if own != port => {
-            format!("port {port} is held by {holder}; it must listen on $PORT, {own} here")
+            format!("port {port} is held by {holder}; it must listen on $PORT, {own} in that try")
         }
         Some(_) => format!("port {port} is held by {holder}; it is given another one at the next try"),
         None => format!("port {port} is held by {holder}; end that, or have it listen elsewhere"),
@@ -179,7 +179,7 @@ fn elsewhere(address: &ExternalAddress, listens: &[String]) -> String {
     let port = address.port;
     if listens.is_empty() {
         return format!(
-            "it listens nowhere; it must listen on $PORT, {port} here (what takes no requests is `background: true`)"
+            "it listens nowhere; it must listen on $PORT, {port} in that try (what takes no requests is `background: true`)"
         );
     }
     let is_the_port = |place: &String| place.ends_with(&format!(":{port}"));
@@ -187,9 +187,9 @@ fn elsewhere(address: &ExternalAddress, listens: &[String]) -> String {
     let listens = listens.join(", ");
     // With the right port it is the address that is wrong.
     if has_the_port {
-        return format!("it listens on {listens}; it must be $HOST:$PORT, {address} here");
+        return format!("it listens on {listens}; it must be $HOST:$PORT, {address} in that try");
     }
-    format!("it listens on {listens}; it must be $PORT, {port} here")
+    format!("it listens on {listens}; it must be $PORT, {port} in that try")
 }
 
 /// The process that holds a port.

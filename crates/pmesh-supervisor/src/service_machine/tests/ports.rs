@@ -97,7 +97,7 @@ fn an_instance_that_ends_because_a_port_was_taken_says_by_whom_at_every_try() {
     for (failure, told) in [
         (
             taken(3000, Some(20_012)),
-            "s; port 3000 is held by pid 77 `nginx`; it must listen on $PORT, 20012 here",
+            "s; port 3000 is held by pid 77 `nginx`; it must listen on $PORT, 20012 in that try",
         ),
         (
             taken(20_012, Some(20_012)),
@@ -150,6 +150,6 @@ fn where_an_instance_listens_is_looked_up_now_and_then_and_told_when_it_is_late(
     be_late(&mut world, &refused());
     assert_eq!(
         reason(&world),
-        "instance 1: it was not ready within 30s: it listens on 127.0.0.1:3000; it must be $PORT, 20012 here"
+        "instance 1: it was not ready within 30s: it listens on 127.0.0.1:3000; it must be $PORT, 20012 in that try"
     );
 }
