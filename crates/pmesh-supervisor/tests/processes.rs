@@ -352,8 +352,8 @@ time.sleep(1000)";
 async fn an_instance_that_listens_elsewhere_is_told_where_and_where_it_must() {
     let folder = tempfile::tempdir().unwrap();
     let (port, other) = (FreePort::new(), FreePort::new());
-    let here = format!("$PORT, {port} here");
-    let address = format!("$HOST:$PORT, 127.0.0.1:{port} here");
+    let here = format!("$PORT, {port} in that try");
+    let address = format!("$HOST:$PORT, 127.0.0.1:{port} in that try");
     let path = folder.path().join("app.sock").display().to_string();
     let mut ways = vec![
         ("AF_INET", format!("('127.0.0.1', {other})"), format!("127.0.0.1:{other}; it must be {here}")),
