@@ -16,9 +16,11 @@ pub(crate) struct External {
     liveness: Liveness,
     probing: bool,
     failure: Option<ProbeFailure>,
+    /// Since when its probes fail.
+    failing_since: Option<Instant>,
 }
 
-saved!(struct External { upstream, address, liveness, probing, failure });
+saved!(struct External { upstream, address, liveness, probing, failure, failing_since });
 
 impl External {
     pub(crate) fn new(address: ExternalAddress, step: &mut MachineStep) -> Self {
@@ -28,6 +30,7 @@ impl External {
             liveness: Liveness::unknown(step.now),
             probing: false,
             failure: None,
+            failing_since: None,
         }
     }
 
@@ -60,6 +63,11 @@ impl External {
             retry_at: self.deadline(),
             last_lines: Vec::new(),
         })
+    }
+
+    /// Since when its probes fail, if they do.
+    pub(crate) fn failing_since(&self) -> Option<Instant> {
+        self.failing_since
     }
 
     pub(crate) fn view(&self) -> AddressView {
@@ -101,5 +109,6 @@ impl External {
             step.note(Notice::Address { address: self.address.clone(), failure });
         }
         self.failure = result.err();
+        self.failing_since = self.failure.as_ref().map(|_| self.failing_since.unwrap_or(step.now));
     }
 }

@@ -66,7 +66,7 @@ impl HealthReport {
     }
 
     /// The health at the moment `now` of a service that wants `total` instances or addresses, of which
-    /// `healthy` are healthy; with the failure of one of the others, if there is one.
+    /// `healthy` are healthy; with the newest failure of the others, if there is one.
     pub fn of(healthy: u32, total: u32, failure: Option<&ServiceFailure>, now: Instant) -> Self {
         let healthy = healthy.min(total);
         let missing = total - healthy;

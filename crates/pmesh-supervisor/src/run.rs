@@ -1,6 +1,6 @@
 //! One run of a service: its instances (or external addresses), from the same plan. A plain type.
 
-use std::{collections::BTreeSet, sync::Arc, time::Instant};
+use std::{cmp::Reverse, collections::BTreeSet, sync::Arc, time::Instant};
 
 use crate::{
     AddressView, AppSpec, Build, ListenAddress, Plan, RunEnd, ServiceFailure, ServiceUpstream, StartOrder,
@@ -336,12 +336,18 @@ impl Run {
         count(slots + externals)
     }
 
-    /// The failure of the first instance, by number, or external address that has one and is not healthy.
+    /// The newest failure of an instance or external address that is not healthy; of two since the same moment that of
+    /// the first.
     pub(crate) fn failure(&self) -> Option<ServiceFailure> {
-        if let Some(spec) = self.app() {
-            return self.slots.iter().filter(|slot| !slot.is_healthy()).find_map(|slot| slot.failure(spec));
-        }
-        self.externals.iter().find_map(External::failure)
+        let failures: Vec<(Option<Instant>, ServiceFailure)> = if let Some(spec) = self.app() {
+            let unhealthy = self.slots.iter().filter(|slot| !slot.is_healthy());
+            unhealthy.filter_map(|slot| Some((slot.troubled_since(), slot.failure(spec)?))).collect()
+        } else {
+            let failing = self.externals.iter().filter(|external| !external.is_healthy());
+            failing.filter_map(|external| Some((external.failing_since(), external.failure()?))).collect()
+        };
+        let (_, newest) = failures.into_iter().min_by_key(|&(since, _)| Reverse(since))?;
+        Some(newest)
     }
 
     /// What takes traffic: what is healthy and answers, else what is healthy, else what is ready or has been healthy.

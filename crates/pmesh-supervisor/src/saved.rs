@@ -15,7 +15,7 @@ use std::{
 };
 
 /// What the bytes begin with. Whoever changes a type that is written changes the number.
-const FORM: &[u8] = b"pmesh-service 6\n";
+const FORM: &[u8] = b"pmesh-service 7\n";
 
 /// Bytes that are not what was looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

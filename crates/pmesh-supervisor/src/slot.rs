@@ -38,13 +38,17 @@ pub(crate) struct Slot {
     process: Option<InstanceProcess>,
     /// What went wrong last, and has not healed.
     trouble: Option<Trouble>,
+    /// Since when.
+    troubled_since: Option<Instant>,
     /// The status of the first answer of its last process that was ready.
     first_status: Option<u16>,
     /// Whether its last process was killed because its grace was over.
     overdue: bool,
 }
 
-saved!(struct Slot { number, lifecycle, progress, began, spawns, process, trouble, first_status, overdue });
+saved!(struct Slot {
+    number, lifecycle, progress, began, spawns, process, trouble, troubled_since, first_status, overdue,
+});
 
 /// How far an instance has come at least once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -148,6 +152,7 @@ impl Slot {
             spawns: 0,
             process: None,
             trouble: None,
+            troubled_since: None,
             first_status: None,
             overdue: false,
         }
@@ -269,7 +274,7 @@ impl Slot {
         }
         let failure = self.probes().and_then(|probes| probes.failure().cloned());
         let check = self.unanswered(step.now, failure.is_some()).or(failure);
-        self.trouble = Some(Trouble::Late { check, last_lines: Vec::new() });
+        self.goes_wrong(Trouble::Late { check, last_lines: Vec::new() }, step);
         if let Some(upstream) = self.upstream() {
             step.ask(ServiceAction::ReadLastLines { upstream });
         }
@@ -417,7 +422,7 @@ impl Slot {
         }
         if matches!(self.phase(), Phase::Starting { .. }) {
             let put_off = event == Event::SpawnPutOff;
-            self.trouble = Some(if put_off { Trouble::PutOff(reason) } else { Trouble::Spawn(reason) });
+            self.goes_wrong(if put_off { Trouble::PutOff(reason) } else { Trouble::Spawn(reason) }, step);
             self.tell(event, plan, step);
         } else {
             // It was told to end meanwhile, and there is nothing that could.
@@ -437,7 +442,7 @@ impl Slot {
             self.note(InstanceNotice::EndedByItself { exit }, step);
             let lived = lived.unwrap_or_default();
             let check = self.probes().filter(|_| !self.is_ready()).and_then(Probes::holder).cloned();
-            self.trouble = Some(Trouble::Exit { exit, lived, check, last_lines: Vec::new() });
+            self.goes_wrong(Trouble::Exit { exit, lived, check, last_lines: Vec::new() }, step);
         } else {
             self.note(InstanceNotice::Ended { exit }, step);
         }

@@ -151,10 +151,12 @@ impl Slot {
             Err(failure) => {
                 if changed {
                     self.note(InstanceNotice::Unhealthy { failure: failure.clone() }, step);
+                    // One that has been overcome since is not this one.
+                    self.trouble.take_if(|trouble| matches!(trouble, Trouble::Probe(_)));
                 }
                 // Before the first pass an exit says more than the probes that met nobody.
                 if !matches!(self.trouble, Some(Trouble::Exit { .. } | Trouble::Late { .. })) {
-                    self.trouble = Some(Trouble::Probe(failure));
+                    self.goes_wrong(Trouble::Probe(failure), step);
                 }
             }
         }

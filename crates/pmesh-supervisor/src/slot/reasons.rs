@@ -1,12 +1,31 @@
 //! What is to be told of an instance: what is wrong with it, and how it ended.
 
+use std::time::Instant;
+
 use super::{Slot, Trouble};
-use crate::{AppSpec, ServiceFailure, Survivor, lifecycle::Phase, survivor};
+use crate::{AppSpec, ServiceFailure, Survivor, lifecycle::Phase, machine_step::MachineStep, survivor};
 
 impl Slot {
     /// What of its tree SIGKILL has not ended.
     pub(crate) fn survivors(&self) -> &[Survivor] {
         self.process.as_ref().map_or(&[], |process| &process.survivors)
+    }
+
+    /// Something is wrong with it from now on. What is tried again and again is no newer trouble each time.
+    pub(super) fn goes_wrong(&mut self, trouble: Trouble, step: &MachineStep) {
+        let goes_on = matches!(
+            (&self.trouble, &trouble),
+            (Some(Trouble::Probe(_)), Trouble::Probe(_)) | (Some(Trouble::PutOff(_)), Trouble::PutOff(_))
+        );
+        self.trouble = Some(trouble);
+        if !goes_on {
+            self.troubled_since = Some(step.now);
+        }
+    }
+
+    /// Since when something is wrong with it, or was the last time.
+    pub(crate) fn troubled_since(&self) -> Option<Instant> {
+        self.troubled_since
     }
 
     /// Whether it has no process for want of what belongs to the server itself.

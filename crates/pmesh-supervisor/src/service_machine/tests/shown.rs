@@ -1,8 +1,8 @@
 //! What a service shows of itself, and what it asks for once.
 
-use super::world::{SEC, World, app, app_plan, failure, in_place, plan, serving};
+use super::world::{SEC, World, app, app_plan, failure, in_place, plan, refused, serving};
 use crate::{
-    AppSpec, Build, Exit, Monitor, ServiceId, ServiceKind, Status, Wish,
+    AppSpec, Build, Exit, ExternalAddress, ExternalSpec, Monitor, ServiceId, ServiceKind, Status, Wish,
     notice::Notice,
     service_action::{ServiceAction, ServiceAnswer},
     service_event::ServiceEvent,
@@ -169,4 +169,57 @@ fn a_build_that_nobody_waits_for_any_more_is_told_to_end_once() {
     assert_eq!(ends(&mut world, ServiceEvent::Stop { done }), 1);
     let done = world.ticket();
     assert_eq!(ends(&mut world, ServiceEvent::Stop { done }), 0);
+}
+
+#[test]
+fn the_newest_failure_of_its_instances_is_told_and_a_probe_that_goes_on_failing_is_no_newer_one() {
+    let monitor = Monitor { unhealthy_threshold: 2, ..Monitor::default() };
+    let mut world = serving(AppSpec { instances: 3, monitor, ..app() });
+    let all: Vec<u64> = world.processes.keys().copied().collect();
+    let told = |world: &World| {
+        failed(world).unwrap_or_default().chars().take("instance 1".len()).collect::<String>()
+    };
+    let probed = |world: &mut World, failing: &[u64]| {
+        world.pass(6 * SEC);
+        for &upstream in &all {
+            world.probed(upstream, if failing.contains(&upstream) { Err(refused()) } else { Ok(()) });
+        }
+    };
+    // Of the last one a failure that is overcome.
+    probed(&mut world, &all[2..]);
+    probed(&mut world, &[]);
+    let order = [all[1], all[0], all[2]];
+    for (count, number) in [(1, 2), (2, 1), (3, 3)] {
+        probed(&mut world, &order[..count]);
+        probed(&mut world, &order[..count]);
+        assert_eq!(told(&world), format!("instance {number}"));
+    }
+    world.pass(SEC);
+    world.end_tree(all[1]);
+    assert_eq!(told(&world), "instance 2");
+    world.check_written();
+}
+
+#[test]
+fn of_external_addresses_too_the_newest_failure_is_told() {
+    let mut world = World::new(false);
+    let addresses = ["a", "b"].map(|host| ExternalAddress { host: host.to_owned(), port: 80 });
+    let monitor = Monitor { unhealthy_threshold: 1, ..Monitor::default() };
+    let spec = ExternalSpec { monitor, ..ExternalSpec::new(addresses.to_vec()) };
+    world.prepare(plan(1, ServiceKind::External(spec)));
+    world.pass(SEC);
+    let all: Vec<u64> = world.probes.iter().copied().collect();
+    assert_eq!(all.len(), 2);
+    world.be_kind();
+    world.commit();
+    for (fails, told) in
+        [([false, true], "b:80"), ([true, true], "a:80"), ([true, true], "a:80"), ([false, true], "b:80")]
+    {
+        world.pass(6 * SEC);
+        for (&upstream, fails) in all.iter().zip(fails) {
+            world.probed(upstream, if fails { Err(refused()) } else { Ok(()) });
+        }
+        let failure = failed(&world).unwrap_or_default();
+        assert!(failure.starts_with(told), "{failure}");
+    }
 }
