@@ -396,10 +396,20 @@ impl Course {
         }
     }
 
-    /// What was done so far is undone by the acts that are queued now; nothing else was touched.
+    /// What was done so far is undone by the acts that are queued now; nothing else was touched. Where it is decided how
+    /// all ends, what is queued is done.
     fn fail(&mut self, failure: Failure) {
-        self.verdict = Some(OperationEnd::Bad(failure));
-        self.todo = self.undo.drain(..).rev().collect();
+        match self.verdict {
+            None => {
+                self.verdict = Some(OperationEnd::Bad(failure));
+                self.todo = self.undo.drain(..).rev().collect();
+            }
+            Some(OperationEnd::Good(_)) => self.verdict = Some(OperationEnd::Bad(failure)),
+            Some(OperationEnd::WentBack { .. }) => {
+                self.stuck.get_or_insert_with(|| in_one_line(&failure));
+            }
+            Some(OperationEnd::Bad(_)) => {}
+        }
     }
 
     /// The revision that is to be checked out in the end; and how many commits only this machine has, where the work tree

@@ -2,11 +2,11 @@
 
 use pmesh_supervisor::{
     StepName,
-    rollout::RolloutAct::{AwaitReady, Build, LookAgain, Switch},
+    rollout::RolloutAct::{AwaitReady, Build, GoBack, LookAgain, Switch},
 };
 use pmesh_vcs::Relation;
 
-use super::{Act, RELOAD, Run, UPDATE, WEB, behind, pulled, revision, run};
+use super::{Act, RELOAD, Run, UPDATE, WEB, behind, pulled, revision, run, word};
 use crate::{Failure, Outcome, comparison::Comparison, in_one_line};
 
 #[test]
@@ -153,4 +153,40 @@ fn a_switch_that_fails_after_a_pull_by_hand_leaves_the_manifest_in_force_and_the
     assert_eq!(taken_back(&run), Vec::<String>::new());
     let Ok(Outcome::Updated(update)) = run.course.end() else { panic!("the others have switched") };
     assert_eq!((update.to, update.failed.len()), (revision("b2"), 1));
+}
+
+/// What fails the second look, after the switch.
+fn second_look() -> impl FnMut(&Act) -> bool {
+    let mut looks = 0;
+    move |act| {
+        looks += usize::from(*act == Act::Service(LookAgain(0)));
+        *act == Act::Service(LookAgain(0)) && looks == 2
+    }
+}
+
+#[test]
+fn whatever_fails_on_the_way_back_the_rest_of_it_is_done_and_it_is_said() {
+    let way_back = |words: &[String]| words.iter().position(|act| act == "Unlink(0)").unwrap() + 1;
+    let mut whole = Run::of(UPDATE, &[WEB]);
+    whole.go(second_look());
+    let (whole, from) = (whole.words(), way_back(&whole.words()));
+    for failing in whole[from..].iter().filter(|act| *act != "go back") {
+        let mut run = Run::of(UPDATE, &[WEB]);
+        let (mut look, mut goes_back) = (second_look(), false);
+        run.go(|act| {
+            goes_back |= *act == Act::Service(GoBack(0));
+            look(act) || (goes_back && word(act) == *failing)
+        });
+        assert_eq!(run.words(), whole, "{failing}");
+        let Err(Failure::Rollout(failure)) = run.course.end() else { panic!("{failing}") };
+        assert!(!failure.rolled_back && failure.work_tree.is_some() && !failure.services.is_empty());
+    }
+}
+
+#[test]
+fn what_fails_when_all_is_rolled_over_keeps_nothing_from_being_released() {
+    let whole = run(UPDATE, &[WEB], |_| false).words();
+    let update = run(UPDATE, &[WEB], |act| matches!(act, Act::Forget(_)));
+    assert_eq!(update.words(), whole);
+    assert!(update.course.end().is_err());
 }
