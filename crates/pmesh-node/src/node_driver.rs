@@ -68,7 +68,8 @@ impl NodeDriver {
                 }
                 () = shared.ending.cancelled(), if !is_ending => {
                     is_ending = true;
-                    start_no_more(&shared).await;
+                    // What crashes from now on stays as it is: requests end, and then everything is stopped.
+                    shared.supervisor.begin_end().await;
                 }
                 () = shared.hurrying.cancelled(), if !is_hurried => {
                     is_hurried = true;
@@ -95,7 +96,7 @@ impl NodeDriver {
     /// Ends what waits, and every service.
     async fn shut_down(self) {
         let Self { shared, shutdown, .. } = self;
-        start_no_more(&shared).await;
+        shared.supervisor.begin_end().await;
         while let Some((id, _)) = shared.publisher.take(|_| true) {
             shared.publisher.end(id, Err(Arc::new(Failure::ShuttingDown)));
         }
@@ -151,13 +152,6 @@ impl NodeShared {
             }
             told.await;
         }
-    }
-}
-
-/// What crashes from now on stays as it is: requests end, and then everything is stopped.
-async fn start_no_more(shared: &NodeShared) {
-    for service in shared.supervisor.services() {
-        service.begin_end().await;
     }
 }
 

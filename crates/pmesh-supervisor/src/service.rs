@@ -434,7 +434,7 @@ impl Service {
 
     /// Nothing is started or built any more, whatever ends: the server is about to. What runs goes on until it is
     /// [stopped](Self::stop). Returns when that is asked for.
-    pub async fn begin_end(&self) {
+    pub(crate) async fn begin_end(&self) {
         self.ask(ServiceRequest::EndBegins).await;
     }
 
@@ -486,8 +486,8 @@ pub struct ServiceState {
     pub relies_on: Option<Build>,
     /// What is to be told of the instances of the run that is prepared, though they are ready.
     pub next_remark: Option<String>,
-    /// The failure of the first instance or address that has one and is not healthy; of a stopped service that a
-    /// process of it has outlived SIGKILL.
+    /// The newest failure of an instance or address that is not healthy; of a stopped service that a process of it has
+    /// outlived SIGKILL.
     pub failure: Option<ServiceFailure>,
     /// Its instances that live, the old ones of a switch not among them.
     pub instances: Vec<InstanceView>,

@@ -115,6 +115,11 @@ impl ServiceDriver {
         }
     }
 
+    /// Its service comes when the server is about to end.
+    pub(crate) fn begin_end(&mut self) {
+        self.pending.events.push_back(ServiceEvent::EndBegins);
+    }
+
     /// What a request is to the machine.
     fn event_of(&mut self, request: Option<ServiceRequest>) -> Option<ServiceEvent> {
         let pending = &mut self.pending;

@@ -72,14 +72,24 @@ impl SupervisorSettings {
 #[derive(Clone)]
 pub struct Supervisor {
     context: Arc<Context>,
-    services: Arc<Mutex<BTreeMap<ServiceName, Service>>>,
+    services: Arc<Mutex<Services>>,
     drivers: mpsc::UnboundedSender<ServiceDriver>,
     limits: RolloutLimits,
 }
 
+/// The services of a supervisor.
+#[derive(Default)]
+struct Services {
+    named: BTreeMap<ServiceName, Service>,
+    /// Whether the server is about to end: one that comes now is told so too.
+    is_ending: bool,
+}
+
 impl fmt::Debug for Supervisor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Supervisor").field("services", &self.services.lock().keys()).finish_non_exhaustive()
+        f.debug_struct("Supervisor")
+            .field("services", &self.services.lock().named.keys())
+            .finish_non_exhaustive()
     }
 }
 
@@ -152,7 +162,7 @@ impl Supervisor {
     /// # }
     /// ```
     pub async fn run_one(&self, spec: ServiceSpec) -> Service {
-        let id = self.services.lock().values().map(|service| service.state().id.0).max().unwrap_or(0);
+        let id = self.services.lock().named.values().map(|service| service.state().id.0).max().unwrap_or(0);
         let root = match &spec.kind {
             ServiceKind::App(app) => app.folder.clone(),
             ServiceKind::External(_) | ServiceKind::Files => PathBuf::new(),
@@ -171,7 +181,7 @@ impl Supervisor {
 
     /// The service of this name.
     pub fn service(&self, name: &ServiceName) -> Option<Service> {
-        self.services.lock().get(name).cloned()
+        self.services.lock().named.get(name).cloned()
     }
 
     /// The builds under way, and from now on which of their steps runs.
@@ -181,18 +191,21 @@ impl Supervisor {
 
     /// All services, by name.
     pub fn services(&self) -> Vec<Service> {
-        self.services.lock().values().cloned().collect()
+        self.services.lock().named.values().cloned().collect()
     }
 
     /// The service of this name; if there is none a new one, which counts as starting, with the id that
     /// it has until its first run.
     pub fn add(&self, name: &ServiceName, id: ServiceId) -> Service {
         let mut services = self.services.lock();
-        if let Some(service) = services.get(name) {
+        if let Some(service) = services.named.get(name) {
             return service.clone();
         }
-        let (service, driver) = service_driver::service(name.clone(), id, Arc::clone(&self.context));
-        services.insert(name.clone(), service.clone());
+        let (service, mut driver) = service_driver::service(name.clone(), id, Arc::clone(&self.context));
+        if services.is_ending {
+            driver.begin_end();
+        }
+        services.named.insert(name.clone(), service.clone());
         if self.drivers.send(driver).is_err() {
             let warn = || warn!("the supervisor's task has ended; the service will do nothing");
             service_span(name).in_scope(warn);
@@ -200,12 +213,23 @@ impl Supervisor {
         service
     }
 
+    /// Nothing is started or built any more, also of services that are added later: the server is about to end. What runs
+    /// goes on until it is [stopped](Self::stop). Returns when that is asked for.
+    pub async fn begin_end(&self) {
+        let services: Vec<Service> = {
+            let mut services = self.services.lock();
+            services.is_ending = true;
+            services.named.values().cloned().collect()
+        };
+        join_all(services.iter().map(Service::begin_end)).await;
+    }
+
     /// Stops services and forgets them; returns as [`stop`](Self::stop). What has outlived SIGKILL is nobody's
     /// any more then.
     pub async fn remove(&self, names: &[ServiceName]) -> BTreeMap<ServiceName, StopEnd> {
         let gone: Vec<Service> = {
             let mut services = self.services.lock();
-            names.iter().filter_map(|name| services.remove(name)).collect()
+            names.iter().filter_map(|name| services.named.remove(name)).collect()
         };
         self.stop(&gone).await
     }

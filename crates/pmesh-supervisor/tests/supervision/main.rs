@@ -5,6 +5,7 @@ mod abandoned;
 mod anything;
 mod building;
 mod crashes;
+mod ending;
 mod faults;
 mod leaving;
 mod log_lines;
