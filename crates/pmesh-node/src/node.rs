@@ -207,6 +207,7 @@ impl Node {
                 () = supervising => {}
                 () = shared.publisher.follow() => {}
                 () = follow_instances(&shared) => {}
+                () = follow_removed(&shared) => {}
             }
         };
         (node, task)
@@ -461,6 +462,17 @@ async fn follow_instances(shared: &NodeShared) {
         }
         // Whatever has changed, the view says how it is.
         drop(shared.publisher.changes_after(view.change).await);
+    }
+}
+
+/// Forgets services that the manifest has lost as soon as nothing of them lives any more, for ever. Cancel-safe.
+async fn follow_removed(shared: &NodeShared) {
+    loop {
+        let change = shared.publisher.view().change;
+        if shared.supervisor.forget_gone() {
+            shared.publish_services();
+        }
+        drop(shared.publisher.changes_after(change).await);
     }
 }
 

@@ -255,6 +255,30 @@ async fn what_is_about_to_end_is_not_revived_first() {
     assert_eq!(node.spawner.launches().len(), 2, "the old run is not started again");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_service_that_a_reload_removed_is_there_and_says_why_until_nothing_of_it_lives() {
+    let folder = tempfile::tempdir().unwrap();
+    let there = "  there: !Proxy 127.0.0.1:1\n";
+    let node = TestNode::start(folder.path(), &format!("{MANIFEST}{there}")).await;
+    node.spawner.outlive_kill(true);
+    std::fs::write(folder.path().join("pm3.yml"), format!("services:\n{there}")).unwrap();
+    let reload = run(&node, Request::Reload(Rebuild::Changed)).await;
+    assert_eq!(reload.state, OperationState::Done, "{reload:?}");
+    let job = "job".parse().unwrap();
+    let failure = node.view().service(&job).and_then(|job| job.state.failure.clone());
+    assert!(failure.is_some_and(|failure| failure.what.contains("state D")));
+    node.spawner.outlive_kill(false);
+    node.spawner.crash(0, Exit::Signal(9));
+    let gone = async {
+        let mut change = node.view().change;
+        while node.view().service(&job).is_some() {
+            drop(node.changes_after(change).await);
+            change = node.view().change;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(1), gone).await.expect("it is forgotten");
+}
+
 #[tokio::test]
 async fn instances_are_told_the_root_of_the_manifest_in_force() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,7 +1,7 @@
 //! All services of a node: who they are, and their rollouts.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     fmt,
     future::Future,
@@ -81,6 +81,8 @@ pub struct Supervisor {
 #[derive(Default)]
 struct Services {
     named: BTreeMap<ServiceName, Service>,
+    /// Those of them that were removed.
+    leaving: BTreeSet<ServiceName>,
     /// Whether the server is about to end: one that comes now is told so too.
     is_ending: bool,
 }
@@ -198,6 +200,7 @@ impl Supervisor {
     /// it has until its first run.
     pub fn add(&self, name: &ServiceName, id: ServiceId) -> Service {
         let mut services = self.services.lock();
+        services.leaving.remove(name);
         if let Some(service) = services.named.get(name) {
             return service.clone();
         }
@@ -224,14 +227,29 @@ impl Supervisor {
         join_all(services.iter().map(Service::begin_end)).await;
     }
 
-    /// Stops services and forgets them; returns as [`stop`](Self::stop). What has outlived SIGKILL is nobody's
-    /// any more then.
+    /// Stops services and forgets them; returns as [`stop`](Self::stop). One of which something has outlived SIGKILL stays
+    /// among the others and tells of it, until [`forget_gone`](Self::forget_gone) comes after its end.
     pub async fn remove(&self, names: &[ServiceName]) -> BTreeMap<ServiceName, StopEnd> {
-        let gone: Vec<Service> = {
-            let mut services = self.services.lock();
-            names.iter().filter_map(|name| services.named.remove(name)).collect()
-        };
-        self.stop(&gone).await
+        let removed: Vec<Service> = names.iter().filter_map(|name| self.service(name)).collect();
+        let ends = self.stop(&removed).await;
+        self.services.lock().leaving.extend(ends.keys().cloned());
+        self.forget_gone();
+        ends
+    }
+
+    /// Forgets the [removed](Self::remove) services of which nothing lives any more; whether there was one.
+    pub fn forget_gone(&self) -> bool {
+        let mut services = self.services.lock();
+        let Services { named, leaving, .. } = &mut *services;
+        let before = leaving.len();
+        leaving.retain(|name| {
+            let lives = named.get(name).is_some_and(|service| service.state().failure.is_some());
+            if !lives {
+                named.remove(name);
+            }
+            lives
+        });
+        leaving.len() < before
     }
 
     /// Stops services; returns how that has ended for each, when no process of them lives, or what lives has

@@ -139,3 +139,44 @@ async fn a_step_that_needed_sigkill_says_so() {
     assert_eq!(*details.lock(), ["instance 1 did not end within stop_timeout 10s, killed"]);
     world.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_service_tells_of_what_outlives_sigkill_until_that_is_gone() {
+    let world = World::new();
+    world.up(&[("web", &world.app("web"))]).await;
+    world.spawner.outlive_kill(true);
+    let name = service_name("web");
+    let ends = world.supervisor.remove(std::slice::from_ref(&name)).await;
+    assert_eq!(ends[&name].end.survivors.len(), 1);
+    assert!(!world.supervisor.forget_gone());
+    let health = world.health("web");
+    assert_eq!((health.status, health.total), (Status::Down, 0));
+    assert!(health.reason.is_some_and(|reason| reason.contains("state D")));
+
+    world.spawner.outlive_kill(false);
+    world.spawner.crash(0, Exit::Signal(9));
+    world.settle().await;
+    assert!(world.supervisor.forget_gone(), "it is gone");
+    assert!(world.supervisor.service(&name).is_none() && !world.supervisor.forget_gone());
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_service_that_comes_back_does_not_run_beside_what_is_left_of_it_where_it_may_not() {
+    let world = World::new();
+    let mut web = world.app("web");
+    web.overlap = Overlap::No;
+    world.up(&[("web", &web)]).await;
+    world.spawner.outlive_kill(true);
+    world.supervisor.remove(&[service_name("web")]).await;
+    let end = world.roll_out(Unity::Each, &[("web", &web)]).await;
+    assert!(reason(&end, "web").contains("may not run beside the run before it"), "{end:?}");
+    world.spawner.outlive_kill(false);
+    world.spawner.crash(0, Exit::Signal(9));
+    world.settle().await;
+    assert!(!world.supervisor.forget_gone(), "it is not removed any more");
+    assert_eq!(world.health("web").status, Status::Stopped);
+    world.up(&[("web", &web)]).await;
+    assert_eq!(world.serving("web"), [1]);
+    world.end().await;
+}
