@@ -9,7 +9,7 @@ use http::{
     },
 };
 
-use crate::answer_body::AnswerBody;
+use crate::{answer_body::AnswerBody, bad_answer::BadAnswer};
 
 /// Seconds after which a client may try again that was answered 503.
 const RETRY_AFTER_SECONDS: u16 = 5;
@@ -57,8 +57,8 @@ pub(crate) enum Reason {
     Busy,
     /// No upstream could be reached, or it sent no answer.
     BadUpstream,
-    /// What it sent is no answer that may be passed on.
-    BadAnswer,
+    /// What it sent is no answer that may be passed on; never [`BadAnswer::Nothing`], which is no answer at all.
+    BadAnswer(BadAnswer),
     UpstreamTooSlow,
     /// A handler of the front failed.
     Broken,
@@ -86,7 +86,7 @@ impl Reason {
             Self::Stopped | Self::NoUpstream | Self::Ending | Self::NoDescriptor | Self::Busy => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            Self::BadUpstream | Self::BadAnswer => StatusCode::BAD_GATEWAY,
+            Self::BadUpstream | Self::BadAnswer(_) => StatusCode::BAD_GATEWAY,
             Self::UpstreamTooSlow => StatusCode::GATEWAY_TIMEOUT,
             Self::Broken => StatusCode::INTERNAL_SERVER_ERROR,
             Self::BeyondEnd { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
@@ -109,7 +109,8 @@ impl Reason {
             Self::Ending => "shutting_down",
             Self::NoDescriptor => "no_descriptor",
             Self::Busy => "busy",
-            Self::BadUpstream | Self::BadAnswer => "bad_upstream",
+            Self::BadUpstream => "bad_upstream",
+            Self::BadAnswer(_) => "bad_answer",
             Self::UpstreamTooSlow => "upstream_timeout",
             Self::Broken => "internal",
             Self::BeyondEnd { .. } | Self::Status(_) => "status",
@@ -131,7 +132,7 @@ impl Reason {
             Self::Ending => "this server is about to end; try again in a moment",
             Self::NoDescriptor | Self::Busy => "this server has too much to do; try again in a moment",
             Self::BadUpstream => "this service did not answer",
-            Self::BadAnswer => "what this service answered cannot be passed on",
+            Self::BadAnswer(why) => why.for_visitors(),
             Self::UpstreamTooSlow => "this service did not answer in time",
             Self::Broken => "something went wrong here",
             Self::BeyondEnd { .. } | Self::Status(_) => {
@@ -193,7 +194,7 @@ impl AnswerForm {
             | Reason::NoRoute
             | Reason::Stopped
             | Reason::BadUpstream
-            | Reason::BadAnswer
+            | Reason::BadAnswer(_)
             | Reason::UpstreamTooSlow
             | Reason::Broken
             | Reason::Status(_) => {}

@@ -49,6 +49,52 @@ impl BadAnswer {
         }
     }
 
+    /// What became of the answer, for the log.
+    pub(crate) fn event(self) -> &'static str {
+        match self {
+            Self::Nothing => "an answer did not come",
+            Self::HeadCut | Self::BodyCut => "an answer was broken off",
+            Self::StatusLine
+            | Self::LineEnd
+            | Self::SpaceBeforeColon
+            | Self::FoldedField
+            | Self::FieldName
+            | Self::FieldValue
+            | Self::TooManyFields
+            | Self::HeadTooLong
+            | Self::Length
+            | Self::Coding
+            | Self::OldCoding
+            | Self::UnaskedSwitch
+            | Self::Chunk => "an answer was refused",
+        }
+    }
+
+    /// For whoever asked: what kind of mistake it is. Which field it was, and what stood in it, is the operator's
+    /// business, whom the log tells.
+    pub(crate) fn for_visitors(self) -> &'static str {
+        match self {
+            Self::Nothing => "this service did not answer",
+            Self::HeadCut | Self::BodyCut => "what this service answered was refused: it was broken off",
+            Self::TooManyFields | Self::HeadTooLong => {
+                "what this service answered was refused: its head is too large"
+            }
+            Self::UnaskedSwitch => {
+                "what this service answered was refused: it changes to a protocol that was not asked for"
+            }
+            Self::StatusLine
+            | Self::LineEnd
+            | Self::SpaceBeforeColon
+            | Self::FoldedField
+            | Self::FieldName
+            | Self::FieldValue
+            | Self::Length
+            | Self::Coding
+            | Self::OldCoding
+            | Self::Chunk => "what this service answered was refused: it breaks the rules of HTTP",
+        }
+    }
+
     fn of_field_line(line: &[u8]) -> Option<Self> {
         let is_space = |byte: &u8| matches!(byte, b' ' | b'\t');
         let name = line.split(|byte| *byte == b':').next().filter(|name| name.len() < line.len());

@@ -163,12 +163,12 @@ impl LiveUpstream {
         self.error_count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts an answer that cannot be passed on, and says why: each reason once a minute.
+    /// Counts an answer that was refused, or did not come, and says why: each reason once a minute.
     pub(crate) fn count_bad_answer(&self, why: BadAnswer, now: Instant) {
         self.count_error();
         let Some(not_said) = self.said.lock().entry(why).or_default().is_due(now) else { return };
         let (service, address) = (&self.key, &self.spec.address);
-        tracing::warn!(%service, %address, reason = %why, not_said, "an answer cannot be passed on");
+        tracing::warn!(%service, %address, reason = %why, not_said, "{}", why.event());
     }
 
     pub(crate) fn statistics(&self) -> UpstreamStatistics {

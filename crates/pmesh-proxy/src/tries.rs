@@ -108,8 +108,10 @@ impl<'a> Tries<'a> {
                 } else {
                     // What may happen to an idle connection is no error, unless a request is lost over it.
                     let is_error = is_upstreams_fault || !may_again;
-                    let reason =
-                        if why == BadAnswer::Nothing { Reason::BadUpstream } else { Reason::BadAnswer };
+                    let reason = match why {
+                        BadAnswer::Nothing => Reason::BadUpstream,
+                        refused => Reason::BadAnswer(refused),
+                    };
                     AfterFailure { next: NextTry::None(reason), is_upstreams_fault, is_error }
                 }
             }

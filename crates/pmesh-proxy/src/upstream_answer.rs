@@ -49,7 +49,7 @@ pub(crate) fn begun(
         // Where nobody asked for it, what follows is no HTTP, and the connection closes here.
         let Some(upgrade) = upgrade else {
             lease.in_flight.upstream().count_bad_answer(BadAnswer::UnaskedSwitch, Instant::now());
-            return Err(Reason::BadAnswer);
+            return Err(Reason::BadAnswer(BadAnswer::UnaskedSwitch));
         };
         return Ok(switched(head, lease, upgrade));
     }

@@ -82,23 +82,35 @@ async fn a_head_that_is_refused_is_502_counted_and_one_line_says_why() {
     let twice =
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
     let mut errors = 0;
-    for (text, why) in [
-        (twice, "Transfer-Encoding is something else than chunked, once"),
-        ("HTTP/1.1 200 OK\r\nContent-Length : 0\r\n\r\n", "a space stands before the colon of a field"),
-        ("HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n", "a field goes on in another line"),
-        (&many, "the head has more than 100 fields"),
-        (&long, "the head has more than 64 KiB"),
-        ("HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", "101 to a request"),
-        ("HTTP/1.1 200 OK\r\nA:", "the connection ended within the head"),
+    let broken = "it breaks the rules of HTTP";
+    let large = "its head is too large";
+    for (text, told, why) in [
+        (twice, broken, "Transfer-Encoding is something else than chunked, once"),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length : 0\r\n\r\n",
+            broken,
+            "a space stands before the colon of a field",
+        ),
+        ("HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n", broken, "a field goes on in another line"),
+        (&many, large, "the head has more than 100 fields"),
+        (&long, large, "the head has more than 64 KiB"),
+        (
+            "HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+            "it changes to a protocol that was not asked for",
+            "101 to a request",
+        ),
+        ("HTTP/1.1 200 OK\r\nA:", "it was broken off", "the connection ended within the head"),
     ] {
         let answer = answered(&rig, &upstreamer, text).await.answer().await;
-        assert_eq!(answer.status, 502, "{why}");
-        assert_eq!(answer.body, "502 Bad Gateway: what this service answered cannot be passed on\n", "{why}");
+        let page = format!("502 Bad Gateway: what this service answered was refused: {told}\n");
+        assert_eq!((answer.status, answer.body), (502, page), "{why}");
         errors += 1;
         let lines = lines_about(&address);
         assert_eq!(lines.len(), errors, "{lines:?}");
         let line = lines.last().unwrap();
-        for part in ["service=web ", &format!("address={address} "), why] {
+        let event =
+            if told == "it was broken off" { "an answer was broken off" } else { "an answer was refused" };
+        for part in [event, "service=web ", &format!("address={address} "), why] {
             assert!(line.contains(part), "{part:?} is not in {line}");
         }
         let statistics = &rig.tables.statistics(&key())[0];
@@ -107,6 +119,21 @@ async fn a_head_that_is_refused_is_502_counted_and_one_line_says_why() {
     answered(&rig, &upstreamer, twice).await.answer().await;
     assert_eq!(lines_about(&address).len(), errors, "the same is said once a minute");
     assert_eq!(rig.tables.statistics(&key())[0].error_count, errors as u64 + 1, "and counted each time");
+}
+
+#[tokio::test]
+async fn programs_know_an_answer_that_was_refused_from_one_that_never_came() {
+    let upstreamer = Upstreamer::new().await;
+    let rig = Rig::of(vec![upstreamer.upstream.clone()]);
+    let mut client = rig.connect().await;
+    client.send("GET / HTTP/1.1\r\nHost: site.test\r\nAccept: application/json\r\n\r\n").await;
+    let mut app = upstreamer.accept().await;
+    app.head().await;
+    app.send("HTTP/1.1 200 OK\r\nSecret-Thing : 0\r\n\r\n").await;
+    let answer = client.answer().await;
+    // Nothing of what the app said, and not which of its fields it was.
+    let error = "what this service answered was refused: it breaks the rules of HTTP";
+    assert_eq!(answer.body, format!("{{\"error\":\"{error}\",\"code\":\"bad_answer\"}}\n"));
 }
 
 #[tokio::test]
