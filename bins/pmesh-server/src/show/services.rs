@@ -46,12 +46,16 @@ pub(crate) fn metrics(services: &Named<Metrics>, style: Style, now: OffsetDateTi
         return NONE.to_owned();
     }
     let mut columns = vec![("SERVICE", Align::Left), ("STATUS", Align::Left), ("HEALTHY", Align::Right)];
-    columns.extend(TRAFFIC.map(|title| (title, Align::Right)));
+    let has_room = style.width.is_none_or(|width| width >= TRAFFIC_COLUMNS);
+    let traffic = if has_room { &TRAFFIC[..] } else { &FEW_OF_TRAFFIC[..] };
+    columns.extend(traffic.iter().map(|title| (*title, Align::Right)));
     columns.extend([("CPU", Align::Right), ("MEMORY", Align::Right)]);
     let mut table = Table::new(&columns);
     for (name, metrics) in worst_first(&services.0, |metrics| &metrics.health) {
         let row = health_cells(Row::default().cell(name), &metrics.health);
-        let row = used_cells(traffic_cells(row, &metrics.server.upstreams), &metrics.processes);
+        let upstreams = &metrics.server.upstreams;
+        let row = if has_room { traffic_cells(row, upstreams) } else { few_traffic_cells(row, upstreams) };
+        let row = used_cells(row, &metrics.processes);
         table.push(reason(row, &metrics.health, LINES, now));
     }
     table.render(style)
@@ -242,6 +246,18 @@ pub(super) fn load_cell(row: Row, upstreams: &[Upstream]) -> Row {
 /// Short, so that a row fits into 80 columns with the memory at its end.
 const TRAFFIC: [&str; 5] = ["LOAD", "REQS", "FAIL", "5XX", "4XX"];
 
+/// From this width on a terminal has room for all of [`TRAFFIC`]; below it, for [`FEW_OF_TRAFFIC`].
+const TRAFFIC_COLUMNS: usize = 80;
+
+/// What is left of [`TRAFFIC`] where the memory would be cut otherwise.
+const FEW_OF_TRAFFIC: [&str; 2] = ["REQS", "FAIL"];
+
+/// Adds the columns of [`FEW_OF_TRAFFIC`].
+fn few_traffic_cells(row: Row, upstreams: &[Upstream]) -> Row {
+    row.cell(sum(upstreams, |upstream| upstream.request_count))
+        .cell(sum(upstreams, |upstream| upstream.error_count))
+}
+
 /// Adds the columns of [`TRAFFIC`].
 fn traffic_cells(row: Row, upstreams: &[Upstream]) -> Row {
     load_cell(row, upstreams)
@@ -336,6 +352,16 @@ pub(super) mod tests {
         assert!(shown.contains("the-api-of-"), "{shown}");
         let piped = metrics(&serde_json::from_str(&text).unwrap(), Style::PLAIN, NOW);
         assert!(piped.contains("the-api-of-the-shop-and-of-its-mobile-apps  Degraded"), "{piped}");
+    }
+
+    #[test]
+    fn metrics_fit_60_columns_with_the_memory_and_what_tells_least_is_left_out() {
+        let text = METRICS.replace("\"api\"", "\"the-api-of-the-shop-and-of-its-mobile-apps\"");
+        let style = Style { colour: false, width: Some(60) };
+        let shown = metrics(&serde_json::from_str(&text).unwrap(), style, NOW);
+        assert!(shown.lines().all(|line| line.chars().count() <= 60), "{shown}");
+        assert!(shown.lines().next().unwrap().ends_with("HEALTHY  REQS  FAIL   CPU   MEMORY"), "{shown}");
+        assert!(shown.lines().any(|line| line.contains("Degraded") && line.ends_with("412 MiB")), "{shown}");
     }
 
     #[test]
