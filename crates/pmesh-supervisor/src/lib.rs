@@ -76,6 +76,7 @@ mod name;
 mod node_mark;
 mod nofile;
 mod notice;
+mod orphaned;
 mod os_spawner;
 mod os_tree;
 mod pending;
@@ -85,6 +86,7 @@ mod probe;
 mod proc;
 mod process;
 mod process_table;
+mod process_tables;
 mod remake;
 pub mod rollout;
 mod run;
@@ -109,6 +111,7 @@ mod sys;
 mod telling_lines;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod tree_mark;
 mod unbuilt;
 mod work_threads;
 

@@ -116,9 +116,10 @@ impl Ending<'_> {
     /// Those that live now.
     fn look(&mut self, proc: &mut Proc) -> io::Result<Vec<Stat>> {
         let table = ProcessTable::seen_by(proc)?;
-        let spared = ancestors(&table, std::process::id());
+        let spared = table.ancestors(std::process::id());
         for stat in table.all().iter().filter(|stat| !spared.contains(&stat.pid)) {
-            let [mark, service] = proc.variables(stat.pid, [NodeMark::VARIABLE, "PM3_SERVICE"])?;
+            let variables = proc.variables(stat.pid, [NodeMark::VARIABLE, "PM3_SERVICE"])?;
+            let Some([mark, service]) = variables else { continue };
             if mark.as_deref() == Some(self.mark.as_str()) {
                 self.known.insert((stat.pid, stat.start));
                 self.found.services.extend(service);
@@ -128,18 +129,12 @@ impl Ending<'_> {
         let sessions: HashSet<u32> = table.all().iter().filter(leads).map(|stat| stat.session).collect();
         let in_sessions = table.all().iter().filter(|stat| sessions.contains(&stat.session));
         self.known.extend(in_sessions.map(|stat| (stat.pid, stat.start)));
-        let mut members = table.members(NO_SESSION, &self.known);
+        let mut members = table.members(NO_SESSION, None, &self.known);
         members.retain(|stat| stat.alive && !spared.contains(&stat.pid));
         self.known.extend(members.iter().map(|stat| (stat.pid, stat.start)));
         self.found.processes = self.found.processes.max(self.known.len());
         Ok(members)
     }
-}
-
-/// A process and those that it descends from.
-fn ancestors(table: &ProcessTable, pid: u32) -> HashSet<u32> {
-    let parent = |pid: &u32| table.find(*pid).map(|stat| stat.parent).filter(|&parent| parent != 0);
-    std::iter::successors(Some(pid), parent).collect()
 }
 
 /// Waits until one of these has ended, no longer than `limit`.

@@ -13,8 +13,14 @@ use rustix::{fs::Access, pipe::PipeFlags};
 use tokio::{net::unix::pipe, process::Command};
 
 use crate::{
-    Launch, NodeMark, SpawnError, Spawned, Spawner, Stdin, leader::Leader, os_tree::OsTree,
-    process_table::ProcessTables, session_members::SessionMembers, shebang::missing_interpreter, sys,
+    Launch, NodeMark, SpawnError, Spawned, Spawner, Stdin,
+    leader::Leader,
+    os_tree::OsTree,
+    process_tables::ProcessTables,
+    session_members::SessionMembers,
+    shebang::missing_interpreter,
+    sys,
+    tree_mark::{TreeMark, TreeMarks},
 };
 
 /// Starts processes of this machine, as children of this process.
@@ -22,9 +28,9 @@ use crate::{
 /// Each gets a session of its own, an environment of exactly what the [`Launch`] says, and no open
 /// descriptor but 0 to 2. SIGPIPE and the signal mask are as a shell would leave them.
 ///
-/// A tree has the processes of the leader's session, and those descendants that left the session but were
-/// seen while their parent lived. A process that leaves the session *and* loses its parent between two looks
-/// is lost.
+/// A tree has the processes of the leader's session, those descendants that left the session but were
+/// seen while their parent lived, and those that still have its mark in their environment (`PM3_TREE`, beside what the
+/// launch says). A process that leaves the session, loses its parent between two looks *and* clears its environment is lost.
 ///
 /// The leader stays a zombie until its tree is known to be empty or is dropped. So its pid, which is also the
 /// id of the process group and the session, cannot be given to another process, and no signal can hit a
@@ -32,13 +38,14 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct OsSpawner {
     tables: Arc<ProcessTables>,
+    trees: Arc<TreeMarks>,
     mark: Option<NodeMark>,
 }
 
 impl OsSpawner {
     /// A spawner that reads `/proc` on these threads; its clones share one view of the process table.
     pub fn new(proc: Threads) -> Self {
-        Self { tables: Arc::new(ProcessTables::new(proc)), mark: None }
+        Self { tables: Arc::new(ProcessTables::new(proc)), trees: Arc::new(TreeMarks::new()), mark: None }
     }
 
     /// The same, and each process has this mark in its environment, by which the next server finds what this one has left
@@ -52,6 +59,7 @@ impl OsSpawner {
         let program = find_program(launch)?;
         let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         let output = pipe::Receiver::from_owned_fd(read)?;
+        let tree = self.trees.give();
         let mut command = Command::new(&program);
         command
             .arg0(&launch.program)
@@ -60,6 +68,7 @@ impl OsSpawner {
             .env_clear()
             .envs(&launch.env)
             .envs(self.mark.iter().map(|mark| (NodeMark::VARIABLE, mark.as_str())))
+            .env(TreeMark::VARIABLE, tree.as_str())
             .stdin(match launch.stdin {
                 Stdin::Null => Stdio::null(),
                 Stdin::Inherit => Stdio::inherit(),
@@ -70,7 +79,7 @@ impl OsSpawner {
         let child = command.spawn().map_err(|error| explained(error, &program))?;
         let leader = Arc::new(Leader::new(child)?);
         let exit = Arc::clone(&leader);
-        let members = SessionMembers::new(Arc::clone(&leader), Arc::clone(&self.tables));
+        let members = SessionMembers::new(Arc::clone(&leader), tree, Arc::clone(&self.tables));
         Ok(Spawned {
             tree: Box::new(OsTree::new(leader, Box::new(members))),
             exit: Box::pin(async move { exit.exited().await }),

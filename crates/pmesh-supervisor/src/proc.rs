@@ -140,21 +140,39 @@ impl Proc {
         Ok(Some(String::from_utf8_lossy(&text).into_owned()))
     }
 
-    /// Variables of a process's environment as it was at its start, where the process has not written over it; none where
-    /// that is not for our eyes.
+    /// Variables of a process's environment as it was at its start, where the process has not written over it. None at all
+    /// where there is none to be seen: it is empty, as that of a process that is about to execute a program, or not for our
+    /// eyes.
     pub(crate) fn variables<const N: usize>(
         &mut self,
         pid: u32,
         names: [&str; N],
-    ) -> io::Result<[Option<String>; N]> {
-        let Some(bytes) = self.read(&format!("{pid}/environ"))? else { return Ok([const { None }; N]) };
-        Ok(names.map(|name| {
+    ) -> io::Result<Option<[Option<String>; N]>> {
+        let mut path = format!("{pid}/environ");
+        // The first thread may have ended before others, which still have what it no longer shows.
+        if self.read(&path)?.is_none_or(<[u8]>::is_empty) {
+            path = self.other_thread(pid)?.map_or(path, |thread| format!("{pid}/task/{thread}/environ"));
+        }
+        let Some(bytes) = self.read(&path)?.filter(|bytes| !bytes.is_empty()) else { return Ok(None) };
+        Ok(Some(names.map(|name| {
             let mut entries = bytes.split(|&byte| byte == 0);
             entries.find_map(|entry| {
                 let value = entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
                 Some(String::from_utf8_lossy(value).into_owned())
             })
-        }))
+        })))
+    }
+
+    /// A thread of a process that is not its first one.
+    fn other_thread(&self, pid: u32) -> io::Result<Option<u32>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = match rustix::fs::openat(self.root.as_fd(), format!("{pid}/task"), flags, Mode::empty())
+        {
+            Ok(folder) => folder,
+            Err(Errno::NOENT | Errno::SRCH | Errno::ACCESS | Errno::PERM) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(numbers_in(&folder)?.into_iter().find(|&thread| thread != pid))
     }
 
     /// Every process that can be seen, by rising pid.
@@ -169,13 +187,7 @@ impl Proc {
 
     pub(crate) fn pids(&self) -> io::Result<Vec<u32>> {
         rustix::fs::seek(&self.root, rustix::fs::SeekFrom::Start(0))?;
-        let mut pids = Vec::with_capacity(512);
-        let mut buffer = Vec::with_capacity(32 * 1024);
-        let mut entries = rustix::fs::RawDir::new(&self.root, buffer.spare_capacity_mut());
-        while let Some(entry) = entries.next() {
-            pids.extend(number(entry?.file_name()));
-        }
-        Ok(pids)
+        numbers_in(&self.root)
     }
 
     /// Calls `each` with the target of every open descriptor of a process, such as `socket:[4711]`,
@@ -256,6 +268,22 @@ pub(crate) fn boot_time() -> SystemTime {
         line["btime ".len()..].trim().parse().ok()
     });
     SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.unwrap_or(0))
+}
+
+/// The entries of a folder whose names are numbers.
+fn numbers_in(folder: &OwnedFd) -> io::Result<Vec<u32>> {
+    let mut found = Vec::with_capacity(512);
+    let mut buffer = Vec::with_capacity(32 * 1024);
+    let mut entries = rustix::fs::RawDir::new(folder, buffer.spare_capacity_mut());
+    while let Some(entry) = entries.next() {
+        match entry {
+            Ok(entry) => found.extend(number(entry.file_name())),
+            // A process that has ended meanwhile has no threads any more.
+            Err(Errno::NOENT | Errno::SRCH) => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(found)
 }
 
 fn number(name: &CStr) -> Option<u32> {

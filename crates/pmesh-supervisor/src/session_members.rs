@@ -1,4 +1,4 @@
-//! Membership where there is nothing better: by session, and by descent from it as long as it was seen.
+//! Membership where there is nothing better: by session, by descent from it as long as it was seen, and by a mark.
 
 use std::{
     collections::HashSet,
@@ -22,8 +22,10 @@ use crate::{
     leader::{Leader, ignore_gone},
     membership::Membership,
     proc::{Proc, Stat},
-    process_table::{ProcessTable, ProcessTables},
+    process_table::ProcessTable,
+    process_tables::ProcessTables,
     sys,
+    tree_mark::TreeMark,
 };
 
 /// How many members are waited for at a time. What is left when they have ended is found by the next
@@ -33,17 +35,22 @@ const WATCHED: usize = 64;
 /// How many processes that left their session are remembered for one tree.
 const ESCAPED: usize = 1024;
 
+/// How many processes are stopped before all are killed.
+const STOPPED: usize = 4096;
+
 /// The wait for the next look where no descriptor was left to wait with.
 const WITHOUT_DESCRIPTORS: Duration = Duration::from_millis(100);
 
-/// The members of a leader's session, and descendants that left it as far as they were seen while their
-/// parent lived.
+/// The members of a leader's session, descendants that left it as far as they were seen while their
+/// parent lived, and those that lost their parent and still have the leader's mark in their environment.
 ///
 /// The leader stands for the session and for its process group, and so it must not be reaped while this
 /// is asked.
 #[derive(Debug)]
 pub(crate) struct SessionMembers {
     leader: Arc<Leader>,
+    /// What the leader's environment has, and those of its descendants that keep it.
+    mark: TreeMark,
     tables: Arc<ProcessTables>,
     /// Pid and start time of descendants that left the session.
     escaped: Mutex<HashSet<(u32, u64)>>,
@@ -52,15 +59,15 @@ pub(crate) struct SessionMembers {
 }
 
 impl SessionMembers {
-    pub(crate) fn new(leader: Arc<Leader>, tables: Arc<ProcessTables>) -> Self {
-        Self { leader, tables, escaped: Mutex::default(), killed: AtomicBool::new(false) }
+    pub(crate) fn new(leader: Arc<Leader>, mark: TreeMark, tables: Arc<ProcessTables>) -> Self {
+        Self { leader, mark, tables, escaped: Mutex::default(), killed: AtomicBool::new(false) }
     }
 
     /// The members as `table` shows them, zombies too.
     fn members(&self, table: &ProcessTable) -> Vec<Stat> {
         let session = self.leader.number();
         let mut escaped = self.escaped.lock();
-        let members = table.members(session, &escaped);
+        let members = table.members(session, Some(&self.mark), &escaped);
         escaped.retain(|&(pid, start)| table.find(pid).is_some_and(|stat| stat.start == start));
         for stat in &members {
             if stat.session != session && escaped.len() < ESCAPED {
@@ -143,6 +150,7 @@ impl Membership for SessionMembers {
 
     fn emptied(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
+            let mut stopped = HashSet::new();
             loop {
                 // While the leader lives there is a member, and no look at /proc is needed.
                 self.leader.exited().await;
@@ -157,6 +165,15 @@ impl Membership for SessionMembers {
                 }
                 if self.killed.load(Ordering::Acquire) {
                     self.leader.signal_group(OsSignal::KILL);
+                    // Who forks faster than one look comes after the other is stopped first, and what it has started until
+                    // then, before any of them ends.
+                    let is_new =
+                        |stat: &Stat| stopped.len() < STOPPED && stopped.insert((stat.pid, stat.start));
+                    let new: Vec<Stat> = living.iter().copied().filter(is_new).collect();
+                    if !new.is_empty() {
+                        self.signal_others(&new, &[OsSignal::STOP]);
+                        continue;
+                    }
                     self.signal_others(&living, &[OsSignal::KILL]);
                 }
                 wait_for(&living).await;
