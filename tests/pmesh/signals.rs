@@ -2,7 +2,8 @@
 
 use std::{
     fs,
-    io::ErrorKind,
+    io::{ErrorKind, Write},
+    net::TcpStream,
     os::unix::net::UnixDatagram,
     time::{Duration, Instant},
 };
@@ -26,6 +27,21 @@ fn a_second_signal_cuts_the_waiting_for_services_short() {
     signal(pid, "TERM");
     wait_for("the server has ended", || !lives(pid));
     assert!(services.iter().all(|&pid| !lives(pid)));
+}
+
+#[test]
+fn a_second_signal_waits_for_no_client_of_the_api_that_says_no_more() {
+    let project = Project::new(&web_manifest(1, DEAF));
+    let server = Server::serve(&project);
+    let pid = server.pid();
+    let mut half = TcpStream::connect(&server.api).unwrap();
+    half.write_all(b"POST /shutdown HTTP/1.1\r\nHost: pm3\r\n").unwrap();
+    signal(pid, "TERM");
+    wait_for("the server is ending", || server.is_stopping());
+    let hurried = Instant::now();
+    signal(pid, "TERM");
+    wait_for("the server has ended", || !lives(pid));
+    assert!(hurried.elapsed() < Duration::from_secs(5), "as documents promise: {:?}", hurried.elapsed());
 }
 
 #[test]

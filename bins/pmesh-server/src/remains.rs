@@ -4,7 +4,7 @@
 //! credential helper, say), or they could not end it. It is found because orphans come to this process ([`orphans`](crate::orphans)).
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     fmt, fs,
     os::fd::OwnedFd,
     path::Path,
@@ -24,8 +24,15 @@ const GRACE: Duration = Duration::from_secs(1);
 const KILL_LIMIT: Duration = Duration::from_millis(500);
 
 /// How often a thread is looked at before it counts as held, and the pause between: every read of a disk is a short wait.
-const LOOKS: usize = 5;
+const LOOKS: u32 = 7;
 const LOOK_PAUSE: Duration = Duration::from_millis(50);
+
+/// In how many of these looks it may be missing: the kernel leaves some threads out of a list while others end, and one that waits
+/// may look awake for a moment.
+const MISSES: u32 = 2;
+
+/// How long it takes in a hurry to end what is left and to name what stays.
+pub(crate) const HURRIED_LIMIT: Duration = KILL_LIMIT.saturating_add(LOOK_PAUSE.saturating_mul(LOOKS));
 
 /// A process or a thread of this one that goes on whatever signal it gets, or that waits for a file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,23 +95,25 @@ pub(crate) fn end(is_hurried: bool) -> Vec<Remnant> {
 /// The threads of this process that stand still in a wait that no signal ends, or, where the server did not end in time, in
 /// any other wait for a file.
 pub(crate) fn threads(was_forced: bool) -> Vec<Remnant> {
-    let mut still: Option<BTreeSet<Remnant>> = None;
+    let folder = Path::new("/proc/self/task");
+    let mut seen: BTreeMap<Remnant, u32> = BTreeMap::new();
     for look in 0..LOOKS {
         if look > 0 {
             sleep(LOOK_PAUSE);
         }
-        let now: BTreeSet<Remnant> =
-            threads_now().into_iter().filter(|held| is_held(held, was_forced)).collect();
-        let both = match still {
-            None => now,
-            Some(before) => before.intersection(&now).cloned().collect(),
-        };
-        if both.is_empty() {
-            return Vec::new();
+        let ids = fs::read_dir(folder).into_iter().flatten().flatten();
+        let ids = ids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let row = |id: i32| parsed(&fs::read_to_string(folder.join(format!("{id}/stat"))).ok()?);
+        let threads = ids.filter_map(row).map(|row| held("thread", &row, folder));
+        for thread in threads.filter(|thread| is_held(thread, was_forced)) {
+            *seen.entry(thread).or_default() += 1;
         }
-        still = Some(both);
+        seen.retain(|_, times| *times + MISSES > look);
+        if seen.is_empty() && look >= MISSES {
+            break;
+        }
     }
-    still.into_iter().flatten().collect()
+    seen.into_keys().collect()
 }
 
 /// Whether a thread waits for something else than work.
@@ -116,14 +125,6 @@ fn is_held(thread: &Remnant, was_forced: bool) -> bool {
         'S' => was_forced && !waits_for_work && !thread.channel.is_empty() && thread.channel != "0",
         _ => false,
     }
-}
-
-fn threads_now() -> Vec<Remnant> {
-    let folder = Path::new("/proc/self/task");
-    let ids = fs::read_dir(folder).into_iter().flatten().flatten();
-    let ids = ids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let row = |id: i32| parsed(&fs::read_to_string(folder.join(format!("{id}/stat"))).ok()?);
-    ids.filter_map(row).map(|row| held("thread", &row, folder)).collect()
 }
 
 fn held(what: &'static str, row: &ProcRow, folder: &Path) -> Remnant {
@@ -256,5 +257,41 @@ mod tests {
         let (name, channel) = ("git".to_owned(), "fifo_open".to_owned());
         let held = Remnant { what: "process", id: 12, name, state: 'D', channel };
         assert_eq!(held.to_string(), "process 12 (git) in state D waits in fifo_open of the kernel");
+    }
+
+    #[test]
+    fn a_thread_of_this_process_that_a_file_holds_is_named_in_a_hurry() {
+        use std::io::{BufRead as _, BufReader};
+        // Whoever opens a leased file waits (fcntl(2), "Leases").
+        const HOLD: &str = "import fcntl, os, signal, sys, time\nsignal.signal(signal.SIGIO, signal.SIG_IGN)\n\
+                            fcntl.fcntl(os.open(sys.argv[1], os.O_RDWR), fcntl.F_SETLEASE, fcntl.F_WRLCK)\n\
+                            print(flush=True)\ntime.sleep(1000)";
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("leased");
+        fs::write(&file, "").unwrap();
+        let mut holder = std::process::Command::new("python3")
+            .args(["-c", HOLD])
+            .arg(&file)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "\n", "it is leased");
+        let opening =
+            std::thread::Builder::new().name("held".to_owned()).spawn(move || fs::File::open(file).is_ok());
+        let waits = |task: fs::DirEntry| {
+            fs::read_to_string(task.path().join("wchan")).is_ok_and(|at| at.contains("lease"))
+        };
+        while !fs::read_dir("/proc/self/task").unwrap().flatten().any(waits) {
+            std::thread::yield_now();
+        }
+        let named =
+            |was_forced| threads(was_forced).iter().any(|it| it.what == "thread" && it.name == "held");
+        let found = (named(true), named(false));
+        holder.kill().unwrap();
+        holder.wait().unwrap();
+        assert!(opening.unwrap().join().unwrap());
+        assert_eq!(found, (true, false));
     }
 }

@@ -48,8 +48,20 @@ use crate::{
 /// else has ended: they are those of the operations that ended with it.
 const API_GRACE: Duration = Duration::from_secs(2);
 
-/// How long after a second signal the server ends, whatever still stands still.
+/// The same after a second signal.
+const HURRIED_API_GRACE: Duration = Duration::from_millis(500);
+
+/// How long after a second signal nothing more is waited for, whatever still stands still.
 const HURRIED_LIMIT: Duration = Duration::from_secs(3);
+
+/// What documents promise of a second signal.
+const HURRIED_END: Duration = Duration::from_secs(5);
+
+const _: () = {
+    let longest =
+        HURRIED_LIMIT.as_millis() + HURRIED_API_GRACE.as_millis() + remains::HURRIED_LIMIT.as_millis();
+    assert!(longest < HURRIED_END.as_millis(), "a second signal must end the server in its time");
+};
 
 /// Why the server cannot start, or has ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -294,7 +306,11 @@ fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<Se
             never = orphans.reap() => match never {},
         };
         ended.cancel();
-        let grace = if matches!(obeyed, Ok(ServerEnd::Forced)) { Duration::ZERO } else { API_GRACE };
+        let grace = match obeyed {
+            Ok(ServerEnd::Forced) => Duration::ZERO,
+            Ok(ServerEnd::Hurried) => HURRIED_API_GRACE,
+            Ok(ServerEnd::AsAsked) | Err(_) => API_GRACE,
+        };
         let answered = tokio::time::timeout(grace, async { while apis.join_next().await.is_some() {} });
         if answered.await.is_err() {
             info!("clients of the API were still being answered");
