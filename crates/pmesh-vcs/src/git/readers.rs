@@ -209,6 +209,37 @@ mod tests {
     }
 
     #[test]
+    fn four_threads_that_stand_still_are_replaced_four_times_and_then_a_read_is_out_of_time_at_once() {
+        let readers = Readers::start(Path::new("/repo")).unwrap();
+        let (standing, stand) = std::sync::mpsc::channel::<()>();
+        let stand = Arc::new(Mutex::new(stand));
+        let begun = Arc::new(Mutex::new(0));
+        let short = Duration::from_millis(50);
+        for _ in 0..100 {
+            if *begun.lock() == 8 {
+                break;
+            }
+            let (stand, begun) = (Arc::clone(&stand), Arc::clone(&begun));
+            let answer = readers.run_as_server(Path::new("/repo"), short, &Cancel::new(), move |_| {
+                *begun.lock() += 1;
+                // All wait: one for the end of the test, the others for that one.
+                let _ended = stand.lock().recv();
+                Ok(())
+            });
+            assert!(matches!(answer, Err(VcsError::Timeout { after, .. }) if after == short), "{answer:?}");
+        }
+        assert_eq!(*begun.lock(), 8);
+        let ninth = readers.run_as_server(Path::new("/repo"), LONG, &Cancel::new(), |_| Ok(()));
+        assert!(matches!(ninth, Err(VcsError::Timeout { .. })), "{ninth:?}");
+        drop(standing);
+        // One of them comes back.
+        let refused = |answer: &Result<(), VcsError>| matches!(answer, Err(VcsError::Timeout { .. }));
+        while refused(&readers.run_as_server(Path::new("/repo"), LONG, &Cancel::new(), |_| Ok(()))) {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
     fn a_question_that_is_cancelled_is_told() {
         let readers = Readers::start(Path::new("/")).unwrap();
         let cancel = Cancel::new();
