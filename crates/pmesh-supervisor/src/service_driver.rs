@@ -300,20 +300,25 @@ impl ServiceDriver {
     }
 
     /// Goes on from what is written of the machine, as a driver in another process would: so that this
-    /// way is gone whenever a driver is run again.
-    fn read_back(&mut self) {
+    /// way is gone whenever a driver is run again. Answers with the length of that.
+    fn read_back(&mut self) -> usize {
         let now = now();
-        match saved::read(&saved::write(&self.machine, now), now) {
+        let written = saved::write(&self.machine, now);
+        match saved::read(&written, now) {
             Ok(machine) => self.machine = machine,
             Err(error) => error!(%error, "a service's machine cannot be read back; it goes on as it is"),
         }
+        written.len()
     }
 
     /// The task has ended although it should not have. Until the driver is [`run`](Self::run) again
     /// nobody knows how its service is, and nothing is started or switched.
     pub(crate) fn on_ended_early(&mut self) {
-        service_span(self.name()).in_scope(|| error!("the driver ended early; it is started again"));
-        self.read_back();
+        let span = service_span(self.name());
+        let bytes = span.in_scope(|| self.read_back());
+        span.in_scope(|| {
+            error!(bytes, "the driver ended early; it is started again from what is written of it")
+        });
         self.pending.fail_starts();
         self.publisher.send_modify(|state| {
             state.wanted = state.wanted.max(1);

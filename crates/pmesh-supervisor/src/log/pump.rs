@@ -411,12 +411,14 @@ mod tests {
         };
         let hanging = fs::File::options().append(true).open(log.path()).unwrap();
         log.shared.file.lock().open_as(hanging, std::time::Instant::now());
-        let (mut app, output) = tokio::io::duplex(1024);
+        let (mut app, output) = tokio::io::duplex(CHUNK);
         let pump = tokio::spawn(log.pump(output, Tail::new()));
         let begin = Instant::now();
         let app = tokio::spawn(async move {
-            for number in 0..LINES {
-                app.write_all(format!("{number:09}\n").as_bytes()).await.unwrap();
+            let numbers: Vec<u64> = (0..LINES).collect();
+            for some in numbers.chunks(100) {
+                let lines: String = some.iter().map(|number| format!("{number:09}\n")).collect();
+                app.write_all(lines.as_bytes()).await.unwrap();
             }
         });
         // The writer's thread does not follow the paused clock, so no time passes before it hangs.
@@ -460,5 +462,53 @@ mod tests {
         assert!(in_both <= 1, "{lines} {dropped}");
         assert_eq!(bytes, 10 * LINES + in_both);
         assert!(dropped > 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_that_hangs_for_all_logs_stops_each_app_for_5_s_and_costs_what_is_counted() {
+        const BYTES: usize = 1 << 20;
+        let folder = tempfile::tempdir().unwrap();
+        let limits = PoolLimits { threads: 1, queue: 16, replacements: 0 };
+        let threads = WorkThreads { logs: Threads::start("logs", limits).unwrap(), ..work_threads() };
+        let (held, until) = std::sync::mpsc::channel::<()>();
+        let (begun, has_begun) = std::sync::mpsc::channel();
+        let other = threads.logs.begin(Duration::MAX, move |_| {
+            begun.send(()).unwrap();
+            until.recv().is_err()
+        });
+        has_begun.recv().unwrap();
+        let logs = LogFolder::open(folder.path(), LogLimits::default(), &threads).unwrap();
+        let logs = ["a.log", "b.log"].map(|name| logs.log(name));
+        let begin = Instant::now();
+        let apps = logs.clone().map(|log| {
+            let (mut app, output) = tokio::io::duplex(CHUNK);
+            let pump = tokio::spawn(log.pump(output, Tail::new()));
+            let line = [&[b'x'; 1023][..], b"\n"].concat();
+            let app = tokio::spawn(async move {
+                for _ in 0..BYTES / line.len() {
+                    app.write_all(&line).await.unwrap();
+                }
+            });
+            (app, pump)
+        });
+        while !apps.iter().all(|(app, pump)| app.is_finished() && pump.is_finished()) {
+            // By hand, because a thread that hangs in a write stops the paused clock.
+            tokio::time::advance(Duration::from_millis(10)).await;
+        }
+        let waited = begin.elapsed();
+        assert!(waited >= PATIENCE && waited < 2 * PATIENCE + PATIENCE / 2, "{waited:?}");
+        drop(held);
+        assert!(other.unwrap().await.unwrap());
+        for log in &logs {
+            log.flush().await;
+            let text = read(log);
+            let (notes, lines): (Vec<&str>, Vec<&str>) =
+                text.lines().partition(|line| line.starts_with("[pmesh] "));
+            let dropped = |note: &str| note.split(' ').nth(1).unwrap().parse::<usize>().unwrap();
+            let dropped: usize = notes.into_iter().map(dropped).sum();
+            let written: usize = lines.iter().map(|line| line.len() + 1).sum();
+            assert!(dropped > 0);
+            assert_eq!(written + dropped, BYTES);
+        }
     }
 }

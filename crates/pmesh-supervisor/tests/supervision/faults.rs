@@ -187,12 +187,15 @@ async fn an_operation_that_meets_a_dead_driver_fails_and_says_so_and_a_stop_is_d
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_driver_that_dies_again_and_again_costs_two_lines_a_second_and_the_end_comes_all_the_same() {
+async fn a_driver_that_dies_again_and_again_rests_each_time_and_the_end_comes_all_the_same() {
     let world = World::new();
     world.up(&[("web", &world.app("web"))]).await;
     for _ in 0..20 {
         world.service("web").fail(Fault::Task).await;
-        world.pass(501 * MS).await;
+        world.pass(499 * MS).await;
+        assert_eq!(world.health("web").status, Status::Down);
+        world.pass(2 * MS).await;
+        assert_eq!(world.health("web").status, Status::Ok);
     }
     assert_eq!((world.spawner.running(), world.health("web").status), (vec![0], Status::Ok));
     world.service("web").fail(Fault::Task).await;

@@ -87,6 +87,7 @@ async fn a_kill_because_grace_is_over_and_one_that_leaves_none_are_told_apart() 
 /// A line of the log: the spans that it is in, its own fields, and what it says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Line {
+    level: Option<Level>,
     spans: Vec<String>,
     fields: Vec<String>,
     message: String,
@@ -111,7 +112,7 @@ impl Subscriber for Spoken {
     }
 
     fn event(&self, event: &Event<'_>) {
-        let mut line = Line::default();
+        let mut line = Line { level: Some(*event.metadata().level()), ..Line::default() };
         event.record(&mut line);
         let spans = self.spans.lock();
         let inside = INSIDE.with_borrow(Clone::clone);
@@ -198,5 +199,14 @@ async fn every_line_is_inside_the_spans_of_its_service_and_instance_and_repeats_
     ] {
         let said = |line: &Line| line.message == message && line.spans[1..] == [instance.to_owned()];
         assert!(lines.iter().any(said), "{message}: {lines:#?}");
+    }
+    for (message, field) in [
+        ("a step of the service panicked; the event is dropped", "panics=1"),
+        ("the driver ended early; it is started again from what is written of it", "bytes="),
+    ] {
+        let said = lines.iter().filter(|line| line.message == message).collect::<Vec<_>>();
+        let [line] = said[..] else { panic!("{message}: {said:?}") };
+        assert_eq!(line.level, Some(Level::ERROR));
+        assert!(line.fields.iter().any(|it| it.starts_with(field)), "{line:?}");
     }
 }
