@@ -73,6 +73,11 @@ fn nothing_says_done_or_taken_over_for_a_service_that_is_down() {
         assert!(!line.contains("\"message\":\"done\""), "{line}");
         assert!(!line.contains("has taken over") || !line.contains("\"service\":\"bad\""), "{line}");
     }
+    let reason = "\"reason\":\"instance 1: it ended with exit code 3";
+    let tells = |line: &str| {
+        line.contains("\"service\":\"bad\"") && line.contains(reason) && line.contains("no database")
+    };
+    assert!(log.lines().any(tells), "the log has the reason with the last line: {log}");
     assert!(log.contains("has taken over"), "of the other service it is said: {log}");
     assert_eq!(log.matches("done, but these services are not ready").count(), 3, "{log}");
     assert!(log.contains("the old run has ended, and nothing of the new one is ready"), "{log}");

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use pmesh_node::{Failure, Operation, Rebuild, Request, Scope, testing::TestNode};
 use pmesh_supervisor::Exit;
-use pmesh_vcs::{Vcs, testing::FakeVcs};
+use pmesh_vcs::{
+    Vcs,
+    testing::{FakeVcs, VcsCall},
+};
 
 const MANIFEST: &str = "services:\n  job: !App\n    run: work\n    background: true\n";
 const UPDATE: Request = Request::Update(Rebuild::Changed);
@@ -81,4 +84,25 @@ async fn a_read_that_never_comes_back_does_not_hold_an_operation_when_the_server
     assert!(matches!(failure(&ended), Failure::ShuttingDown), "{ended:?}");
     // The runtime waits for its threads.
     node.vcs.repair();
+}
+
+#[tokio::test]
+async fn however_many_ask_for_the_repository_while_it_stands_still_it_is_read_twice_at_most() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = TestNode::start(folder.path(), MANIFEST).await;
+    let before = node.vcs.calls().len();
+    node.vcs.stand_still();
+    let asking: Vec<_> = (0..50)
+        .map(|_| {
+            let node = node.handle();
+            tokio::spawn(async move { node.repository().await })
+        })
+        .collect();
+    asked(&node.vcs, before).await;
+    node.vcs.repair();
+    for asked in asking {
+        asked.await.unwrap().unwrap();
+    }
+    let reads = node.vcs.calls()[before..].iter().filter(|call| **call == VcsCall::Heads).count();
+    assert!((1..=2).contains(&reads), "{reads}");
 }

@@ -130,3 +130,18 @@ impl fmt::Display for BadAnswer {
 }
 
 impl Error for BadAnswer {}
+
+#[cfg(test)]
+mod tests {
+    use super::{MAX_FIELDS, MAX_HEAD};
+
+    #[test]
+    fn the_guide_says_how_long_an_answers_head_may_be() {
+        let guide = include_str!("../../../docs/operations.md");
+        let row = format!(
+            "| the head of an answer of an app | {} KiB and {MAX_FIELDS} fields, then 502 |",
+            MAX_HEAD >> 10
+        );
+        assert!(guide.contains(&row), "the guide lacks: {row}");
+    }
+}

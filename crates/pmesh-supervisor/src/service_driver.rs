@@ -317,7 +317,7 @@ impl ServiceDriver {
         let span = service_span(self.name());
         let bytes = span.in_scope(|| self.read_back());
         span.in_scope(|| {
-            error!(bytes, "the driver ended early; it is started again from what is written of it")
+            error!(bytes, "the driver ended early; it is started again from what is written of it");
         });
         self.pending.fail_starts();
         self.publisher.send_modify(|state| {

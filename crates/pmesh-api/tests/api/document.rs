@@ -49,3 +49,24 @@ fn the_table_of_codes_is_that_of_the_code() {
     let expected: Vec<_> = Code::ALL.iter().map(|code| (code.status().as_u16(), code.as_str())).collect();
     assert_eq!(rows, expected);
 }
+
+#[test]
+fn the_guide_says_the_limits_of_operations_and_of_the_api() {
+    use pmesh_api::{Api, serve};
+    let guide = include_str!("../../../../docs/operations.md");
+    for row in [
+        format!("| operations that wait | {}, then 503 `busy` |", pmesh_node::QUEUE_LIMIT),
+        format!("| operations that are remembered | {} |", pmesh_node::HISTORY_LIMIT),
+        format!(
+            "| API connections | {} per listener, {} of one user or address; {} more that wait for operations; each a \
+             sixteenth of the descriptors at most; a body has at most {} KiB; an answer that rests for {} s is closed |",
+            serve::MAX_CONNECTIONS,
+            serve::MAX_CONNECTIONS / 2,
+            Api::MAX_WAITING,
+            Api::MAX_BODY_LEN >> 10,
+            serve::WRITE_STALL.as_secs(),
+        ),
+    ] {
+        assert!(guide.contains(&row), "the guide lacks: {row}");
+    }
+}

@@ -42,3 +42,39 @@ impl Situation {
         services.filter(has_build).cloned().collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use pmesh_manifest::{ManifestText, Unsupported};
+
+    use super::*;
+
+    #[test]
+    fn builds_that_are_taken_as_they_are_are_those_of_apps_that_have_one_and_reuse_it() {
+        let text = "services:\n  built: !App\n    build: make\n    run: work\n  other: !App\n    build: make\n    run: work\n  \
+                    plain: !App\n    run: work\n  always: !App\n    build: make\n    no_build_control: true\n    run: work\n  \
+                    files: !FS\n    path: public\n  far: !Proxy 127.0.0.1:1\n";
+        let source =
+            ManifestText { text: text.as_bytes(), file: Path::new("pm3.yml"), folder: Path::new("/project") };
+        let manifest = Arc::new(pmesh_manifest::parse(&source, Unsupported::Refuse).unwrap());
+        let services: Vec<ServiceName> =
+            manifest.services.iter().map(|declared| declared.spec.name.clone()).collect();
+        let situation = Situation {
+            manifest,
+            services: services.clone(),
+            has_repository: false,
+            deployed: None,
+            unfinished: Unfinished::default(),
+        };
+        let reused = |rebuild, services: &[ServiceName]| {
+            let reused = situation.reused(rebuild, services.iter());
+            reused.iter().map(ServiceName::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(reused(Rebuild::Changed, &services), ["built", "other"]);
+        assert_eq!(reused(Rebuild::Changed, &services[..1]), ["built"]);
+        assert_eq!(reused(Rebuild::Changed, &["gone".parse().unwrap()]), [""; 0]);
+        assert_eq!(reused(Rebuild::Everything, &services), [""; 0]);
+    }
+}

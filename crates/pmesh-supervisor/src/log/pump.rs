@@ -417,8 +417,9 @@ mod tests {
         let app = tokio::spawn(async move {
             let numbers: Vec<u64> = (0..LINES).collect();
             for some in numbers.chunks(100) {
-                let lines: String = some.iter().map(|number| format!("{number:09}\n")).collect();
-                app.write_all(lines.as_bytes()).await.unwrap();
+                let lines: Vec<u8> =
+                    some.iter().flat_map(|number| format!("{number:09}\n").into_bytes()).collect();
+                app.write_all(&lines).await.unwrap();
             }
         });
         // The writer's thread does not follow the paused clock, so no time passes before it hangs.

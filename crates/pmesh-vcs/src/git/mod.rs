@@ -26,6 +26,8 @@ mod damaged;
 mod deadline;
 mod descendants;
 mod discover;
+#[cfg(test)]
+mod documented;
 mod executable;
 mod fetch;
 mod git_limits;

@@ -21,10 +21,10 @@ use crate::VcsError;
 const REFERENCE_LIMIT: u64 = 64 << 10;
 
 /// A configuration, and a list of alternates. What is in them is gone through more than once.
-const LIST_LIMIT: u64 = 1 << 20;
+pub(super) const LIST_LIMIT: u64 = 1 << 20;
 
 /// The references that `git pack-refs` has put together: about two million of them.
-const PACKED_LIMIT: u64 = 256 << 20;
+pub(super) const PACKED_LIMIT: u64 = 256 << 20;
 
 /// The commits at which a shallow clone ends.
 const SHALLOW_LIMIT: u64 = 16 << 20;
