@@ -5,6 +5,7 @@ mod access;
 mod builds;
 mod callers;
 mod crowds;
+mod deployed;
 mod documents;
 mod ends;
 mod example;

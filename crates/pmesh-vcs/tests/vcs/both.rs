@@ -16,6 +16,9 @@ enum Event {
     Push,
     PushFile(&'static str),
     PushByForce,
+    PushAnotherHistory,
+    /// The remote has the commit before its last one.
+    Rewind,
     CommitHere,
     DeleteRemoteBranch,
     RemoveRemote,
@@ -58,6 +61,11 @@ impl World for Real {
             PushByForce => {
                 "cd pusher; git commit -q --allow-empty --amend -m forced; git push -qf".to_owned()
             }
+            PushAnotherHistory => {
+                "cd pusher; git checkout -q --orphan x; git commit -q --allow-empty -m other; git push -qf origin x:main"
+                    .to_owned()
+            }
+            Rewind => "cd pusher; git reset -q --hard HEAD~1; git push -qf".to_owned(),
             CommitHere => "git -C server commit -q --allow-empty -m here".to_owned(),
             DeleteRemoteBranch => "git -C remote.git update-ref -d refs/heads/main".to_owned(),
             RemoveRemote => "git -C server remote remove origin".to_owned(),
@@ -110,6 +118,8 @@ impl World for Fake {
             Push => self.repo.push(&self.name()),
             PushFile(path) => self.repo.push_files(&self.name(), [(path, "pushed\n")]),
             PushByForce => self.repo.push_by_force(&self.name()),
+            PushAnotherHistory => self.repo.push_another_history(&self.name()),
+            Rewind => self.repo.rewind(),
             CommitHere => self.repo.commit_here(&self.name()),
             DeleteRemoteBranch => self.repo.delete_remote_branch(),
             RemoveRemote => self.repo.remove_remote(),
@@ -187,6 +197,7 @@ fn outcome(world: &dyn World, events: &[Event]) -> Vec<String> {
             (&head.commit, remote.as_ref().and_then(|remote| remote.commit.as_ref()))
     {
         tell("relation", vcs.relation(head, remote, &Cancel::new()).map(|relation| format!("{relation:?}")));
+        tell("local", vcs.local_commits(head, remote, &[], &Cancel::new()).map(|local| local.to_string()));
         tell("changed", vcs.changed_paths(head, remote, &Cancel::new()).map(|paths| format!("{paths:?}")));
         tell("a.txt", vcs.file(head, Path::new("a.txt"), &Cancel::new()).map(|file| format!("{file:?}")));
         tell("none", vcs.file(remote, Path::new("none"), &Cancel::new()).map(|file| format!("{file:?}")));
@@ -230,6 +241,13 @@ fn the_fake_answers_as_real_git_does() {
         &[CommitHere, CommitHere, Push, Fetch],
         &[Push, Fetch, CheckOutRemote, PushByForce, Fetch],
         &[Push, PushByForce, Fetch],
+        &[Push, Fetch, CheckOutRemote, Rewind, Fetch],
+        &[PushFile("b"), Fetch, CheckOutRemote, Rewind, Fetch, CheckOutRemote],
+        &[Push, Fetch, CheckOutRemote, CommitHere, Rewind, Fetch, CheckOutRemote],
+        &[Push, Fetch, Rewind, Fetch, CheckOutRemote],
+        &[Push, Rewind, Fetch, CheckOutRemote],
+        &[Push, Fetch, CheckOutRemote, PushAnotherHistory, Fetch],
+        &[Push, CommitHere, PushAnotherHistory, Fetch],
         &[Push, Fetch, DeleteRemoteBranch, Fetch],
         &[RemoveRemote, Fetch, CheckOutRemote],
         &[Detach, Fetch, CheckOutRemote],
