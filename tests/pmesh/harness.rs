@@ -155,6 +155,19 @@ pub(crate) fn pmesh() -> Command {
     command
 }
 
+/// The binary as this user runs it, for whom the project is, by a command that `prefix` ends with.
+pub(crate) fn pmesh_as(prefix: &str, user: u32, project: &Project) -> Command {
+    // By a descriptor: the user may not have a way to the binary.
+    let script = format!(
+        "exec 3<\"$0\" && exec {prefix}setpriv --reuid {user} --regid {user} --clear-groups -- /proc/self/fd/3 \"$@\""
+    );
+    let pmesh = pmesh();
+    let mut other = Command::new("sh");
+    other.args(["-c", &script]).arg(pmesh.get_program()).env_remove("PMESH_URL").stdin(Stdio::null());
+    other.env("HOME", project.folder.path()).env_remove("XDG_STATE_HOME");
+    other
+}
+
 /// A server on free ports.
 pub(crate) struct Server {
     child: Child,
@@ -208,14 +221,7 @@ impl Server {
     }
 
     fn serve_by(prefix: &str, user: u32, project: &Project) -> Self {
-        // By a descriptor: the user may not have a way to the binary.
-        let script = format!(
-            "exec 3<\"$0\" && exec {prefix}setpriv --reuid {user} --regid {user} --clear-groups -- /proc/self/fd/3 \"$@\""
-        );
-        let pmesh = pmesh();
-        let mut other = Command::new("sh");
-        other.args(["-c", &script]).arg(pmesh.get_program()).env_remove("PMESH_URL").stdin(Stdio::null());
-        other.env("HOME", project.folder.path()).env_remove("XDG_STATE_HOME");
+        let other = pmesh_as(prefix, user, project);
         let server = Self::started(other, &project.work, &project.folder.path().join("state"), &[]);
         server.settle();
         server
@@ -356,7 +362,8 @@ pub(crate) fn has_program(program: &str) -> bool {
     is_there || skipped(&format!("there is no {program} here; install Debian's"))
 }
 
-fn skipped(why: &str) -> bool {
+/// Says that a test is skipped, and why; in CI nothing is skipped. False.
+pub(crate) fn skipped(why: &str) -> bool {
     assert!(!is_ci(), "nothing is skipped in CI: {why}");
     eprintln!("skipped: {why}");
     false

@@ -10,26 +10,27 @@ use std::{
 
 use serde_json::json;
 
-use crate::harness::{Project, Server, git, pmesh, signal, web_manifest, write};
+use crate::harness::{
+    Project, Server, git, has_program, is_root, pmesh, pmesh_as, signal, web_manifest, write,
+};
 
 /// Runs a server that is expected to refuse to.
-fn refused(project: &Project, state: &str) -> Output {
-    let mut command = pmesh();
-    command.arg("run").arg(&project.work).args([
+fn refused(mut pmesh: Command, project: &Project, state: &str) -> Output {
+    pmesh.arg("run").arg(&project.work).args([
         "--http",
         "127.0.0.1:0",
         "--api",
         "127.0.0.1:0",
         "--state-dir",
     ]);
-    command.arg(project.folder.path().join(state)).output().unwrap()
+    pmesh.arg(project.folder.path().join(state)).output().unwrap()
 }
 
 #[test]
 fn a_second_server_that_would_move_the_same_work_tree_is_refused() {
     let project = Project::web(1);
     let server = Server::serve(&project);
-    let output = refused(&project, "other");
+    let output = refused(pmesh(), &project, "other");
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains(&format!("pid {}", server.pid())) && said.contains("update: false"), "{said}");
@@ -40,6 +41,32 @@ fn a_second_server_that_would_move_the_same_work_tree_is_refused() {
     let second = Server::start(&project.work, &project.folder.path().join("other"));
     second.settle();
     assert_eq!(second.terminate(), Some(0));
+    assert_eq!(server.terminate(), Some(0));
+}
+
+#[test]
+fn where_the_git_directory_cannot_be_written_the_lock_is_in_the_users_state_folder() {
+    const USER: u32 = 65534;
+    if !is_root() || !has_program("setpriv") {
+        return;
+    }
+    let project = Project::web(1);
+    let folder = project.folder.path();
+    let line = "chmod 755 .; chown -hR 65534:65534 .; chmod 555 work/.git";
+    assert!(Command::new("sh").args(["-ec", line]).current_dir(folder).status().unwrap().success());
+    let server = Server::serve_as(USER, &project);
+    assert!(!project.work.join(".git/pmesh-server").exists());
+    let locks: Vec<_> = fs::read_dir(folder.join(".local/state/pmesh"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("work-tree-"))
+        .collect();
+    assert_eq!(locks.len(), 1, "{locks:?}");
+    assert_eq!(fs::read_to_string(&locks[0]).unwrap(), format!("{}\n", server.pid()));
+    let output = refused(pmesh_as("", USER, &project), &project, "other");
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains(&format!("pid {}", server.pid())) && said.contains("update: false"), "{said}");
     assert_eq!(server.terminate(), Some(0));
 }
 

@@ -368,6 +368,7 @@ mod tests {
     #[test]
     fn a_token_is_not_for_whoever_listens_at_the_default_address() {
         if !rustix::process::geteuid().is_root() {
+            assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "nothing is skipped in CI");
             eprintln!("skipped: only root can have somebody else listen");
             return;
         }

@@ -163,6 +163,53 @@ mod tests {
         assert!(lock(folder.path(), &folder.path().join("elsewhere")).unwrap().is_none());
     }
 
+    /// A work tree whose git directory cannot be written by whoever runs this. Root may write what is read-only by its mode, but
+    /// not to a file system that is.
+    struct Unwritable(tempfile::TempDir);
+
+    impl Unwritable {
+        fn new() -> Self {
+            let tree = Self(work_tree());
+            if geteuid().is_root() {
+                tree.run("mount -t tmpfs -o ro,size=64k none .git");
+            } else {
+                tree.run("chmod 555 .git");
+            }
+            tree
+        }
+
+        fn run(&self, line: &str) {
+            let status =
+                std::process::Command::new("sh").args(["-ec", line]).current_dir(self.0.path()).status();
+            assert!(status.unwrap().success(), "{line}");
+        }
+    }
+
+    impl Drop for Unwritable {
+        fn drop(&mut self) {
+            if geteuid().is_root() {
+                self.run("umount -l .git");
+            }
+        }
+    }
+
+    #[test]
+    fn where_the_git_directory_cannot_be_written_the_file_elsewhere_is_the_lock() {
+        let tree = Unwritable::new();
+        let state = tempfile::tempdir().unwrap();
+        let elsewhere = state.path().join("pmesh/work-tree-1");
+        let held = lock(tree.0.path(), &elsewhere).unwrap().unwrap();
+        assert!(!tree.0.path().join(".git").join(NAME).exists());
+        let mode = fs::metadata(state.path().join("pmesh")).unwrap().mode();
+        assert_eq!(mode & 0o777, 0o700, "nobody else puts a file there");
+        let pid = std::process::id().to_string();
+        assert_eq!(fs::read_to_string(&elsewhere).unwrap(), format!("{pid}\n"));
+        let refused = lock(tree.0.path(), &elsewhere).unwrap_err();
+        assert!(matches!(&refused, WorkTreeError::Remnant { pid: named, .. } if *named == pid), "{refused}");
+        drop(held);
+        assert!(lock(tree.0.path(), &elsewhere).unwrap().is_some());
+    }
+
     #[test]
     fn only_what_cannot_be_written_is_locked_elsewhere() {
         for (errno, elsewhere) in
