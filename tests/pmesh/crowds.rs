@@ -6,7 +6,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use crate::harness::{Project, Server};
+use crate::harness::{Project, Server, skipped};
 
 /// Opens connections that say nothing, half a head or half a body, and keeps them until its input ends.
 const CROWD: &str = r#"
@@ -62,7 +62,7 @@ fn a_crowd_of_half_requests_locks_neither_its_own_user_nor_others_out_of_the_api
         crowds.push(Crowd::at(&server.api, Some(54_322)));
         assert_eq!(server.get("/service/health/web")["status"], "OK");
     } else {
-        eprintln!("skipped in part: only root can be a crowd of other users");
+        skipped("only root can be a crowd of other users");
     }
     server.post("/service/restart/web");
 }

@@ -12,6 +12,7 @@ mod module_paths;
 mod mutants;
 mod public;
 mod rust_text;
+mod skips;
 mod sources;
 mod tracked;
 mod type_names;
@@ -43,6 +44,7 @@ fn quick_findings(workspace: &Workspace, packages: &[Package]) -> Result<Vec<Fin
     let root_manifest = workspace.read("Cargo.toml")?;
     let mut findings = layers::findings(packages, &root_manifest);
     findings.extend(sources::findings(workspace, &files)?);
+    findings.extend(skips::findings(workspace, &files)?);
     findings.extend(circles::findings(workspace, &files)?);
     findings.extend(public::findings(workspace, packages, &files)?);
     findings.extend(closed_enums::findings(workspace, packages, &files)?);

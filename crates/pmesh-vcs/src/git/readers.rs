@@ -189,6 +189,7 @@ mod tests {
     #[test]
     fn the_threads_of_another_user_read_what_that_user_may_and_no_other_thread_does() {
         if !rustix::process::geteuid().is_root() {
+            assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "nothing is skipped in CI");
             eprintln!("skipped: only root can read as somebody else");
             return;
         }

@@ -39,6 +39,21 @@ impl Site {
         Self { folder: tempfile::tempdir().expect("a temporary folder can be made") }
     }
 
+    /// Whether the tests run as root, who alone can mount, and become somebody else. If not, it is said that a test is skipped; in
+    /// CI nothing is skipped.
+    pub(crate) fn is_of_root(&self) -> bool {
+        let is_root = self.run("id -u") == "0";
+        if !is_root {
+            assert_ne!(
+                std::env::var("CI").as_deref(),
+                Ok("true"),
+                "nothing is skipped in CI: only root can do this"
+            );
+            eprintln!("skipped: only root can do this");
+        }
+        is_root
+    }
+
     /// A new site in which `script` has run.
     pub(crate) fn after(script: &str) -> Self {
         let site = Self::new();
