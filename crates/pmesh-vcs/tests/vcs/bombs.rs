@@ -49,12 +49,10 @@ fn inside() {
             assert_too_large(&repo.changed_paths(&from, &to, &cancel).unwrap_err());
             assert_too_large(&repo.check_out(&to, &Cancel::new()).unwrap_err());
             assert_eq!(repo.head().unwrap().commit, Some(from.clone()), "nothing was moved");
-            // Whoever leaves ends it.
-            std::thread::scope(|scope| {
-                scope.spawn(|| cancel.cancel());
-                let error = repo.changed_paths(&from, &to, &cancel).unwrap_err();
-                assert!(matches!(error, VcsError::Cancelled), "{error:?}");
-            });
+            // For somebody who has left it is not begun. Right behind the begin of the walk, it may come to its own end first.
+            cancel.cancel();
+            let error = repo.changed_paths(&from, &to, &cancel).unwrap_err();
+            assert!(matches!(error, VcsError::Cancelled), "{error:?}");
         }
         "file" => {
             let error = repo.file(&commit("bomb"), Path::new("pm3.yml"), &cancel).unwrap_err();
