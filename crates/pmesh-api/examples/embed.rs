@@ -7,9 +7,9 @@
 //! Ctrl-C ends it, with its services. There is no front here: the instances listen on ports of their own, which
 //! `/service/metrics` names.
 
-use std::{convert::Infallible, env, error::Error, path::Path};
+use std::{env, error::Error, path::Path};
 
-use hyper::{server::conn::http1, service::service_fn};
+use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use pmesh_api::{
     Api, ApiSettings,
@@ -33,19 +33,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(driving.await?)
 }
 
-async fn serve(api: Api) -> Result<Infallible, std::io::Error> {
+async fn serve(api: Api) -> Result<(), std::io::Error> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("curl http://{}/service/health", listener.local_addr()?);
     loop {
         let (stream, peer) = listener.accept().await?;
-        let (api, local) = (api.clone(), stream.local_addr()?);
-        tokio::spawn(async move {
-            let listener = api.tcp_connection(local, peer).await;
-            let service = service_fn(move |request| {
-                let api = api.clone();
-                async move { Ok::<_, Infallible>(api.handle(request, listener).await) }
-            });
-            http1::Builder::new().serve_connection(TokioIo::new(stream), service).await
-        });
+        let service = api.service(api.tcp_connection(stream.local_addr()?, peer).await);
+        tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
     }
 }

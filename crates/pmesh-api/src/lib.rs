@@ -30,6 +30,7 @@
 
 mod access;
 mod api;
+mod api_service;
 mod authority;
 mod body;
 mod by_get;
@@ -56,6 +57,7 @@ pub mod wire;
 mod wrong_tokens;
 
 pub use api::{Api, ApiSettings};
+pub use api_service::ApiService;
 pub use body::ApiBody;
 pub use callers::{Callers, KernelCallers};
 pub use error::Code;

@@ -35,9 +35,9 @@ struct Now {
 
 /// Somebody's place. The last clone that is dropped gives it back.
 #[derive(Clone, Debug)]
-pub(crate) struct Seat(Arc<Taken>);
+pub(crate) struct Seat(Arc<HeldPlace>);
 
-struct Taken {
+struct HeldPlace {
     seats: Seats,
     id: PlaceId,
     evicted: Arc<Notify>,
@@ -87,7 +87,7 @@ impl Seats {
                 }
                 let evicted = Arc::new(Notify::new());
                 now.told.insert(id, Arc::downgrade(&evicted));
-                Asked::Seat(Seat(Arc::new(Taken { seats: self.clone(), id, evicted })))
+                Asked::Seat(Seat(Arc::new(HeldPlace { seats: self.clone(), id, evicted })))
             }
             Admission::Refuse => Asked::Refused,
             Admission::Later(at) => {
@@ -169,7 +169,7 @@ pub(crate) struct Resting(Seat);
 
 impl Drop for Resting {
     fn drop(&mut self) {
-        let Taken { seats, id, evicted: _ } = &*self.0.0;
+        let HeldPlace { seats, id, evicted: _ } = &*self.0.0;
         let mut now = seats.0.now.lock();
         if let Some(other) = now.places.rest(*id, Instant::now().into_std()) {
             now.evict(other);
@@ -183,7 +183,7 @@ impl Drop for Hopeful<'_> {
     }
 }
 
-impl Drop for Taken {
+impl Drop for HeldPlace {
     fn drop(&mut self) {
         {
             let mut now = self.seats.0.now.lock();
@@ -194,8 +194,8 @@ impl Drop for Taken {
     }
 }
 
-impl fmt::Debug for Taken {
+impl fmt::Debug for HeldPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Taken").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("HeldPlace").field("id", &self.id).finish_non_exhaustive()
     }
 }

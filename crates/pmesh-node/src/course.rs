@@ -143,7 +143,7 @@ pub(crate) enum ActResult {
 
 /// What comes next in a course. The end of an act is told to [`Course::on_end`], that of an [`Act::Service`] to
 /// [`Course::on_service_end`].
-pub(crate) type Next = Instruction<Act, Option<ServiceName>>;
+pub(crate) type CourseInstruction = Instruction<Act, Option<ServiceName>>;
 
 /// An operation under way.
 #[derive(Debug)]
@@ -157,7 +157,7 @@ pub(crate) struct Course {
     undo: Vec<Act>,
     /// The act of the node's that has not ended.
     under_way: Option<Act>,
-    decided: VecDeque<Next>,
+    decided: VecDeque<CourseInstruction>,
     /// The services, from the survey on.
     services: Option<Services>,
     fetched: Option<Comparison>,
@@ -264,7 +264,7 @@ impl Course {
     }
 
     /// What comes next; none when all has ended.
-    pub(crate) fn advance(&mut self) -> Option<Next> {
+    pub(crate) fn advance(&mut self) -> Option<CourseInstruction> {
         loop {
             if let Some(next) = self.decided.pop_front() {
                 return Some(next);
@@ -302,7 +302,7 @@ impl Course {
     }
 
     /// What comes next of the services; none when their rollout has ended.
-    fn advance_services(&mut self) -> Option<Next> {
+    fn advance_services(&mut self) -> Option<CourseInstruction> {
         let replaces_the_manifest = matches!(self.aim, Aim::Reload(_) | Aim::Update(_));
         let services = self.services.as_mut()?;
         if let Some(act) = services.waiting.take() {

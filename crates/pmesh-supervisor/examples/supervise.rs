@@ -11,9 +11,11 @@ use std::{env, error::Error, time::Instant};
 use pmesh_supervisor::{
     Command, LogFolder, LogLimits, ServiceSpec, Supervisor, SupervisorSettings, WorkThreads,
 };
+use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
+    let mut interrupts = signal(SignalKind::interrupt())?;
     let mut words = env::args().skip(1);
     let program = words.next().ok_or("usage: supervise PROGRAM [ARGUMENT…]")?;
     let command = Command::new(program).arguments(words);
@@ -27,8 +29,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         println!("{:?}", service.state().health(Instant::now()));
         tokio::select! {
             () = service.changed() => {}
-            interrupted = tokio::signal::ctrl_c() => {
-                interrupted?;
+            _ = interrupts.recv() => {
                 service.stop().await;
                 return Ok(());
             }

@@ -19,9 +19,7 @@ impl RolloutLimits {
         change(&mut self);
         self
     }
-}
 
-impl RolloutLimits {
     /// 4 × `cores` starts and one build per core.
     pub fn of_cores(cores: usize) -> Self {
         Self { starts: (4 * cores).max(1), builds: cores.max(1) }
@@ -42,6 +40,8 @@ mod tests {
     #[test]
     fn each_core_builds_one_service_and_starts_four_and_no_machine_has_less_than_one_core() {
         assert_eq!(RolloutLimits::of_cores(8), RolloutLimits { starts: 32, builds: 8 });
+        let one_build = RolloutLimits::of_cores(8).with(|limits| limits.builds = 1);
+        assert_eq!(one_build, RolloutLimits { starts: 32, builds: 1 });
         assert_eq!(RolloutLimits::of_cores(0), RolloutLimits { starts: 1, builds: 1 });
     }
 }
