@@ -1,4 +1,4 @@
-//! That the operator's guide says the limits that hold.
+//! That the documents say the limits that hold.
 
 use pmesh_threads::PoolLimits;
 
@@ -35,4 +35,12 @@ fn the_guide_says_the_limits_of_reads_and_check_outs() {
     ] {
         assert!(guide.contains(&row), "the guide lacks: {row}");
     }
+}
+
+#[test]
+fn the_document_of_the_api_says_how_long_tidying_up_may_take() {
+    let document = include_str!("../../../../docs/api.md");
+    let minutes = GitLimits::default().maintenance.as_secs() / 60;
+    let sentence = format!("tidies up in the background, for at most {minutes} minutes;");
+    assert!(document.contains(&sentence), "docs/api.md lacks: {sentence}");
 }

@@ -12,6 +12,8 @@ pub struct GitLimits {
     pub check_out: Duration,
     /// Putting back the files of a move that was cut in the middle.
     pub put_back: Duration,
+    /// Tidying up. What it has not done by then is begun anew the next time.
+    pub maintenance: Duration,
     /// How long a program may clean up (its lock files) after SIGTERM before it gets SIGKILL, and how long one is waited
     /// for that SIGKILL does not end at once, because it waits in the kernel.
     pub grace: Duration,
@@ -32,6 +34,7 @@ impl Default for GitLimits {
             read: Duration::from_secs(10),
             check_out: Duration::from_mins(10),
             put_back: Duration::from_secs(30),
+            maintenance: Duration::from_mins(10),
             grace: Duration::from_secs(5),
         }
     }

@@ -258,6 +258,30 @@ fn a_check_out_whose_filter_hangs_ends_at_its_limit_and_all_is_as_before() {
 }
 
 #[test]
+fn tidying_up_that_hangs_ends_at_its_limit_with_all_that_it_has_started() {
+    let deaf_apart = HANGS_APART.trim_start_matches("exec ");
+    for what in [HANGS, &format!("{deaf_apart} & echo $$ >> $PIDS; wait")] {
+        let site = Site::new();
+        let mut named = Named::by(&site);
+        let git = program(
+            &site,
+            "git",
+            &format!("case \"$*\" in *maintenance*) {what};; *) exec git \"$@\";; esac"),
+        );
+        // Time enough to begin, and to go on without it.
+        let limits = GitLimits::default().with(|limits| limits.maintenance = Duration::from_secs(5));
+        let end = site.server().with_git(git).with_limits(limits).maintain(&Cancel::new());
+        let pids = named.begun(2);
+        assert!(
+            matches!(end, Err(VcsError::Timeout { after, .. }) if after == limits.maintenance),
+            "{end:?}"
+        );
+        wait_for_end(&pids);
+        site.server().maintain(&Cancel::new()).unwrap();
+    }
+}
+
+#[test]
 fn a_check_out_that_is_wanted_no_more_ends_with_all_that_it_has_started_and_all_is_as_before() {
     for (what, lines) in [(HANGS, 2), (HANGS_APART, 1)] {
         let (site, mut named, from, to) = with_filter(what);
