@@ -112,3 +112,50 @@ fn a_broken_commit_that_was_pulled_by_hand_is_never_shown_as_what_runs() {
     assert_eq!(updated(&server).1, mended);
     assert!(serves(&server, "v2"));
 }
+
+/// A project of three commits whose work tree has the last one alone.
+fn shallow() -> Project {
+    let project = Project::web(1);
+    project.push(&[("web/version.txt", "v2\n")]);
+    project.push(&[("web/version.txt", "v3\n")]);
+    std::fs::remove_dir_all(&project.work).unwrap();
+    let folder = project.folder.path();
+    let url = format!("file://{}", folder.join("remote.git").display());
+    git(folder, &["clone", "-q", "--depth", "1", &url, "work"]);
+    project
+}
+
+#[test]
+fn a_shallow_clone_follows_a_push_by_force() {
+    let project = shallow();
+    let server = Server::serve(&project);
+    let old = project.head();
+    project.rewind();
+    let forced = project.push(&[("web/version.txt", "v4\n")]);
+    assert_eq!(updated(&server), (old, forced.clone()));
+    assert_eq!(head_and_deployed(&server), (forced.clone(), forced));
+    assert!(serves(&server, "v4"));
+}
+
+#[test]
+fn local_work_in_a_shallow_clone_is_refused_after_a_push_by_force_with_a_remedy_that_tells_the_rest() {
+    let project = shallow();
+    let server = Server::serve(&project);
+    git(&project.work, &["commit", "-q", "--allow-empty", "-m", "mine"]);
+    let mine = project.head();
+    project.rewind();
+    project.push(&[("web/version.txt", "v4\n")]);
+    let refused = || {
+        let (status, answer) = server.call("POST", "/repo/update", &[], "");
+        assert_eq!((status, &answer["code"]), (409, &json!("history_diverged")), "{answer}");
+        answer["error"].as_str().unwrap().to_owned()
+    };
+    let error = refused();
+    assert!(error.contains("this clone is shallow") && error.contains("`git fetch --unshallow`"), "{error}");
+    assert!(!error.contains("no commit in common"), "{error}");
+    git(&project.work, &["fetch", "-q", "--unshallow"]);
+    let error = refused();
+    assert!(error.contains("has 2 commits that the remote lacks and lacks 1 of its"), "{error}");
+    assert_eq!(project.head(), mine);
+    assert!(serves(&server, "v3"));
+}

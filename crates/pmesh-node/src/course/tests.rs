@@ -388,26 +388,55 @@ fn a_manifest_that_was_edited_by_hand_and_that_the_commit_leaves_alone_is_the_on
 
 #[test]
 fn history_that_is_not_followed_is_refused_before_anything_is_touched() {
-    for (relation, local) in [
-        (Relation::Diverged { ahead: 2, behind: 2 }, 1),
-        (Relation::Unrelated, 2),
-        (Relation::Unknown, 1),
+    type IsRight = fn(&VcsError) -> bool;
+    let rows: [(_, _, IsRight, _); 4] = [
+        (
+            Relation::Diverged { ahead: 2, behind: 3 },
+            1,
+            |error| matches!(error, VcsError::Diverged { ahead: 2, behind: 3 }),
+            "the branch has 2 commits that the remote lacks and lacks 3 of its; `git rebase` or `git reset` it by hand",
+        ),
+        (
+            Relation::Unrelated,
+            2,
+            |error| matches!(error, VcsError::Unrelated { .. }),
+            "branch main and the remote branch have no commit in common; `git reset` it by hand, or set another upstream",
+        ),
+        (
+            Relation::Unknown,
+            1,
+            |error| matches!(error, VcsError::Shallow { .. }),
+            "this clone is shallow, and its history does not reach to where branch main and the remote branch part; \
+             `git fetch --unshallow` brings the rest",
+        ),
         // Two were fetched once.
-        (Relation::Ahead { by: 3 }, 1),
-    ] {
+        (
+            Relation::Ahead { by: 3 },
+            1,
+            |error| matches!(error, VcsError::Rewound { local: 1 }),
+            "the remote was rewound, and the branch has 1 commit(s) of its own on top of what was there; `git rebase` or \
+             `git reset` it by hand",
+        ),
+    ];
+    for (relation, local, is_right, sentence) in rows {
         let mut run = Run::of(UPDATE, &[WEB]);
         run.fetched = Comparison { relation, local, ..behind() };
         run.go(|_| false);
         assert_eq!(run.words(), ["fetch"]);
-        assert!(matches!(run.course.end(), Err(Failure::Vcs(_))));
+        let Err(Failure::Vcs(error)) = run.course.end() else { panic!("{relation:?} is refused") };
+        assert!(is_right(&error), "{relation:?}: {error:?}");
+        assert_eq!(error.to_string(), sentence);
     }
 }
 
 #[test]
 fn history_in_which_nothing_is_local_is_followed_wherever_the_remote_goes() {
-    for relation in
-        [Relation::Diverged { ahead: 2, behind: 2 }, Relation::Unrelated, Relation::Ahead { by: 3 }]
-    {
+    for relation in [
+        Relation::Diverged { ahead: 2, behind: 2 },
+        Relation::Unrelated,
+        Relation::Unknown,
+        Relation::Ahead { by: 3 },
+    ] {
         let mut run = Run::of(UPDATE, &[WEB]);
         run.fetched = Comparison { relation, ..behind() };
         run.go(|_| false);

@@ -99,6 +99,18 @@ fn local_work_is_what_was_never_fetched() {
             1,
         ),
         (
+            "replaced, for a shallow clone",
+            "rm -rf ../server; git clone -q --depth 1 file://$PWD/../remote.git ../server; \
+             git reset -q --hard HEAD~1; git commit -q --allow-empty -m new; git push -qf",
+            0,
+        ),
+        (
+            "one on top in a shallow clone",
+            "rm -rf ../server; git clone -q --depth 1 file://$PWD/../remote.git ../server; git -C ../server commit -q --allow-empty -m a; \
+             git reset -q --hard HEAD~1; git commit -q --allow-empty -m new; git push -qf",
+            1,
+        ),
+        (
             "an older fork",
             "git clone -q --bare . ../fork.git; git -C ../fork.git update-ref refs/heads/main HEAD~2; \
              git -C ../server remote set-url origin \"file://$PWD/../fork.git\"",
