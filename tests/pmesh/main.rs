@@ -25,3 +25,4 @@ mod signals;
 mod state;
 mod strangers;
 mod told;
+mod trees;

@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use pmesh_supervisor::NodeMark;
+use pmesh_supervisor::{NodeCgroups, NodeMark};
 use tracing::{error, warn};
 
 /// How long what is left may take to end by itself, in place of each service's own `stop_timeout`, which this manifest may have
@@ -10,8 +10,8 @@ use tracing::{error, warn};
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Ends it, and says so. Blocks.
-pub(crate) fn end(mark: &NodeMark) -> io::Result<()> {
-    let found = mark.end_leftovers(GRACE)?;
+pub(crate) fn end(mark: &NodeMark, cgroups: Option<&NodeCgroups>) -> io::Result<()> {
+    let found = mark.end_leftovers(cgroups, GRACE)?;
     if found.processes == 0 {
         return Ok(());
     }

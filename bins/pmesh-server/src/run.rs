@@ -20,7 +20,7 @@ use pmesh_proxy::{
     ConnectionInfo, DescriptorBudget, Front, FrontLimits, LocalBody, LocalHandler, RequestBody, Tables,
 };
 use pmesh_sessions::{PeerSource, Peers, SessionLimits, Sessions, TrustedProxies};
-use pmesh_supervisor::{CancelToken, LogFolder, LogLimits, NodeMark, OsSpawner, WorkThreads};
+use pmesh_supervisor::{CancelToken, LogFolder, LogLimits, NodeCgroups, NodeMark, OsSpawner, WorkThreads};
 use pmesh_threads::NoThread;
 use pmesh_vcs::VcsError;
 use tokio::{
@@ -154,7 +154,13 @@ fn start(arguments: &RunArguments) -> Result<Vec<Remnant>, StartError> {
         Some((path, socket))
     };
     let mark = NodeMark::new(state.node_id());
-    leftovers::end(&mark).map_err(system("look for what a server before has left running"))?;
+    let cgroups = NodeCgroups::open(mark.as_str())
+        .inspect_err(
+            |why| info!(%why, "no control groups: processes are known by session, descent and a mark"),
+        )
+        .ok();
+    leftovers::end(&mark, cgroups.as_ref())
+        .map_err(system("look for what a server before has left running"))?;
     let threads = WorkThreads::start()?;
     let logs = {
         LogFolder::open(&state.logs(), LogLimits::default(), &threads)
@@ -174,6 +180,7 @@ fn start(arguments: &RunArguments) -> Result<Vec<Remnant>, StartError> {
         threads,
         state: state_path,
         mark,
+        cgroups,
         descriptors,
     };
     let served = serve(&runtime, arguments, parts);
@@ -237,6 +244,7 @@ struct Parts {
     /// Where the state folder is.
     state: PathBuf,
     mark: NodeMark,
+    cgroups: Option<NodeCgroups>,
     descriptors: DescriptorBudget,
 }
 
@@ -255,7 +263,8 @@ fn serve(runtime: &Runtime, arguments: &RunArguments, parts: Parts) -> Result<Se
         let hold = GitRepositories::take_if(parts.manifest.repo.update, vcs.as_deref())?;
         let mut of_node = NodeParts::new(parts.file, parts.manifest, parts.logs, parts.threads.clone())?;
         of_node.given = parts.given;
-        of_node.spawner = Arc::new(OsSpawner::new(parts.threads.proc.clone()).marked(parts.mark));
+        let spawner = OsSpawner::new(parts.threads.proc.clone()).marked(parts.mark);
+        of_node.spawner = Arc::new(spawner.contained(parts.cgroups));
         of_node.vcs = vcs;
         of_node.hold = hold;
         of_node.repositories = Arc::new(GitRepositories);

@@ -222,6 +222,9 @@ pub struct Metrics {
     pub service_type: String,
     /// Its upstreams.
     pub server: Server,
+    /// `cgroup` or `mark`: how it is known which processes belong to it; absent without instances.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub containment: Option<String>,
     /// Its instances.
     pub processes: Vec<Process>,
     /// Its health at the same time.
@@ -312,7 +315,7 @@ pub struct Figures {
 impl Metrics {
     /// What was measured at `now`.
     pub(crate) fn of(metrics: pmesh_node::Metrics, now: SystemTime) -> Self {
-        let pmesh_node::Metrics { id, kind, upstreams, instances, health } = metrics;
+        let pmesh_node::Metrics { id, kind, upstreams, containment, instances, health } = metrics;
         let upstreams = upstreams.into_iter().map(|(upstream, healthy)| Upstream {
             address: upstream.address.to_string(),
             healthy,
@@ -326,6 +329,7 @@ impl Metrics {
             id: id.to_string(),
             service_type: kind.as_str().to_owned(),
             server: Server { upstreams: upstreams.collect() },
+            containment: containment.map(|known| known.as_str().to_owned()),
             processes: instances.into_iter().map(Process::from).collect(),
             health: Health::of(health, now),
         }

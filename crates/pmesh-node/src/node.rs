@@ -15,8 +15,8 @@ use pmesh_manifest::{Manifest, Unsupported};
 use pmesh_proxy::Tables;
 use pmesh_sessions::{SessionLimits, Sessions, TrustedProxies};
 use pmesh_supervisor::{
-    AppSpec, CancelToken, HealthReport, LogFolder, NetProber, OsSpawner, Prober, Sampler, ServiceId,
-    ServiceKind, ServiceName, Spawner, Supervisor, SupervisorSettings, WorkThreads,
+    AppSpec, CancelToken, Containment, HealthReport, LogFolder, NetProber, OsSpawner, Prober, Sampler,
+    ServiceId, ServiceKind, ServiceName, Spawner, Supervisor, SupervisorSettings, WorkThreads,
 };
 use pmesh_threads::{NoThread, Threads};
 use pmesh_vcs::{Cancel, CommitId, Fetched, Heads, Relation, Vcs, VcsError};
@@ -287,6 +287,9 @@ impl Node {
                         (upstream, is_healthy)
                     })
                     .collect(),
+                containment: Containment::of_all(
+                    service.state.instances.iter().map(|instance| instance.tree.containment()),
+                ),
                 instances: (service.state.instances.iter().zip(figures.by_ref()))
                     .map(|(instance, figures)| Measured {
                         number: instance.number,

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use pmesh_proxy::UpstreamStatistics;
-use pmesh_supervisor::{BuildProgress, HealthReport, InstanceFigures, ServiceId, ServiceName, ServiceState};
+use pmesh_supervisor::{
+    BuildProgress, Containment, HealthReport, InstanceFigures, ServiceId, ServiceName, ServiceState,
+};
 use pmesh_vcs::Revision;
 
 use crate::Operation;
@@ -120,6 +122,8 @@ pub struct Metrics {
     pub kind: ServiceType,
     /// Its upstreams, with whether each is healthy; none for a service that takes no traffic.
     pub upstreams: Vec<(UpstreamStatistics, bool)>,
+    /// How it is known which processes belong to its instances: the least exact way of all; none without instances.
+    pub containment: Option<Containment>,
     /// Its instances.
     pub instances: Vec<Measured>,
     /// Its health at the same time.

@@ -54,6 +54,8 @@ mod balancer;
 mod build;
 mod cancel;
 mod causes;
+mod cgroup_members;
+mod cgroups;
 mod command;
 mod context;
 mod drivers;
@@ -119,6 +121,7 @@ pub use balancer::{Balancer, Expected, ListenAddress, NoBalancer, ServiceUpstrea
 pub use build::{Build, BuildId, BuildProgress, BuildStep, BuildsUnderWay, Rebuild};
 pub(crate) use build::{BuildError, Builder};
 pub use cancel::CancelToken;
+pub use cgroups::{NoCgroups, NodeCgroups};
 pub(crate) use ending::Wish;
 pub(crate) use environment::ServiceFacts;
 pub use executor::{Executor, RolloutEnd, RolloutPlan, Turn};
@@ -134,7 +137,7 @@ pub use os_spawner::OsSpawner;
 pub(crate) use ports::Port;
 pub use ports::Ports;
 pub use probe::{Holder, NetProber, ProbeFailure, ProbeTarget, Prober};
-pub use process::{Exit, Launch, ProcessTree, Signal, SpawnError, Spawned, Spawner};
+pub use process::{Containment, Exit, Launch, ProcessTree, Signal, SpawnError, Spawned, Spawner};
 pub use run_end::{RunEnd, StopEnd};
 pub use service::{
     AddressView, InstanceView, Plan, Preparation, Prepared, Remade, RevisionFacts, Service, ServiceState,

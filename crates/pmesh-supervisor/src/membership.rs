@@ -2,7 +2,7 @@
 
 use futures_util::future::BoxFuture;
 
-use crate::Signal;
+use crate::{Containment, Signal};
 
 /// The processes that came from one spawn, whatever became of the first of them. Everything that measures
 /// them, checks what they own or ends them asks this trait, and nothing else.
@@ -18,4 +18,7 @@ pub(crate) trait Membership: Send + Sync {
 
     /// Resolves when no member lives. Cancel-safe; may be awaited again.
     fn emptied(&self) -> BoxFuture<'_, ()>;
+
+    /// How membership is known.
+    fn containment(&self) -> Containment;
 }

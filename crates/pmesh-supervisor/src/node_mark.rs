@@ -13,7 +13,7 @@ use rustix::{
 };
 
 use crate::{
-    Survivor,
+    NodeCgroups, Survivor,
     leader::ignore_gone,
     proc::{Proc, Stat},
     process_table::ProcessTable,
@@ -61,7 +61,8 @@ impl NodeMark {
         &self.0
     }
 
-    /// Ends everything that bears the mark, its sessions and its descendants: SIGTERM, and SIGKILL after `grace`. Only for a
+    /// Ends everything that bears the mark or is in the node's control groups, the sessions of these and their descendants:
+    /// SIGTERM, and SIGKILL after `grace`. Only for a
     /// node none of whose servers runs, before it starts anything. Blocks until nothing is found any more, or what is
     /// there has outlived SIGKILL by 5 s.
     ///
@@ -71,15 +72,18 @@ impl NodeMark {
     /// # Errors
     ///
     /// `/proc` cannot be read.
-    pub fn end_leftovers(&self, grace: Duration) -> io::Result<LeftRunning> {
+    pub fn end_leftovers(&self, cgroups: Option<&NodeCgroups>, grace: Duration) -> io::Result<LeftRunning> {
         let mut proc = Proc::open()?;
-        let mut ending = Ending { mark: self, known: HashSet::new(), found: LeftRunning::default() };
+        let mut ending = Ending { mark: self, cgroups, known: HashSet::new(), found: LeftRunning::default() };
         let begin = Instant::now();
         let (mut told, mut kill_from) = (HashSet::new(), None);
         loop {
             let living = ending.look(&mut proc)?;
             let now = Instant::now();
             if living.is_empty() {
+                if let Some(cgroups) = cgroups {
+                    cgroups.remove_empty();
+                }
                 return Ok(ending.found);
             }
             if now >= begin + grace {
@@ -107,6 +111,7 @@ impl NodeMark {
 
 struct Ending<'a> {
     mark: &'a NodeMark,
+    cgroups: Option<&'a NodeCgroups>,
     /// Pid and start time of all that were found: one that has no mark any more is one of them.
     known: HashSet<(u32, u64)>,
     found: LeftRunning,
@@ -125,6 +130,10 @@ impl Ending<'_> {
                 self.found.services.extend(service);
             }
         }
+        let contained: HashSet<u32> = self.cgroups.map(NodeCgroups::pids).into_iter().flatten().collect();
+        let in_groups = table.all().iter().filter(|stat| contained.contains(&stat.pid));
+        self.known
+            .extend(in_groups.filter(|stat| !spared.contains(&stat.pid)).map(|stat| (stat.pid, stat.start)));
         let leads = |stat: &&Stat| stat.pid == stat.session && self.known.contains(&(stat.pid, stat.start));
         let sessions: HashSet<u32> = table.all().iter().filter(leads).map(|stat| stat.session).collect();
         let in_sessions = table.all().iter().filter(|stat| sessions.contains(&stat.session));

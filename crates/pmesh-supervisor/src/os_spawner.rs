@@ -3,18 +3,25 @@
 use std::{
     ffi::{OsStr, OsString},
     io,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::Stdio,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use pmesh_threads::Threads;
 use rustix::{fs::Access, pipe::PipeFlags};
 use tokio::{net::unix::pipe, process::Command};
+use tracing::warn;
 
 use crate::{
-    Launch, NodeMark, SpawnError, Spawned, Spawner, Stdin,
+    Launch, NodeCgroups, NodeMark, SpawnError, Spawned, Spawner, Stdin,
+    cgroup_members::CgroupMembers,
     leader::Leader,
+    membership::Membership,
     os_tree::OsTree,
     process_tables::ProcessTables,
     session_members::SessionMembers,
@@ -40,12 +47,21 @@ pub struct OsSpawner {
     tables: Arc<ProcessTables>,
     trees: Arc<TreeMarks>,
     mark: Option<NodeMark>,
+    cgroups: Option<Arc<NodeCgroups>>,
+    /// Whether it was said that a process is in no group.
+    has_warned: Arc<AtomicBool>,
 }
 
 impl OsSpawner {
     /// A spawner that reads `/proc` on these threads; its clones share one view of the process table.
     pub fn new(proc: Threads) -> Self {
-        Self { tables: Arc::new(ProcessTables::new(proc)), trees: Arc::new(TreeMarks::new()), mark: None }
+        Self {
+            tables: Arc::new(ProcessTables::new(proc)),
+            trees: Arc::new(TreeMarks::new()),
+            mark: None,
+            cgroups: None,
+            has_warned: Arc::default(),
+        }
     }
 
     /// The same, and each process has this mark in its environment, by which the next server finds what this one has left
@@ -55,12 +71,56 @@ impl OsSpawner {
         Self { mark: Some(mark), ..self }
     }
 
+    /// The same, and each tree has a control group of its own below the node's, if there are such: then nothing of it gets away.
+    #[must_use]
+    pub fn contained(self, cgroups: impl Into<Option<NodeCgroups>>) -> Self {
+        Self { cgroups: cgroups.into().map(Arc::new), ..self }
+    }
+
     fn start(&self, launch: &Launch) -> io::Result<Spawned> {
         let program = find_program(launch)?;
+        let tree = self.trees.give();
+        let contained = self.cgroups.as_ref().map(|cgroups| cgroups.leaf(tree.as_str()));
+        let not_contained = |error: &io::Error| {
+            if !self.has_warned.swap(true, Ordering::Relaxed) {
+                warn!(%error, "a process cannot be put into a control group; such processes are known by session and mark");
+            }
+        };
+        if let Some(Ok((leaf, entry))) = contained.map(|leaf| leaf.inspect_err(&not_contained)) {
+            match self.spawn_process(launch, &program, &tree, Some(entry)) {
+                Ok((leader, output)) => {
+                    let members = CgroupMembers::new(Arc::clone(&leader), leaf);
+                    return Ok(spawned(leader, Box::new(members), output));
+                }
+                Err(error) => {
+                    leaf.remove();
+                    // It may be the group that refuses, which an exec cannot tell from its own errors.
+                    let without = self.spawn_process(launch, &program, &tree, None)?;
+                    not_contained(&error);
+                    return Ok(self.in_session(without, tree));
+                }
+            }
+        }
+        let started = self.spawn_process(launch, &program, &tree, None)?;
+        Ok(self.in_session(started, tree))
+    }
+
+    fn in_session(&self, (leader, output): (Arc<Leader>, pipe::Receiver), tree: TreeMark) -> Spawned {
+        let members = SessionMembers::new(Arc::clone(&leader), tree, Arc::clone(&self.tables));
+        spawned(leader, Box::new(members), output)
+    }
+
+    /// Starts the process, in the control group of this `cgroup.procs`.
+    fn spawn_process(
+        &self,
+        launch: &Launch,
+        program: &Path,
+        tree: &TreeMark,
+        entry: Option<OwnedFd>,
+    ) -> io::Result<(Arc<Leader>, pipe::Receiver)> {
         let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         let output = pipe::Receiver::from_owned_fd(read)?;
-        let tree = self.trees.give();
-        let mut command = Command::new(&program);
+        let mut command = Command::new(program);
         command
             .arg0(&launch.program)
             .args(&launch.arguments)
@@ -75,16 +135,18 @@ impl OsSpawner {
             })
             .stderr(write.try_clone()?)
             .stdout(write);
-        sys::prepare_child(&mut command, launch.nofile);
-        let child = command.spawn().map_err(|error| explained(error, &program))?;
-        let leader = Arc::new(Leader::new(child)?);
-        let exit = Arc::clone(&leader);
-        let members = SessionMembers::new(Arc::clone(&leader), tree, Arc::clone(&self.tables));
-        Ok(Spawned {
-            tree: Box::new(OsTree::new(leader, Box::new(members))),
-            exit: Box::pin(async move { exit.exited().await }),
-            output: Box::new(output),
-        })
+        sys::prepare_child(&mut command, launch.nofile, entry);
+        let child = command.spawn().map_err(|error| explained(error, program))?;
+        Ok((Arc::new(Leader::new(child)?), output))
+    }
+}
+
+fn spawned(leader: Arc<Leader>, members: Box<dyn Membership>, output: pipe::Receiver) -> Spawned {
+    let exit = Arc::clone(&leader);
+    Spawned {
+        tree: Box::new(OsTree::new(leader, members)),
+        exit: Box::pin(async move { exit.exited().await }),
+        output: Box::new(output),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use crate::{ProcessTree, Signal, Survivor, leader::Leader, membership::Membership, proc::Proc};
+use crate::{Containment, ProcessTree, Signal, Survivor, leader::Leader, membership::Membership, proc::Proc};
 
 /// A tree of this machine's processes.
 ///
@@ -47,6 +47,10 @@ impl ProcessTree for OsTree {
         }
     }
 
+    fn containment(&self) -> Containment {
+        self.members.containment()
+    }
+
     fn ended(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             if !self.leader.is_released() {
@@ -66,7 +70,7 @@ mod tests {
     use tokio::sync::watch;
 
     use super::OsTree;
-    use crate::{Exit, ProcessTree, Signal, leader::Leader, membership::Membership};
+    use crate::{Containment, Exit, ProcessTree, Signal, leader::Leader, membership::Membership};
 
     /// Members as a test sets them.
     #[derive(Clone, Default)]
@@ -82,6 +86,10 @@ mod tests {
 
         fn signal(&self, signal: Signal) {
             self.signals.lock().push(signal);
+        }
+
+        fn containment(&self) -> Containment {
+            Containment::Mark
         }
 
         fn emptied(&self) -> BoxFuture<'_, ()> {

@@ -92,6 +92,36 @@ pub trait ProcessTree: Send + Sync + 'static {
 
     /// Resolves when no process of the tree lives. Cancel-safe; may be awaited again.
     fn ended(&self) -> BoxFuture<'_, ()>;
+
+    /// How it is known which processes belong to the tree.
+    fn containment(&self) -> Containment {
+        Containment::Mark
+    }
+}
+
+/// How it is known which processes belong to a tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Containment {
+    /// By a control group that they were born in: nobody gets out of it.
+    Cgroup,
+    /// By session, by descent as far as it was seen, and by a mark in the environment.
+    Mark,
+}
+
+impl Containment {
+    /// That of several trees: what is true of all of them.
+    pub fn of_all(trees: impl IntoIterator<Item = Self>) -> Option<Self> {
+        trees.into_iter().reduce(|one, other| if one == other { one } else { Self::Mark })
+    }
+
+    /// The word of the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cgroup => "cgroup",
+            Self::Mark => "mark",
+        }
+    }
 }
 
 /// The two signals that a supervisor needs.
@@ -165,4 +195,21 @@ pub struct SpawnError {
     pub folder: PathBuf,
     /// The system's reason.
     pub source: io::Error,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Containment::{self, *};
+
+    #[test]
+    fn trees_are_known_together_as_well_as_the_least_known_of_them() {
+        for (trees, all) in [
+            (vec![], None),
+            (vec![Cgroup, Cgroup], Some(Cgroup)),
+            (vec![Cgroup, Mark], Some(Mark)),
+            (vec![Mark, Mark, Cgroup], Some(Mark)),
+        ] {
+            assert_eq!(Containment::of_all(trees.clone()), all, "{trees:?}");
+        }
+    }
 }

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use rustix::process::{Pid, PidfdFlags, Signal as OsSignal, WaitOptions};
 
 use crate::{
-    Signal,
+    Containment, Signal,
     leader::{Leader, ignore_gone},
     membership::Membership,
     proc::{Proc, Stat},
@@ -146,6 +146,10 @@ impl Membership for SessionMembers {
             self.leader.signal_group(signal);
         }
         self.signal_others(&living.unwrap_or_default(), signals);
+    }
+
+    fn containment(&self) -> Containment {
+        Containment::Mark
     }
 
     fn emptied(&self) -> BoxFuture<'_, ()> {

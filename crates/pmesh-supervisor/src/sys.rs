@@ -11,7 +11,10 @@
 //! which nobody can take out, does neither.
 #![allow(unsafe_code, reason = "see above: two calls whose rules the caller has to keep")]
 
-use std::{io, os::fd::OwnedFd};
+use std::{
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+};
 
 use rustix::process::{Resource, Rlimit};
 use tokio::{
@@ -19,12 +22,19 @@ use tokio::{
     process::Command,
 };
 
+use crate::cgroups;
+
 /// Makes the child the leader of a new session and process group, sets its soft limit of open
 /// descriptors, and keeps all of ours but 0 to 2 from it, also those that were handed to this process
 /// without close-on-exec.
-pub(crate) fn prepare_child(command: &mut Command, nofile: Option<u64>) {
+///
+/// Where there is a control group it enters that first, by the group's `cgroup.procs`: nothing of the program has run by then.
+pub(crate) fn prepare_child(command: &mut Command, nofile: Option<u64>, entry: Option<OwnedFd>) {
     let limit = nofile.map(soft_limit);
     let prepare = move || {
+        if let Some(entry) = &entry {
+            cgroups::enter(entry.as_fd())?;
+        }
         rustix::process::setsid()?;
         if let Some(limit) = limit {
             rustix::process::setrlimit(Resource::Nofile, limit)?;
@@ -32,7 +42,7 @@ pub(crate) fn prepare_child(command: &mut Command, nofile: Option<u64>) {
         close_on_exec();
         Ok(())
     };
-    // SAFETY: `prepare` makes three system calls, setsid, prlimit64 and close_range, on a value that
+    // SAFETY: `prepare` makes four system calls, write, setsid, prlimit64 and close_range, on values that
     // it owns. It neither allocates nor locks, and an error is an integer.
     unsafe {
         command.pre_exec(prepare);
@@ -64,8 +74,13 @@ fn soft_limit(wanted: u64) -> Rlimit {
 /// Lets the runtime wait until a descriptor is readable; a pidfd is from the process's end on.
 /// Must be called in a runtime with its I/O driver on.
 pub(crate) fn watch(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    watch_for(descriptor, Interest::READABLE)
+}
+
+/// The same for another readiness.
+pub(crate) fn watch_for(descriptor: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: `OwnedFd` always gives the same number, open until it is dropped, which `AsyncFd`
     // does after it has told the runtime.
-    let watched = unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) };
+    let watched = unsafe { AsyncFd::register_with_interest(descriptor, interest) };
     watched.map_err(io::Error::from)
 }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use pmesh_supervisor::NodeMark;
+use pmesh_supervisor::{Launch, NodeCgroups, NodeMark, OsSpawner, Spawner};
 
 /// Processes that a shell has started, whose pids it writes a line each, `count` of them. They end with this.
 struct Left {
@@ -65,12 +65,12 @@ fn everything_that_bears_the_mark_ends_and_what_descends_from_it_and_nobody_else
         Left::by(None, "echo $$; exec sleep 1000", 1),
     ];
     assert_eq!(left.living(), 5);
-    let found = NodeMark::new(&own).end_leftovers(Duration::from_mins(1)).unwrap();
+    let found = NodeMark::new(&own).end_leftovers(None, Duration::from_mins(1)).unwrap();
     assert_eq!(left.living(), 0);
     assert!(found.processes >= 5 && found.survivors.is_empty(), "{found:?}");
     assert!(found.services.iter().eq(["web"]), "{found:?}");
     assert!(others.iter().all(|other| other.living() == 1));
-    let again = NodeMark::new(&own).end_leftovers(Duration::ZERO).unwrap();
+    let again = NodeMark::new(&own).end_leftovers(None, Duration::ZERO).unwrap();
     assert_eq!(again.processes, 0, "{again:?}");
 }
 
@@ -79,7 +79,7 @@ fn what_is_deaf_to_sigterm_or_stopped_is_killed_when_its_time_is_over() {
     let mark = node("deaf");
     let deaf = Left::by(Some(&mark), "trap '' TERM; echo $$; while :; do sleep 1000; done", 1);
     let stopped = Left::by(Some(&mark), "echo $$; kill -STOP $$", 1);
-    let found = NodeMark::new(&mark).end_leftovers(Duration::from_millis(200)).unwrap();
+    let found = NodeMark::new(&mark).end_leftovers(None, Duration::from_millis(200)).unwrap();
     assert_eq!((deaf.living(), stopped.living(), found.survivors), (0, 0, vec![]));
 }
 
@@ -87,7 +87,7 @@ fn what_is_deaf_to_sigterm_or_stopped_is_killed_when_its_time_is_over() {
 fn whoever_looks_is_left_alone_though_it_is_marked_itself() {
     const INNER: &str = "PMESH_TEST_INNER";
     if let Ok(mark) = std::env::var(INNER) {
-        NodeMark::new(&mark).end_leftovers(Duration::from_mins(1)).unwrap();
+        NodeMark::new(&mark).end_leftovers(None, Duration::from_mins(1)).unwrap();
         println!("it lives");
         return;
     }
@@ -101,4 +101,28 @@ fn whoever_looks_is_left_alone_though_it_is_marked_itself() {
         .unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains("it lives") && said.contains("so does its parent"), "{said}");
+}
+
+#[tokio::test]
+async fn who_is_in_a_control_group_of_the_node_ends_also_without_mark_session_and_parent() {
+    let id = node("group");
+    let opened = || NodeCgroups::open(&id).inspect_err(|why| eprintln!("skipped: {why}")).ok();
+    let (Some(dead), Some(next)) = (opened(), opened()) else { return };
+    let spawner = OsSpawner::new(pmesh_supervisor::testing::work_threads().proc).contained(dead);
+    let script = "setsid env -i sh -c 'sleep 1000 & echo $!'; exec sleep 1001";
+    let launch = Launch::new("/bin/sh", std::env::temp_dir()).with(|launch| {
+        launch.arguments = vec!["-c".into(), script.into()];
+    });
+    let mut spawned = spawner.spawn(&launch).unwrap();
+    let mut line = String::new();
+    let mut output = tokio::io::BufReader::new(&mut spawned.output);
+    tokio::io::AsyncBufReadExt::read_line(&mut output, &mut line).await.unwrap();
+    let is_there = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", line.trim())).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+    };
+    assert!(is_there());
+    let found = NodeMark::new(&id).end_leftovers(Some(&next), Duration::from_mins(1)).unwrap();
+    assert!(found.processes >= 2 && found.survivors.is_empty() && !is_there(), "{found:?}");
+    spawned.tree.ended().await;
 }

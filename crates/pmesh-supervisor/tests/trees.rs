@@ -1,8 +1,14 @@
 //! Trees of real processes that do what they can to get away from whoever ends them.
 
-use std::{collections::BTreeMap, ffi::OsString, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fs,
+    path::Path,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
-use pmesh_supervisor::{Launch, OsSpawner, Signal, Spawned, Spawner};
+use pmesh_supervisor::{Containment, Launch, NodeCgroups, OsSpawner, Signal, Spawned, Spawner};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 fn launch(program: &str, arguments: &[&str]) -> Launch {
@@ -75,15 +81,46 @@ fn mark(pid: u32) -> Option<String> {
     environ.split('\0').find_map(|entry| entry.strip_prefix("PM3_TREE=")).map(str::to_owned)
 }
 
-fn spawner() -> OsSpawner {
-    OsSpawner::new(pmesh_supervisor::testing::work_threads().proc)
+/// One for each way in which it is known who belongs to a tree.
+fn spawners() -> Vec<OsSpawner> {
+    let marks = OsSpawner::new(pmesh_supervisor::testing::work_threads().proc);
+    match groups() {
+        Some(groups) => vec![marks.clone(), marks.contained(groups)],
+        None => vec![marks],
+    }
+}
+
+/// Control groups of a node of this test's own, where they may be made.
+fn groups() -> Option<NodeCgroups> {
+    static NODES: AtomicU32 = AtomicU32::new(0);
+    let node = format!("test-{}-{}", std::process::id(), NODES.fetch_add(1, Ordering::Relaxed));
+    NodeCgroups::open(&node).inspect_err(|why| eprintln!("skipped in part: {why}")).ok()
 }
 
 #[tokio::test]
 async fn who_leaves_the_session_and_loses_its_parent_before_anybody_looks_ends_with_the_tree() {
     let script = "setsid sh -c 'sleep 1031 & echo $!'; echo $$; exec sleep 1032";
-    let tree = Tree::start(&spawner(), &launch("sh", &["-c", script]), 2).await;
-    assert!(tree.pids.iter().all(|&pid| lives(pid)));
+    for spawner in spawners() {
+        let tree = Tree::start(&spawner, &launch("sh", &["-c", script]), 2).await;
+        assert!(tree.pids.iter().all(|&pid| lives(pid)));
+        let mut seen = tree.spawned.tree.pids();
+        seen.sort_unstable();
+        let mut all = tree.pids.clone();
+        all.sort_unstable();
+        assert_eq!(seen, all);
+        tree.spawned.tree.signal(Signal::Terminate);
+        tree.spawned.tree.ended().await;
+        assert!(tree.is_gone());
+    }
+}
+
+#[tokio::test]
+async fn in_a_control_group_also_who_has_cleared_its_environment_ends_with_the_tree() {
+    let Some(groups) = groups() else { return };
+    let spawner = OsSpawner::new(pmesh_supervisor::testing::work_threads().proc).contained(groups);
+    let script = "setsid env -i sh -c 'sleep 1031 & echo $!'; exec sleep 1032";
+    let tree = Tree::start(&spawner, &launch("sh", &["-c", script]), 1).await;
+    assert_eq!(tree.spawned.tree.containment(), Containment::Cgroup);
     tree.spawned.tree.signal(Signal::Terminate);
     tree.spawned.tree.ended().await;
     assert!(tree.is_gone());
@@ -91,13 +128,14 @@ async fn who_leaves_the_session_and_loses_its_parent_before_anybody_looks_ends_w
 
 #[tokio::test]
 async fn two_trees_that_lose_processes_in_the_same_way_do_not_end_each_others() {
-    let spawner = spawner();
     let launch = launch("sh", &["-c", "setsid sh -c 'sleep 1031 & echo $!'; exec sleep 1032"]);
-    let (one, other) = (Tree::start(&spawner, &launch, 1).await, Tree::start(&spawner, &launch, 1).await);
-    one.kill().await;
-    assert!(one.is_gone() && other.pids.iter().all(|&pid| lives(pid)));
-    other.kill().await;
-    assert!(other.is_gone());
+    for spawner in spawners() {
+        let (one, other) = (Tree::start(&spawner, &launch, 1).await, Tree::start(&spawner, &launch, 1).await);
+        one.kill().await;
+        assert!(one.is_gone() && other.pids.iter().all(|&pid| lives(pid)));
+        other.kill().await;
+        assert!(other.is_gone());
+    }
 }
 
 /// Makes a random tree of processes from the seed; each writes its pid once it is what it wants to be. Then all wait.
@@ -149,8 +187,8 @@ become(0)
 #[tokio::test]
 async fn nothing_of_a_random_tree_outlives_it() {
     const SIZE: usize = 9;
-    let spawner = spawner();
-    for seed in 0..12 {
+    for (seed, spawner) in (0..12).flat_map(|seed| spawners().into_iter().map(move |spawner| (seed, spawner)))
+    {
         let arguments = ["-c", RANDOM, &seed.to_string(), &SIZE.to_string()];
         let tree = Tree::start(&spawner, &launch("python3", &arguments), SIZE).await;
         tree.spawned.tree.signal(Signal::Terminate);
@@ -172,7 +210,9 @@ for left in range(60, 0, -1):
     if left == 50: os.write(1, b'%d\\n' % os.getpid())
     break
 while True: time.sleep(1000)";
-    let tree = Tree::start(&spawner(), &launch("python3", &["-c", script]), 1).await;
-    tree.kill().await;
-    assert!(tree.is_gone());
+    for spawner in spawners() {
+        let tree = Tree::start(&spawner, &launch("python3", &["-c", script]), 1).await;
+        tree.kill().await;
+        assert!(tree.is_gone());
+    }
 }

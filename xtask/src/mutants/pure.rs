@@ -52,13 +52,14 @@ pub(crate) const PURE: &[PureFiles] = &[
             "slot/probes.rs",
             "slot/probing.rs",
             "slot/reasons.rs",
+            "unbuilt.rs",
         ],
     },
     PureFiles {
         package: "pmesh-proxy",
         near: None,
         tests: &["--lib"],
-        files: &["path.rs", "pattern.rs", "phase.rs", "routing_table.rs"],
+        files: &["next_head.rs", "path.rs", "pattern.rs", "phase.rs", "routing_table.rs"],
     },
     PureFiles {
         package: "pmesh-node",
