@@ -73,3 +73,33 @@ fn what_had_got_away_from_a_killed_server_ends_before_the_next_one_starts_anythi
     let server = Server::serve(&project);
     assert!(!owned.iter().any(|&pid| lives(pid)), "{}", server.log());
 }
+
+#[test]
+fn a_daemon_that_a_build_leaves_behind_ends_with_the_build() {
+    let job = "  job: !App\n    root: .\n    background: true\n    build: sh build.sh\n    run: sleep 1033\n";
+    let project = Project::new(&web_manifest(1, job));
+    let script = "setsid sh -c 'sleep 1031 & echo $! > away'\necho > \"$PM3_OUT/product\"\n";
+    fs::write(project.work.join("build.sh"), script).unwrap();
+    let server = Server::serve(&project);
+    assert_eq!(server.get("/service/health/job")["status"], "OK");
+    assert!(!lives(pid(&project, "away")));
+}
+
+#[test]
+fn a_hundred_services_with_what_got_away_from_them_end_with_the_server() {
+    let jobs: String = (0..100)
+        .map(|number| format!("  job{number}: !App\n    root: .\n    background: true\n    run: sh job.sh\n"))
+        .collect();
+    let project = Project::new(&web_manifest(1, &jobs));
+    let script = "setsid sh -c 'sleep 1031 & echo $! >> pids'\necho $$ >> pids\nexec sleep 1033\n";
+    fs::write(project.work.join("job.sh"), script).unwrap();
+    let server = Server::serve(&project);
+    let pids = || -> Vec<u32> {
+        let text = fs::read_to_string(project.work.join("pids")).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).collect()
+    };
+    wait_for("all have told their pids", || pids().len() == 200);
+    assert_eq!(server.terminate(), Some(0));
+    let living: Vec<u32> = pids().into_iter().filter(|&pid| lives(pid)).collect();
+    assert_eq!(living, [] as [u32; 0]);
+}
