@@ -87,9 +87,9 @@ fn a_daemon_that_a_build_leaves_behind_ends_with_the_build() {
 
 #[test]
 fn a_hundred_services_with_what_got_away_from_them_end_with_the_server() {
-    let jobs: String = (0..100)
-        .map(|number| format!("  job{number}: !App\n    root: .\n    background: true\n    run: sh job.sh\n"))
-        .collect();
+    let job =
+        |number| format!("  job{number}: !App\n    root: .\n    background: true\n    run: sh job.sh\n");
+    let jobs = (0..100).map(job).collect::<Vec<String>>().concat();
     let project = Project::new(&web_manifest(1, &jobs));
     let script = "setsid sh -c 'sleep 1031 & echo $! >> pids'\necho $$ >> pids\nexec sleep 1033\n";
     fs::write(project.work.join("job.sh"), script).unwrap();

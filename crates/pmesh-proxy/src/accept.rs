@@ -8,11 +8,11 @@ use tokio::{
     sync::mpsc,
     time::Instant,
 };
-use tracing::Instrument as _;
 
 use crate::{
     at_work::PhaseCell,
     budget::{Descriptors, is_for_want_of_our_own},
+    client_span::of_client,
     connection,
     context::ThreadContext,
     limits::FrontStage,
@@ -135,12 +135,5 @@ async fn next(listener: &TcpListener, own: usize, context: &Arc<ThreadContext>, 
 }
 
 fn serve(context: &Arc<ThreadContext>, stream: TcpStream, peer: SocketAddr, place: OccupiedPlace) {
-    let served = connection::serve(context.clone(), stream, peer, place);
-    let span = tracing::debug_span!("client", %peer);
-    // Where nobody reads such lines, nothing is entered and left each time that it is polled.
-    if span.is_disabled() {
-        tokio::spawn(served);
-    } else {
-        tokio::spawn(served.instrument(span));
-    }
+    tokio::spawn(of_client(peer, connection::serve(context.clone(), stream, peer, place)));
 }

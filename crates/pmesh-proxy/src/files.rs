@@ -15,6 +15,7 @@ use crate::{
     answer_body::AnswerBody,
     beneath::{self, Opened},
     budget::{Descriptors, is_for_want_of_our_own},
+    client_span::in_client_span,
     content_type,
     file_body::{CHUNK, DISK_LIMIT, FileBody, read_at},
     http_date,
@@ -77,7 +78,9 @@ pub(crate) async fn find(
         Ok(looked) => looked,
         Err(Unanswered::Panicked { message }) => Err(io::Error::other(message)),
         Err(unanswered) => {
-            tracing::warn!(error = %unanswered, folder = %files.folder.display(), "a file cannot be looked for now");
+            in_client_span(|| {
+                tracing::warn!(error = %unanswered, folder = %files.folder.display(), "a file cannot be looked for now");
+            });
             return Err(Reason::Busy);
         }
     };
@@ -101,7 +104,9 @@ pub(crate) async fn find(
             Err(Reason::NoDescriptor)
         }
         Err(error) => {
-            tracing::error!(%error, folder = %files.folder.display(), "a file cannot be read");
+            in_client_span(
+                || tracing::error!(%error, folder = %files.folder.display(), "a file cannot be read"),
+            );
             Err(Reason::Broken)
         }
     }

@@ -50,6 +50,7 @@ mod check;
 mod chunked;
 mod client_body;
 mod client_io;
+mod client_span;
 mod connection;
 mod connections;
 mod content_type;

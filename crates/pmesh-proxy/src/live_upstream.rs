@@ -14,6 +14,7 @@ use tokio::{sync::Notify, time::Instant};
 use crate::{
     bad_answer::BadAnswer,
     budget::Descriptors,
+    client_span::in_client_span,
     seldom::Seldom,
     spec::{DestinationKey, Upstream, UpstreamAddress},
 };
@@ -168,7 +169,7 @@ impl LiveUpstream {
         self.count_error();
         let Some(not_said) = self.said.lock().entry(why).or_default().is_due(now) else { return };
         let (service, address) = (&self.key, &self.spec.address);
-        tracing::warn!(%service, %address, reason = %why, not_said, "{}", why.event());
+        in_client_span(|| tracing::warn!(%service, %address, reason = %why, not_said, "{}", why.event()));
     }
 
     pub(crate) fn statistics(&self) -> UpstreamStatistics {

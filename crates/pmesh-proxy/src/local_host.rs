@@ -6,8 +6,8 @@ use http::{HeaderValue, Request, Response, header::HOST};
 use tokio::{runtime::Handle, task::JoinSet};
 
 use crate::{
-    answer::Reason, answer_body::AnswerBody, context::LocalHandler, exchange::Exchange,
-    phase::ConnectionEvent, request_body::RequestBody,
+    answer::Reason, answer_body::AnswerBody, client_span::in_client_span, context::LocalHandler,
+    exchange::Exchange, phase::ConnectionEvent, request_body::RequestBody,
 };
 
 /// The host that is handed to the [`LocalHandler`].
@@ -38,7 +38,7 @@ pub(crate) async fn hand_over(
         Some(Ok(answer)) => Ok(answer.map(AnswerBody::Local)),
         None => Err(Reason::Broken),
         Some(Err(error)) => {
-            tracing::error!(%error, "the handler of the pm3 host failed");
+            in_client_span(|| tracing::error!(%error, "the handler of the pm3 host failed"));
             Err(Reason::Broken)
         }
     }
