@@ -344,6 +344,19 @@ fn what_broke_down_is_down_shows_nothing_and_starts_when_nothing_is_left_of_it()
 }
 
 #[test]
+fn who_waits_for_the_end_of_a_run_is_answered_when_its_service_breaks_down() {
+    let (mut world, _) = about_to_switch();
+    let (switched, drained, stopped) = (world.ticket(), world.ticket(), world.ticket());
+    world.tell(ServiceEvent::Commit { switched, drained, stopped });
+    assert_eq!((world.answer_to(drained), world.answer_to(stopped)), (None, None));
+    let held: Vec<u64> = world.processes.keys().copied().collect();
+    let actions = world.machine.break_down("it failed".to_owned(), held, world.now);
+    world.take(actions);
+    assert_eq!(world.answer_to(drained), Some(&ServiceAnswer::Done));
+    assert_eq!(world.answer_to(stopped), Some(&ServiceAnswer::Ended(RunEnd::default())));
+}
+
+#[test]
 fn a_commit_before_its_turn_does_not_start_a_run_beside_the_one_that_ends() {
     let alone = AppSpec { overlap: Overlap::No, ..app() };
     let mut world = World::new(true);

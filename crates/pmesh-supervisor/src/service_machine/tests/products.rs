@@ -58,6 +58,16 @@ fn an_instance_that_dies_while_somebody_builds_in_place_waits_until_the_product_
 }
 
 #[test]
+fn nothing_is_made_again_when_the_server_is_about_to_end() {
+    let mut world = built(app());
+    hold_product(&mut world);
+    world.tell(ServiceEvent::EndBegins);
+    let ended = remake(&mut world);
+    assert_eq!(world.answer_to(ended), Some(&ServiceAnswer::Remade(Remade::Left)));
+    assert!(world.builds.is_empty());
+}
+
+#[test]
 fn what_is_made_again_is_what_instances_are_started_from() {
     let mut world = built(app());
     hold_product(&mut world);
