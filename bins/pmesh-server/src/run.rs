@@ -395,8 +395,8 @@ async fn obey(
                 reloading = None.into();
             }
             asked = signals.next() => match asked {
-                Asked::Stop => break,
-                Asked::Reload => {
+                SignalRequest::Stop => break,
+                SignalRequest::Reload => {
                     notify::tell(notify::NotifyState::Reloading);
                     reloading = Some(Box::pin(reload(node))).into();
                 }
@@ -427,7 +427,7 @@ async fn obey(
                 error!("not everything has ended; the server does all the same");
                 return Ok(ServerEnd::Forced);
             }
-            asked = signals.next() => if let (Asked::Stop, ServerEnd::AsAsked) = (asked, end) {
+            asked = signals.next() => if let (SignalRequest::Stop, ServerEnd::AsAsked) = (asked, end) {
                 warn!("asked again: nothing more is waited for");
                 end = ServerEnd::Hurried;
                 forced = Some(Box::pin(tokio::time::sleep(HURRIED_LIMIT))).into();
@@ -452,7 +452,7 @@ fn cancelled(token: &CancelToken) -> impl Future<Output = ()> + Send + use<> {
 }
 
 /// What a signal asks for.
-enum Asked {
+enum SignalRequest {
     Stop,
     Reload,
 }
@@ -475,11 +475,11 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> Asked {
+    async fn next(&mut self) -> SignalRequest {
         tokio::select! {
-            _ = self.terminate.recv() => Asked::Stop,
-            _ = self.interrupt.recv() => Asked::Stop,
-            _ = self.hang_up.recv() => if self.has_terminal { Asked::Stop } else { Asked::Reload },
+            _ = self.terminate.recv() => SignalRequest::Stop,
+            _ = self.interrupt.recv() => SignalRequest::Stop,
+            _ = self.hang_up.recv() => if self.has_terminal { SignalRequest::Stop } else { SignalRequest::Reload },
         }
     }
 }

@@ -20,14 +20,14 @@ use crate::places::{Admission, Peer, PlaceId, PlaceLimits, Places};
 pub(crate) struct Seats(Arc<Shared>);
 
 struct Shared {
-    now: Mutex<Now>,
+    now: Mutex<SeatsNow>,
     /// Somebody has given a place back, or waits for an operation.
     freed: Notify,
     /// How many may wait for operations, at all listeners.
     away: Arc<Semaphore>,
 }
 
-struct Now {
+struct SeatsNow {
     places: Places,
     /// How those are told who lose their place.
     told: HashMap<PlaceId, Weak<Notify>>,
@@ -49,7 +49,7 @@ struct Hopeful<'a> {
     peer: Peer,
 }
 
-enum Asked<'a> {
+enum Admitted<'a> {
     Seat(Seat),
     Refused,
     Later(Instant, Hopeful<'a>),
@@ -58,7 +58,7 @@ enum Asked<'a> {
 impl Seats {
     /// Places; `away` is shared by all who may wait for operations.
     pub(crate) fn new(limits: PlaceLimits, away: Arc<Semaphore>) -> Self {
-        let now = Now { places: Places::new(limits), told: HashMap::new() };
+        let now = SeatsNow { places: Places::new(limits), told: HashMap::new() };
         Self(Arc::new(Shared { now: Mutex::new(now), freed: Notify::new(), away }))
     }
 
@@ -67,9 +67,9 @@ impl Seats {
         let came = Instant::now();
         loop {
             let (at, _hope) = match self.ask(peer, is_welcome, came) {
-                Asked::Seat(seat) => return Some(seat),
-                Asked::Refused => return None,
-                Asked::Later(at, hope) => (at, hope),
+                Admitted::Seat(seat) => return Some(seat),
+                Admitted::Refused => return None,
+                Admitted::Later(at, hope) => (at, hope),
             };
             tokio::select! {
                 () = sleep_until(at) => {}
@@ -78,7 +78,7 @@ impl Seats {
         }
     }
 
-    fn ask(&self, peer: Peer, is_welcome: bool, came: Instant) -> Asked<'_> {
+    fn ask(&self, peer: Peer, is_welcome: bool, came: Instant) -> Admitted<'_> {
         let mut now = self.0.now.lock();
         match now.places.admit(peer, is_welcome, came.into_std(), Instant::now().into_std()) {
             Admission::Admit { id, close } => {
@@ -87,12 +87,12 @@ impl Seats {
                 }
                 let evicted = Arc::new(Notify::new());
                 now.told.insert(id, Arc::downgrade(&evicted));
-                Asked::Seat(Seat(Arc::new(HeldPlace { seats: self.clone(), id, evicted })))
+                Admitted::Seat(Seat(Arc::new(HeldPlace { seats: self.clone(), id, evicted })))
             }
-            Admission::Refuse => Asked::Refused,
+            Admission::Refuse => Admitted::Refused,
             Admission::Later(at) => {
                 now.places.hope(peer);
-                Asked::Later(at.into(), Hopeful { seats: self, peer })
+                Admitted::Later(at.into(), Hopeful { seats: self, peer })
             }
         }
     }
@@ -111,7 +111,7 @@ impl Seats {
     }
 }
 
-impl Now {
+impl SeatsNow {
     fn evict(&mut self, id: PlaceId) {
         if let Some(told) = self.told.remove(&id).and_then(|told| told.upgrade()) {
             told.notify_one();

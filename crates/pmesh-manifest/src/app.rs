@@ -10,7 +10,7 @@ use crate::{
     elsewhere, later,
     later::written,
     mistake::quoted,
-    monitor::{Watched, monitor},
+    monitor::{MonitoredKind, monitor},
     needs::Needed,
     not_served::Feature,
     place::Place,
@@ -105,7 +105,7 @@ pub(crate) fn app(
         spec.background = flag;
     }
     if let Some(value) = table.take("monitor") {
-        spec.monitor = monitor(&value, Watched::Instances, report);
+        spec.monitor = monitor(&value, MonitoredKind::Instances, report);
     }
     if let Some(value) = table.take("lb") {
         spread = balancing(&value, report);

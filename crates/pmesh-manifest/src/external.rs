@@ -7,7 +7,7 @@ use crate::{
     balancing::balancing,
     elsewhere, host,
     mistake::quoted,
-    monitor::{Watched, monitor},
+    monitor::{MonitoredKind, monitor},
     not_served::Feature,
     report::Report,
     value::{KeyedMap, Value},
@@ -30,7 +30,7 @@ pub(crate) fn external(value: &Value, report: &mut Report<'_>) -> (ExternalSpec,
         }
     }
     if let Some(value) = table.take("monitor") {
-        spec.monitor = monitor(&value, Watched::Addresses, report);
+        spec.monitor = monitor(&value, MonitoredKind::Addresses, report);
     }
     if let Some(value) = table.take("lb") {
         spread = balancing(&value, report);

@@ -13,14 +13,14 @@ use crate::{
 
 /// Whose health is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Watched {
+pub(crate) enum MonitoredKind {
     /// Processes of our own: their ports have owners.
     Instances,
     /// Addresses of somebody else's.
     Addresses,
 }
 
-impl Watched {
+impl MonitoredKind {
     /// What makes it ready where no checks are written.
     fn readiness(self) -> Readiness {
         match self {
@@ -30,7 +30,7 @@ impl Watched {
     }
 }
 
-pub(crate) fn monitor(value: &Value, watched: Watched, report: &mut Report<'_>) -> Monitor {
+pub(crate) fn monitor(value: &Value, watched: MonitoredKind, report: &mut Report<'_>) -> Monitor {
     let mut monitor = Monitor::default().with(|monitor| monitor.readiness = watched.readiness());
     let wanted = "a map of healthy, unhealthy, timeout, test";
     let mut table = KeyedMap::of(value, report, wanted);
@@ -50,7 +50,7 @@ pub(crate) fn monitor(value: &Value, watched: Watched, report: &mut Report<'_>) 
             monitor.readiness = Readiness::ChecksPass;
         }
     }
-    if watched == Watched::Instances
+    if watched == MonitoredKind::Instances
         && let Some(value) = table.take("port_owner")
         && let Some(owner) =
             value.word(report, &[("instance", Ok(PortOwner::Instance)), ("any", Ok(PortOwner::Any))])

@@ -23,10 +23,10 @@ type ReadAnswer = Result<Repository, Arc<VcsError>>;
 /// Whoever asks before a read has begun shares it, so that each answer is of a moment after its question. However many ask,
 /// at most one read runs and one waits.
 #[derive(Default)]
-pub(crate) struct RepositoryReads(Mutex<Option<Asked>>);
+pub(crate) struct RepositoryReads(Mutex<Option<NewestRead>>);
 
 /// The newest read. It is held by those who wait for it alone, and ends with them.
-struct Asked {
+struct NewestRead {
     has_begun: Arc<AtomicBool>,
     read: WeakShared<BoxFuture<'static, ReadAnswer>>,
 }
@@ -56,7 +56,7 @@ impl RepositoryReads {
         };
         let read = read.boxed().shared();
         let weak = read.downgrade().expect("it was not polled yet");
-        *newest = Some(Asked { has_begun, read: weak });
+        *newest = Some(NewestRead { has_begun, read: weak });
         read
     }
 }

@@ -22,8 +22,8 @@ use crate::{
 
 /// Where an accepted connection goes.
 #[derive(Debug)]
-pub(crate) struct Spread {
-    lanes: Vec<Lane>,
+pub(crate) struct ConnectionSpread {
+    lanes: Vec<ThreadLane>,
     /// Held while a thread is chosen, so that a burst that two threads accept is still even.
     choosing: Mutex<()>,
     said: Seldom,
@@ -31,22 +31,22 @@ pub(crate) struct Spread {
 
 /// The way to a thread.
 #[derive(Debug)]
-pub(crate) struct Lane {
+pub(crate) struct ThreadLane {
     /// Not bounded by itself: each entry holds a descriptor, and accepting pauses where those end.
-    pub(crate) inbox: mpsc::UnboundedSender<Handed>,
+    pub(crate) inbox: mpsc::UnboundedSender<HandedConnection>,
     pub(crate) occupancy: Arc<Occupancy>,
 }
 
 /// A connection on its way to the thread that serves it.
 #[derive(Debug)]
-pub(crate) struct Handed {
+pub(crate) struct HandedConnection {
     stream: std::net::TcpStream,
     peer: SocketAddr,
     place: OccupiedPlace,
 }
 
-impl Spread {
-    pub(crate) fn over(lanes: Vec<Lane>) -> Self {
+impl ConnectionSpread {
+    pub(crate) fn over(lanes: Vec<ThreadLane>) -> Self {
         Self { lanes, choosing: Mutex::new(()), said: Seldom::default() }
     }
 
@@ -73,8 +73,11 @@ impl Spread {
 }
 
 /// Serves the connections that other threads have accepted.
-pub(crate) async fn take_in(mut inbox: mpsc::UnboundedReceiver<Handed>, context: Arc<ThreadContext>) {
-    while let Some(Handed { stream, peer, place }) = inbox.recv().await {
+pub(crate) async fn take_in(
+    mut inbox: mpsc::UnboundedReceiver<HandedConnection>,
+    context: Arc<ThreadContext>,
+) {
+    while let Some(HandedConnection { stream, peer, place }) = inbox.recv().await {
         match TcpStream::from_std(stream) {
             Ok(stream) => serve(&context, stream, peer, place),
             Err(error) => tracing::warn!(%error, "a connection cannot be taken in"),
@@ -87,7 +90,7 @@ pub(crate) async fn accept(
     listener: TcpListener,
     own: usize,
     context: Arc<ThreadContext>,
-    spread: Arc<Spread>,
+    spread: Arc<ConnectionSpread>,
 ) {
     let mut stage = context.stage.clone();
     let mut end = pin!(stage.wait_for(|stage| matches!(stage, FrontStage::Draining { .. })));
@@ -101,7 +104,7 @@ pub(crate) async fn accept(
 }
 
 /// Accepts a client and gives it to a thread, or pauses where that fails.
-async fn next(listener: &TcpListener, own: usize, context: &Arc<ThreadContext>, spread: &Spread) {
+async fn next(listener: &TcpListener, own: usize, context: &Arc<ThreadContext>, spread: &ConnectionSpread) {
     let (stream, peer) = match listener.accept().await {
         Ok(accepted) => accepted,
         // The client was gone before it was accepted.
@@ -126,7 +129,7 @@ async fn next(listener: &TcpListener, own: usize, context: &Arc<ThreadContext>, 
     }
     match stream.into_std() {
         Ok(stream) => {
-            if spread.lanes[chosen].inbox.send(Handed { stream, peer, place }).is_err() {
+            if spread.lanes[chosen].inbox.send(HandedConnection { stream, peer, place }).is_err() {
                 tracing::debug!("a front thread has ended; a connection to it is closed");
             }
         }

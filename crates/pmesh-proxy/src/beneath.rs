@@ -15,7 +15,7 @@ use rustix::{
 
 /// What a name stands for.
 #[derive(Debug)]
-pub(crate) enum Opened {
+pub(crate) enum OpenedPath {
     File(File),
     Folder,
     /// Nothing, nothing that may be read, or neither file nor folder.
@@ -31,19 +31,19 @@ const TRIES: usize = 8;
 /// # Errors
 ///
 /// Those of the system that say nothing about the file: no descriptor or no memory left.
-pub(crate) fn open(folder: &Path, name: &[u8]) -> io::Result<Opened> {
+pub(crate) fn open(folder: &Path, name: &[u8]) -> io::Result<OpenedPath> {
     let opened = match open_path(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
         Ok(root) => open_below(&root, folder, name),
         Err(error) => Err(error),
     };
     match opened {
         Ok(descriptor) => match FileType::from_raw_mode(fstat(&descriptor)?.st_mode) {
-            FileType::RegularFile => Ok(Opened::File(File::from(descriptor))),
-            FileType::Directory => Ok(Opened::Folder),
-            _ => Ok(Opened::Nothing),
+            FileType::RegularFile => Ok(OpenedPath::File(File::from(descriptor))),
+            FileType::Directory => Ok(OpenedPath::Folder),
+            _ => Ok(OpenedPath::Nothing),
         },
         Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::IO)) => Err(error.into()),
-        Err(_) => Ok(Opened::Nothing),
+        Err(_) => Ok(OpenedPath::Nothing),
     }
 }
 

@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 use crate::{
     answer::{AnswerForm, Reason},
     answer_body::AnswerBody,
-    beneath::{self, Opened},
+    beneath::{self, OpenedPath},
     budget::{Descriptors, is_for_want_of_our_own},
     client_span::in_client_span,
     content_type,
@@ -139,28 +139,28 @@ fn look(spec: &FilesSpec, wanted: Option<&[u8]>, descriptors: Descriptors) -> io
             None => (wanted, wanted.is_empty()),
         };
         match beneath::open(&spec.folder, name)? {
-            Opened::File(file) if !has_slash => {
+            OpenedPath::File(file) if !has_slash => {
                 return OpenFile::new(file, name, descriptors).map(Box::new).map(OnDisk::File);
             }
-            Opened::Folder => {
+            OpenedPath::Folder => {
                 let mut index = name.to_vec();
                 if !name.is_empty() {
                     index.push(b'/');
                 }
                 index.extend_from_slice(spec.index.trim_start_matches('/').as_bytes());
-                if let Opened::File(file) = beneath::open(&spec.folder, &index)? {
+                if let OpenedPath::File(file) = beneath::open(&spec.folder, &index)? {
                     if !has_slash {
                         return Ok(OnDisk::Folder);
                     }
                     return OpenFile::new(file, &index, descriptors).map(Box::new).map(OnDisk::File);
                 }
             }
-            Opened::File(_) | Opened::Nothing => {}
+            OpenedPath::File(_) | OpenedPath::Nothing => {}
         }
     }
     if let NotFound::File(page) = &spec.not_found {
         let page = page.trim_start_matches('/').as_bytes();
-        if let Opened::File(file) = beneath::open(&spec.folder, page)? {
+        if let OpenedPath::File(file) = beneath::open(&spec.folder, page)? {
             return OpenFile::new(file, page, descriptors).map(Box::new).map(OnDisk::NotFound);
         }
     }
@@ -507,7 +507,7 @@ mod tests {
                 prop_assert_ne!(got.as_deref(), Some("SECRET"), "{}", &raw);
                 // The same, past all checks of the path.
                 let bare = raw.trim_start_matches('/').as_bytes().to_vec();
-                if let Opened::File(file) = beneath::open(&spec.folder, &bare).unwrap() {
+                if let OpenedPath::File(file) = beneath::open(&spec.folder, &bare).unwrap() {
                     let is = fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file))).unwrap();
                     prop_assert!(is.starts_with(spec.folder.canonicalize().unwrap()), "{} is {:?}", &raw, is);
                 }

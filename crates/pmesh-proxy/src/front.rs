@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    accept::{self, Handed, Lane, Spread},
+    accept::{self, ConnectionSpread, HandedConnection, ThreadLane},
     budget::Descriptors,
     context::{LocalHandler, ThreadContext},
     limits::{FrontLimits, FrontStage},
@@ -50,7 +50,7 @@ const PER_LISTENER: usize = 2;
 pub struct Front {
     threads: Vec<Thread>,
     stage: watch::Sender<FrontStage>,
-    spread: Arc<Spread>,
+    spread: Arc<ConnectionSpread>,
     _descriptors: Descriptors,
 }
 
@@ -93,12 +93,12 @@ impl Front {
             let (sender, inbox) = mpsc::unbounded_channel();
             let pool = Pool::new(limits.pool_connections, limits.pool_idle);
             let occupancy = Arc::<Occupancy>::default();
-            lanes.push(Lane { inbox: sender, occupancy: occupancy.clone() });
+            lanes.push(ThreadLane { inbox: sender, occupancy: occupancy.clone() });
             threads.push((inbox, pool.clone()));
             clients.push((occupancy, pool));
         }
         let relief = Arc::new(Relief::new(tables.budget().clone(), limits.spared, clients));
-        let spread = Arc::new(Spread::over(lanes));
+        let spread = Arc::new(ConnectionSpread::over(lanes));
         let own = threads.len() * per_thread;
         let mut front = Self {
             threads: Vec::new(),
@@ -188,9 +188,9 @@ impl Drop for Front {
 struct FrontThread {
     index: usize,
     listeners: Vec<TcpListener>,
-    inbox: mpsc::UnboundedReceiver<Handed>,
+    inbox: mpsc::UnboundedReceiver<HandedConnection>,
     context: Arc<ThreadContext>,
-    spread: Arc<Spread>,
+    spread: Arc<ConnectionSpread>,
 }
 
 impl FrontThread {

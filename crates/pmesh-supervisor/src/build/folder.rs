@@ -153,7 +153,7 @@ fn hold(folder: &Path, holding: &Holding) -> Result<(), BuildError> {
 
 /// A build whose steps may run.
 #[derive(Debug)]
-pub(super) struct Begun {
+pub(super) struct BuildInProgress {
     /// The build with its product as far as it has been made.
     pub(super) build: Build,
     /// What the folder held in place before.
@@ -163,7 +163,7 @@ pub(super) struct Begun {
 
 /// Makes an empty folder for a product, under a name that no finished build has. From here on
 /// `.build-in-place` says that the build is unfinished, so that it is made again even if the server dies now.
-pub(super) fn begin(own: Own, id: &BuildId) -> Result<Begun, BuildError> {
+pub(super) fn begin(own: Own, id: &BuildId) -> Result<BuildInProgress, BuildError> {
     let folder = own.root().to_owned();
     let names = std::iter::once(format!("{PREFIX}{id}")).chain((2..).map(|n| format!("{PREFIX}{id}-{n}")));
     for name in names {
@@ -179,7 +179,7 @@ pub(super) fn begin(own: Own, id: &BuildId) -> Result<Begun, BuildError> {
         let before =
             put(&path, &text).and_then(|clock| FolderBefore::of(own, &clock).map_err(files("read", &folder)));
         return match before {
-            Ok(before) => Ok(Begun { build, held, before }),
+            Ok(before) => Ok(BuildInProgress { build, held, before }),
             Err(error) => {
                 remove(&build);
                 Err(error)
@@ -189,7 +189,7 @@ pub(super) fn begin(own: Own, id: &BuildId) -> Result<Begun, BuildError> {
     unreachable!("there is a name for each number")
 }
 
-impl Begun {
+impl BuildInProgress {
     /// Takes what the steps have left as the product of a finished build.
     pub(super) fn finish(self, service: &ServiceName) -> Result<Build, BuildError> {
         let Self { mut build, held, before } = self;

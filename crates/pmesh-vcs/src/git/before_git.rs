@@ -4,12 +4,12 @@ use std::{collections::BTreeSet, ffi::OsStr, os::unix::ffi::OsStrExt, time::Inst
 
 use gix::bstr::ByteSlice;
 
-use super::{opened::OpenedRepo, special_files::Looking};
+use super::{opened::OpenedRepo, special_files::FileLook};
 use crate::VcsError;
 
 /// How far a repository has been looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum LookedAt {
+pub(super) enum LookScope {
     #[default]
     Nothing,
     /// All but the work tree.
@@ -17,7 +17,7 @@ pub(super) enum LookedAt {
     All,
 }
 
-impl LookedAt {
+impl LookScope {
     /// How far a repository must have been looked at before this command.
     pub(super) fn wanted_by(command: &str) -> Self {
         const ELSEWHERE: [&str; 6] =
@@ -32,12 +32,12 @@ impl LookedAt {
 /// # Errors
 ///
 /// [`VcsError::NotAFile`].
-pub(super) fn look(opened: &OpenedRepo, wanted: LookedAt) -> Result<(), VcsError> {
+pub(super) fn look(opened: &OpenedRepo, wanted: LookScope) -> Result<(), VcsError> {
     // Half of a read's time is for this look. What it has not seen by then is left to the time limit of git.
     let now = Instant::now();
     let until = now + opened.stop.until().saturating_duration_since(now) / 2;
     let is_wanted = || !opened.stop.is_cancelled() && Instant::now() < until;
-    let mut looking = Looking::new(&opened.root, &is_wanted);
+    let mut looking = FileLook::new(&opened.root, &is_wanted);
     let (git_dir, common_dir) = (opened.repo.path(), opened.repo.common_dir());
     for folder in [git_dir, common_dir] {
         looking.folder(folder)?;
@@ -62,12 +62,12 @@ pub(super) fn look(opened: &OpenedRepo, wanted: LookedAt) -> Result<(), VcsError
             looking.file(&path)?;
         }
     }
-    if wanted == LookedAt::All { work_tree(&looking, opened, &is_wanted) } else { Ok(()) }
+    if wanted == LookScope::All { work_tree(&looking, opened, &is_wanted) } else { Ok(()) }
 }
 
 /// What git reads in the work tree beside the files themselves: in each folder that has tracked ones.
 fn work_tree(
-    looking: &Looking<'_>,
+    looking: &FileLook<'_>,
     opened: &OpenedRepo,
     is_wanted: &dyn Fn() -> bool,
 ) -> Result<(), VcsError> {

@@ -28,7 +28,7 @@ struct Hidden {
 }
 
 /// What is in the work tree in its place.
-enum There {
+enum HiddenState {
     /// Nothing, or what the index has.
     Same,
     Edited,
@@ -67,9 +67,9 @@ pub(super) fn edited(
         let (mut edited, mut to_hash) = (Vec::new(), Vec::new());
         for hidden in hidden {
             match hidden.there(&root.join(&hidden.path), looks_at_modes) {
-                There::Same => {}
-                There::Edited => edited.push(hidden.path),
-                There::File => to_hash.push(hidden),
+                HiddenState::Same => {}
+                HiddenState::Edited => edited.push(hidden.path),
+                HiddenState::File => to_hash.push(hidden),
             }
         }
         Ok((edited, to_hash))
@@ -91,26 +91,26 @@ fn all(opened: &OpenedRepo, changes: &[TreeChange]) -> Result<Vec<Hidden>, VcsEr
 }
 
 impl Hidden {
-    fn there(&self, path: &std::path::Path, looks_at_modes: bool) -> There {
-        let Ok(metadata) = path.symlink_metadata() else { return There::Same };
+    fn there(&self, path: &std::path::Path, looks_at_modes: bool) -> HiddenState {
+        let Ok(metadata) = path.symlink_metadata() else { return HiddenState::Same };
         if metadata.is_symlink() {
             let target = std::fs::read_link(path).unwrap_or_default();
             let id = gix::objs::compute_hash(self.id.kind(), Kind::Blob, target.as_os_str().as_bytes());
             let is_same = self.mode == Mode::SYMLINK && id.is_ok_and(|id| id == self.id);
-            return if is_same { There::Same } else { There::Edited };
+            return if is_same { HiddenState::Same } else { HiddenState::Edited };
         }
         match self.mode {
             // A submodule is its own affair.
-            Mode::COMMIT => There::Same,
+            Mode::COMMIT => HiddenState::Same,
             Mode::FILE | Mode::FILE_EXECUTABLE if metadata.is_file() => {
                 let is_executable = metadata.permissions().mode() & 0o100 != 0;
                 if looks_at_modes && is_executable != (self.mode == Mode::FILE_EXECUTABLE) {
-                    There::Edited
+                    HiddenState::Edited
                 } else {
-                    There::File
+                    HiddenState::File
                 }
             }
-            _ => There::Edited,
+            _ => HiddenState::Edited,
         }
     }
 }

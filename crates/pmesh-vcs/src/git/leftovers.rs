@@ -51,7 +51,7 @@ pub(super) struct Leftovers {
 
 /// What may stand at a path.
 #[derive(Debug, Default)]
-struct Known {
+struct KnownVersions {
     /// What the head has there, then each newer commit that has something else.
     versions: Vec<Version>,
     /// Whether the index has something else than the head.
@@ -69,7 +69,7 @@ struct Version {
 }
 
 /// What is at a path in the work tree.
-enum There {
+enum PathContent {
     Nothing,
     Folder,
     Link(Vec<u8>),
@@ -105,7 +105,8 @@ pub(super) fn look(
         Ok((known(opened, &diffs, &asked)?, converts, looks_at_modes))
     })?;
     let (mut found, known, to_hash) = repo.with_files(git, move |root| {
-        let is_new = |known: &Known| known.versions.iter().skip(1).any(|version| version.file.is_some());
+        let is_new =
+            |known: &KnownVersions| known.versions.iter().skip(1).any(|version| version.file.is_some());
         let new: HashSet<&Path> =
             known.iter().filter(|(_, known)| is_new(known)).map(|(path, _)| &**path).collect();
         let mut found = Leftovers::default();
@@ -173,7 +174,7 @@ fn remove_empty(folder: &Path, depth: usize) {
 }
 
 impl Leftovers {
-    fn add(&mut self, path: &Path, known: &Known) {
+    fn add(&mut self, path: &Path, known: &KnownVersions) {
         let Some(of_head) = known.versions.first() else { return };
         let new = known.versions.get(1).and_then(|version| version.file);
         self.left.push(TreeChange { path: path.to_owned(), old: of_head.file, new });
@@ -207,10 +208,10 @@ fn known(
     opened: &OpenedRepo,
     diffs: &[Arc<Vec<TreeChange>>],
     paths: &[PathBuf],
-) -> Result<BTreeMap<PathBuf, Known>, VcsError> {
+) -> Result<BTreeMap<PathBuf, KnownVersions>, VcsError> {
     let asked: HashSet<&Path> = paths.iter().map(|path| &**path).collect();
-    let mut found: BTreeMap<PathBuf, Known> =
-        paths.iter().map(|path| (path.clone(), Known::default())).collect();
+    let mut found: BTreeMap<PathBuf, KnownVersions> =
+        paths.iter().map(|path| (path.clone(), KnownVersions::default())).collect();
     let version = |file: Option<TreeFile>| -> Result<Version, VcsError> {
         let id = file.map(|file| file.id).filter(|id| opened.repo.has_object(id));
         let size = id.map(|id| opened.header(id)).transpose()?.map(|header| header.size());
@@ -282,17 +283,19 @@ struct Looked<'a> {
 }
 
 impl Looked<'_> {
-    fn at(&self, path: &Path, known: &Known) -> WrittenBy {
+    fn at(&self, path: &Path, known: &KnownVersions) -> WrittenBy {
         let edited = || WrittenBy::Somebody(vec![path.to_owned()]);
         if known.is_anothers || known.versions.is_empty() {
             return edited();
         }
         let files = || known.versions.iter().filter_map(|version| Some((version.file?, version.size)));
         match self.there(path) {
-            There::Nothing if known.versions.iter().any(|version| version.file.is_none()) => WrittenBy::Git,
-            There::Nothing | There::Other => edited(),
+            PathContent::Nothing if known.versions.iter().any(|version| version.file.is_none()) => {
+                WrittenBy::Git
+            }
+            PathContent::Nothing | PathContent::Other => edited(),
             // The files below it have a look of their own.
-            There::Folder => {
+            PathContent::Folder => {
                 let is_theirs = self.new.iter().any(|new| *new != path && new.starts_with(path));
                 let mut found = Vec::new();
                 strangers(self.root, path, self.new, &mut found);
@@ -302,14 +305,14 @@ impl Looked<'_> {
                     found => WrittenBy::Somebody(found),
                 }
             }
-            There::Link(target) => {
+            PathContent::Link(target) => {
                 let is_it = |(file, _): (TreeFile, _)| {
                     let id = gix::objs::compute_hash(file.id.kind(), Kind::Blob, &target);
                     file.kind == EntryKind::Link && id.is_ok_and(|id| id == file.id)
                 };
                 if files().any(is_it) { WrittenBy::Git } else { edited() }
             }
-            There::File { is_executable, size } => {
+            PathContent::File { is_executable, size } => {
                 let may_be = |(file, blob): &(TreeFile, Option<u64>)| {
                     let has_its_mode = match file.kind {
                         EntryKind::Blob => !self.looks_at_modes || !is_executable,
@@ -328,26 +331,26 @@ impl Looked<'_> {
     }
 
     /// As git looks: what is behind a link is not there.
-    fn there(&self, path: &Path) -> There {
+    fn there(&self, path: &Path) -> PathContent {
         let mut above: Vec<_> = path.ancestors().skip(1).filter(|it| !it.as_os_str().is_empty()).collect();
         above.reverse();
         let is_folder = |it: &Path| self.root.join(it).symlink_metadata().is_ok_and(|it| it.is_dir());
         if !above.into_iter().all(is_folder) {
-            return There::Nothing;
+            return PathContent::Nothing;
         }
         let path = self.root.join(path);
         match path.symlink_metadata() {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => There::Nothing,
-            Err(_) => There::Other,
-            Ok(it) if it.is_dir() => There::Folder,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => PathContent::Nothing,
+            Err(_) => PathContent::Other,
+            Ok(it) if it.is_dir() => PathContent::Folder,
             Ok(it) if it.is_symlink() => match std::fs::read_link(&path) {
-                Ok(target) => There::Link(target.into_os_string().as_bytes().to_vec()),
-                Err(_) => There::Other,
+                Ok(target) => PathContent::Link(target.into_os_string().as_bytes().to_vec()),
+                Err(_) => PathContent::Other,
             },
             Ok(it) if it.is_file() => {
-                There::File { is_executable: it.permissions().mode() & 0o100 != 0, size: it.len() }
+                PathContent::File { is_executable: it.permissions().mode() & 0o100 != 0, size: it.len() }
             }
-            Ok(_) => There::Other,
+            Ok(_) => PathContent::Other,
         }
     }
 }

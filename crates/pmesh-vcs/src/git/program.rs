@@ -17,7 +17,7 @@ use rustix::io::Errno;
 
 use super::{
     account::{self, User},
-    before_git::{self, LookedAt},
+    before_git::{self, LookScope},
     cause,
     child::{ChildEnd, ChildLimits, EndReason, LeftLocks, Output, RunningChild},
     configuration::Configuration,
@@ -170,7 +170,7 @@ pub(super) struct Program<'a> {
     /// What git gets where it may bring objects that are not here: of the remotes that have them.
     pub(super) promisors: Extra,
     /// How far the repository has been looked at for what is no file.
-    pub(super) looked_at: Cell<LookedAt>,
+    pub(super) looked_at: Cell<LookScope>,
 }
 
 impl<'a> Program<'a> {
@@ -362,7 +362,7 @@ impl<'a> Program<'a> {
 
     /// Looks for what would keep this command waiting, unless that has been done. What else is wrong git says itself.
     fn look_for_what_blocks(&self, command: &str) -> Result<(), VcsError> {
-        let wanted = LookedAt::wanted_by(command);
+        let wanted = LookScope::wanted_by(command);
         if self.looked_at.get() >= wanted {
             return Ok(());
         }

@@ -30,11 +30,11 @@ const KNOWN_FOR: Duration = Duration::from_mins(1);
 #[derive(Debug)]
 pub(super) struct Readers {
     own: Threads,
-    owners: Mutex<Option<Known>>,
+    owners: Mutex<Option<KnownOwner>>,
 }
 
 #[derive(Clone, Debug)]
-struct Known {
+struct KnownOwner {
     uid: u32,
     /// The group of what the owner has.
     gid: u32,
@@ -135,7 +135,7 @@ impl Readers {
             Some(threads) => threads,
             None => Owners::start(format!("git-{uid}"), user)?,
         };
-        *known = Some(Known { uid, gid, asked: Instant::now(), threads: threads.clone() });
+        *known = Some(KnownOwner { uid, gid, asked: Instant::now(), threads: threads.clone() });
         Ok(threads)
     }
 }

@@ -48,7 +48,7 @@ pub(super) fn look_at_object(root: &Path, objects: &[PathBuf], id: &gix::oid) ->
 ///
 /// [`VcsError::NotAFile`].
 pub(super) fn look_at_packs(root: &Path, objects: &Path) -> Result<(), VcsError> {
-    let mut looking = Looking::new(root, &|| true);
+    let mut looking = FileLook::new(root, &|| true);
     ["pack", "info", "info/commit-graphs"].iter().try_for_each(|part| looking.folder(&objects.join(part)))
 }
 
@@ -61,13 +61,13 @@ fn check(root: &Path, path: &Path) -> Result<(), VcsError> {
 }
 
 /// One look at many files.
-pub(super) struct Looking<'a> {
+pub(super) struct FileLook<'a> {
     root: &'a Path,
     is_wanted: &'a dyn Fn() -> bool,
     left: usize,
 }
 
-impl<'a> Looking<'a> {
+impl<'a> FileLook<'a> {
     /// A look at files of the repository at `root` that goes on for as long as it `is_wanted`.
     pub(super) fn new(root: &'a Path, is_wanted: &'a dyn Fn() -> bool) -> Self {
         Self { root, is_wanted, left: ENTRY_LIMIT }
