@@ -4,7 +4,7 @@
 
 mod alone;
 mod circles;
-mod closed_enums;
+mod closed_types;
 mod documents;
 mod finding;
 mod layers;
@@ -47,7 +47,7 @@ fn quick_findings(workspace: &Workspace, packages: &[Package]) -> Result<Vec<Fin
     findings.extend(skips::findings(workspace, &files)?);
     findings.extend(circles::findings(workspace, &files)?);
     findings.extend(public::findings(workspace, packages, &files)?);
-    findings.extend(closed_enums::findings(workspace, packages, &files)?);
+    findings.extend(closed_types::findings(workspace, packages, &files)?);
     findings.extend(tracked::findings(workspace, &files)?);
     findings.extend(type_names::findings(workspace, &files)?);
     findings.extend(ways::findings(workspace)?);

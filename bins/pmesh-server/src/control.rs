@@ -152,7 +152,7 @@ impl Question {
             ControlCommand::Restart(restart) => {
                 let service = restart.service.as_ref().map(ServiceName::as_str);
                 operate(service_path("restart", service), restart.invalidate, |result| {
-                    let Counted { count, warnings } = serde_json::from_value(result)?;
+                    let Counted { count, warnings, .. } = serde_json::from_value(result)?;
                     let sentence = format!("{} restarted\n", counted(count, "service"));
                     Ok(OutcomeText { sentence, warnings, ..OutcomeText::default() })
                 })
@@ -160,7 +160,7 @@ impl Question {
             ControlCommand::Stop(which) => {
                 let service = which.service.as_ref().map(ServiceName::as_str);
                 operate(service_path("stop", service), Invalidate { invalidate: false }, |result| {
-                    let Counted { count, warnings } = serde_json::from_value(result)?;
+                    let Counted { count, warnings, .. } = serde_json::from_value(result)?;
                     let sentence = format!("{} stopped\n", counted(count, "service"));
                     Ok(OutcomeText { sentence, warnings, ..OutcomeText::default() })
                 })
@@ -289,7 +289,7 @@ async fn status_as_json(client: &Client) -> Result<Value, CallError> {
 /// person does not want to wait any more.
 async fn watched(client: &Client, path: &str, mut parameters: Value) -> Result<Option<Value>, CallError> {
     parameters["wait"] = json!(false);
-    let Accepted { operation: id } = call::act(client, path, parameters).await?.json()?;
+    let Accepted { operation: id, .. } = call::act(client, path, parameters).await?.json()?;
     let interrupted = tokio::signal::ctrl_c();
     tokio::select! {
         result = followed(client, &id) => result.map(Some),

@@ -500,7 +500,7 @@ impl LocalHandler for Pm3Host {
         connection: ConnectionInfo,
     ) -> futures_util::future::BoxFuture<'static, http::Response<LocalBody>> {
         let api = self.0.clone();
-        let ConnectionInfo { local, peer, owner } = connection;
+        let ConnectionInfo { local, peer, owner, .. } = connection;
         Box::pin(async move {
             let answer = api.handle_at_front(request, (local, peer, owner)).await;
             answer.map(|body| LocalBody::new(body.map_err(Into::into)))

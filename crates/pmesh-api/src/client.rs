@@ -46,6 +46,7 @@ pub enum Endpoint {
 /// A text that is no [`Endpoint`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no address of an API; write http://HOST:PORT or unix:PATH")]
+#[non_exhaustive]
 pub struct BadEndpoint(pub String);
 
 impl FromStr for Endpoint {
@@ -142,6 +143,7 @@ fn whose(user: Option<u32>) -> String {
 
 /// What the API answered.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Answer {
     /// Where it came from.
     pub endpoint: Endpoint,
@@ -369,7 +371,7 @@ impl Either {
             Self::Tcp(stream) => stream,
         };
         let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
-        let one = PoolLimits { threads: 1, queue: 1, replacements: 0 };
+        let one = PoolLimits::new(1, 1).with(|limits| limits.replacements = 0);
         let peers = Peers::open(Threads::start("proc", one)?);
         let asking = async {
             loop {

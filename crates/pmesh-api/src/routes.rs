@@ -15,6 +15,7 @@ use crate::{
 
 /// One route: a path, who may ask for it how, and what it may be told.
 #[derive(Clone, Copy)]
+#[non_exhaustive]
 pub struct ApiRoute {
     /// The path; a segment in braces stands for any text that is not empty.
     pub pattern: &'static str,

@@ -46,6 +46,7 @@ pub struct TestApi(pub Api);
 
 /// What it answered.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct TestAnswer {
     /// The status.
     pub status: StatusCode,

@@ -102,6 +102,7 @@ pub(crate) fn reasons(failed: &BTreeMap<ServiceName, String>) -> Named<String> {
 
 /// The body of an error; more fields may follow.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ErrorBody {
     /// A sentence for a person.
     pub error: String,
@@ -114,6 +115,7 @@ pub struct ErrorBody {
 
 /// A mistake in a manifest, and its place.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Mistake {
     /// The file.
     pub file: String,
@@ -138,6 +140,7 @@ impl From<&pmesh_manifest::Mistake> for Mistake {
 
 /// A branch and its newest commit.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Revision {
     /// `main`, `origin/main`, or `HEAD` when none is checked out.
     pub branch: String,
@@ -162,6 +165,7 @@ impl From<&pmesh_vcs::Revision> for Revision {
 
 /// `/repo`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Repo {
     /// The version control system.
     pub sys: String,
@@ -207,6 +211,7 @@ impl From<Repository> for Repo {
 
 /// An operation that goes on: the body of a 202.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Accepted {
     /// Its id, for `/operation/{id}`.
     pub operation: String,
@@ -214,6 +219,7 @@ pub struct Accepted {
 
 /// `/service/metrics`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Metrics {
     /// The id of the service's run.
     pub id: String,
@@ -234,6 +240,7 @@ pub struct Metrics {
 
 /// The upstreams of a service: `{}` where there are none.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Server {
     /// One for each address that takes traffic.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -242,6 +249,7 @@ pub struct Server {
 
 /// An address that takes traffic for a service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Upstream {
     /// Where it listens.
     pub address: String,
@@ -261,6 +269,7 @@ pub struct Upstream {
 
 /// An instance: the sums over its process tree, and the tree.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Process {
     /// Its first process and the sums.
     #[serde(flatten)]
@@ -283,6 +292,7 @@ pub struct Process {
 
 /// What is measured of a process: bytes, but for `cpu`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Figures {
     /// Its number.
     pub pid: u32,
@@ -372,6 +382,7 @@ impl From<&ProcessFigures> for Figures {
 
 /// `/session`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Sessions {
     /// How many clients there are, also those that `limit` leaves out.
     pub num_clients: usize,
@@ -381,6 +392,7 @@ pub struct Sessions {
 
 /// One client and its recent traffic.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ClientSession {
     /// Requests per second between the first and the last; 0 with one.
     pub avg_rps: f64,
@@ -423,6 +435,7 @@ fn client_by_client<S: Serializer>(
 
 /// `/operation/{id}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Operation {
     /// Its id.
     pub id: String,
@@ -446,6 +459,7 @@ pub struct Operation {
 
 /// One step of an operation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Step {
     /// What it does.
     pub name: String,

@@ -69,7 +69,7 @@ fn address(text: &str) -> Option<ExternalAddress> {
         text.parse::<u16>().ok().filter(|port| digits && *port > 0)
     };
     if let Some(port) = port(text) {
-        return Some(ExternalAddress { host: "127.0.0.1".to_owned(), port });
+        return Some(ExternalAddress::new("127.0.0.1", port));
     }
     let (authority, default_port) = match text.strip_prefix("http://") {
         Some(rest) => (rest.strip_suffix('/').unwrap_or(rest), Some(80)),
@@ -79,14 +79,14 @@ fn address(text: &str) -> Option<ExternalAddress> {
         let (host, rest) = rest.split_once(']')?;
         let host: std::net::Ipv6Addr = host.parse().ok()?;
         let port = if rest.is_empty() { default_port } else { port(rest.strip_prefix(':')?) }?;
-        return Some(ExternalAddress { host: host.to_string(), port });
+        return Some(ExternalAddress::new(host.to_string(), port));
     }
     let (name, port) = match authority.split_once(':') {
         Some((name, text)) => (name, port(text)?),
         None => (authority, default_port?),
     };
     let host = host::parse(name).ok()?;
-    Some(ExternalAddress { host, port })
+    Some(ExternalAddress::new(host, port))
 }
 
 #[cfg(test)]

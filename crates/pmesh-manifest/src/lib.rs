@@ -15,7 +15,7 @@
 //! use pmesh_manifest::{ManifestText, Unsupported, parse};
 //!
 //! let text = b"services:\n  web: !App\n    run: python3 app.py\n    stop_timeuot: 5s\n    cluster: -4\n";
-//! let source = ManifestText { text, file: Path::new("pm3.yml"), folder: Path::new("/srv/shop") };
+//! let source = ManifestText::new(text, Path::new("pm3.yml"), Path::new("/srv/shop"));
 //! let mistakes = parse(&source, Unsupported::Refuse).unwrap_err();
 //! let shown: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
 //! let near = "pm3.yml:4:5: services.web: unknown key \"stop_timeuot\"; did you mean \"stop_timeout\"?";

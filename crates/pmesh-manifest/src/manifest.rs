@@ -28,6 +28,7 @@ use crate::{
 
 /// What a `pm3.yml` declares.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Manifest {
     /// The project's folder, absolute.
     pub root: PathBuf,
@@ -46,6 +47,7 @@ pub struct Manifest {
 
 /// A manifest's text and where it is from.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct ManifestText<'a> {
     /// The file's bytes.
     pub text: &'a [u8],
@@ -53,6 +55,13 @@ pub struct ManifestText<'a> {
     pub file: &'a Path,
     /// The absolute folder that relative paths of the manifest are relative to: its own.
     pub folder: &'a Path,
+}
+
+impl<'a> ManifestText<'a> {
+    /// The bytes of `file`, whose relative paths are relative to `folder`.
+    pub fn new(text: &'a [u8], file: &'a Path, folder: &'a Path) -> Self {
+        Self { text, file, folder }
+    }
 }
 
 /// Reads a manifest. Pure: the disk is never touched, so a manifest can be read out of a commit.

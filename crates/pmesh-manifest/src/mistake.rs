@@ -11,6 +11,7 @@ use crate::place::{MAX_BYTES, Place};
 ///
 /// Printed as `pm3.yml:7:5: services.web: unknown key "stop_timeuot"; …`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Mistake {
     /// The file, as it was named to [`parse`](crate::parse).
     pub file: PathBuf,

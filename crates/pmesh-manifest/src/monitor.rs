@@ -91,7 +91,7 @@ fn checks(value: &Value, report: &mut Report<'_>) -> Vec<NamedCheck> {
     }
     for (key, value) in entries {
         if let Some(check) = check(&value, report) {
-            checks.push(NamedCheck { name: key.text.to_string(), check });
+            checks.push(NamedCheck::new(key.text.to_string(), check));
         }
     }
     checks

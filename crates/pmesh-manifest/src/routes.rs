@@ -58,7 +58,7 @@ pub(crate) fn sites(value: &Value, names: &Names, report: &mut Report<'_>) -> Ve
             None => Vec::new(),
         };
         table.end_with(elsewhere::SITE, report);
-        sites.push(Site { hosts, routes });
+        sites.push(Site::new(hosts, routes));
     }
     sites
 }
@@ -136,8 +136,7 @@ impl Router<'_> {
     /// One item of a list: a map of patterns, or a bare handler.
     fn item(&self, item: &Value, routes: &mut Vec<Route>, report: &mut Report<'_>) {
         if item.tag().is_some() || !item.is_map() {
-            routes
-                .extend(self.handler(item, report).map(|handler| Route { pattern: Pattern::any(), handler }));
+            routes.extend(self.handler(item, report).map(|handler| Route::new(Pattern::any(), handler)));
             return;
         }
         if item.is_empty() {
@@ -147,7 +146,7 @@ impl Router<'_> {
             let pattern = self.pattern(&key, item, report);
             let handler = self.handler(&value, report);
             if let (Some(pattern), Some(handler)) = (pattern, handler) {
-                routes.push(Route { pattern, handler });
+                routes.push(Route::new(pattern, handler));
             }
         }
     }

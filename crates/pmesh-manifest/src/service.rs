@@ -22,6 +22,7 @@ use crate::{
 
 /// A service of the manifest.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct DeclaredService {
     /// What is kept running for it.
     pub spec: ServiceSpec,
@@ -235,7 +236,7 @@ fn read(
             return Err(NameStanding::Serves);
         }
     };
-    Ok((DeclaredService { spec: ServiceSpec { name: name.clone(), kind }, serves }, log_place))
+    Ok((DeclaredService { spec: ServiceSpec::new(name.clone(), kind), serves }, log_place))
 }
 
 /// The types that a service can be of, as they are written.

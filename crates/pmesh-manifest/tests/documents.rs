@@ -7,8 +7,7 @@ use pmesh_manifest::{Manifest, ManifestText, Mistakes, Unsupported, parse};
 const DOCUMENT: &str = include_str!("../../../docs/manifest.md");
 
 fn read(text: &str) -> Result<Manifest, Mistakes> {
-    let source =
-        ManifestText { text: text.as_bytes(), file: Path::new("pm3.yml"), folder: Path::new("/srv") };
+    let source = ManifestText::new(text.as_bytes(), Path::new("pm3.yml"), Path::new("/srv"));
     parse(&source, Unsupported::Refuse)
 }
 

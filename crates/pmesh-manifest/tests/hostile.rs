@@ -6,7 +6,7 @@ use pmesh_manifest::{Manifest, ManifestText, Mistakes, Unsupported, parse};
 use proptest::prelude::*;
 
 fn read(text: &[u8]) -> Result<Manifest, Mistakes> {
-    let source = ManifestText { text, file: Path::new("pm3.yml"), folder: Path::new("/srv") };
+    let source = ManifestText::new(text, Path::new("pm3.yml"), Path::new("/srv"));
     parse(&source, Unsupported::Refuse)
 }
 
@@ -247,7 +247,7 @@ server:
 /// Asserts what holds for every text: no panic, and every mistake lies inside of the text.
 fn holds(text: &[u8]) -> Result<(), TestCaseError> {
     for unsupported in [Unsupported::Refuse, Unsupported::Warn] {
-        let source = ManifestText { text, file: Path::new("pm3.yml"), folder: Path::new("/srv") };
+        let source = ManifestText::new(text, Path::new("pm3.yml"), Path::new("/srv"));
         let shown = String::from_utf8_lossy(text);
         match parse(&source, unsupported) {
             Ok(manifest) => {

@@ -16,8 +16,7 @@ use pmesh_supervisor::{
 /// The manifest `text`, of which nothing is left out, in the folder /srv/shop.
 #[track_caller]
 fn good(text: &str) -> Manifest {
-    let source =
-        ManifestText { text: text.as_bytes(), file: Path::new("pm3.yml"), folder: Path::new("/srv/shop") };
+    let source = ManifestText::new(text.as_bytes(), Path::new("pm3.yml"), Path::new("/srv/shop"));
     let manifest = parse(&source, Unsupported::Refuse).unwrap_or_else(|mistakes| panic!("{mistakes}"));
     assert_eq!(manifest.warnings, []);
     manifest
@@ -42,7 +41,7 @@ fn app(text: &str) -> AppSpec {
 #[track_caller]
 fn external(text: &str) -> (ExternalSpec, LoadBalancing) {
     match service(text) {
-        DeclaredService { spec, serves: Serves::Upstreams(balancing) } => match spec.kind {
+        DeclaredService { spec, serves: Serves::Upstreams(balancing), .. } => match spec.kind {
             ServiceKind::External(spec) => (spec, balancing),
             other => panic!("{other:?}"),
         },
@@ -85,11 +84,11 @@ fn routes(router: &str) -> Vec<Route> {
 }
 
 fn route(pattern: &str, handler: Handler) -> Route {
-    Route { pattern: Pattern::parse(pattern).unwrap(), handler }
+    Route::new(Pattern::parse(pattern).unwrap(), handler)
 }
 
 fn bare(handler: Handler) -> Route {
-    Route { pattern: Pattern::any(), handler }
+    Route::new(Pattern::any(), handler)
 }
 
 fn to(service: &str) -> Handler {
@@ -151,7 +150,7 @@ fn every_key_of_an_app_is_set_as_written() {
         let mut words = line.split(' ').map(str::to_owned);
         Command::new(words.next().unwrap()).arguments(words)
     };
-    let tcp = |name: &str| NamedCheck { name: name.to_owned(), check: Check::Tcp };
+    let tcp = |name: &str| NamedCheck::new(name, Check::Tcp);
     let monitor = Monitor::default().with(|monitor| {
         monitor.healthy_interval = seconds(1);
         monitor.healthy_threshold = 2;

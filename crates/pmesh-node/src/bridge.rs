@@ -65,18 +65,12 @@ impl Bridge {
             let when_empty = announced.map_or(WhenEmpty::Wait, |announced| announced.when_empty);
             let upstreams = || announced.map(|announced| announced.upstreams.clone()).unwrap_or_default();
             match &service.serves {
-                Serves::Upstreams(balancing) => Some(Destination::Upstreams(UpstreamSet {
-                    upstreams: upstreams(),
-                    when_empty,
-                    balancing: balancing.clone(),
-                })),
-                Serves::Files(_) if when_empty == WhenEmpty::Refuse => {
-                    Some(Destination::Upstreams(UpstreamSet {
-                        upstreams: Vec::new(),
-                        when_empty,
-                        balancing: LoadBalancing::default(),
-                    }))
+                Serves::Upstreams(balancing) => {
+                    Some(Destination::Upstreams(UpstreamSet::new(upstreams(), when_empty, balancing.clone())))
                 }
+                Serves::Files(_) if when_empty == WhenEmpty::Refuse => Some(Destination::Upstreams(
+                    UpstreamSet::new(Vec::new(), when_empty, LoadBalancing::default()),
+                )),
                 Serves::Files(files) => Some(Destination::Files(match pins.get(&files.folder) {
                     Some(pin) => files.clone().with(|files| files.folder.clone_from(pin)),
                     None => files.clone(),
@@ -131,7 +125,7 @@ impl Balancer for Bridge {
         };
         let upstreams: Vec<Upstream> = upstreams
             .into_iter()
-            .map(|upstream| Upstream { id: upstream.id, address: address(upstream.address) })
+            .map(|upstream| Upstream::new(upstream.id, address(upstream.address)))
             .collect();
         let when_empty = match when_empty {
             Expected::Back => WhenEmpty::Wait,

@@ -11,6 +11,7 @@ pub const CHANGES_LIMIT: usize = 4096;
 
 /// Something is not as it was. How it is now is in the [`View`](crate::View).
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Change {
     /// Its id: greater than that of every change before it, also of an earlier server of this machine.
     pub id: u64,

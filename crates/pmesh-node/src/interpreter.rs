@@ -158,8 +158,7 @@ impl Interpreter {
         };
         let services = survey.manifest.services.iter().map(|service| &service.spec);
         let wanted = services.filter(|spec| is_wanted(&spec.name) && !self.was_stopped_since(&spec.name));
-        let turns =
-            wanted.map(|spec| Turn { id: ServiceId(self.shared.new_id()), spec: spec.clone() }).collect();
+        let turns = wanted.map(|spec| Turn::new(ServiceId(self.shared.new_id()), spec.clone())).collect();
         let revision = RevisionFacts::of(survey.manifest.root.clone()).with(|revision| {
             revision.commit = head.as_ref().and_then(|head| head.commit.as_ref()).map(ToString::to_string);
             revision.branch = head.as_ref().map(|head| head.branch.as_str().to_owned());

@@ -48,7 +48,7 @@ pub(crate) async fn in_commit(
         Err(error) => return Err(error.into()),
     };
     let folder = place.file.parent().unwrap_or(&place.file);
-    let source = ManifestText { text: &text, file: shown, folder };
+    let source = ManifestText::new(&text, shown, folder);
     pmesh_manifest::parse(&source, shared.unsupported).map_err(Failure::ManifestInvalid)
 }
 

@@ -4,6 +4,7 @@ use pmesh_threads::{NoThread, PoolLimits, Threads};
 
 /// One pool for each kind of thing that can hang; clones share them.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct NodeThreads {
     /// For whoever waits for the repository, which has its own time limits.
     pub repository: Threads,
@@ -20,11 +21,10 @@ impl NodeThreads {
     ///
     /// [`NoThread`].
     pub fn start() -> Result<Self, NoThread> {
-        let limits = |threads, queue| PoolLimits { threads, queue, replacements: 4 };
         Ok(Self {
-            repository: Threads::start("repository", limits(8, 64))?,
-            files: Threads::start("node-files", limits(4, 256))?,
-            answers: Threads::start("answers", limits(4, 16))?,
+            repository: Threads::start("repository", PoolLimits::new(8, 64))?,
+            files: Threads::start("node-files", PoolLimits::new(4, 256))?,
+            answers: Threads::start("answers", PoolLimits::new(4, 16))?,
         })
     }
 }

@@ -123,6 +123,7 @@ impl OperationState {
 
 /// One step of an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Step {
     /// What it does.
     pub name: StepName,
@@ -138,6 +139,7 @@ pub struct Step {
 
 /// The record of an operation.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Operation {
     /// Its name.
     pub id: OperationId,
@@ -213,6 +215,7 @@ pub enum Outcome {
 
 /// What an update did.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Update {
     /// What the services ran before.
     pub from: Revision,
@@ -298,6 +301,7 @@ impl From<ReadError> for Failure {
 
 /// A rollout that did not succeed.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RolloutFailure {
     /// The services that failed, and why.
     pub services: BTreeMap<ServiceName, String>,

@@ -6,6 +6,7 @@ use pmesh_supervisor::{RunEnd, ServiceName};
 
 /// A stop after which processes live that SIGKILL has not ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct StopFailure {
     /// How many services were not stopped before.
     pub count: usize,

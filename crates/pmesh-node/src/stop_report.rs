@@ -67,7 +67,7 @@ mod tests {
     }
 
     fn killed() -> RunEnd {
-        RunEnd { notes: vec!["killed".to_owned()], ..RunEnd::default() }
+        RunEnd::default().with(|end| end.notes = vec!["killed".to_owned()])
     }
 
     #[test]
@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn a_stop_after_which_something_lives_has_failed_and_names_it() {
         let survivor = Survivor { pid: 7, name: "dd".to_owned(), ..Survivor::default() };
-        let lives = RunEnd { survivors: vec![survivor], ..killed() };
+        let lives = killed().with(|end| end.survivors = vec![survivor]);
         let report = report(&[("api", killed()), ("web", lives)]);
         let Err(Failure::Stop(failure)) = report.outcome() else { panic!("{report:?}") };
         assert_eq!((failure.count, failure.services.len()), (2, 1));

@@ -18,6 +18,7 @@ use crate::{Node, NodeParts, NodeThreads, served_place::NoRepositories};
 /// A [`Node`] and the fakes that it works with. Dropped, its task is ended at once; there is no
 /// process that could be left.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct TestNode {
     node: Node,
     /// The repository. What is checked out of it lies in the node's folder.

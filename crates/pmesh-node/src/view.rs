@@ -51,6 +51,7 @@ pub struct ServiceView {
 
 /// The repository that the node serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Repository {
     /// The version control system: `git`.
     pub system: &'static str,
@@ -68,6 +69,7 @@ pub struct Repository {
 
 /// How many commits lie between the head and the remote head.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Distance {
     /// Those that the remote alone has.
     pub behind: usize,

@@ -24,6 +24,7 @@ use crate::{
 
 /// Whom a request comes from, and where it came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ConnectionInfo {
     /// The other end.
     pub peer: SocketAddr,
@@ -31,6 +32,20 @@ pub struct ConnectionInfo {
     pub local: SocketAddr,
     /// Whose process the other end is; asked where both addresses are loopback ones.
     pub owner: PeerOwner,
+}
+
+impl ConnectionInfo {
+    /// A connection from `peer` to `local`, whose owner nobody has asked for.
+    pub fn new(peer: SocketAddr, local: SocketAddr) -> Self {
+        Self { peer, local, owner: PeerOwner::NotAsked }
+    }
+
+    /// The same, but for what `change` does to it.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }
 
 /// Answers the requests for the host `pm3`.

@@ -86,7 +86,7 @@ mod tests {
     async fn a_resolver_that_hangs_or_has_too_much_to_do_fails_the_request_in_its_time_and_no_address() {
         let app = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = app.local_addr().unwrap().port();
-        let limits = PoolLimits { threads: 1, queue: 1, replacements: 0 };
+        let limits = PoolLimits::new(1, 1).with(|limits| limits.replacements = 0);
         let (_held, until) = mpsc::channel::<()>();
         let hangs = Threads::start("names", limits).unwrap();
         assert!(hangs.begin(Duration::ZERO, move |_| until.recv().is_ok()).unwrap().await.is_err());

@@ -350,7 +350,8 @@ mod tests {
     #[tokio::test]
     async fn a_file_is_503_where_as_many_wait_for_the_disk_as_may_and_there_again_when_it_goes_on() {
         let (_outer, spec) = folder();
-        let threads = Threads::start("files", PoolLimits { threads: 1, queue: 1, replacements: 0 }).unwrap();
+        let threads =
+            Threads::start("files", PoolLimits::new(1, 1).with(|limits| limits.replacements = 0)).unwrap();
         let (go_on, until) = mpsc::channel::<()>();
         let (begun, has_begun) = mpsc::channel();
         let slow = threads.begin(DISK_LIMIT, move |_| (begun.send(()), until.recv()).1).unwrap();
@@ -367,7 +368,8 @@ mod tests {
     #[tokio::test]
     async fn a_file_is_503_at_once_while_the_disk_of_every_thread_hangs() {
         let (_outer, spec) = folder();
-        let threads = Threads::start("files", PoolLimits { threads: 1, queue: 8, replacements: 1 }).unwrap();
+        let threads =
+            Threads::start("files", PoolLimits::new(1, 8).with(|limits| limits.replacements = 1)).unwrap();
         let mut held = Vec::new();
         for _ in 0..2 {
             // One thread more takes the place of the first that hangs.

@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Who a peer is may have to be looked up in `/proc`; all who ask share a look.
-const PROC: PoolLimits = PoolLimits { threads: 1, queue: 1024, replacements: 4 };
+const PROC: PoolLimits = PoolLimits::new(1, 1024);
 /// Threads that read files, for each thread that serves.
 const FILE_THREADS: usize = 4;
 /// Reads of files that may wait: each has descriptors, of which there are fewer.
@@ -164,7 +164,7 @@ impl Front {
 
 /// Threads that read files, for so many that serve.
 fn file_threads(serving: usize) -> Result<Threads, NoThread> {
-    let limits = PoolLimits { threads: FILE_THREADS * serving, queue: FILE_QUEUE, replacements: 4 };
+    let limits = PoolLimits::new(FILE_THREADS * serving, FILE_QUEUE);
     Threads::start("files", limits)
 }
 

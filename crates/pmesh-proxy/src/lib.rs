@@ -13,8 +13,8 @@
 //! # async fn main() -> std::io::Result<()> {
 //! let tables = Tables::new(Arc::new(Sessions::new(&SessionLimits::default())), TrustedProxies::default());
 //! let hello = Handler::Return { status: http::StatusCode::OK, text: "hello".to_owned() };
-//! let routes = vec![Route { pattern: Pattern::parse("/hello/").unwrap(), handler: hello }];
-//! let site = Site { hosts: vec![SiteHost::Name("site.local".to_owned())], routes };
+//! let routes = vec![Route::new(Pattern::parse("/hello/").unwrap(), hello)];
+//! let site = Site::new(vec![SiteHost::Name("site.local".to_owned())], routes);
 //! tables.set_routing(Routing::new(vec![site], BTreeMap::new()));
 //!
 //! let listener = TcpListener::bind("127.0.0.1:0")?;

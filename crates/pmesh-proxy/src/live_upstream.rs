@@ -21,6 +21,7 @@ use crate::{
 
 /// What the front knows about an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct UpstreamStatistics {
     /// The owner's name for it.
     pub id: u64,

@@ -32,11 +32,19 @@ impl fmt::Display for DestinationKey {
 
 /// A virtual host: the names it answers to and its routes, tried in order.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Site {
     /// Host names, lower case, without port or trailing dot; the first is the one that patterns see.
     pub hosts: Vec<SiteHost>,
     /// Tried in order until one finishes the request.
     pub routes: Vec<Route>,
+}
+
+impl Site {
+    /// A virtual host; the first of `hosts` is the one that patterns see.
+    pub fn new(hosts: Vec<SiteHost>, routes: Vec<Route>) -> Self {
+        Self { hosts, routes }
+    }
 }
 
 /// A name in the key of a site.
@@ -50,11 +58,19 @@ pub enum SiteHost {
 
 /// One entry of a router: what it applies to and what it does.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Route {
     /// Which requests this is for; a bare handler has [`Pattern::any`].
     pub pattern: Pattern,
     /// What happens to them.
     pub handler: Handler,
+}
+
+impl Route {
+    /// What happens to the requests that `pattern` means.
+    pub fn new(pattern: Pattern, handler: Handler) -> Self {
+        Self { pattern, handler }
+    }
 }
 
 /// What a route does with a request.
@@ -89,6 +105,7 @@ pub enum Destination {
 
 /// The upstreams of a destination, all at once: sets are swapped whole, never edited.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct UpstreamSet {
     /// What may take new requests.
     pub upstreams: Vec<Upstream>,
@@ -98,17 +115,32 @@ pub struct UpstreamSet {
     pub balancing: LoadBalancing,
 }
 
+impl UpstreamSet {
+    /// All upstreams of a destination.
+    pub fn new(upstreams: Vec<Upstream>, when_empty: WhenEmpty, balancing: LoadBalancing) -> Self {
+        Self { upstreams, when_empty, balancing }
+    }
+}
+
 /// An address that takes traffic.
 ///
 /// Counters, the connection pool and what is in flight belong to the pair of both fields: the same
 /// upstream in a later set goes on with them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub struct Upstream {
     /// The owner's name for this upstream. A new instance gets a new one, so that it never inherits
     /// the connections of another that had its port before.
     pub id: u64,
     /// Where it listens.
     pub address: UpstreamAddress,
+}
+
+impl Upstream {
+    /// The upstream that its owner calls `id`.
+    pub fn new(id: u64, address: UpstreamAddress) -> Self {
+        Self { id, address }
+    }
 }
 
 /// Where an upstream listens.

@@ -59,10 +59,10 @@ fn accepting_pauses_while_no_descriptor_is_left_says_so_once_and_goes_on_when_th
     let tables = Tables::new(Arc::new(Sessions::new(&SessionLimits::default())), TrustedProxies::default());
     let handler = Handler::Return { status: http::StatusCode::OK, text: "hello".to_owned() };
     tables.set_routing(Routing::default().with(|routing| {
-        routing.sites = vec![Site {
-            hosts: vec![SiteHost::Name("site.test".to_owned())],
-            routes: vec![Route { pattern: Pattern::any(), handler }],
-        }];
+        routing.sites = vec![Site::new(
+            vec![SiteHost::Name("site.test".to_owned())],
+            vec![Route::new(Pattern::any(), handler)],
+        )];
     }));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

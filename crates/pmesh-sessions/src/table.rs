@@ -242,11 +242,21 @@ fn avg_rps(slot: &ClientSlot) -> f64 {
 
 /// Which client sessions a [`Snapshot`] lists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Query {
     /// At most so many; `None` for all.
     pub limit: Option<usize>,
     /// Which come first.
     pub sort: SortBy,
+}
+
+impl Query {
+    /// The same, but for what `change` does to it.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }
 
 /// What a list of client sessions is ordered by, the greatest first.
@@ -264,6 +274,7 @@ pub enum SortBy {
 
 /// The clients at a moment.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Snapshot {
     /// How many there are, also those that the list leaves out.
     pub num_clients: usize,
@@ -273,6 +284,7 @@ pub struct Snapshot {
 
 /// One client and its recent traffic.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct ClientSession {
     /// Whose it is.
     pub client: ClientKey,

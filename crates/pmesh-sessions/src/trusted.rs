@@ -15,6 +15,7 @@ struct Network {
 /// A text that is no network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is no network; write an address with a prefix length, such as 10.0.0.0/8 or 2001:db8::/32")]
+#[non_exhaustive]
 pub struct NetworkError {
     /// What was found.
     pub text: String,

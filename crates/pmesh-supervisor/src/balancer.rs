@@ -36,6 +36,7 @@ pub trait Balancer: Send + Sync + 'static {
 
 /// An address that takes traffic for a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ServiceUpstream {
     /// Unique in the supervisor, new for each process that is started.
     pub id: u64,

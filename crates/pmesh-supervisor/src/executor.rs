@@ -24,11 +24,19 @@ use crate::{
 
 /// A service of a rollout, and the spec that it is to get.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Turn {
     /// The id of its new run.
     pub id: ServiceId,
     /// The spec that it is to get.
     pub spec: ServiceSpec,
+}
+
+impl Turn {
+    /// `id` is the one of the new run.
+    pub fn new(id: ServiceId, spec: ServiceSpec) -> Self {
+        Self { id, spec }
+    }
 }
 
 /// What a rollout is to do.
@@ -62,6 +70,7 @@ impl RolloutPlan {
 
 /// How a rollout ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RolloutEnd {
     /// The services that did not become ready, and why.
     pub failed: BTreeMap<ServiceName, String>,

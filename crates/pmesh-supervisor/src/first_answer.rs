@@ -20,6 +20,7 @@ const STATUS_LINE: usize = 12;
 
 /// What an instance sent in reply to its first request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FirstAnswer {
     /// The status of the answer; `None` if it is no answer of HTTP/1.
     pub status: Option<u16>,

@@ -29,9 +29,9 @@
 //! let mut app = AppSpec::new(&name, folder.path().to_owned());
 //! app.run = Some(Command::new("work"));
 //! app.background = true;
-//! let spec = ServiceSpec { name: name.clone(), kind: ServiceKind::App(Box::new(app)) };
+//! let spec = ServiceSpec::new(name.clone(), ServiceKind::App(Box::new(app)));
 //! let revision = RevisionFacts::of(folder.path().to_owned());
-//! let plan = RolloutPlan::new(vec![Turn { id: ServiceId(1), spec }], Unity::Regardless, revision);
+//! let plan = RolloutPlan::new(vec![Turn::new(ServiceId(1), spec)], Unity::Regardless, revision);
 //! supervisor.roll_out(&plan, &CancelToken::new(), &|_, _, _| {}).await;
 //! let service = supervisor.service(&name).unwrap();
 //! assert_eq!(service.state().health(std::time::Instant::now()).status, Status::Ok);
@@ -82,6 +82,7 @@ mod orphaned;
 mod os_spawner;
 mod os_tree;
 mod pending;
+mod plan;
 mod port_taken;
 mod ports;
 mod probe;
@@ -90,6 +91,7 @@ mod process;
 mod process_table;
 mod process_tables;
 mod remake;
+mod revision_facts;
 pub mod rollout;
 mod run;
 mod run_end;
@@ -134,14 +136,15 @@ pub use metrics::{InstanceFigures, ProcessFigures, Sampler};
 pub use name::{BadServiceName, ServiceId, ServiceName};
 pub use node_mark::{LeftRunning, NodeMark};
 pub use os_spawner::OsSpawner;
+pub use plan::Plan;
 pub(crate) use ports::Port;
 pub use ports::Ports;
 pub use probe::{Holder, NetProber, ProbeFailure, ProbeTarget, Prober};
 pub use process::{Containment, Exit, Launch, ProcessTree, Signal, SpawnError, Spawned, Spawner};
+pub use revision_facts::RevisionFacts;
 pub use run_end::{RunEnd, StopEnd};
 pub use service::{
-    AddressView, InstanceView, Plan, Preparation, Prepared, Remade, RevisionFacts, Service, ServiceState,
-    Switch, Switched,
+    AddressView, InstanceView, Preparation, Prepared, Remade, Service, ServiceState, Switch, Switched,
 };
 pub use service_failure::ServiceFailure;
 pub use shebang::missing_interpreter;

@@ -23,6 +23,7 @@ const LONGEST: Duration = Duration::from_secs(30);
 
 /// What one process, or a tree of them, uses. Sizes are in bytes; what the kernel does not tell is 0.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct ProcessFigures {
     /// The process id; of a tree, that of its first process.
     pub pid: u32,
@@ -54,6 +55,7 @@ pub struct ProcessFigures {
 
 /// What an instance uses.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct InstanceFigures {
     /// The sums over its processes; pid, start and command line are those of the first one.
     pub figures: ProcessFigures,

@@ -13,6 +13,7 @@ pub struct ServiceName(Arc<str>);
 #[error(
     "{0:?} cannot be a service's name; use 1 to 63 of A-Z a-z 0-9 . _ - and begin with a letter or digit"
 )]
+#[non_exhaustive]
 pub struct BadServiceName(pub String);
 
 impl ServiceName {

@@ -41,6 +41,7 @@ pub trait Prober: Send + Sync + 'static {
 
 /// What is probed.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct ProbeTarget {
     /// Whose address it is.
     pub service: ServiceName,
@@ -53,6 +54,20 @@ pub struct ProbeTarget {
     pub prove_owner: bool,
     /// Whether to look, where nobody accepts connections, what else the processes listen on.
     pub seek: bool,
+}
+
+impl ProbeTarget {
+    /// An address of somebody else's, where nothing is looked up beside the answer.
+    pub fn new(service: ServiceName, address: ExternalAddress) -> Self {
+        Self { service, address, tree: None, prove_owner: false, seek: false }
+    }
+
+    /// The same, but for what `change` does to it.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }
 
 impl fmt::Debug for ProbeTarget {

@@ -59,6 +59,7 @@ impl Launch {
 }
 
 /// A process tree that was started.
+#[non_exhaustive]
 pub struct Spawned {
     /// The tree, to look at and to signal.
     pub tree: Box<dyn ProcessTree>,
@@ -68,6 +69,17 @@ pub struct Spawned {
     /// What the tree writes to its standard output and error, in the order of writing. Ends when
     /// nothing holds the pipe any more.
     pub output: Box<dyn AsyncRead + Send + Unpin>,
+}
+
+impl Spawned {
+    /// What a [`Spawner`] answers with.
+    pub fn new(
+        tree: Box<dyn ProcessTree>,
+        exit: BoxFuture<'static, Exit>,
+        output: Box<dyn AsyncRead + Send + Unpin>,
+    ) -> Self {
+        Self { tree, exit, output }
+    }
 }
 
 impl fmt::Debug for Spawned {

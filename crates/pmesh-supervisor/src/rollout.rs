@@ -52,6 +52,7 @@ pub struct Item {
 
 /// How a service looks to who carries the acts out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Look {
     /// Whether it was stopped on request since the rollout began: its part of it is over.
     pub has_left: bool,

@@ -4,6 +4,7 @@ use crate::{Survivor, saved::saved, survivor};
 
 /// How a run ended. Nothing of it is there any more, but for its [`survivors`](Self::survivors).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RunEnd {
     /// What a person may want to know, sentence by sentence: who did not end in its grace.
     pub notes: Vec<String>,
@@ -14,6 +15,13 @@ pub struct RunEnd {
 saved!(struct RunEnd { notes, survivors });
 
 impl RunEnd {
+    /// The same, but for what `change` does to it.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
     /// Who has outlived SIGKILL, and what helps.
     pub fn outlives(&self) -> Option<String> {
         survivor::sentence(&self.survivors)

@@ -1,109 +1,13 @@
 //! A handle to one supervised service, and what it publishes of itself.
 
-use std::{ffi::OsString, fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Instant};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    Build, BuildId, ExternalAddress, HealthReport, ProcessTree, RunEnd, ServiceFacts, ServiceFailure,
-    ServiceId, ServiceKind, ServiceName, ServiceSpec, StopEnd, saved::saved,
+    Build, BuildId, ExternalAddress, HealthReport, Plan, ProcessTree, RunEnd, ServiceFailure, ServiceId,
+    ServiceName, StopEnd,
 };
-
-/// What a run of a service is started from.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Plan {
-    /// The id of the run.
-    pub id: ServiceId,
-    /// What it was declared as.
-    pub spec: ServiceSpec,
-    /// The build that its instances run from; none for a service without build commands.
-    pub build: Option<Build>,
-    /// What its instances are told of the work tree.
-    pub revision: RevisionFacts,
-}
-
-saved!(struct Plan { id, spec, build, revision });
-
-impl Plan {
-    /// What its processes are told of themselves.
-    pub(crate) fn facts(&self) -> ServiceFacts<'_> {
-        ServiceFacts {
-            service: &self.spec.name,
-            commit: self.revision.commit.as_deref(),
-            branch: self.revision.branch.as_deref(),
-            root: &self.revision.root,
-            build: self.build.as_ref().map(Build::id),
-        }
-    }
-
-    /// What a word of a command means in this run: as [`Build::resolve`] where it has a build.
-    pub(crate) fn resolve(&self, word: &str) -> OsString {
-        match &self.build {
-            Some(build) => build.resolve(word),
-            None => word.into(),
-        }
-    }
-
-    /// Whether its instances have all that they are started from in the product's own folder: then it does not
-    /// matter what becomes of the other files.
-    pub(crate) fn is_self_contained(&self) -> bool {
-        let ServiceKind::App(app) = &self.spec.kind else { return false };
-        let runs_from_it = app.run.as_ref().is_some_and(|run| {
-            std::iter::once(&run.program).chain(&run.arguments).any(|word| word.starts_with(".run/"))
-        });
-        runs_from_it && self.build.as_ref().is_some_and(|build| !build.is_in_place())
-    }
-
-    /// Whether its instances need what its build has made, or found, in the service's folder.
-    pub(crate) fn needs_product(&self) -> bool {
-        self.build.is_some() && !self.is_self_contained()
-    }
-
-    /// How many instances are wanted of an app; 1 where there is nothing to run, for its build.
-    pub(crate) fn wanted(&self) -> u32 {
-        match &self.spec.kind {
-            ServiceKind::App(spec) if spec.run.is_some() => spec.instances,
-            ServiceKind::App(_) | ServiceKind::External(_) | ServiceKind::Files => 1,
-        }
-    }
-
-    /// Whether the old run serves until this one is ready.
-    pub(crate) fn overlaps(&self) -> bool {
-        match &self.spec.kind {
-            ServiceKind::App(spec) => spec.overlaps(),
-            // Nothing of ours runs: the switch is all there is.
-            ServiceKind::External(_) | ServiceKind::Files => true,
-        }
-    }
-}
-
-/// What instances are told of the work tree that they run from.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RevisionFacts {
-    /// The project's root (`PM3_ROOT`).
-    pub root: PathBuf,
-    /// The commit in full.
-    pub commit: Option<String>,
-    /// The branch.
-    pub branch: Option<String>,
-}
-
-impl RevisionFacts {
-    /// Those of a project at `root` of which no commit is known.
-    pub fn of(root: PathBuf) -> Self {
-        Self { root, ..Self::default() }
-    }
-
-    /// The same with something changed: `revision.with(|it| …)`.
-    #[must_use]
-    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
-        change(&mut self);
-        self
-    }
-}
-
-saved!(struct RevisionFacts { root, commit, branch });
 
 /// How the preparation of a new run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -459,6 +363,7 @@ impl Service {
     clippy::struct_excessive_bools,
     reason = "four facts of a service that have nothing to do with each other"
 )]
+#[non_exhaustive]
 pub struct ServiceState {
     /// The id of the run.
     pub id: ServiceId,
@@ -549,6 +454,7 @@ impl ServiceState {
 
 /// An instance as it is published.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct InstanceView {
     /// Its number in the service, from 1.
     pub number: u32,
@@ -587,6 +493,7 @@ impl fmt::Debug for InstanceView {
 
 /// An external address as it is published.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct AddressView {
     /// The id that balancers know it by.
     pub upstream: u64,

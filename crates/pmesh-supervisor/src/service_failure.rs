@@ -9,6 +9,7 @@ const LINES_IN_A_SENTENCE: usize = 5;
 
 /// Why something is not healthy.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ServiceFailure {
     /// What happened: an exit, a failed check.
     pub what: String,

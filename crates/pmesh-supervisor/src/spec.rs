@@ -7,6 +7,7 @@ use crate::{ServiceName, saved::saved};
 
 /// A service as it was declared.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct ServiceSpec {
     /// Its name, unique in the node.
     pub name: ServiceName,
@@ -15,6 +16,13 @@ pub struct ServiceSpec {
 }
 
 saved!(struct ServiceSpec { name, kind });
+
+impl ServiceSpec {
+    /// A service of this name.
+    pub fn new(name: ServiceName, kind: ServiceKind) -> Self {
+        Self { name, kind }
+    }
+}
 
 impl ServiceSpec {
     /// A command that is kept running in `folder`, without an HTTP server and with the defaults of the format.
@@ -272,6 +280,7 @@ saved!(struct ExternalSpec { addresses, monitor });
 
 /// A host and port of somebody else's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub struct ExternalAddress {
     /// A host name or a literal address (IPv6 without brackets).
     pub host: String,
@@ -280,6 +289,13 @@ pub struct ExternalAddress {
 }
 
 saved!(struct ExternalAddress { host, port });
+
+impl ExternalAddress {
+    /// The address of `host`, a name or a literal address (IPv6 without brackets), and `port`.
+    pub fn new(host: impl Into<String>, port: u16) -> Self {
+        Self { host: host.into(), port }
+    }
+}
 
 impl fmt::Display for ExternalAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -357,6 +373,7 @@ saved!(enum Readiness { 0 Answer, 1 ChecksPass });
 
 /// A check and what error messages call it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct NamedCheck {
     /// The name that the manifest gives it.
     pub name: String,
@@ -365,6 +382,13 @@ pub struct NamedCheck {
 }
 
 saved!(struct NamedCheck { name, check });
+
+impl NamedCheck {
+    /// A check that error messages call `name`.
+    pub fn new(name: impl Into<String>, check: Check) -> Self {
+        Self { name: name.into(), check }
+    }
+}
 
 /// One check of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]

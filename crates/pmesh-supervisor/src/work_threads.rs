@@ -15,6 +15,7 @@ pub(crate) const HASHING_LIMIT: Duration = Duration::from_mins(10);
 
 /// One pool for each kind of thing that can hang; clones share them.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct WorkThreads {
     /// For looks at `/proc`.
     pub proc: Threads,
@@ -29,6 +30,15 @@ pub struct WorkThreads {
 }
 
 impl WorkThreads {
+    /// The same, but for what `change` does to it.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+}
+
+impl WorkThreads {
     /// Starts one thread of each kind; more come with work.
     ///
     /// # Errors
@@ -36,13 +46,12 @@ impl WorkThreads {
     /// [`NoThread`].
     pub fn start() -> Result<Self, NoThread> {
         let cores = available_parallelism().map_or(1, usize::from);
-        let limits = |threads, queue| PoolLimits { threads, queue, replacements: 4 };
         Ok(Self {
-            proc: Threads::start("proc", limits(4, 4096))?,
-            hashing: Threads::start("hashing", limits(cores, 1024))?,
-            files: Threads::start("build-files", limits(4, 1024))?,
+            proc: Threads::start("proc", PoolLimits::new(4, 4096))?,
+            hashing: Threads::start("hashing", PoolLimits::new(cores, 1024))?,
+            files: Threads::start("build-files", PoolLimits::new(4, 1024))?,
             // A disk that hangs holds the one writer, and another one could write nothing in its place.
-            logs: Threads::start("logs", PoolLimits { threads: 1, queue: 16, replacements: 0 })?,
+            logs: Threads::start("logs", PoolLimits::new(1, 16).with(|limits| limits.replacements = 0))?,
             names: HostNames::start()?,
         })
     }

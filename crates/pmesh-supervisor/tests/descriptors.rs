@@ -15,15 +15,12 @@ async fn without_descriptors_nothing_is_said_of_who_was_to_be_probed_or_started(
     let spawned = OsSpawner::new(pmesh_supervisor::testing::work_threads().proc).spawn(&launch).unwrap();
     let tree = Arc::from(spawned.tree);
     spawned.exit.await;
-    let target = |prove_owner| ProbeTarget {
-        service: "web".parse().unwrap(),
-        address: ExternalAddress {
-            host: "127.0.0.1".to_owned(),
-            port: listener.local_addr().unwrap().port(),
-        },
-        tree: Some(Arc::clone(&tree)),
-        prove_owner,
-        seek: false,
+    let target = |prove_owner| {
+        let address = ExternalAddress::new("127.0.0.1", listener.local_addr().unwrap().port());
+        ProbeTarget::new("web".parse().unwrap(), address).with(|target| {
+            target.tree = Some(Arc::clone(&tree));
+            target.prove_owner = prove_owner;
+        })
     };
     let hard = getrlimit(Resource::Nofile).maximum;
     setrlimit(Resource::Nofile, Rlimit { current: Some(64), maximum: hard }).unwrap();

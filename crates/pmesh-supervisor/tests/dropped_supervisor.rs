@@ -37,9 +37,9 @@ async fn the_end_of_the_supervisors_own_task_leaves_no_process() {
     let script = "trap '' TERM; sleep 1000 & echo $! > beside; setsid sleep 1000 & echo $! > away; wait";
     job.run = Some(Command::new("sh").arguments(["-c", script]));
     job.background = true;
-    let spec = ServiceSpec { name: name.clone(), kind: ServiceKind::App(Box::new(job)) };
+    let spec = ServiceSpec::new(name.clone(), ServiceKind::App(Box::new(job)));
     let plan =
-        RolloutPlan::new(vec![Turn { id: ServiceId(1), spec }], Unity::Regardless, RevisionFacts::default());
+        RolloutPlan::new(vec![Turn::new(ServiceId(1), spec)], Unity::Regardless, RevisionFacts::default());
 
     supervisor.roll_out(&plan, &CancelToken::new(), &|_, _, _| {}).await;
     let tree: Arc<dyn ProcessTree> =

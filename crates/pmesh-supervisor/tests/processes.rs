@@ -12,7 +12,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use pmesh_supervisor::{
     Exit, ExternalAddress, Launch, Monitor, NetProber, OsSpawner, PortOwner, ProbeFailure, ProbeTarget,
-    Prober, ProcessTree, Sampler, ServiceName, Signal, Spawned, Spawner, WorkThreads, testing::FreePort,
+    Prober, ProcessTree, Sampler, ServiceName, Signal, Spawned, Spawner, testing::FreePort,
 };
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -43,7 +43,7 @@ impl Drop for Run {
 }
 
 fn start_with(spawner: &OsSpawner, launch: &Launch) -> Run {
-    let Spawned { tree, exit, output } = spawner.spawn(launch).unwrap();
+    let Spawned { tree, exit, output, .. } = spawner.spawn(launch).unwrap();
     Run { tree: tree.into(), exit, output }
 }
 
@@ -281,7 +281,7 @@ while True: time.sleep(1)";
 #[tokio::test]
 async fn a_dropped_spawn_leaves_no_zombie() {
     let folder = tempfile::tempdir().unwrap();
-    let Spawned { tree, exit, output } = OsSpawner::new(pmesh_supervisor::testing::work_threads().proc)
+    let Spawned { tree, exit, output, .. } = OsSpawner::new(pmesh_supervisor::testing::work_threads().proc)
         .spawn(&shell(folder.path(), "sleep 0.05"))
         .unwrap();
     let pid = tree.leader();
@@ -309,13 +309,12 @@ async fn a_hundred_trees_end_with_a_few_looks_at_the_process_table() {
 }
 
 fn target(run: Option<&Run>, port: u16) -> ProbeTarget {
-    ProbeTarget {
-        service: "web".parse::<ServiceName>().unwrap(),
-        address: ExternalAddress { host: "127.0.0.1".to_owned(), port },
-        tree: run.map(|run| Arc::clone(&run.tree)),
-        prove_owner: true,
-        seek: true,
-    }
+    let name = "web".parse::<ServiceName>().unwrap();
+    ProbeTarget::new(name, ExternalAddress::new("127.0.0.1", port)).with(|target| {
+        target.tree = run.map(|run| Arc::clone(&run.tree));
+        target.prove_owner = true;
+        target.seek = true;
+    })
 }
 
 const LISTEN: &str = "import socket, sys, time
@@ -382,7 +381,7 @@ async fn an_instance_that_listens_elsewhere_is_told_where_and_where_it_must() {
             (probed.to_string(), asked.to_string()),
             (format!("it listens on {told}"), probed.to_string())
         );
-        let unsought = ProbeTarget { seek: false, ..target };
+        let unsought = target.with(|target| target.seek = false);
         let failure = NetProber::new(&pmesh_supervisor::testing::work_threads())
             .probe(&unsought, &monitor)
             .await
@@ -399,7 +398,7 @@ async fn an_instance_that_listens_elsewhere_is_told_where_and_where_it_must() {
 
 /// Threads that all stand still, and who holds them.
 async fn stuck() -> (pmesh_threads::Threads, std::sync::mpsc::Sender<()>) {
-    let limits = pmesh_threads::PoolLimits { threads: 1, queue: 1, replacements: 0 };
+    let limits = pmesh_threads::PoolLimits::new(1, 1).with(|limits| limits.replacements = 0);
     let threads = pmesh_threads::Threads::start("proc", limits).unwrap();
     let (held, until) = std::sync::mpsc::channel::<()>();
     assert!(threads.run(Duration::ZERO, move |_| until.recv().is_ok()).await.is_err());
@@ -413,7 +412,7 @@ async fn what_cannot_be_looked_up_says_nothing_about_an_instance_and_measures_no
     let instance = start(&command(folder.path(), "sleep", &["1000"]));
     let target = target(Some(&instance), listener.local_addr().unwrap().port());
     let (proc, _held) = stuck().await;
-    let threads = WorkThreads { proc, ..pmesh_supervisor::testing::work_threads() };
+    let threads = pmesh_supervisor::testing::work_threads().with(|threads| threads.proc = proc);
     let failure = NetProber::new(&threads).probe(&target, &Monitor::default()).await.unwrap_err();
     assert!(matches!(failure, ProbeFailure::Unmade { .. }), "{failure}");
     let figures = Sampler::new(threads.proc).measure(vec![vec![instance.tree.leader()]]).await;
@@ -443,7 +442,7 @@ async fn a_port_that_a_stranger_holds_fails_and_names_it() {
 
     let any = Monitor::default().with(|monitor| monitor.port_owner = PortOwner::Any);
     assert_eq!(NetProber::new(&pmesh_supervisor::testing::work_threads()).probe(&target, &any).await, Ok(()));
-    let proven = ProbeTarget { prove_owner: false, ..target.clone() };
+    let proven = target.clone().with(|target| target.prove_owner = false);
     assert_eq!(
         NetProber::new(&pmesh_supervisor::testing::work_threads()).probe(&proven, &Monitor::default()).await,
         Ok(())

@@ -42,9 +42,9 @@ async fn what_a_shutdown_command_leaves_in_the_background_is_ended_too() {
     job.background = true;
     job.shutdown =
         vec![shell("sleep 1000 > /dev/null 2>&1 & echo $! > quiet"), shell("sleep 1000 & echo $! > loud")];
-    let spec = ServiceSpec { name: name.clone(), kind: ServiceKind::App(Box::new(job)) };
+    let spec = ServiceSpec::new(name.clone(), ServiceKind::App(Box::new(job)));
     let plan =
-        RolloutPlan::new(vec![Turn { id: ServiceId(1), spec }], Unity::Regardless, RevisionFacts::default());
+        RolloutPlan::new(vec![Turn::new(ServiceId(1), spec)], Unity::Regardless, RevisionFacts::default());
 
     supervisor.roll_out(&plan, &CancelToken::new(), &|_, _, _| {}).await;
     supervisor.service(&name).unwrap().stop().await;

@@ -13,7 +13,7 @@
 //! use std::time::Duration;
 //! use pmesh_threads::{PoolLimits, Threads};
 //!
-//! let files = Threads::start("files", PoolLimits { threads: 4, queue: 64, replacements: 4 })?;
+//! let files = Threads::start("files", PoolLimits::new(4, 64))?;
 //! let read = files.begin(Duration::from_secs(10), |_| std::fs::read("/proc/self/comm"))?;
 //! assert!(read.wait()?.is_ok());
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -11,6 +11,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// The bounds of a pool.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct PoolLimits {
     /// Threads that work at a time; one at least.
     pub threads: usize,
@@ -18,6 +19,20 @@ pub struct PoolLimits {
     pub queue: usize,
     /// Threads that stand still and are replaced by another one.
     pub replacements: usize,
+}
+
+impl PoolLimits {
+    /// So many threads at a time, so many jobs that wait for one, and 4 replacements.
+    pub const fn new(threads: usize, queue: usize) -> Self {
+        Self { threads, queue, replacements: 4 }
+    }
+
+    /// The same, but for what `change` does to it.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }
 
 /// A pool's threads and jobs. Threads are started when there is work for them and stay.

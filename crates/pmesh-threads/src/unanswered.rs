@@ -7,6 +7,7 @@ use std::io;
 #[error(
     "cannot start a thread ({name}); raise the limit of processes and threads (TasksMax= of systemd, pids.max, ulimit -u)"
 )]
+#[non_exhaustive]
 pub struct NoThread {
     /// What the thread is called.
     pub name: String,

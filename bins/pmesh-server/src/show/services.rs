@@ -190,7 +190,7 @@ pub(super) fn reason(row: Row, health: &Health, lines: usize, now: OffsetDateTim
 }
 
 /// How far a build is, and how long it has taken.
-fn under_way(Building { started, step, number, of }: &Building, now: OffsetDateTime) -> String {
+fn under_way(Building { started, step, number, of, .. }: &Building, now: OffsetDateTime) -> String {
     let time = instant(started).map(|started| span(between(started, now)));
     let time = time.map(|time| format!(" for {time}")).unwrap_or_default();
     match (step, number.zip(*of)) {

@@ -23,7 +23,10 @@ pub(crate) const LONG: usize = 2;
 /// A full table takes a good part of a second and tens of megabytes: on a thread that may block, and
 /// one call after the other. Its text is never whole in memory.
 pub(crate) async fn list(sources: Sources, call: Call) -> Result<Reply, ApiError> {
-    let query = Query { limit: call.parameters.limit, sort: call.parameters.sort.unwrap_or_default() };
+    let query = Query::default().with(|query| {
+        query.limit = call.parameters.limit;
+        query.sort = call.parameters.sort.unwrap_or_default();
+    });
     let is_short = query.limit.is_some_and(|limit| limit <= SHORT_LEN);
     let place = if is_short { None } else { Some(permit(&sources.long_listings).await) };
     let turn = permit(&sources.listing).await;

@@ -7,6 +7,7 @@ use super::timestamp;
 
 /// A build under way.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Building {
     /// When it was asked for.
     pub started: String,

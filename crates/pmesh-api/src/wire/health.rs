@@ -9,6 +9,7 @@ use super::{Building, timestamp};
 
 /// `/service/health`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Health {
     /// `OK`, `Degraded`, `Starting`, `Down` or `Stopped`.
     pub status: String,

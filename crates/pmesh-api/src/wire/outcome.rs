@@ -9,6 +9,7 @@ use super::{Named, Revision, reasons};
 
 /// `/repo/update`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Updated {
     /// What the services ran before.
     pub from: Revision,
@@ -42,6 +43,7 @@ pub struct Updated {
 
 /// `/reload`, and the start in `/operation`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Reloaded {
     /// Services that had no ready instance before and have none now, and why.
     #[serde(default, skip_serializing_if = "Named::is_empty")]
@@ -53,6 +55,7 @@ pub struct Reloaded {
 
 /// `/service/restart`, `/service/stop`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Counted {
     /// How many services.
     pub count: usize,
@@ -67,6 +70,7 @@ pub struct Done {}
 
 /// A process of a service that SIGKILL has not ended, in the error of a stop.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SurvivingProcess {
     /// Whose it is.
     pub service: String,

@@ -72,7 +72,8 @@ async fn the_client_acts_and_reads_typed_answers() {
 
     let path = service_path("restart", Some("web"));
     let answer = client.post(&path, json!({"invalidate": true})).await.unwrap();
-    assert_eq!(answer.json::<Counted>().unwrap(), Counted { count: 1, warnings: Vec::new() });
+    let counted: Counted = answer.json().unwrap();
+    assert_eq!((counted.count, counted.warnings), (1, Vec::new()));
     assert!(answer.headers.contains_key("operation-id"));
 
     let after: Named<String> = client.get("/service").await.unwrap().json().unwrap();

@@ -16,8 +16,7 @@ use pmesh_manifest::{ManifestText, Unsupported, parse};
 fn assert_mistakes(text: &str, expected: &[&str]) {
     // The text begins on a line of its own, for the eye only.
     let text = text.strip_prefix('\n').unwrap_or(text);
-    let source =
-        ManifestText { text: text.as_bytes(), file: Path::new("pm3.yml"), folder: Path::new("/srv") };
+    let source = ManifestText::new(text.as_bytes(), Path::new("pm3.yml"), Path::new("/srv"));
     let mistakes = parse(&source, Unsupported::Refuse).expect_err("it has mistakes").to_string();
     let found: Vec<&str> = mistakes.lines().collect();
     assert_eq!(found, expected, "\n{mistakes}");

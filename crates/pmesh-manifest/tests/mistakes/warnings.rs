@@ -6,7 +6,7 @@ use pmesh_manifest::{Manifest, ManifestText, Unsupported, parse};
 
 #[track_caller]
 fn read(text: &str, folder: &Path) -> Manifest {
-    let source = ManifestText { text: text.as_bytes(), file: Path::new("pm3.yml"), folder };
+    let source = ManifestText::new(text.as_bytes(), Path::new("pm3.yml"), folder);
     parse(&source, Unsupported::Refuse).unwrap_or_else(|mistakes| panic!("{mistakes}"))
 }
 

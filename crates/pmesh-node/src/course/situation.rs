@@ -56,8 +56,7 @@ mod tests {
         let text = "services:\n  built: !App\n    build: make\n    run: work\n  other: !App\n    build: make\n    run: work\n  \
                     plain: !App\n    run: work\n  always: !App\n    build: make\n    no_build_control: true\n    run: work\n  \
                     files: !FS\n    path: public\n  far: !Proxy 127.0.0.1:1\n";
-        let source =
-            ManifestText { text: text.as_bytes(), file: Path::new("pm3.yml"), folder: Path::new("/project") };
+        let source = ManifestText::new(text.as_bytes(), Path::new("pm3.yml"), Path::new("/project"));
         let manifest = Arc::new(pmesh_manifest::parse(&source, Unsupported::Refuse).unwrap());
         let services: Vec<ServiceName> =
             manifest.services.iter().map(|declared| declared.spec.name.clone()).collect();

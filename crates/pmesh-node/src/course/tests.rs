@@ -45,8 +45,7 @@ fn manifest(names: usize) -> Arc<Manifest> {
 }
 
 fn parsed(text: &str) -> Arc<Manifest> {
-    let source =
-        ManifestText { text: text.as_bytes(), file: Path::new("pm3.yml"), folder: Path::new("/project") };
+    let source = ManifestText::new(text.as_bytes(), Path::new("pm3.yml"), Path::new("/project"));
     Arc::new(pmesh_manifest::parse(&source, Unsupported::Refuse).unwrap())
 }
 
@@ -486,7 +485,7 @@ fn the_steps_of_an_update_are_told_with_their_ends() {
 fn a_stop_after_which_something_lives_has_failed_and_files_are_routed_all_the_same() {
     let mut stop = Run::of(Aim::Stop(Scope::All), &[WEB]);
     let survivor = Survivor { pid: 7, ..Survivor::default() };
-    stop.stops = stops(RunEnd { survivors: vec![survivor], ..RunEnd::default() });
+    stop.stops = stops(RunEnd::default().with(|end| end.survivors = vec![survivor]));
     stop.go(|_| false);
     assert!(stop.told.contains(&(None, StepName::Stop, "failed")), "{:?}", stop.told);
     assert!(matches!(stop.acts.last(), Some(Act::Route(_))));
@@ -497,7 +496,7 @@ fn a_stop_after_which_something_lives_has_failed_and_files_are_routed_all_the_sa
 fn a_removed_service_that_needed_sigkill_has_a_step_that_says_so_and_another_has_none() {
     for (notes, told) in [(vec!["killed".to_owned()], true), (vec![], false)] {
         let mut run = Run::of(RELOAD, &[WEB]);
-        run.stops = stops(RunEnd { notes, ..RunEnd::default() });
+        run.stops = stops(RunEnd::default().with(|end| end.notes = notes));
         run.go(|_| false);
         let step = (Some("gone".parse().unwrap()), StepName::Stop, "done");
         assert_eq!(run.told.contains(&step), told, "{:?}", run.told);

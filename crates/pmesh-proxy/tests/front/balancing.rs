@@ -376,13 +376,7 @@ async fn routes_to_several_destinations_are_tried_in_order() {
     let (api, _seen) = Upstreamer::new().await.serving("api");
     let (web, _seen_too) = Upstreamer::new().await.serving("web");
     let [api_key, gone] = ["api", "gone"].map(DestinationKey::new);
-    let to = |upstream| {
-        Destination::Upstreams(UpstreamSet {
-            upstreams: vec![upstream],
-            when_empty: WhenEmpty::Wait,
-            balancing: quick(),
-        })
-    };
+    let to = |upstream| Destination::Upstreams(UpstreamSet::new(vec![upstream], WhenEmpty::Wait, quick()));
     let rig = Rig::new(Routing::new(
         vec![site(vec![
             route("/api/", Handler::Destination(api_key.clone())),

@@ -167,19 +167,19 @@ fn counted(rig: &Rig) -> u64 {
 #[tokio::test]
 async fn what_waits_for_an_upstream_when_a_front_ends_is_503_at_once_and_what_is_answered_goes_on() {
     let (upstreamer, other) = (Upstreamer::new().await, DestinationKey::new("other"));
-    let waits = |queue: Duration| {
+    let waits = |upstreams, queue: Duration| {
         let mut balancing = quick();
         balancing.queue.wait = queue;
-        UpstreamSet { upstreams: vec![], when_empty: WhenEmpty::Wait, balancing }
+        UpstreamSet::new(upstreams, WhenEmpty::Wait, balancing)
     };
-    let serves = UpstreamSet { upstreams: vec![upstreamer.upstream.clone()], ..waits(Duration::ZERO) };
+    let serves = waits(vec![upstreamer.upstream.clone()], Duration::ZERO);
     let sites = vec![crate::rig::site(vec![
         crate::rig::route("site.test/wait", Handler::Destination(other.clone())),
         crate::rig::route("_", Handler::Destination(key())),
     ])];
     let all = [
         (key(), Destination::Upstreams(serves)),
-        (other, Destination::Upstreams(waits(Duration::from_hours(1)))),
+        (other, Destination::Upstreams(waits(vec![], Duration::from_hours(1)))),
     ];
     let rig = Rig::new(Routing::new(sites, BTreeMap::from(all)));
     let (mut client, mut upstream) = under_way(&rig, &upstreamer, GET).await;

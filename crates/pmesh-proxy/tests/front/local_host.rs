@@ -96,8 +96,7 @@ async fn the_host_pm3_is_answered_by_its_handler_outside_the_front_threads_and_c
 async fn a_handler_can_be_asked_without_a_front() {
     let request = Request::post("/a").body(RequestBody::new(Full::from("hi"))).unwrap();
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
-    let owner = pmesh_sessions::PeerOwner::NotAsked;
-    let connection = ConnectionInfo { peer: address, local: address, owner };
+    let connection = ConnectionInfo::new(address, address);
     let answer = Echo.handle(request, connection).await;
     let body = answer.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(body, "/a false 127.0.0.1 b\"hi\"");

@@ -37,14 +37,11 @@ pub(crate) fn key() -> DestinationKey {
 }
 
 pub(crate) fn route(pattern: &str, handler: Handler) -> Route {
-    Route { pattern: Pattern::parse(pattern).unwrap(), handler }
+    Route::new(Pattern::parse(pattern).unwrap(), handler)
 }
 
 pub(crate) fn site(routes: Vec<Route>) -> Site {
-    Site {
-        hosts: vec![SiteHost::Name("site.test".to_owned()), SiteHost::Name("alias.test".to_owned())],
-        routes,
-    }
+    Site::new(vec![SiteHost::Name("site.test".to_owned()), SiteHost::Name("alias.test".to_owned())], routes)
 }
 
 /// `site.test` leads to these upstreams.
@@ -53,7 +50,7 @@ pub(crate) fn to_upstreams(
     when_empty: WhenEmpty,
     balancing: LoadBalancing,
 ) -> Routing {
-    let set = UpstreamSet { upstreams, when_empty, balancing };
+    let set = UpstreamSet::new(upstreams, when_empty, balancing);
     Routing::new(
         vec![site(vec![route("_", Handler::Destination(key()))])],
         BTreeMap::from([(key(), Destination::Upstreams(set))]),
@@ -246,7 +243,7 @@ impl Upstreamer {
     pub(crate) async fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = UpstreamAddress::Socket(listener.local_addr().unwrap());
-        Self { listener, upstream: Upstream { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), address } }
+        Self { listener, upstream: Upstream::new(NEXT_ID.fetch_add(1, Ordering::Relaxed), address) }
     }
 
     pub(crate) async fn accept(&self) -> Client {
@@ -308,5 +305,5 @@ impl Client {
 pub(crate) fn dead_upstream() -> Upstream {
     let listener = StdListener::bind("127.0.0.1:0").unwrap();
     let address = UpstreamAddress::Socket(listener.local_addr().unwrap());
-    Upstream { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), address }
+    Upstream::new(NEXT_ID.fetch_add(1, Ordering::Relaxed), address)
 }

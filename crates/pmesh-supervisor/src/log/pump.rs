@@ -276,7 +276,7 @@ mod tests {
     #[tokio::test]
     async fn where_the_writer_is_refused_nobody_waits_for_it_and_the_loss_is_told_later() {
         let folder = tempfile::tempdir().unwrap();
-        let limits = PoolLimits { threads: 1, queue: 1, replacements: 0 };
+        let limits = PoolLimits::new(1, 1).with(|limits| limits.replacements = 0);
         let threads = WorkThreads { logs: Threads::start("logs", limits).unwrap(), ..work_threads() };
         let (held, until) = std::sync::mpsc::channel::<()>();
         let (begun, has_begun) = std::sync::mpsc::channel();
@@ -469,7 +469,7 @@ mod tests {
     async fn a_disk_that_hangs_for_all_logs_stops_each_app_for_5_s_and_costs_what_is_counted() {
         const BYTES: usize = 1 << 20;
         let folder = tempfile::tempdir().unwrap();
-        let limits = PoolLimits { threads: 1, queue: 16, replacements: 0 };
+        let limits = PoolLimits::new(1, 16).with(|limits| limits.replacements = 0);
         let threads = WorkThreads { logs: Threads::start("logs", limits).unwrap(), ..work_threads() };
         let (held, until) = std::sync::mpsc::channel::<()>();
         let (begun, has_begun) = std::sync::mpsc::channel();

@@ -181,7 +181,7 @@ async fn a_service_that_is_ready_but_unhealthy_serves_until_its_restart_is_ready
 
 /// Addresses of somebody else's, on these ports.
 fn others(world: &World, ports: &[u16]) -> ExternalSpec {
-    let address = |&port| ExternalAddress { host: "db".to_owned(), port };
+    let address = |&port| ExternalAddress::new("db", port);
     ExternalSpec::new(ports.iter().map(address).collect())
         .with(|external| external.monitor = watched(world, 1).monitor)
 }

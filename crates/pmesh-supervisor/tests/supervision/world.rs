@@ -113,7 +113,7 @@ impl Traffic {
 impl Balancer for Traffic {
     fn set_upstreams(&self, service: &ServiceName, upstreams: Vec<ServiceUpstream>, when_empty: Expected) {
         let (mut serving, mut external) = (HashMap::new(), Vec::new());
-        for ServiceUpstream { id, address } in upstreams {
+        for ServiceUpstream { id, address, .. } in upstreams {
             match address {
                 ListenAddress::Instance(address) => drop(serving.insert(id, self.process_at(address))),
                 ListenAddress::External(address) => external.push(address.port),
@@ -194,7 +194,7 @@ impl Spawner for WatchedSpawner {
                 let process = self.spawner.launches().len() - 1;
                 journal.note(Seen::Spawned(process));
                 let tree = WatchedTree { tree: spawned.tree, process, traffic: self.traffic.clone() };
-                Ok(Spawned { tree: Box::new(tree), ..spawned })
+                Ok(Spawned::new(Box::new(tree), spawned.exit, spawned.output))
             }
             Err(error) => {
                 journal.note(Seen::NotSpawned(launch.program.to_string_lossy().into_owned()));
@@ -338,7 +338,7 @@ impl World {
 
     /// Starts a service of external addresses.
     pub(crate) async fn external(&self, name: &str, spec: &ExternalSpec) {
-        let spec = ServiceSpec { name: service_name(name), kind: ServiceKind::External(spec.clone()) };
+        let spec = ServiceSpec::new(service_name(name), ServiceKind::External(spec.clone()));
         self.begin_with(Unity::Regardless, [spec], |_, _, _| {}).await.unwrap();
     }
 
@@ -359,7 +359,7 @@ impl World {
         act: impl Fn(&ServiceName, StepName, &StepState) + Send + Sync + 'static,
     ) -> JoinHandle<RolloutEnd> {
         let plan = RolloutPlan::new(
-            specs.into_iter().map(|spec| Turn { id: self.new_id(), spec }).collect(),
+            specs.into_iter().map(|spec| Turn::new(self.new_id(), spec)).collect(),
             unity,
             RevisionFacts::default(),
         );
@@ -380,7 +380,7 @@ impl World {
 
     /// A run of an app, for a service that is told itself what to do.
     pub(crate) fn plan(&self, name: &str, app: &AppSpec) -> Plan {
-        Plan { id: self.new_id(), spec: service(name, app), build: None, revision: RevisionFacts::default() }
+        Plan::new(self.new_id(), service(name, app), RevisionFacts::default())
     }
 
     fn new_id(&self) -> ServiceId {
@@ -539,7 +539,7 @@ pub(crate) fn service_name(name: &str) -> ServiceName {
 }
 
 fn service(name: &str, app: &AppSpec) -> ServiceSpec {
-    ServiceSpec { name: service_name(name), kind: ServiceKind::App(Box::new(app.clone())) }
+    ServiceSpec::new(service_name(name), ServiceKind::App(Box::new(app.clone())))
 }
 
 pub(crate) fn command(program: &str) -> Command {

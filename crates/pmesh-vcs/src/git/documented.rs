@@ -10,7 +10,7 @@ fn the_guide_says_the_limits_of_reads_and_check_outs() {
     let guide = include_str!("../../../../docs/operations.md");
     let GitLimits { read, check_out, put_back, .. } = GitLimits::default();
     let WalkLimits { entries, depth, .. } = WalkLimits::default();
-    let PoolLimits { threads, queue, replacements } = readers::LIMITS;
+    let PoolLimits { threads, queue, replacements, .. } = readers::LIMITS;
     let mib = |bytes: u64| bytes >> 20;
     for row in [
         format!(

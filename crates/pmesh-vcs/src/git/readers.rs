@@ -21,7 +21,7 @@ use super::{
 use crate::{Cancel, VcsError};
 
 /// The bounds: reads take less than a millisecond, and what is slow waits for one disk.
-pub(super) const LIMITS: PoolLimits = PoolLimits { threads: 4, queue: 64, replacements: 4 };
+pub(super) const LIMITS: PoolLimits = PoolLimits::new(4, 64);
 
 /// How long an owner's account and groups are remembered before they are asked for again.
 const KNOWN_FOR: Duration = Duration::from_mins(1);

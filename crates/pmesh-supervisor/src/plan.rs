@@ -1,0 +1,79 @@
+//! What a run of a service is started from.
+
+use std::ffi::OsString;
+
+use crate::{Build, RevisionFacts, ServiceFacts, ServiceId, ServiceKind, ServiceSpec, saved::saved};
+
+/// What a run of a service is started from.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Plan {
+    /// The id of the run.
+    pub id: ServiceId,
+    /// What it was declared as.
+    pub spec: ServiceSpec,
+    /// The build that its instances run from; none for a service without build commands.
+    pub build: Option<Build>,
+    /// What its instances are told of the work tree.
+    pub revision: RevisionFacts,
+}
+
+saved!(struct Plan { id, spec, build, revision });
+
+impl Plan {
+    /// A run without a build.
+    pub fn new(id: ServiceId, spec: ServiceSpec, revision: RevisionFacts) -> Self {
+        Self { id, spec, build: None, revision }
+    }
+
+    /// What its processes are told of themselves.
+    pub(crate) fn facts(&self) -> ServiceFacts<'_> {
+        ServiceFacts {
+            service: &self.spec.name,
+            commit: self.revision.commit.as_deref(),
+            branch: self.revision.branch.as_deref(),
+            root: &self.revision.root,
+            build: self.build.as_ref().map(Build::id),
+        }
+    }
+
+    /// What a word of a command means in this run: as [`Build::resolve`] where it has a build.
+    pub(crate) fn resolve(&self, word: &str) -> OsString {
+        match &self.build {
+            Some(build) => build.resolve(word),
+            None => word.into(),
+        }
+    }
+
+    /// Whether its instances have all that they are started from in the product's own folder: then it does not
+    /// matter what becomes of the other files.
+    pub(crate) fn is_self_contained(&self) -> bool {
+        let ServiceKind::App(app) = &self.spec.kind else { return false };
+        let runs_from_it = app.run.as_ref().is_some_and(|run| {
+            std::iter::once(&run.program).chain(&run.arguments).any(|word| word.starts_with(".run/"))
+        });
+        runs_from_it && self.build.as_ref().is_some_and(|build| !build.is_in_place())
+    }
+
+    /// Whether its instances need what its build has made, or found, in the service's folder.
+    pub(crate) fn needs_product(&self) -> bool {
+        self.build.is_some() && !self.is_self_contained()
+    }
+
+    /// How many instances are wanted of an app; 1 where there is nothing to run, for its build.
+    pub(crate) fn wanted(&self) -> u32 {
+        match &self.spec.kind {
+            ServiceKind::App(spec) if spec.run.is_some() => spec.instances,
+            ServiceKind::App(_) | ServiceKind::External(_) | ServiceKind::Files => 1,
+        }
+    }
+
+    /// Whether the old run serves until this one is ready.
+    pub(crate) fn overlaps(&self) -> bool {
+        match &self.spec.kind {
+            ServiceKind::App(spec) => spec.overlaps(),
+            // Nothing of ours runs: the switch is all there is.
+            ServiceKind::External(_) | ServiceKind::Files => true,
+        }
+    }
+}
