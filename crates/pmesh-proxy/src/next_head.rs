@@ -187,6 +187,17 @@ mod tests {
     }
 
     #[test]
+    fn line_ends_behind_a_request_are_no_head_however_many_come_at_a_time() {
+        for behind in ["\r", "\r\n", "\r\n\r", "\r\n\r\r", "\r\n\r\n\r\n"] {
+            let mut next = NextHead::new();
+            next.on_head_bytes(GET.as_bytes());
+            next.on_head(BodyLength::Exact(0));
+            next.on_later_bytes(behind.as_bytes());
+            assert!(!next.on_done(), "{behind:?}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_told_is_no_head() {
         let mut next = NextHead::new();
         next.on_head_bytes(format!("{GET}{POST}ab").as_bytes());

@@ -49,6 +49,11 @@ impl Backoff {
         Self { free: 0, first: FIRST_BUILD_PAUSE, longest: LONGEST_BUILD_PAUSE, ..Self::new(seed) }
     }
 
+    /// Whether more than the first restart has been needed since it was all right.
+    pub(crate) fn has_failed_again(&self) -> bool {
+        self.failures > self.free
+    }
+
     /// Takes a failure of an instance that had been ready for `ready_for` (`None`: it never was), and answers
     /// with the pause before the next start.
     pub(crate) fn on_failure(&mut self, ready_for: Option<Duration>) -> Duration {

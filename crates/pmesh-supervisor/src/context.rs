@@ -9,12 +9,13 @@ use std::{
     },
 };
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::{
     Balancer, Build, BuildError, Builder, LogFolder, Ports, Prober, Rebuild, RevisionFacts, ServiceFacts,
     ServiceKind, ServiceSpec, Spawner, Wish, environment::build_environment, lack::Lack,
-    machine_step::Numbers, work_threads::WorkThreads,
+    machine_step::Numbers, restart_budget::RestartBudget, work_threads::WorkThreads,
 };
 
 /// What every instance is started with.
@@ -35,6 +36,7 @@ pub(crate) struct Context {
     pub(crate) surroundings: InstanceContext,
     pub(crate) last_block: AtomicU32,
     pub(crate) lack: Lack,
+    pub(crate) restarts: Mutex<RestartBudget>,
     pub(crate) threads: WorkThreads,
 }
 

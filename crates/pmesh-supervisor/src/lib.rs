@@ -91,6 +91,7 @@ mod process;
 mod process_table;
 mod process_tables;
 mod remake;
+mod restart_budget;
 mod revision_facts;
 pub mod rollout;
 mod run;

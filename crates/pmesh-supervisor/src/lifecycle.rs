@@ -171,6 +171,11 @@ impl Lifecycle {
     }
 
     /// Where the instance stands.
+    /// Whether its start is one more after a restart that has failed.
+    pub(crate) fn has_failed_again(&self) -> bool {
+        self.backoff.has_failed_again()
+    }
+
     pub(crate) fn phase(&self) -> Phase {
         self.phase
     }

@@ -12,7 +12,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum ServiceAction {
     /// Start the process of an instance.
-    Spawn { upstream: u64, number: u32, plan: Arc<Plan> },
+    Spawn { upstream: u64, number: u32, plan: Arc<Plan>, is_repeated: bool },
     /// Signal every process of a tree.
     Signal { upstream: u64, signal: Signal },
     /// Wait for what is under way to an upstream that takes no new traffic.

@@ -54,7 +54,7 @@ pub(crate) enum ServiceEvent {
     /// A process could not be started.
     SpawnFailed { upstream: u64, reason: String },
     /// The same, because the server itself has nothing left to start it with.
-    SpawnPutOff { upstream: u64, reason: String },
+    SpawnPutOff { upstream: u64, reason: Option<String> },
     /// The leader of a tree has ended.
     Exited { upstream: u64, exit: Exit },
     /// No process of a tree lives. Says once more how the leader ended, what it wrote last, and, where it wrote that a port was

@@ -128,11 +128,19 @@ pub(crate) struct SlotView {
 /// What happens to the process of an instance.
 #[derive(Clone, Debug)]
 pub(crate) enum ProcessEvent {
-    Spawned { leader: u32, port: Option<u16> },
+    Spawned {
+        leader: u32,
+        port: Option<u16>,
+    },
     SpawnFailed(String),
-    SpawnPutOff(String),
+    /// None: it waits for its turn.
+    SpawnPutOff(Option<String>),
     Exited(Exit),
-    TreeEnded { exit: Exit, last_lines: Vec<String>, taken: Option<ProbeFailure> },
+    TreeEnded {
+        exit: Exit,
+        last_lines: Vec<String>,
+        taken: Option<ProbeFailure>,
+    },
     LastLines(Vec<String>),
     LookedAt(Vec<Survivor>),
     Probed(Result<FirstAnswer, ProbeFailure>),
@@ -299,7 +307,13 @@ impl Slot {
                     build: plan.build.clone(),
                     is_unclear: false,
                 });
-                step.ask(ServiceAction::Spawn { upstream, number: self.number, plan: Arc::clone(plan) });
+                let is_repeated = self.lifecycle.has_failed_again();
+                step.ask(ServiceAction::Spawn {
+                    upstream,
+                    number: self.number,
+                    plan: Arc::clone(plan),
+                    is_repeated,
+                });
             }
             Action::Drain => {
                 if let Some(upstream) = self.upstream() {
@@ -348,9 +362,11 @@ impl Slot {
             ProcessEvent::Spawned { leader, port } => self.on_spawned(leader, port, spec, step),
             ProcessEvent::SpawnFailed(reason) => {
                 self.note(InstanceNotice::CannotStart { reason: reason.clone() }, step);
-                self.on_no_spawn(Event::SpawnFailed, reason, plan, step);
+                self.on_no_spawn(Event::SpawnFailed, Some(Trouble::Spawn(reason)), plan, step);
             }
-            ProcessEvent::SpawnPutOff(reason) => self.on_no_spawn(Event::SpawnPutOff, reason, plan, step),
+            ProcessEvent::SpawnPutOff(reason) => {
+                self.on_no_spawn(Event::SpawnPutOff, reason.map(Trouble::PutOff), plan, step);
+            }
             ProcessEvent::Exited(exit) => {
                 if let Some(process) = self.process.as_mut().filter(|process| !process.exited) {
                     process.exited = true;
@@ -416,13 +432,21 @@ impl Slot {
     }
 
     /// `event`: it failed, or was put off.
-    fn on_no_spawn(&mut self, event: Event, reason: String, plan: &Arc<Plan>, step: &mut MachineStep) {
+    fn on_no_spawn(
+        &mut self,
+        event: Event,
+        trouble: Option<Trouble>,
+        plan: &Arc<Plan>,
+        step: &mut MachineStep,
+    ) {
         if self.process.take_if(|process| process.spawned.is_none()).is_none() {
             return;
         }
         if matches!(self.phase(), Phase::Starting { .. }) {
-            let put_off = event == Event::SpawnPutOff;
-            self.goes_wrong(if put_off { Trouble::PutOff(reason) } else { Trouble::Spawn(reason) }, step);
+            // Who waits for its turn has failed before, which is what is told.
+            if let Some(trouble) = trouble {
+                self.goes_wrong(trouble, step);
+            }
             self.tell(event, plan, step);
         } else {
             // It was told to end meanwhile, and there is nothing that could.

@@ -123,6 +123,7 @@ impl Supervisor {
             surroundings: InstanceContext { env: settings.env, logs: settings.logs, ports: Ports::new() },
             last_block: AtomicU32::new(0),
             lack: Lack::default(),
+            restarts: Mutex::default(),
             threads: settings.threads,
         };
         let supervisor =

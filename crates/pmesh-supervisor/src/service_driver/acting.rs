@@ -21,7 +21,7 @@ use crate::{
     environment::instance_environment,
     lack::{is_lack, remedy},
     link::Link,
-    pending::{HeldProcess, words_of},
+    pending::{HeldProcess, now, words_of},
     service_action::ServiceAction,
     service_event::{NoBuild, ServiceEvent},
     shutdown,
@@ -46,13 +46,18 @@ impl ServiceDriver {
 
     fn perform(&mut self, action: ServiceAction) {
         match action {
-            ServiceAction::Spawn { upstream, number, plan } => {
+            ServiceAction::Spawn { upstream, is_repeated: true, .. }
+                if !self.context.restarts.lock().take(now()) =>
+            {
+                self.pending.events.push_back(ServiceEvent::SpawnPutOff { upstream, reason: None });
+            }
+            ServiceAction::Spawn { upstream, number, plan, .. } => {
                 let event = match self.spawn(upstream, number, &plan) {
                     Ok(event) => event,
                     Err(NoSpawn::Failed(reason)) => ServiceEvent::SpawnFailed { upstream, reason },
                     Err(NoSpawn::PutOff(reason)) => {
                         self.context.lack.say("a process cannot be started", &reason);
-                        ServiceEvent::SpawnPutOff { upstream, reason }
+                        ServiceEvent::SpawnPutOff { upstream, reason: Some(reason) }
                     }
                 };
                 self.pending.events.push_back(event);

@@ -148,3 +148,31 @@ async fn an_instance_whose_turn_comes_while_its_service_is_held_waits_for_the_re
     assert_eq!((world.starts().len(), world.spawner.running().len()), (held + 2, 2));
     world.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn where_many_fail_together_their_restarts_take_turns_but_for_the_first_of_each() {
+    const MANY: usize = 60;
+    let world = World::new();
+    let mut web = world.app("web");
+    web.instances = u32::try_from(MANY).unwrap();
+    world.up(&[("web", &web)]).await;
+    let before = world.spawner.launches().len();
+    world.spawner.exit_at_start("web", Exit::Code(1));
+    for process in 0..MANY {
+        world.spawner.crash(process, Exit::Code(1));
+    }
+    world.settle().await;
+    let starts = |world: &World| world.spawner.launches().len() - before;
+    assert_eq!(starts(&world), MANY, "the first restart of each is at once");
+    world.pass(2 * SEC).await;
+    // Each alone would have been tried four times more by now.
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let budget = MANY + 50 + 2 * (10 + 2 * cores);
+    assert!((MANY + 50..=budget).contains(&starts(&world)), "{} of {budget}", starts(&world));
+    let failure = world.service("web").state().failure.unwrap();
+    assert!(failure.what.contains("it ended with exit code 1"), "{failure:?}");
+    world.spawner.start_normally("web");
+    world.pass(20 * SEC).await;
+    assert_eq!(world.health("web").status, Status::Ok);
+    world.end().await;
+}

@@ -192,7 +192,10 @@ impl World {
             Deed::SpawnPutOff(which) => {
                 if let Some(upstream) = nth(&self.spawning, which) {
                     self.spawning.remove(&upstream);
-                    self.tell(ServiceEvent::SpawnPutOff { upstream, reason: "no descriptors".to_owned() });
+                    self.tell(ServiceEvent::SpawnPutOff {
+                        upstream,
+                        reason: Some("no descriptors".to_owned()),
+                    });
                 }
             }
             Deed::Exit(which) => _ = nth(living, which).map(|upstream| self.exit(upstream)),

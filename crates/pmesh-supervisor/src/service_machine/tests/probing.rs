@@ -155,7 +155,7 @@ fn one_that_gets_its_process_late_has_all_of_its_time_from_then_on() {
     let late = world.now + whole.saturating_sub(SEC);
     while world.now < late {
         if let Some(upstream) = world.spawning.pop_first() {
-            world.tell(ServiceEvent::SpawnPutOff { upstream, reason: "no process".to_owned() });
+            world.tell(ServiceEvent::SpawnPutOff { upstream, reason: Some("no process".to_owned()) });
         }
         world.pass(SEC / 2);
     }
