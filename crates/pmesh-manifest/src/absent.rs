@@ -87,6 +87,7 @@ fn no_program(program: &str, folder: &Path, path: Option<OsString>) -> Option<St
         return match file.is_file() {
             _ if is_executable(&file) => no_interpreter(&file, &path),
             true => Some(format!("{} is not executable; `chmod +x` makes it so", file.display())),
+            false if file.is_dir() => Some(format!("{} is a folder and no program", file.display())),
             false => Some(format!("there is no program {}", file.display())),
         };
     }

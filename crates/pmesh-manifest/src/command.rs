@@ -70,7 +70,12 @@ pub(crate) fn split(line: &str) -> Result<(Command, Option<&str>), CommandError>
         }
         words.push((raw, unquoted(raw)?));
     }
-    let unexpanded = raw_words.iter().copied().find(|raw| is_unexpanded(raw));
+    // What a shell or an interpreter is given to run is theirs to expand.
+    let code = raw_words.iter().position(|raw| raw.starts_with('-') && raw.ends_with(['c', 'e']));
+    let has_variable = |at: usize, raw: &str| code.is_none_or(|code| at < code) && expands_in_quotes(raw);
+    let mut looked = raw_words.iter().copied().enumerate();
+    let unexpanded =
+        looked.find(|&(at, raw)| is_unexpanded(raw) || has_variable(at, raw)).map(|(_, raw)| raw);
     let mut words = words.into_iter().peekable();
     if let Some((_, word)) = words.next_if(|(raw, _)| raw.starts_with('@')) {
         let folder = &word[1..];
@@ -118,6 +123,31 @@ fn is_unexpanded(raw: &str) -> bool {
     value.starts_with('~') || bare.iter().any(|&c| c == '*' || (c == '?' && !is_url)) || range().is_some()
 }
 
+/// Whether a shell would have put a variable's value in double quotes of a word: `"$NAME"`.
+fn expands_in_quotes(raw: &str) -> bool {
+    let (mut quote, mut escaped) = (None, false);
+    raw.char_indices().any(|(index, c)| {
+        if std::mem::take(&mut escaped) {
+            return false;
+        }
+        match c {
+            '\\' => escaped = quote != Some('\''),
+            '\'' | '"' if quote.is_none() => quote = Some(c),
+            _ if quote == Some(c) => quote = None,
+            '$' => return quote == Some('"') && is_expanded(raw, index),
+            _ => {}
+        }
+        false
+    })
+}
+
+/// Whether a shell expands what begins with the `$` at `index`.
+fn is_expanded(raw: &str, index: usize) -> bool {
+    let rest = &raw[index + 1..];
+    let end = rest.find(|c: char| !c.is_ascii_uppercase() && !c.is_ascii_digit() && c != '_');
+    rest.starts_with(['{', '(']) || is_variable(&rest[..end.unwrap_or(rest.len())])
+}
+
 /// Finds what in a word is meant for a shell: `&&`, `||`, `|`, `;`, redirections, and `$NAME`, `${…}`, `$(…)`
 /// and backquotes outside of quotes. What may be an argument passes: `x>=1.0`, `a=b&c`, the `;` in a URL.
 fn shell_syntax(raw: &str) -> Result<(), CommandError> {
@@ -140,12 +170,7 @@ fn shell_syntax(raw: &str) -> Result<(), CommandError> {
             return Err(CommandError::ShellInside(raw.to_owned()));
         }
     }
-    let is_expanded = |index: usize| {
-        let rest = &raw[index + 1..];
-        let end = rest.find(|c: char| !c.is_ascii_uppercase() && !c.is_ascii_digit() && c != '_');
-        rest.starts_with(['{', '(']) || is_variable(&rest[..end.unwrap_or(rest.len())])
-    };
-    if bare_characters(raw).any(|(index, c)| c == '$' && is_expanded(index)) {
+    if bare_characters(raw).any(|(index, c)| c == '$' && is_expanded(raw, index)) {
         return Err(CommandError::Shell(raw.to_owned()));
     }
     Ok(())
@@ -161,8 +186,9 @@ pub(crate) fn command(value: &Value, report: &mut Report<'_>) -> Option<Command>
     match split(value.raw_text(report, WANTED)?) {
         Ok((command, unexpanded)) => {
             if let Some(word) = unexpanded {
+                let quotes = if expands_in_quotes(word) { "single quotes" } else { "quotes" };
                 let message = format!(
-                    "no shell is involved, so the program gets {} as it stands; put it in quotes if that is \
+                    "no shell is involved, so the program gets {} as it stands; put it in {quotes} if that is \
                      meant, or write `sh -c '…'`",
                     quoted(word)
                 );

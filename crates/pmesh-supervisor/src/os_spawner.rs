@@ -192,14 +192,19 @@ fn find_program(launch: &Launch) -> io::Result<PathBuf> {
     Err(error.into())
 }
 
-/// The error, with what the first line of a script asks for if that is what is missing: execve(2) gives the same
-/// error as for a missing program.
+/// The error, with what the first line of a script asks for if that is what is missing, or why the program is none: execve(2)
+/// gives the same errors for all.
 fn explained(error: io::Error, program: &Path) -> io::Error {
-    if error.kind() != io::ErrorKind::NotFound {
-        return error;
-    }
-    match missing_interpreter(program, None) {
-        Some(text) => io::Error::new(io::ErrorKind::NotFound, text),
-        None => error,
-    }
+    let kind = error.kind();
+    let text = match kind {
+        io::ErrorKind::NotFound => missing_interpreter(program, None),
+        io::ErrorKind::PermissionDenied if program.is_dir() => Some("it is a folder".to_owned()),
+        io::ErrorKind::PermissionDenied
+            if program.is_file() && rustix::fs::access(program, Access::EXEC_OK).is_err() =>
+        {
+            Some("it is not executable; `chmod +x` makes it so".to_owned())
+        }
+        _ => None,
+    };
+    text.map_or(error, |text| io::Error::new(kind, text))
 }

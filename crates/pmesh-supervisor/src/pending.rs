@@ -25,14 +25,14 @@ use crate::{
 /// How long the last lines of an ended tree may take to be read, so that they are in the reason.
 const LAST_LINES: Duration = Duration::from_millis(200);
 
-/// Who has the port that a process wanted, if its last lines say that somebody has.
+/// Who has the port that a process wanted, if its last lines say that somebody has; without a name where they do not say which.
 async fn taken(last_lines: &[String], own: Option<u16>, prober: &dyn Prober) -> Option<ProbeFailure> {
     for port in port_taken::named(last_lines)?.into_iter().chain(own) {
         if let Some(holder) = prober.holder(port).await {
             return Some(ProbeFailure::PortTaken { port, own, holder });
         }
     }
-    None
+    Some(ProbeFailure::AddressInUse { own })
 }
 
 /// What a driver holds. It outlives a step that panics, and the driver itself.

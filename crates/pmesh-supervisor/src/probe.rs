@@ -133,6 +133,12 @@ pub enum ProbeFailure {
         /// The process that listens.
         holder: Holder,
     },
+    /// It could not listen, because an address is in use, and it does not say which.
+    #[error("{}", in_use(*.own))]
+    AddressInUse {
+        /// The port that it was given, if it was given one.
+        own: Option<u16>,
+    },
     /// Nobody accepts connections there, and this is what the instance listens on.
     #[error("{}", elsewhere(.address, .listens))]
     Elsewhere {
@@ -176,6 +182,7 @@ saved!(enum ProbeFailure {
     4 Unanswered { address, reason },
     5 Elsewhere { address, listens },
     6 PortTaken { port, own, holder },
+    7 AddressInUse { own },
 });
 
 /// Who has the port that an instance wanted.
@@ -186,6 +193,16 @@ fn taken(port: u16, own: Option<u16>, holder: &Holder) -> String {
         }
         Some(_) => format!("port {port} is held by {holder}; it is given another one at the next try"),
         None => format!("port {port} is held by {holder}; end that, or have it listen elsewhere"),
+    }
+}
+
+/// That an instance wanted an address which it does not name.
+fn in_use(own: Option<u16>) -> String {
+    match own {
+        Some(own) => {
+            format!("an address that it wanted is in use; it must listen on $PORT, {own} in that try")
+        }
+        None => "an address that it wanted is in use".to_owned(),
     }
 }
 

@@ -157,8 +157,15 @@ async fn a_program_that_cannot_run_is_an_error_with_the_reason() {
     let (kind, text) = errno(&command(folder.path(), "no-such-program", &[]));
     assert_eq!(kind, std::io::ErrorKind::NotFound);
     assert_eq!(text, format!("cannot start \"no-such-program\" in {}", folder.path().display()));
-    let (kind, _) = errno(&command(folder.path(), "./plain", &[]));
-    assert_eq!(kind, std::io::ErrorKind::PermissionDenied);
+    for (program, reason) in
+        [("./plain", "it is not executable; `chmod +x` makes it so"), ("./", "it is a folder")]
+    {
+        let error = OsSpawner::new(pmesh_supervisor::testing::work_threads().proc)
+            .spawn(&command(folder.path(), program, &[]))
+            .unwrap_err();
+        assert_eq!(error.source.kind(), std::io::ErrorKind::PermissionDenied);
+        assert_eq!(error.source.to_string(), reason);
+    }
     let (kind, _) = errno(&command(&folder.path().join("none"), "sh", &[]));
     assert_eq!(kind, std::io::ErrorKind::NotFound);
 }

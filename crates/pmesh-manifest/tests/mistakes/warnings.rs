@@ -33,6 +33,16 @@ fn what_a_shell_would_expand_is_a_warning_outside_of_quotes_and_nothing_inside()
         );
         assert_eq!(app(line), [message], "{line}");
     }
+    for (line, word) in [
+        ("python3 app.py --port \"$PORT\"", "\"$PORT\""),
+        ("x --url=\"http://${HOST}/\"", "--url=\"http://${HOST}/\""),
+    ] {
+        let message = format!(
+            "pm3.yml:4:7: services.a.run: no shell is involved, so the program gets {word:?} as it stands; put it in \
+             single quotes if that is meant, or write `sh -c '…'`"
+        );
+        assert_eq!(app(line), [message], "{line}");
+    }
     for line in [
         "gunicorn --forwarded-allow-ips '*' app:app",
         "x \"*.txt\" \\*",
@@ -40,6 +50,9 @@ fn what_a_shell_would_expand_is_a_warning_outside_of_quotes_and_nothing_inside()
         "x http://127.0.0.1/?a=1;b=2",
         "pip install uvicorn[standard]>=0.2",
         "sh -c 'ls *.txt ~'",
+        "sh -c \"exec x --port $PORT\"",
+        "bash -ec \"exec x --port $PORT\"",
+        "x --price '$PORT' \"5 $\" \"\\$PORT\"",
     ] {
         assert_eq!(app(line), [""; 0], "{line}");
     }

@@ -13,6 +13,8 @@ enum Cause {
     Denied,
     /// A write failed, and git does not say why.
     Unsaid,
+    /// The same of a file of the work tree, which git removes then, so that there may be room again.
+    NoRoom,
     /// A reference is where a folder of references is to be, or the other way round.
     InTheWay,
     Damaged,
@@ -30,7 +32,11 @@ pub(super) fn here(root: &Path, stderr: &[u8], secrets: &[String]) -> Option<Vcs
         lines.filter_map(|line| Some((line, of_line(line)?))).min_by_key(|(_, cause)| order(*cause))?;
     let mut shown = redact::text(line, secrets);
     shown.truncate(shown.floor_char_boundary(QUOTED));
-    let cause = if cause == Cause::Unsaid { of_disk(root)? } else { cause };
+    let cause = match cause {
+        Cause::Unsaid => of_disk(root)?,
+        Cause::NoRoom => of_disk(root).unwrap_or(cause),
+        told => told,
+    };
     Some(match cause {
         Cause::Damaged => VcsError::damaged(root, shown),
         Cause::InTheWay => VcsError::Unwritable {
@@ -68,6 +74,10 @@ fn of_disk(root: &Path) -> Option<Cause> {
 fn unwritable(root: &Path, cause: Cause, said: &str) -> VcsError {
     let (cause, remedy) = match cause {
         Cause::Full => ("the disk is full", "make room and try again"),
+        Cause::NoRoom => (
+            "the disk has no room for it, or fails",
+            "make room and try again; `dmesg` names a disk that fails",
+        ),
         Cause::Quota => ("the disk quota is used up", "make room or raise the quota, and try again"),
         Cause::ReadOnly => ("the file system is read-only", "mount it for writing, and try again"),
         Cause::Denied | Cause::Unsaid | Cause::InTheWay | Cause::Damaged => (
@@ -84,7 +94,7 @@ fn order(cause: Cause) -> u8 {
         Cause::Full | Cause::Quota | Cause::ReadOnly => 0,
         Cause::Denied => 1,
         Cause::InTheWay => 2,
-        Cause::Unsaid => 3,
+        Cause::Unsaid | Cause::NoRoom => 3,
         Cause::Damaged => 4,
     }
 }
@@ -138,6 +148,8 @@ fn of_line(line: &str) -> Option<Cause> {
         Some(Cause::InTheWay)
     } else if has("couldn't write") || has("could not write") || has("write error") {
         Some(Cause::Unsaid)
+    } else if has("unable to write file") {
+        Some(Cause::NoRoom)
     } else if (has("object file") && has("is empty")) || DAMAGE.iter().any(|words| has(words)) {
         Some(Cause::Damaged)
     } else {
@@ -171,6 +183,8 @@ mod tests {
                 "error: cannot lock ref 'refs/remotes/o/x/y': 'refs/remotes/o/x' exists; cannot create it",
                 Some(Cause::InTheWay),
             ),
+            ("error: unable to write file big", Some(Cause::NoRoom)),
+            ("error: unable to write file big: Permission denied", Some(Cause::Denied)),
             ("fatal: index file corrupt", Some(Cause::Damaged)),
             ("error: object file .git/objects/ab/cd is empty", Some(Cause::Damaged)),
             ("fatal: unable to read tree 0123", Some(Cause::Damaged)),

@@ -72,6 +72,15 @@ fn a_full_disk_is_named_at_a_fetch_and_at_a_check_out() {
     assert!(said.contains("the disk is full"), "{said}");
     disk.site.run("rm disk/filler");
     assert_eq!(disk.site.commit("server", "HEAD"), before);
+
+    // Room for the index, and for half of the file: git gives no reason then.
+    disk.site.run(
+        "head -c $(($(df --output=avail -k disk | tail -1) * 1024 - 512 * 1024)) /dev/zero > disk/filler",
+    );
+    let said = unwritable(repo.check_out(&to, &Cancel::new()));
+    assert!(said.contains("unable to write file large") && said.contains("make room"), "{said}");
+    disk.site.run("rm disk/filler");
+    assert_eq!(disk.site.commit("server", "HEAD"), before);
     repo.check_out(&to, &Cancel::new()).unwrap();
 }
 

@@ -104,6 +104,11 @@ fn an_instance_that_ends_because_a_port_was_taken_says_by_whom_at_every_try() {
             "s; port 20012 is held by pid 77 `nginx`; it is given another one at the next try",
         ),
         (taken(3000, None), "s; port 3000 is held by pid 77 `nginx`; end that, or have it listen elsewhere"),
+        (
+            ProbeFailure::AddressInUse { own: Some(20_012) },
+            "s; an address that it wanted is in use; it must listen on $PORT, 20012 in that try",
+        ),
+        (ProbeFailure::AddressInUse { own: None }, "s; an address that it wanted is in use"),
     ] {
         let upstream = *world.processes.keys().next().expect("it runs");
         world.end_tree_that_wanted(Some(failure), upstream);
