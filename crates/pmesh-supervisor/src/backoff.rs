@@ -85,6 +85,18 @@ mod tests {
     use super::{Backoff, LONGEST_PAUSE, seed};
 
     #[test]
+    fn the_second_failure_in_a_row_is_one_too_many_until_it_has_been_all_right() {
+        let mut backoff = Backoff::new(7);
+        let mut after = |ready_for| {
+            backoff.on_failure(ready_for);
+            backoff.has_failed_again()
+        };
+        assert_eq!([after(None), after(None), after(None)], [false, true, true]);
+        assert!(!after(Some(Duration::from_mins(1))));
+        assert!(!Backoff::new(7).has_failed_again());
+    }
+
+    #[test]
     fn the_first_restart_is_at_once_and_each_further_failure_doubles_the_pause() {
         let mut backoff = Backoff::new(7);
         let pauses: Vec<u128> = (0..12).map(|_| backoff.on_failure(None).as_millis()).collect();

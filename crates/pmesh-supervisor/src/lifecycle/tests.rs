@@ -34,6 +34,19 @@ fn an_instance_leaves_the_balancer_and_drains_before_it_is_signalled() {
 }
 
 #[test]
+fn a_start_after_the_first_restart_has_failed_is_one_again() {
+    let (mut instance, mut now) = starting();
+    let mut failed = Vec::new();
+    for _ in 0..3 {
+        instance.on_event(Event::SpawnFailed, now);
+        failed.push(instance.has_failed_again());
+        now += 60 * SEC;
+        assert_eq!(instance.on_event(Event::Tick, now), [Action::Spawn]);
+    }
+    assert_eq!(failed, [false, true, true]);
+}
+
+#[test]
 fn a_drain_that_takes_too_long_ends_with_sigterm() {
     let (mut instance, now) = ready();
     instance.on_event(Event::Stop, now);
