@@ -8,7 +8,10 @@ use crate::workspace::Workspace;
 
 const ARCHITECTURE: &str = "docs/ARCHITECTURE.md";
 
-/// Each hop whose file or function is not there, and one finding if there is no hop at all.
+/// How the ways begin that must be there.
+const WAYS: [&str; 3] = ["**One request.**", "**One update.**", "**One crash.**"];
+
+/// Each hop whose file or function is not there, and each way without any.
 pub(super) fn findings(workspace: &Workspace) -> Result<Vec<Finding>> {
     let document = workspace.read(ARCHITECTURE)?;
     Ok(in_document(&document, |path| workspace.read(path).ok()))
@@ -17,11 +20,16 @@ pub(super) fn findings(workspace: &Workspace) -> Result<Vec<Finding>> {
 /// A hop is written `crate/file.rs:function` or `crate/file.rs:Type::function`.
 fn in_document(document: &str, read: impl Fn(&str) -> Option<String>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let mut hops = 0;
+    let mut way = None;
+    let mut found = [0; WAYS.len()];
     for (index, line) in document.lines().enumerate() {
+        way =
+            WAYS.iter().position(|begin| line.starts_with(begin)).or(way.filter(|_| !line.starts_with('#')));
         // What stands between two backticks is every second piece.
         for (file, function) in line.split('`').skip(1).step_by(2).filter_map(hop) {
-            hops += 1;
+            if let Some(way) = way {
+                found[way] += 1;
+            }
             let place = format!("{ARCHITECTURE}:{}", index + 1);
             let problem = match read(&path_of(file)) {
                 None => format!("there is no {}", path_of(file)),
@@ -33,11 +41,11 @@ fn in_document(document: &str, read: impl Fn(&str) -> Option<String>) -> Vec<Fin
             findings.push(Finding::new(place, problem, "describe the way as it is now"));
         }
     }
-    if hops == 0 {
+    for (begin, _) in WAYS.iter().zip(found).filter(|(_, hops)| *hops == 0) {
         findings.push(Finding::new(
             ARCHITECTURE,
-            "it describes no way through the code",
-            "write the hops of a request, an update and a crash as `crate/file.rs:function`",
+            format!("it describes no way that begins with {begin}"),
+            "write its hops as `crate/file.rs:function`",
         ));
     }
     findings
@@ -74,6 +82,12 @@ mod tests {
             (path == "crates/pmesh-proxy/src/front.rs")
                 .then(|| "// – a comment\nimpl Front { async fn accept<T>() {} }".to_owned())
         };
+        let found = in_document(document, read).into_iter().map(|finding| finding.problem);
+        found.filter(|problem| !problem.contains("no way")).collect()
+    }
+
+    fn missing(document: &str) -> Vec<String> {
+        let read = |_: &str| Some("fn accept() {}".to_owned());
         in_document(document, read).into_iter().map(|finding| finding.problem).collect()
     }
 
@@ -94,7 +108,12 @@ mod tests {
     }
 
     #[test]
-    fn a_document_without_a_way_is_a_finding() {
-        assert_eq!(problems("see `front.rs` and `a::b`"), ["it describes no way through the code"]);
+    fn each_of_the_three_ways_must_have_a_hop_of_its_own() {
+        let hop = "`pmesh-proxy/front.rs:accept`";
+        let whole = format!("**One request.** {hop}\n**One update.**\nThen {hop}\n**One crash.** {hop}");
+        assert_eq!(missing(&whole), [""; 0]);
+        let lost = |way: &str| format!("it describes no way that begins with {way}");
+        let without = format!("**One request.** {hop}\n**One crash.** soon\n## More\n{hop}");
+        assert_eq!(missing(&without), [lost("**One update.**"), lost("**One crash.**")]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use syn::{Attribute, Fields, ImplItem, Item, TraitItem, Visibility};
+use syn::{Attribute, Fields, ImplItem, Item, TraitItem, UseTree, Visibility};
 
 /// The names of the modules that `file` declares as public.
 pub(super) fn public_modules(file: &syn::File) -> BTreeSet<String> {
@@ -48,7 +48,33 @@ pub(super) fn public_items(file: &syn::File) -> Vec<(&'static str, String)> {
             Item::Static(item) if is_public(&item.vis) => found.push(("static", item.ident.to_string())),
             Item::Type(item) if is_public(&item.vis) => found.push(("type", item.ident.to_string())),
             Item::Impl(item) if item.trait_.is_none() => found.extend(methods(item)),
+            Item::Use(item) if is_public(&item.vis) => found.extend(of_other_crates(&item.tree)),
             _ => {}
+        }
+    }
+    found
+}
+
+/// What is handed on of our other crates; what is of this one stands where it is declared.
+fn of_other_crates(tree: &UseTree) -> Vec<(&'static str, String)> {
+    const KIND: &str = "of another crate";
+    let package = match tree {
+        UseTree::Path(path) => path.ident.to_string(),
+        UseTree::Rename(rename) => rename.ident.to_string(),
+        UseTree::Name(name) => name.ident.to_string(),
+        UseTree::Glob(_) | UseTree::Group(_) => return Vec::new(),
+    };
+    if !package.starts_with("pmesh_") {
+        return Vec::new();
+    }
+    let (mut open, mut found) = (vec![tree], Vec::new());
+    while let Some(tree) = open.pop() {
+        match tree {
+            UseTree::Path(path) => open.push(&path.tree),
+            UseTree::Group(group) => open.extend(&group.items),
+            UseTree::Name(name) => found.push((KIND, name.ident.to_string())),
+            UseTree::Rename(rename) => found.push((KIND, rename.rename.to_string())),
+            UseTree::Glob(_) => found.push((KIND, format!("all of {package}"))),
         }
     }
     found
@@ -100,6 +126,7 @@ mod tests {
             pub enum F { G, H }
             pub trait I { fn j(); }
             pub(crate) fn k() {}
+            pub use pmesh_m as m; pub use pmesh_n::{N, o::P}; use pmesh_q::Q; pub use own::R; pub use hyper::S;
             #[cfg(test)] mod tests { pub fn l() {} }";
         let file = syn::parse_file(source).unwrap();
         let found: Vec<String> =
@@ -113,6 +140,9 @@ mod tests {
             "variant F::H",
             "trait I",
             "method I::j",
+            "of another crate m",
+            "of another crate P",
+            "of another crate N",
         ];
         assert_eq!(found, expected);
         assert_eq!(public_modules(&file).into_iter().collect::<Vec<_>>(), ["open"]);
