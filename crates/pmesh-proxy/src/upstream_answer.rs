@@ -37,6 +37,14 @@ impl WantedUpgrade {
         let (at_work, occupied) = (exchange.at_work.clone(), exchange.caller.occupied.clone());
         Some(Self { protocol, client: ClientSide { upgrade, at_work, occupied } })
     }
+
+    /// Whether an answer switches to what was asked for (RFC 9110, section 7.8): to some of it, or it does not say to what.
+    fn has(&self, answer: Option<&HeaderValue>) -> bool {
+        let text = |value: &'_ HeaderValue| value.to_str().unwrap_or_default().to_lowercase();
+        let wanted = text(&self.protocol);
+        let is_wanted = |protocol: &str| wanted.split(',').any(|one| one.trim() == protocol.trim());
+        answer.map(text).is_none_or(|told| told.split(',').all(is_wanted))
+    }
 }
 
 /// The answer that an upstream has begun; its body follows from the leased connection.
@@ -47,7 +55,7 @@ pub(crate) fn begun(
 ) -> Result<Response<AnswerBody>, Reason> {
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         // Where nobody asked for it, what follows is no HTTP, and the connection closes here.
-        let Some(upgrade) = upgrade else {
+        let Some(upgrade) = upgrade.filter(|wanted| wanted.has(head.protocol.as_ref())) else {
             lease.in_flight.upstream().count_bad_answer(BadAnswer::UnaskedSwitch, Instant::now());
             return Err(Reason::BadAnswer(BadAnswer::UnaskedSwitch));
         };

@@ -140,9 +140,8 @@ impl Proc {
         Ok(Some(String::from_utf8_lossy(&text).into_owned()))
     }
 
-    /// Variables of a process's environment as it was at its start, where the process has not written over it. None at all
-    /// where there is none to be seen: it is empty, as that of a process that is about to execute a program, or not for our
-    /// eyes.
+    /// Variables of a process's environment as it was at its start, where the process has not written over it; of one that is
+    /// not for our eyes, none of them. None at all where it is empty, as that of a process that is about to execute a program.
     pub(crate) fn variables<const N: usize>(
         &mut self,
         pid: u32,
@@ -153,7 +152,10 @@ impl Proc {
         if self.read(&path)?.is_none_or(<[u8]>::is_empty) {
             path = self.other_thread(pid)?.map_or(path, |thread| format!("{pid}/task/{thread}/environ"));
         }
-        let Some(bytes) = self.read(&path)?.filter(|bytes| !bytes.is_empty()) else { return Ok(None) };
+        let Some(bytes) = self.read(&path)? else { return Ok(Some([const { None }; N])) };
+        if bytes.is_empty() {
+            return Ok(None);
+        }
         Ok(Some(names.map(|name| {
             let mut entries = bytes.split(|&byte| byte == 0);
             entries.find_map(|entry| {

@@ -122,6 +122,25 @@ async fn a_head_that_is_refused_is_502_counted_and_one_line_says_why() {
 }
 
 #[tokio::test]
+async fn a_switch_to_another_protocol_than_was_asked_for_is_refused_and_one_to_some_of_it_is_not() {
+    for (asked, switched, status) in
+        [("websocket", "x", 502), ("websocket", "websocket, x", 502), ("x, websocket", "WebSocket", 101)]
+    {
+        let upstreamer = Upstreamer::new().await;
+        let rig = Rig::of(vec![upstreamer.upstream.clone()]);
+        let mut client = rig.connect().await;
+        let request =
+            format!("GET / HTTP/1.1\r\nHost: site.test\r\nConnection: upgrade\r\nUpgrade: {asked}\r\n\r\n");
+        client.send(&request).await;
+        let mut app = upstreamer.accept().await;
+        app.head().await;
+        app.send(&format!("HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: {switched}\r\n\r\n")).await;
+        let head = client.head().await;
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{asked} {switched}: {head}");
+    }
+}
+
+#[tokio::test]
 async fn programs_know_an_answer_that_was_refused_from_one_that_never_came() {
     let upstreamer = Upstreamer::new().await;
     let rig = Rig::of(vec![upstreamer.upstream.clone()]);
