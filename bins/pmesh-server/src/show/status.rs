@@ -58,7 +58,8 @@ impl StatusScreen {
         shown.extend([&*style.cut(&place, 0), "\n"]);
         let repo = match &self.repo {
             Ok(repo) => repository::one_line(repo, style),
-            Err(reason) => style.cut(&harmless(reason), 0),
+            // It says what helps at its end.
+            Err(reason) => style.wrapped(&harmless(reason), 0).join("\n"),
         };
         shown.extend([&*repo, "\n"]);
         match &self.under_way {
@@ -107,7 +108,7 @@ impl StatusScreen {
                     counted(all, "instance"),
                     harmless(name)
                 );
-                style.paint(Colour::Yellow, &style.cut(&sentence, 0))
+                style.paint(Colour::Yellow, &style.wrapped(&sentence, 0).join("\n"))
             })
         });
         repository::moved_by_hand(repo, style).into_iter().chain(others).collect()
@@ -257,5 +258,11 @@ mod tests {
             "",
         ];
         assert_eq!(bare.show(Style::PLAIN, NOW), lines.join("\n"));
+        let narrow = Style { width: Some(24), ..Style::PLAIN };
+        let shown = bare.show(narrow, NOW);
+        assert!(
+            shown.contains("\nno repository at\n/srv/shop or above it\n"),
+            "nothing of it is cut: {shown}"
+        );
     }
 }
