@@ -230,15 +230,25 @@ mod tests {
         for listens in [false, true] {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let local = listener.local_addr().unwrap();
-            // Only a port that its owner is willing to share can be listened on while the kernel says goodbye.
-            let client = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
-            rustix::net::sockopt::set_socket_reuseaddr(&client, true).unwrap();
+            // The port stays somebody's while the kernel says goodbye: let go of, it may be given to another test.
+            // Two may be bound to one port where both say so before (socket(7), SO_REUSEADDR).
+            let shared = || {
+                let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+                rustix::net::sockopt::set_socket_reuseaddr(&socket, true).unwrap();
+                socket
+            };
+            let holder = shared();
+            rustix::net::bind(&holder, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+            let client = shared();
+            rustix::net::bind(&client, &rustix::net::getsockname(&holder).unwrap()).unwrap();
             rustix::net::connect(&client, &local).unwrap();
             let (mut served, peer) = listener.accept().unwrap();
             drop(client);
             // Returns when the end of the other side is here.
             assert_eq!(served.read(&mut [0]).unwrap(), 0);
-            let _listener = listens.then(|| TcpListener::bind(peer).unwrap());
+            if listens {
+                rustix::net::listen(&holder, 1).unwrap();
+            }
             for peers in both() {
                 assert_eq!(peers.owner(peer, local).await, PeerOwner::Unknown, "{peers:?} {listens}");
             }
