@@ -13,6 +13,7 @@ mod harness;
 mod in_place;
 mod killed;
 mod moments;
+mod order;
 mod outliving;
 mod owners;
 mod places;

@@ -1,6 +1,6 @@
 //! The key `after`: which services start before which. A cycle would never start.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pmesh_supervisor::ServiceName;
 
@@ -21,16 +21,16 @@ struct WaitingService {
 }
 
 impl After {
-    /// Reads what the service `name` waits for.
+    /// Reads what the service `name` waits for, each once.
     pub(crate) fn read(
         &mut self,
         value: &Value,
         name: &ServiceName,
         around: &Surroundings,
         report: &mut Report<'_>,
-    ) {
+    ) -> Vec<ServiceName> {
         if value.is_empty() {
-            return;
+            return Vec::new();
         }
         let mut others = Vec::new();
         for item in value.one_or_many() {
@@ -46,7 +46,10 @@ impl After {
             }
         }
         self.numbers.insert(name.to_string(), self.services.len());
+        // What is among the names is one.
+        let names: BTreeSet<ServiceName> = others.iter().filter_map(|other| other.parse().ok()).collect();
         self.services.push(WaitingService { name: name.to_string(), value: value.clone(), others });
+        names.into_iter().collect()
     }
 
     /// Says which services wait for themselves, each cycle once.

@@ -92,10 +92,6 @@ pub(crate) fn app(
     }
     let shutdown = table.take("shutdown");
     spec.shutdown = shutdown.as_ref().map_or_else(Vec::new, |value| commands(value, report));
-    if let Some(value) = table.take_later("after") {
-        after.read(&value, name, around, report);
-        written(&value, Feature::After, report);
-    }
     instances(&mut table, &mut spec, report);
     let env = table.take("env");
     if let Some(value) = &env {
@@ -106,6 +102,9 @@ pub(crate) fn app(
     }
     if let Some(value) = table.take("monitor") {
         spec.monitor = monitor(&value, MonitoredKind::Instances, report);
+    }
+    if let Some(value) = table.take("after") {
+        spec.after = after.read(&value, name, around, report);
     }
     if let Some(value) = table.take("lb") {
         spread = balancing(&value, report);

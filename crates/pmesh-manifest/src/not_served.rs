@@ -54,7 +54,6 @@ features! {
     Go = "`!Go`", "an `!App` built by go";
     Cargo = "`!Cargo`", "an `!App` built by cargo";
     Release = "`release`", "commands that run once a rollout";
-    After = "`after`", "services that must be ready first";
     ClusterShare = "a share of the cores as `cluster`", "instances by the number of cores";
     ClusterMin = "`cluster_min`", "the floor of auto-scaling";
     Notify = "`notify`", "an instance is ready when it says so to `NOTIFY_SOCKET`";
@@ -155,7 +154,6 @@ mod tests {
             F::Go => wrapper("Go", "main: ./cmd"),
             F::Cargo => wrapper("Cargo", "bin: a, profile: release"),
             F::Release => app("release: ./migrate"),
-            F::After => "services: {s: !App {run: x, after: f}, f: !FS}".to_owned(),
             F::ClusterShare => app("cluster: 50%"),
             F::ClusterMin => app("cluster_min: 1"),
             F::Notify => app("notify: true"),
@@ -240,7 +238,6 @@ mod tests {
     #[test]
     fn what_is_not_served_is_validated_all_the_same() {
         for (text, path) in [
-            ("services: {s: !App {run: x, after: t}}", "services.s.after"),
             ("services: {s: !App {run: x, max_memory: lots}}", "services.s.max_memory"),
             ("services: {s: !App {run: x, release: 'a && b'}}", "services.s.release"),
             ("services: {s: !App {run: x, unhealthy_timeout: 5}}", "services.s.unhealthy_timeout"),

@@ -14,8 +14,8 @@ use tokio::sync::watch;
 
 use crate::{
     Balancer, Build, BuildError, Builder, LogFolder, Ports, Prober, Rebuild, RevisionFacts, ServiceFacts,
-    ServiceKind, ServiceSpec, Spawner, Wish, environment::build_environment, lack::Lack,
-    machine_step::Numbers, restart_budget::RestartBudget, work_threads::WorkThreads,
+    ServiceKind, ServiceName, ServiceSpec, ServiceState, Spawner, Wish, environment::build_environment,
+    lack::Lack, machine_step::Numbers, restart_budget::RestartBudget, work_threads::WorkThreads,
 };
 
 /// What every instance is started with.
@@ -38,12 +38,33 @@ pub(crate) struct Context {
     pub(crate) lack: Lack,
     pub(crate) restarts: Mutex<RestartBudget>,
     pub(crate) threads: WorkThreads,
+    /// What each service publishes of itself.
+    pub(crate) states: Mutex<BTreeMap<ServiceName, watch::Receiver<ServiceState>>>,
 }
 
 impl Context {
     /// A block of numbers for one more service.
     pub(crate) fn new_numbers(&self) -> Numbers {
         Numbers::of_block(self.last_block.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// Those of these services that are not ready. One that there is not is not waited for.
+    pub(crate) fn unready(&self, names: &[ServiceName]) -> Vec<ServiceName> {
+        let states = self.states.lock();
+        let is_unready =
+            |name: &&ServiceName| states.get(*name).is_some_and(|state| !state.borrow().serves());
+        names.iter().filter(is_unready).cloned().collect()
+    }
+
+    /// Resolves when all of these services are ready. Cancel-safe.
+    pub(crate) async fn ready(&self, names: &[ServiceName]) {
+        while let Some(name) = self.unready(names).first() {
+            let state = self.states.lock().get(name).cloned();
+            if let Some(mut state) = state {
+                // An error says that there is no such service any more.
+                drop(state.wait_for(ServiceState::serves).await.map(drop));
+            }
+        }
     }
 
     /// The build of a service, as [`Builder::build`] gives it.

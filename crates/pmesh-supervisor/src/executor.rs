@@ -152,7 +152,10 @@ impl Executor {
 
     /// What the rollout is told of its services when it begins.
     pub(crate) fn items(&self) -> Vec<Item> {
-        self.members.iter().map(Member::item).collect()
+        let place =
+            |name: &ServiceName| self.members.iter().position(|member| member.turn.spec.name == *name);
+        let after = |member: &Member| member.turn.spec.after().iter().filter_map(place).collect();
+        self.members.iter().map(|member| member.item(after(member))).collect()
     }
 
     /// The name of the service at this place of the rollout.
@@ -244,10 +247,10 @@ impl Executor {
             RolloutAct::StayUnbuilt(_) => {
                 let (plan, stops, failure) = (plan(None), member.stops.stops, member.failure.take());
                 Box::pin(async move {
-                    // Always there: only a failed build leads to this act.
-                    if let Some(failure) = failure {
-                        service.stay_unbuilt(plan, stops, failure).await;
-                    }
+                    let Some(failure) = failure else {
+                        return (await_others(&context, &service, plan, stops).await, Remains::Nothing);
+                    };
+                    service.stay_unbuilt(plan, stops, failure).await;
                     (DONE, Remains::Nothing)
                 })
             }
@@ -286,7 +289,7 @@ impl Executor {
 }
 
 impl Member {
-    fn item(&self) -> Item {
+    fn item(&self, after: Vec<usize>) -> Item {
         let state = self.service.state();
         let app = match &self.turn.spec.kind {
             ServiceKind::App(spec) => Some(spec),
@@ -298,6 +301,7 @@ impl Member {
             overlaps: !has_to_stop,
             background: app.is_some_and(|spec| spec.background),
             vital: state.is_new || state.ready > 0 || (state.wanted == 0 && !state.stopped),
+            after,
         }
     }
 
@@ -380,6 +384,21 @@ async fn wish(
             std::future::pending::<()>().await;
         }
     }
+}
+
+/// It starts when the others that it starts after are ready; the end says whom it waits for.
+async fn await_others(context: &Context, service: &Service, plan: Plan, stops: u64) -> ActEnd {
+    let names: Vec<String> =
+        context.unready(plan.spec.after()).iter().map(|name| format!("`{name}`")).collect();
+    let what = match names.len() {
+        // It has become ready meanwhile.
+        0 => "it starts now, as what it starts after is ready".to_owned(),
+        1 => format!("it starts after {}, which is not ready", names[0]),
+        _ => format!("it starts after {}, which are not ready", names.join(", ")),
+    };
+    let failure = ServiceFailure { what: what.clone(), retry_at: None, last_lines: Vec::new() };
+    service.await_others(plan, stops, failure).await;
+    ActEnd::Failed(what)
 }
 
 async fn link(build: Option<Build>, spec: ServiceSpec, files: Threads) -> (ActEnd, Remains) {

@@ -85,6 +85,7 @@ mod pending;
 mod plan;
 mod port_taken;
 mod ports;
+mod precedence;
 mod probe;
 mod proc;
 mod process;

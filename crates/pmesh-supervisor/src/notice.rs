@@ -11,7 +11,7 @@ use crate::{Exit, ExternalAddress, ProbeFailure, ServiceId, spans::instance_span
 pub(crate) enum Notice {
     /// A new run is prepared; `overlaps`: beside the one before it.
     RunStarts { id: ServiceId, overlaps: bool },
-    /// A run that was waiting for its build starts.
+    /// A run starts that was waiting for its build, or for other services.
     BuiltRunStarts { id: ServiceId },
     /// What was made in place for a run is there again.
     BuiltAgain { id: ServiceId },
@@ -61,7 +61,7 @@ impl Notice {
     pub(crate) fn log(&self) {
         match self {
             Self::RunStarts { id, overlaps } => info!(%id, overlaps, "a new run starts"),
-            Self::BuiltRunStarts { id } => info!(%id, "it is built, and starts"),
+            Self::BuiltRunStarts { id } => info!(%id, "what it was waiting for is there, and it starts"),
             Self::BuiltAgain { id } => info!(%id, "what it was built from is built again in its folder"),
             Self::RunFails { reason } => warn!(reason, "a new run does not become ready"),
             Self::Stops => info!("it stops on request"),

@@ -4,21 +4,22 @@
 //!
 //! Builds come first, at most one per core at a time. Then the services whose old instances serve
 //! until the new ones are ready start, side by side, within [`RolloutLimits::starts`]; when all of them are
-//! ready, those follow that have to stop their old instances first. Nothing is switched before
-//! everything is ready, so that a service that fails costs nobody more than the new instances. What goes
+//! ready, those follow that have to stop their old instances first. Who starts after others starts when they are
+//! ready, and they do not wait for it. Nothing is switched before everything is ready, so that a service that fails costs nobody more than the new instances. What goes
 //! back goes the same way in reverse: the new instances end, then the link leads to the old build again. A service
 //! that goes back alone is built again where its folder does not hold that build any more; where all go back, that is
 //! the caller's, who puts back the files first.
 
 mod going_back;
 mod limits;
+mod order;
 mod stage;
 
 use std::collections::{BTreeMap, VecDeque};
 
 pub use self::limits::RolloutLimits;
 use self::stage::Stage;
-use crate::{StepName, StepState};
+use crate::{StepName, StepState, precedence::Precedence};
 
 /// Whether services succeed and fail on their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +34,7 @@ pub enum Unity {
 }
 
 /// A service that is to be rolled over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "four facts of a service that have nothing to do with each other"
@@ -48,6 +49,8 @@ pub struct Item {
     pub background: bool,
     /// Whether its failure is one of the rollout: it had a ready instance before, or is new.
     pub vital: bool,
+    /// The places of those that must be ready before it starts. One that does not serve waits for them beyond the rollout.
+    pub after: Vec<usize>,
 }
 
 /// How a service looks to who carries the acts out.
@@ -88,7 +91,8 @@ pub enum RolloutAct {
     Stop(usize),
     /// Remove builds that nothing needs any more.
     Prune(usize),
-    /// It has no build, and that is no reason to go back: it is built and started later.
+    /// It has no build, or starts after others that are not ready, and that is no reason to go back: it is built and started
+    /// later.
     StayUnbuilt(usize),
     /// The new instances end: undoes [`Start`](Self::Start).
     GoBack(usize),
@@ -162,6 +166,8 @@ enum BuildStand {
 #[derive(Clone, Debug)]
 struct Member {
     item: Item,
+    /// Whether it starts while no old instance has ended.
+    is_early: bool,
     stage: Stage,
     look: Look,
     /// How far its build is.
@@ -192,6 +198,7 @@ impl Member {
 #[must_use = "nothing happens before somebody carries its acts out"]
 pub struct Rollout {
     members: Vec<Member>,
+    precedence: Precedence,
     limits: RolloutLimits,
     unity: Unity,
     /// Whether all of it goes back.
@@ -205,8 +212,9 @@ pub struct Rollout {
 impl Rollout {
     /// A rollout of these services. Nothing happens before [`advance`](Self::advance).
     pub fn new(items: &[Item], unity: Unity, limits: RolloutLimits) -> Self {
-        let member = |&item| Member {
-            item,
+        let member = |item: &Item| Member {
+            item: item.clone(),
+            is_early: false,
             stage: Stage::Waiting,
             look: Look { has_left: false, serves: false, next_is_ready: true },
             build: BuildStand::NotBegun,
@@ -214,14 +222,17 @@ impl Rollout {
             tolerated: false,
             failure: None,
         };
-        Self {
+        let mut rollout = Self {
             members: items.iter().map(member).collect(),
+            precedence: Precedence::new(items.iter().map(|item| item.after.clone()).collect()),
             limits,
             unity,
             given_up: false,
             decided: VecDeque::new(),
             under_way: 0,
-        }
+        };
+        rollout.note_early();
+        rollout
     }
 
     /// Whether all of it was given up: what is not switched goes back.
@@ -329,7 +340,7 @@ impl Rollout {
                 self.prune(index);
             }
             RolloutAct::Prune(index) => self.settle(index),
-            RolloutAct::StayUnbuilt(index) => self.members[index].stage = Stage::Settled { built: false },
+            RolloutAct::StayUnbuilt(index) => self.stay_unbuilt(index, end),
             RolloutAct::GoBack(_)
             | RolloutAct::Unlink(_)
             | RolloutAct::LookAtProduct(_)
@@ -457,24 +468,26 @@ impl Rollout {
         let together = self.unity == Unity::Together;
         let all_built =
             !together || self.count(|member| matches!(member.stage, Stage::Waiting | Stage::Building)) == 0;
-        let overlapping_settled =
-            !together || self.count(|member| member.item.overlaps && !member.stage.is_settled()) == 0;
         let mut starting = self.count(|member| match member.stage {
             Stage::Linking | Stage::Linked | Stage::Starting => true,
             Stage::Spawned => !member.item.background,
             _ => false,
         });
         for index in 0..self.members.len() {
-            let member = &mut self.members[index];
+            let member = &self.members[index];
             let is_linked = member.stage == Stage::Linked;
-            let turn = all_built && (member.item.overlaps || overlapping_settled);
-            if !(is_linked || member.stage == Stage::Built && turn) {
+            if !(is_linked || member.stage == Stage::Built && all_built && self.is_its_turn(index)) {
                 continue;
             }
             if member.look.has_left {
                 self.leave(index, false);
                 continue;
             }
+            if !is_linked && self.waits_beyond(index) {
+                self.members[index].stage = Stage::Unbuilt;
+                continue;
+            }
+            let member = &mut self.members[index];
             if !is_linked {
                 if starting >= self.limits.starts {
                     continue;
@@ -542,7 +555,7 @@ impl Rollout {
                     self.begin(index, StepName::Drain, RolloutAct::Drain(index));
                 }
                 Stage::Unbuilt if may_end => {
-                    self.members[index].stage = Stage::Ending;
+                    self.members[index].stage = Stage::Staying;
                     self.act(RolloutAct::StayUnbuilt(index));
                 }
                 _ => {}

@@ -125,6 +125,12 @@ pub(crate) enum ServiceRequest {
         failure: ServiceFailure,
         done: oneshot::Sender<()>,
     },
+    AwaitOthers {
+        plan: Box<Plan>,
+        stops: u64,
+        failure: ServiceFailure,
+        done: oneshot::Sender<()>,
+    },
     AwaitReady {
         ended: oneshot::Sender<Prepared>,
     },
@@ -226,6 +232,13 @@ impl Service {
     pub(crate) async fn stay_unbuilt(&self, plan: Plan, stops: u64, failure: ServiceFailure) {
         let (done, ended) = oneshot::channel();
         self.ask(ServiceRequest::StayUnbuilt { plan: Box::new(plan), stops, failure, done }).await;
+        drop(ended.await);
+    }
+
+    /// A run whose others are not ready is the service from now on, on the same conditions. It is built and started when they are.
+    pub(crate) async fn await_others(&self, plan: Plan, stops: u64, failure: ServiceFailure) {
+        let (done, ended) = oneshot::channel();
+        self.ask(ServiceRequest::AwaitOthers { plan: Box::new(plan), stops, failure, done }).await;
         drop(ended.await);
     }
 
@@ -394,6 +407,8 @@ pub struct ServiceState {
     /// The newest failure of an instance or address that is not healthy; of a stopped service that a process of it has
     /// outlived SIGKILL.
     pub failure: Option<ServiceFailure>,
+    /// The services that it starts after, and that stop after it.
+    pub after: Vec<ServiceName>,
     /// Its instances that live, the old ones of a switch not among them.
     pub instances: Vec<InstanceView>,
     /// Its external addresses.
@@ -419,6 +434,7 @@ impl ServiceState {
             relies_on: None,
             next_remark: None,
             failure: None,
+            after: Vec::new(),
             instances: Vec::new(),
             addresses: Vec::new(),
             builds: Vec::new(),
@@ -430,6 +446,11 @@ impl ServiceState {
         let mut instances = self.instances.iter().map(|instance| (instance.upstream, instance.healthy));
         let mut addresses = self.addresses.iter().map(|address| (address.upstream, address.healthy));
         instances.any(|known| known == (upstream, true)) || addresses.any(|known| known == (upstream, true))
+    }
+
+    /// Whether it does what it is for: an instance of it is ready, or it needs none.
+    pub(crate) fn serves(&self) -> bool {
+        self.ready > 0 || self.wanted == 0 && !self.stopped && !self.is_new
     }
 
     /// Whether it was stopped on request, and nothing of it lives.

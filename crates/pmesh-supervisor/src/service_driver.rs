@@ -137,6 +137,12 @@ impl ServiceDriver {
                 failure,
                 done: pending.ticket(Caller::Done(done)),
             },
+            Some(ServiceRequest::AwaitOthers { plan, stops, failure, done }) => ServiceEvent::AwaitOthers {
+                plan: plan.into(),
+                stops,
+                failure,
+                done: pending.ticket(Caller::Done(done)),
+            },
             Some(ServiceRequest::AwaitReady { ended }) => {
                 ServiceEvent::AwaitReady { ended: pending.ticket(Caller::Prepared(ended)) }
             }

@@ -18,6 +18,8 @@ pub(crate) enum ServiceEvent {
     Prepare { plan: Arc<Plan>, stops: u64, spawned: Ticket, ended: Ticket },
     /// A run that could not be built is to be the service, on the same condition.
     StayUnbuilt { plan: Arc<Plan>, stops: u64, failure: ServiceFailure, done: Ticket },
+    /// A run that starts when the others that it starts after are ready is to be the service, on the same condition.
+    AwaitOthers { plan: Arc<Plan>, stops: u64, failure: ServiceFailure, done: Ticket },
     /// The prepared run is waited for once more.
     AwaitReady { ended: Ticket },
     /// Every instance of the new run is to be looked at once more.
@@ -105,6 +107,7 @@ impl ServiceEvent {
         match *self {
             Self::Prepare { .. } => ("prepare", 0),
             Self::StayUnbuilt { .. } => ("stay unbuilt", 0),
+            Self::AwaitOthers { .. } => ("await others", 0),
             Self::AwaitReady { .. } => ("await ready", 0),
             Self::LookAgain { .. } => ("look again", 0),
             Self::Switch { .. } => ("switch", 0),
@@ -144,6 +147,7 @@ impl ServiceEvent {
             self,
             Self::Prepare { .. }
                 | Self::StayUnbuilt { .. }
+                | Self::AwaitOthers { .. }
                 | Self::AwaitReady { .. }
                 | Self::LookAgain { .. }
                 | Self::Switch { .. }
@@ -161,6 +165,7 @@ impl ServiceEvent {
             Self::Remake { ended, .. } => vec![ended],
             Self::Switch { switched } => vec![switched],
             Self::StayUnbuilt { done, .. }
+            | Self::AwaitOthers { done, .. }
             | Self::Abandon { done }
             | Self::Stop { done }
             | Self::Hold { done }

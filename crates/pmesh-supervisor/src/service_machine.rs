@@ -6,6 +6,7 @@
 
 mod before;
 mod broken;
+mod building;
 mod candidate;
 mod ending;
 mod last_look;
@@ -33,17 +34,16 @@ use self::{
     room::Room,
 };
 use crate::{
-    Build, Plan, Prepared, Remade, RunEnd, ServiceFailure, ServiceId, ServiceKind, ServiceName, Signal,
-    StopEnd, Survivor, Wish, backoff,
+    Plan, Prepared, Remade, RunEnd, ServiceId, ServiceKind, ServiceName, Signal, StopEnd, Survivor, Wish,
     ending::OUTPUT_GRACE,
     machine_step::{MachineStep, Numbers},
     notice::Notice,
     run::{Run, RunHold},
     saved::saved,
     service_action::{ServiceAction, ServiceAnswer},
-    service_event::{NoBuild, ServiceEvent, Ticket},
+    service_event::{ServiceEvent, Ticket},
     slot::ProcessEvent,
-    unbuilt::{BuildRetry, RetryAction, RetryEvent, Unbuilt},
+    unbuilt::{RetryEvent, Unbuilt},
 };
 
 /// A service, all of it that can be written down.
@@ -175,6 +175,12 @@ impl ServiceMachine {
             ServiceEvent::StayUnbuilt { plan, stops, failure, done } => {
                 if stops == self.stops {
                     self.stay_unbuilt(plan, failure, step);
+                }
+                step.answer(done, ServiceAnswer::Done);
+            }
+            ServiceEvent::AwaitOthers { plan, stops, failure, done } => {
+                if stops == self.stops {
+                    self.await_others(plan, failure, step);
                 }
                 step.answer(done, ServiceAnswer::Done);
             }
@@ -338,10 +344,14 @@ impl ServiceMachine {
                 step.answer(ended, ServiceAnswer::Prepared(Prepared::Failed(failure.unwrap_or_default())));
             }
             Before::Run(plan) => self.start_alone(plan, Some(ended), step),
-            Before::Unbuilt(Unbuilt { plan, failure, .. }) => {
+            Before::Unbuilt(Unbuilt { plan, failure, awaits_others, .. }) => {
                 step.answer(ended, ServiceAnswer::Prepared(Prepared::Failed(failure.sentence(step.now))));
                 self.drop_candidate(step);
-                self.wait_for_build(plan, failure, step.now);
+                if awaits_others {
+                    self.wait_for_others(plan, failure, step);
+                } else {
+                    self.wait_for_build(plan, failure, step.now);
+                }
             }
             Before::Nothing | Before::Stopped => step.answer(ended, ServiceAnswer::Prepared(Prepared::Ready)),
         }
@@ -400,88 +410,6 @@ impl ServiceMachine {
         leaving.run.begin_shutdown(step);
         leaving.go_on(step);
         self.leaving.push(leaving);
-    }
-
-    fn stay_unbuilt(&mut self, plan: Arc<Plan>, failure: ServiceFailure, step: &mut MachineStep) {
-        self.is_new = false;
-        if self.current.as_ref().is_some_and(|current| current.ready() > 0) {
-            // It has recovered since it was decided that its failure is none of the rollout's.
-            return self.await_product(failure, step);
-        }
-        self.drop_kept(step);
-        let candidate = self.candidate.take().map(|candidate| candidate.into_run(step));
-        for old in self.current.take().into_iter().chain(candidate) {
-            self.leave(Leaving::of(old), step);
-        }
-        self.take_unbuilt(step);
-        self.before = Before::Nothing;
-        self.standing = Standing::Wanted;
-        self.wait_for_build(plan, failure, step.now);
-    }
-
-    fn wait_for_build(&mut self, plan: Arc<Plan>, failure: ServiceFailure, now: Instant) {
-        let retry = BuildRetry::new(backoff::seed(self.name.as_str()), self.held || self.is_ending, now);
-        self.unbuilt = Some(Unbuilt { plan, failure, retry, trying: None });
-    }
-
-    /// Nobody waits for the build any more: a try that is under way ends.
-    fn take_unbuilt(&mut self, step: &mut MachineStep) -> Option<Unbuilt> {
-        self.answer_remakers(&Remade::Left, step);
-        for (attempt, wish) in &mut self.attempts {
-            if *wish < Wish::End {
-                *wish = Wish::End;
-                step.ask(ServiceAction::EndBuild { attempt: *attempt, wish: Wish::End });
-            }
-        }
-        self.unbuilt.take()
-    }
-
-    fn tell_unbuilt(&mut self, event: RetryEvent, step: &mut MachineStep) {
-        let Some(unbuilt) = &mut self.unbuilt else { return };
-        match unbuilt.retry.on_event(event, step.now) {
-            Some(RetryAction::Build) => {
-                if let Some(mut unbuilt) = self.unbuilt.take() {
-                    self.begin_try(&mut unbuilt, step);
-                    self.unbuilt = Some(unbuilt);
-                }
-            }
-            Some(RetryAction::End) => {
-                for (attempt, wish) in &mut self.attempts {
-                    if unbuilt.trying == Some(*attempt) {
-                        *wish = Wish::End;
-                        step.ask(ServiceAction::EndBuild { attempt: *attempt, wish: Wish::End });
-                    }
-                }
-            }
-            None => {}
-        }
-    }
-
-    fn begin_try(&mut self, unbuilt: &mut Unbuilt, step: &mut MachineStep) {
-        let attempt = step.numbers.next();
-        unbuilt.trying = Some(attempt);
-        self.attempts.push((attempt, Wish::GoOn));
-        step.ask(ServiceAction::Build { attempt, plan: Arc::clone(&unbuilt.plan) });
-    }
-
-    fn on_built(&mut self, attempt: u64, built: Result<Option<Build>, NoBuild>, step: &mut MachineStep) {
-        self.attempts.retain(|&(other, _)| other != attempt);
-        let Some(mut unbuilt) = self.unbuilt.take_if(|unbuilt| unbuilt.trying == Some(attempt)) else {
-            return;
-        };
-        match built {
-            Ok(build) => self.take_build(&unbuilt.plan, build, step),
-            Err(reason) => {
-                unbuilt.trying = None;
-                if let NoBuild::Failed(failure) = reason {
-                    unbuilt.failure = failure;
-                }
-                let sentence = unbuilt.failure.sentence(step.now);
-                self.answer_remakers(&Remade::Failed(sentence), step);
-                self.unbuilt = Some(unbuilt);
-                self.tell_unbuilt(RetryEvent::Failed, step);
-            }
-        }
     }
 
     /// Draws the conclusions from what has changed.

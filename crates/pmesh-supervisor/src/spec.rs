@@ -32,6 +32,16 @@ impl ServiceSpec {
     }
 }
 
+impl ServiceSpec {
+    /// The services that must be ready before this one starts.
+    pub(crate) fn after(&self) -> &[ServiceName] {
+        match &self.kind {
+            ServiceKind::App(app) => &app.after,
+            ServiceKind::External(_) | ServiceKind::Files => &[],
+        }
+    }
+}
+
 /// The three kinds of service.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ServiceKind {
@@ -59,6 +69,8 @@ pub struct AppSpec {
     pub build_cache: BuildCache,
     /// Commands that run, in order, before the instances of a run are stopped.
     pub shutdown: Vec<Command>,
+    /// The services that must be ready before this one starts, and that stop after it.
+    pub after: Vec<ServiceName>,
     /// How many instances run.
     pub instances: u32,
     /// Environment of every command of the service, on top of the server's.
@@ -94,7 +106,7 @@ pub struct AppSpec {
 }
 
 saved!(struct AppSpec {
-    folder, run, build, build_cache, shutdown, instances, env, host_variable, port_variable,
+    folder, run, build, build_cache, shutdown, after, instances, env, host_variable, port_variable,
     listen_variable, nofile, background, monitor, ready_timeout, stop_timeout, build_timeout, drain_timeout,
     overlap, start, log, stdin,
 });
@@ -111,6 +123,7 @@ impl AppSpec {
             build: Vec::new(),
             build_cache: BuildCache::ByContent,
             shutdown: Vec::new(),
+            after: Vec::new(),
             instances: 1,
             env: BTreeMap::new(),
             host_variable: "HOST".to_owned(),

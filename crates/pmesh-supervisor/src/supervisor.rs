@@ -22,6 +22,7 @@ use crate::{
     drivers::run_drivers,
     executor::revive,
     lack::Lack,
+    precedence::Precedence,
     rollout::{Instruction, Rollout, RolloutLimits, Unity},
     service_driver::{self, ServiceDriver},
     spans::service_span,
@@ -125,6 +126,7 @@ impl Supervisor {
             lack: Lack::default(),
             restarts: Mutex::default(),
             threads: settings.threads,
+            states: Mutex::default(),
         };
         let supervisor =
             Self { context: Arc::new(context), services: Arc::default(), drivers, limits: settings.limits };
@@ -210,6 +212,7 @@ impl Supervisor {
             driver.begin_end();
         }
         services.named.insert(name.clone(), service.clone());
+        self.context.states.lock().insert(name.clone(), service.states());
         if self.drivers.send(driver).is_err() {
             let warn = || warn!("the supervisor's task has ended; the service will do nothing");
             service_span(name).in_scope(warn);
@@ -247,16 +250,29 @@ impl Supervisor {
             let lives = named.get(name).is_some_and(|service| service.state().failure.is_some());
             if !lives {
                 named.remove(name);
+                self.context.states.lock().remove(name);
             }
             lives
         });
         leaving.len() < before
     }
 
-    /// Stops services; returns how that has ended for each, when no process of them lives, or what lives has
-    /// outlived SIGKILL.
+    /// Stops services, side by side, but for those that others of them [start after](crate::AppSpec::after), which stop when
+    /// these have; returns how that has ended for each, when no process of them lives, or what lives has outlived
+    /// SIGKILL.
     pub async fn stop(&self, services: &[Service]) -> BTreeMap<ServiceName, StopEnd> {
-        let ends = services.iter().map(async |service| (service.name().clone(), service.stop().await));
+        let place = |name: &ServiceName| services.iter().position(|service| service.name() == name);
+        let after = services.iter().map(|service| service.state().after.iter().filter_map(place).collect());
+        let precedence = Precedence::new(after.collect());
+        let stopped: Vec<CancelToken> = services.iter().map(|_| CancelToken::new()).collect();
+        let ends = services.iter().enumerate().map(async |(place, service)| {
+            for behind in precedence.behind(place) {
+                stopped[behind].cancelled().await;
+            }
+            let end = service.stop().await;
+            stopped[place].cancel();
+            (service.name().clone(), end)
+        });
         join_all(ends).await.into_iter().collect()
     }
 

@@ -1,4 +1,5 @@
-//! A run that waits for its build: a build that failed, and is no reason to go back, is tried again.
+//! A run that waits before it starts: a build that failed, and is no reason to go back, is tried again; and so is one whose
+//! service starts after others that are not ready: its try waits for them, and then builds.
 
 use std::{sync::Arc, time::Instant};
 
@@ -61,6 +62,11 @@ impl BuildRetry {
         Self { backoff: Backoff::of_builds(seed), phase: TryPhase::Building, held }
     }
 
+    /// The first try is to begin now, or as soon as it may; `seed` decides the jitter.
+    pub(crate) fn due(seed: u64, held: bool, now: Instant) -> Self {
+        Self { backoff: Backoff::of_builds(seed), phase: TryPhase::Waiting { until: now }, held }
+    }
+
     /// When the next try is planned.
     pub(crate) fn next_try(&self) -> Option<Instant> {
         match self.phase {
@@ -120,14 +126,19 @@ pub(crate) struct Unbuilt {
     pub(crate) retry: BuildRetry,
     /// The number of the try that is under way.
     pub(crate) trying: Option<u64>,
+    /// Whether it waits for services that it starts after, and no build has failed.
+    pub(crate) awaits_others: bool,
 }
 
-saved!(struct Unbuilt { plan, failure, retry, trying });
+saved!(struct Unbuilt { plan, failure, retry, trying, awaits_others });
 
 impl Unbuilt {
     /// Why it has no build and when the next try is. Instances of it may run: what they were started from is not
     /// there any more then.
     pub(crate) fn failure(&self) -> ServiceFailure {
+        if self.awaits_others {
+            return self.failure.clone();
+        }
         let ServiceFailure { what, last_lines, .. } = self.failure.clone();
         ServiceFailure {
             what: format!("it is not built: {what}"),

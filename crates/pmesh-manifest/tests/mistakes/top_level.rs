@@ -13,7 +13,7 @@ services:
 service_rot: x
 ",
         &[
-            r#"pm3.yml:4:5: services.web: unknown key "stop_timeuot"; did you mean "stop_timeout"? expected one of root, run, build, shutdown, cluster, env, background, monitor and 14 more"#,
+            r#"pm3.yml:4:5: services.web: unknown key "stop_timeuot"; did you mean "stop_timeout"? expected one of root, run, build, shutdown, cluster, env, background, monitor and N more"#,
             r#"pm3.yml:5:1: unknown key "service_rot"; did you mean "service_root"? expected one of root, service_root, env, repo, services, server"#,
         ],
     );

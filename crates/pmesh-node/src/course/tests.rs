@@ -35,7 +35,7 @@ use crate::{
     unfinished::{Trial, Unfinished},
 };
 
-const WEB: Item = Item { builds: true, overlaps: true, background: false, vital: true };
+const WEB: Item = Item { builds: true, overlaps: true, background: false, vital: true, after: Vec::new() };
 const UPDATE: Aim = Aim::Update(Rebuild::Changed);
 const RELOAD: Aim = Aim::Reload(Rebuild::Changed);
 
@@ -561,7 +561,7 @@ proptest! {
     ) {
         let items: Vec<Item> = kinds
             .iter()
-            .map(|&[builds, overlaps, background, vital]| Item { builds, overlaps, background, vital })
+            .map(|&[builds, overlaps, background, vital]| Item { builds, overlaps, background, vital, after: Vec::new() })
             .collect();
         let mut run = Run::of(if reloads { RELOAD } else { UPDATE }, &items);
         run.elsewhere = elsewhere;

@@ -31,6 +31,8 @@ pub(super) enum Stage {
     Proven,
     /// Its new run is in force; this is how far the old one's end is.
     Ending,
+    /// Its new run, which is not built or waits for others, comes into force.
+    Staying,
     /// Its new run is in force, built or not.
     Settled {
         built: bool,
@@ -57,7 +59,9 @@ impl Stage {
                 true
             }
             Self::Switching | Self::Switched | Self::LookingAgain | Self::Proven => true,
-            Self::Ending | Self::Settled { .. } | Self::GoingBack { .. } | Self::WentBack => true,
+            Self::Ending | Self::Staying | Self::Settled { .. } | Self::GoingBack { .. } | Self::WentBack => {
+                true
+            }
             Self::Leaving { .. } | Self::Left => true,
         }
     }
@@ -67,6 +71,7 @@ impl Stage {
         matches!(
             self,
             Self::Ending
+                | Self::Staying
                 | Self::Settled { .. }
                 | Self::GoingBack { .. }
                 | Self::WentBack

@@ -1,5 +1,7 @@
 //! What a rollout does, as sentences over the plain type.
 
+mod order;
+
 use std::collections::VecDeque;
 
 use proptest::prelude::*;
@@ -12,10 +14,10 @@ use super::{
     },
     RolloutLimits, Unity,
 };
-use crate::{StepName, StepState};
+use crate::{StepName, StepState, precedence::Precedence};
 
-const WEB: Item = Item { builds: true, overlaps: true, background: false, vital: true };
-const JOB: Item = Item { builds: true, overlaps: false, background: true, vital: true };
+const WEB: Item = Item { builds: true, overlaps: true, background: false, vital: true, after: Vec::new() };
+const JOB: Item = Item { builds: true, overlaps: false, background: true, vital: true, after: Vec::new() };
 const WIDE: RolloutLimits = RolloutLimits { starts: 99, builds: 99 };
 
 const DONE: ActEnd = ActEnd::Done(None);
@@ -413,7 +415,7 @@ proptest! {
     /// undone in reverse.
     #[test]
     fn limits_hold_and_every_service_ends_in_exactly_one_way(
-        kinds in proptest::collection::vec(any::<[bool; 4]>(), 1..20),
+        kinds in proptest::collection::vec((any::<[bool; 4]>(), proptest::collection::vec(0_usize..20, 0..3)), 1..20),
         starts in 1_usize..6,
         builds in 1_usize..4,
         unity in prop_oneof![Just(Unity::Together), Just(Unity::Each), Just(Unity::Regardless)],
@@ -422,8 +424,16 @@ proptest! {
     ) {
         let items: Vec<Item> = kinds
             .iter()
-            .map(|&[builds, overlaps, background, vital]| Item { builds, overlaps, background, vital })
+            .map(|([builds, overlaps, background, vital], after)| Item {
+                builds: *builds,
+                overlaps: *overlaps,
+                background: *background,
+                vital: *vital,
+                after: after.clone(),
+            })
             .collect();
+        let precedence = Precedence::new(items.iter().map(|item| item.after.clone()).collect());
+        let mut awaited = vec![false; items.len()];
         let mut run = Run::within(&items, unity, RolloutLimits { starts, builds });
         let (mut linked, mut stopped) = (vec![false; items.len()], vec![false; items.len()]);
         let mut fates = fates.into_iter().cycle();
@@ -431,7 +441,16 @@ proptest! {
             if cancelled_at == Some(turn) {
                 run.rollout.cancel();
             }
+            let asked = run.acts.len();
             if !run.ask() { break }
+            for &act in &run.acts[asked..] {
+                if let Start(index) = act {
+                    let out = |&other: &usize| awaited[other] || stopped[other] || run.acts.contains(&GoBack(other));
+                    let unbuilt = |&other: &usize| run.acts.contains(&Build(other)) && !run.acts.contains(&AwaitReady(other));
+                    let mut before = precedence.before(index).iter();
+                    prop_assert!(before.all(|other| out(other) || unbuilt(other)), "{index} starts too early: {:?} {:?}", precedence, run.acts);
+                }
+            }
             let count = |which: &dyn Fn(RolloutAct) -> bool| run.under_way.iter().filter(|&&act| which(act)).count();
             prop_assert!(count(&|act| matches!(act, Build(_))) <= builds);
             let starting = count(&|act| match act {
@@ -456,6 +475,9 @@ proptest! {
                 let look = Look { has_left: true, serves: false, next_is_ready: false };
                 run.rollout.look(act.service(), look);
             }
+            if let AwaitReady(index) = act {
+                awaited[index] = true;
+            }
             if let Link(index) = act {
                 linked[index] = end == DONE;
             }
@@ -466,7 +488,7 @@ proptest! {
         for (index, &linked) in linked.iter().enumerate() {
             let ways = [is(Drain, index), is(StayUnbuilt, index), is(GoBack, index)];
             let count = ways.iter().filter(|&&way| way).count();
-            prop_assert!(count == 1 || stopped[index] && count == 0, "{index}: {:?}", run.acts);
+            prop_assert!(count == 1 || stopped[index] && count == 0, "{index}: {:?} {:?}", run.acts, items);
             // The start is undone first, then the link, whether it goes back or was stopped.
             let is_in_force = is(StayUnbuilt, index) || run.rollout.switched().any(|other| other == index);
             let mut expected = Vec::from_iter(is(GoBack, index).then_some(GoBack(index)));

@@ -270,13 +270,19 @@ impl NoSpawn {
     }
 }
 
-/// A try to build a run that waits for its build.
+/// A try to build a run that waits for its build, and before it for those that it starts after.
 async fn build(
     context: Arc<Context>,
     plan: Arc<Plan>,
     in_use: Vec<Build>,
     wished: watch::Receiver<Wish>,
 ) -> Result<Option<Build>, NoBuild> {
+    if !context.unready(plan.spec.after()).is_empty() {
+        tokio::select! {
+            () = Wish::becomes(wished.clone(), Wish::End) => return Err(NoBuild::Cancelled),
+            () = context.ready(plan.spec.after()) => {}
+        }
+    }
     match context.build(&plan.spec, &plan.revision, Rebuild::Changed, wished).await {
         Ok(build) => {
             if let (Some(build), ServiceKind::App(app)) = (&build, &plan.spec.kind) {

@@ -72,7 +72,7 @@ impl ServiceMachine {
             last_lines: Vec::new(),
         };
         let retry = BuildRetry::trying(backoff::seed(self.name.as_str()), self.held);
-        let mut unbuilt = Unbuilt { plan, failure, retry, trying: None };
+        let mut unbuilt = Unbuilt { plan, failure, retry, trying: None, awaits_others: false };
         self.begin_try(&mut unbuilt, step);
         self.unbuilt = Some(unbuilt);
         self.remakers.push(ended);

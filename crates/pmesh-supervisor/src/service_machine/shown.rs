@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::{ServiceMachine, Standing, before::Before};
 use crate::{
-    Build, Expected, InstanceView, ProcessTree, ServiceFailure, ServiceKind, ServiceState, ServiceUpstream,
-    run::Run, slot::SlotView, unbuilt::Unbuilt,
+    Build, Expected, InstanceView, ProcessTree, ServiceFailure, ServiceKind, ServiceName, ServiceState,
+    ServiceUpstream, run::Run, slot::SlotView, unbuilt::Unbuilt,
 };
 
 /// Who takes the traffic of a service.
@@ -28,6 +28,12 @@ impl ServiceMachine {
     fn serving(&self) -> Option<&Run> {
         let alone = self.candidate.as_ref().filter(|candidate| candidate.alone);
         alone.map(|candidate| &candidate.run).or(self.current.as_ref())
+    }
+
+    /// The services that it starts after, whether it runs or waits.
+    fn after(&self) -> &[ServiceName] {
+        let plan = self.shown().map(Run::plan).or(self.unbuilt.as_ref().map(|unbuilt| &unbuilt.plan));
+        plan.map_or(&[], |plan| plan.spec.after())
     }
 
     /// Who takes its traffic.
@@ -66,6 +72,7 @@ impl ServiceMachine {
             kills: self.kills,
             wanted: u32::from(!self.is_stopped()),
             builds: self.builds(),
+            after: self.after().to_vec(),
             relies_on: self.relies_on().and_then(|plan| plan.build.clone()),
             // That of the run that is shown: each event settles it.
             ..ServiceState::new(self.id)

@@ -9,6 +9,7 @@ mod ending;
 mod faults;
 mod leaving;
 mod log_lines;
+mod order;
 mod outliving;
 mod probing;
 mod replacing;

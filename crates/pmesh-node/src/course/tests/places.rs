@@ -7,7 +7,10 @@ use crate::served_place::ServedPlace;
 
 #[test]
 fn a_reload_from_another_place_serves_from_there_before_anything_starts_and_goes_back_there_where_it_fails() {
-    let mut run = Run::of(RELOAD, &[Item { builds: false, overlaps: true, background: true, vital: true }]);
+    let mut run = Run::of(
+        RELOAD,
+        &[Item { builds: false, overlaps: true, background: true, vital: true, after: Vec::new() }],
+    );
     run.elsewhere = true;
     run.go(|act| matches!(act, Act::Service(AwaitReady(_))));
     let words = run.words();

@@ -21,6 +21,7 @@ pub(super) enum Deed {
     Revive,
     AwaitReady,
     StayUnbuilt,
+    AwaitOthers,
     Stop,
     Kill,
     Hold,
@@ -57,6 +58,7 @@ pub(super) fn deed() -> impl Strategy<Value = Deed> {
         1 => Just(Deed::Revive),
         1 => Just(Deed::AwaitReady),
         1 => Just(Deed::StayUnbuilt),
+        1 => Just(Deed::AwaitOthers),
         1 => Just(Deed::Stop),
         1 => Just(Deed::Kill),
         1 => Just(Deed::Hold),
@@ -145,6 +147,11 @@ impl World {
                 let (stops, done) = (self.stops(), self.ticket());
                 let plan = any_plan(self.tickets, 2, self.exclusive);
                 self.tell(ServiceEvent::StayUnbuilt { plan, stops, failure: failure(), done });
+            }
+            Deed::AwaitOthers => {
+                let (stops, done) = (self.stops(), self.ticket());
+                let plan = any_plan(self.tickets, 2, self.exclusive);
+                self.tell(ServiceEvent::AwaitOthers { plan, stops, failure: failure(), done });
             }
             Deed::Stop => drop(self.stop()),
             Deed::Kill => self.tell(ServiceEvent::Kill),
