@@ -19,6 +19,7 @@ mod owners;
 mod places;
 mod proxies;
 mod queued;
+mod releasing;
 mod rollouts;
 mod scarcity;
 mod services;

@@ -86,10 +86,6 @@ pub(crate) fn app(
     }
     spec.run = run.as_ref().and_then(|value| command(value, report));
     spec.build = build.as_ref().map_or_else(Vec::new, |value| commands(value, report));
-    if let Some(value) = table.take_later("release") {
-        commands(&value, report);
-        written(&value, Feature::Release, report);
-    }
     let shutdown = table.take("shutdown");
     spec.shutdown = shutdown.as_ref().map_or_else(Vec::new, |value| commands(value, report));
     instances(&mut table, &mut spec, report);
@@ -103,6 +99,8 @@ pub(crate) fn app(
     if let Some(value) = table.take("monitor") {
         spec.monitor = monitor(&value, MonitoredKind::Instances, report);
     }
+    let release = table.take("release");
+    spec.release = release.as_ref().map_or_else(Vec::new, |value| commands(value, report));
     if let Some(value) = table.take("after") {
         spec.after = after.read(&value, name, around, report);
     }
@@ -123,7 +121,12 @@ pub(crate) fn app(
         return App { spec, balancing: spread, log_place };
     }
     report.needs(root_place, &value.path, Needed::Folder(spec.folder.clone()));
-    let written = [(&run, spec.run.as_slice()), (&build, &spec.build), (&shutdown, &spec.shutdown)];
+    let written = [
+        (&run, spec.run.as_slice()),
+        (&build, &spec.build),
+        (&release, &spec.release),
+        (&shutdown, &spec.shutdown),
+    ];
     for (value, commands) in written {
         for (value, command) in value.iter().flat_map(Value::one_or_many).zip(commands) {
             report.needs(value.place, &value.path, Needed::program(command, &spec));

@@ -53,7 +53,6 @@ features! {
     Flask = "`!Flask`", "a Flask `!App`";
     Go = "`!Go`", "an `!App` built by go";
     Cargo = "`!Cargo`", "an `!App` built by cargo";
-    Release = "`release`", "commands that run once a rollout";
     ClusterShare = "a share of the cores as `cluster`", "instances by the number of cores";
     ClusterMin = "`cluster_min`", "the floor of auto-scaling";
     Notify = "`notify`", "an instance is ready when it says so to `NOTIFY_SOCKET`";
@@ -153,7 +152,6 @@ mod tests {
             F::Flask => wrapper("Flask", "main: a.py"),
             F::Go => wrapper("Go", "main: ./cmd"),
             F::Cargo => wrapper("Cargo", "bin: a, profile: release"),
-            F::Release => app("release: ./migrate"),
             F::ClusterShare => app("cluster: 50%"),
             F::ClusterMin => app("cluster_min: 1"),
             F::Notify => app("notify: true"),
@@ -239,7 +237,6 @@ mod tests {
     fn what_is_not_served_is_validated_all_the_same() {
         for (text, path) in [
             ("services: {s: !App {run: x, max_memory: lots}}", "services.s.max_memory"),
-            ("services: {s: !App {run: x, release: 'a && b'}}", "services.s.release"),
             ("services: {s: !App {run: x, unhealthy_timeout: 5}}", "services.s.unhealthy_timeout"),
             ("services: {s: !App {run: x, cluster: 0%}}", "services.s.cluster"),
             ("services: {s: !Npm {cluster: 0}}", "services.s.cluster"),

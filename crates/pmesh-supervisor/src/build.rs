@@ -24,7 +24,6 @@ use std::{
     ffi::OsString,
     path::{Path, PathBuf},
     sync::{Arc, Weak},
-    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -45,10 +44,11 @@ pub use self::{
     product::{Build, BuildId},
 };
 use crate::{
-    AppSpec, BuildCache, Command, Exit, Launch, ServiceLog, ServiceName, Spawner, Stdin, Tail, Wish,
+    AppSpec, BuildCache, Command, Launch, ServiceLog, ServiceName, Spawner, Stdin, Wish,
     causes::with_causes,
-    command, ending,
-    lack::{self, is_lack},
+    command,
+    step_kind::StepKind,
+    steps::Steps,
     work_threads::{FILES_LIMIT, HASHING_LIMIT, WorkThreads},
 };
 
@@ -73,9 +73,6 @@ pub(crate) struct Builder {
     state: Option<PathBuf>,
     board: BuildBoard,
 }
-
-/// "Never", as a duration that no clock reaches.
-const FAR: Duration = Duration::from_hours(30 * 365 * 24);
 
 impl Builder {
     /// A builder that runs at most `at_a_time` builds at a time, and at least one.
@@ -211,12 +208,6 @@ struct Attempt<'a> {
     hashing: &'a Threads,
 }
 
-/// Why a step was ended before it ended by itself.
-enum Stopped {
-    Cancelled,
-    Timeout,
-}
-
 impl Attempt<'_> {
     async fn content(&self, own: Own) -> Result<BuildId, BuildError> {
         let (service, spec) = (self.service.clone(), self.spec.clone());
@@ -227,67 +218,30 @@ impl Attempt<'_> {
     async fn run(&self, product: &Build, wishes: &watch::Receiver<Wish>) -> Result<(), BuildError> {
         folder::link(product.folder(), folder::BUILD)?;
         let begin = Instant::now();
-        let limit = self.spec.build_timeout;
-        let deadline = begin.checked_add(limit).unwrap_or(begin + FAR);
+        let steps = Steps {
+            kind: StepKind::Build,
+            spawner: self.spawner,
+            log: self.log,
+            limit: self.spec.build_timeout,
+            stop_timeout: self.spec.stop_timeout,
+            wishes,
+            deadline: Steps::deadline(self.spec.build_timeout),
+        };
         let of = self.spec.build.len();
         for (index, command) in self.spec.build.iter().enumerate() {
             let (step, number, step_began) = (command.to_string(), index + 1, Instant::now());
             self.log.note(&format!("build {}: {step}", product.id()));
             info!("build step {number} of {of} begins: {step}");
-            self.sign.step(BuildStep { number, of, command: step.clone() });
-            let tail = Tail::new();
-            let end = self.step(command, product, &tail, deadline, wishes).await?;
+            self.sign.step(BuildStep { number, of, command: step });
+            let end = steps.run(command, &self.launch(command, product)).await;
             info!("build step {number} of {of} has ended after {:.1} s", step_began.elapsed().as_secs_f64());
-            let lines = tail.lines();
-            let error = match end {
-                Ok(Exit::Code(0)) => continue,
-                Ok(exit) => BuildError::Failed { step, exit, lines },
-                Err(Stopped::Cancelled) => BuildError::Cancelled,
-                Err(Stopped::Timeout) => BuildError::Timeout { step, limit, lines },
-            };
-            self.log.note(&format!("build {} failed", product.id()));
-            return Err(error);
+            if let Err(error) = end {
+                self.log.note(&format!("build {} failed", product.id()));
+                return Err(error);
+            }
         }
         self.log.note(&format!("build {} done in {:.1} s", product.id(), begin.elapsed().as_secs_f64()));
         Ok(())
-    }
-
-    async fn step(
-        &self,
-        command: &Command,
-        product: &Build,
-        tail: &Tail,
-        deadline: Instant,
-        wishes: &watch::Receiver<Wish>,
-    ) -> Result<Result<Exit, Stopped>, BuildError> {
-        let stop = || async {
-            tokio::select! {
-                () = Wish::becomes(wishes.clone(), Wish::End) => Stopped::Cancelled,
-                () = tokio::time::sleep_until(deadline) => Stopped::Timeout,
-            }
-        };
-        let patience = Instant::now() + lack::LIMIT;
-        let spawned = loop {
-            match self.spawner.spawn(&self.launch(command, product)) {
-                Ok(spawned) => break spawned,
-                // The server's own lack may pass, and says nothing of the build. Whoever waits learns of it before long.
-                Err(error) if is_lack(&error.source) && Instant::now() < patience.min(deadline) => {
-                    self.log.note(&format!("build {} waits: {}", product.id(), with_causes(&error)));
-                    tokio::select! {
-                        () = Wish::becomes(wishes.clone(), Wish::End) => return Ok(Err(Stopped::Cancelled)),
-                        () = tokio::time::sleep_until(deadline.min(Instant::now() + lack::PAUSE)) => {}
-                    }
-                }
-                Err(error) => return Err(BuildError::Spawn { step: command.to_string(), error }),
-            }
-        };
-        let grace = async {
-            tokio::select! {
-                () = Wish::becomes(wishes.clone(), Wish::Kill) => {}
-                () = tokio::time::sleep(self.spec.stop_timeout) => {}
-            }
-        };
-        Ok(ending::run(spawned, self.log, tail.clone(), stop(), grace).await)
     }
 
     fn launch(&self, command: &Command, product: &Build) -> Launch {

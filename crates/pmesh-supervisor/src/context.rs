@@ -15,7 +15,8 @@ use tokio::sync::watch;
 use crate::{
     Balancer, Build, BuildError, Builder, LogFolder, Ports, Prober, Rebuild, RevisionFacts, ServiceFacts,
     ServiceKind, ServiceName, ServiceSpec, ServiceState, Spawner, Wish, environment::build_environment,
-    lack::Lack, machine_step::Numbers, restart_budget::RestartBudget, work_threads::WorkThreads,
+    lack::Lack, machine_step::Numbers, releases::Releases, restart_budget::RestartBudget,
+    work_threads::WorkThreads,
 };
 
 /// What every instance is started with.
@@ -38,6 +39,7 @@ pub(crate) struct Context {
     pub(crate) lack: Lack,
     pub(crate) restarts: Mutex<RestartBudget>,
     pub(crate) threads: WorkThreads,
+    pub(crate) releases: Releases,
     /// What each service publishes of itself.
     pub(crate) states: Mutex<BTreeMap<ServiceName, watch::Receiver<ServiceState>>>,
 }

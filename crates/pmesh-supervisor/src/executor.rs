@@ -17,9 +17,11 @@ use crate::{
     causes::with_causes,
     context::Context,
     link::Link,
+    release::Release,
     rollout::{ActEnd, Item, Look, Rollout, RolloutAct, Unity},
     service::DRIVER_FAILED,
     spans::service_span,
+    unbuilt::Missing,
 };
 
 /// A service of a rollout, and the spec that it is to get.
@@ -88,6 +90,7 @@ pub struct RolloutEnd {
 #[must_use = "a rollout that nobody executes does nothing"]
 pub struct Executor {
     context: Arc<Context>,
+    unity: Unity,
     rebuild: Rebuild,
     revision: RevisionFacts,
     members: Vec<Member>,
@@ -100,11 +103,11 @@ struct Member {
     service: Service,
     /// How often the service had been stopped when the rollout began.
     stops: Stops,
-    /// Cancelled when the service's build is to end.
+    /// Cancelled when the service's build or release is to end.
     end_build: CancelToken,
     build: Option<Build>,
     /// Why the service has no build.
-    failure: Option<ServiceFailure>,
+    failure: Option<(Missing, ServiceFailure)>,
     link: Option<Link>,
     preparation: Option<Preparation>,
     switch: Option<Switch>,
@@ -120,7 +123,7 @@ struct Ended {
 enum Remains {
     Nothing,
     Build(Option<Build>),
-    Unbuilt(ServiceFailure),
+    Unbuilt(Missing, ServiceFailure),
     Link(Link),
     Preparation(Preparation),
     Switch(Switch),
@@ -143,6 +146,7 @@ impl Executor {
         };
         Self {
             context,
+            unity: plan.unity,
             rebuild: plan.rebuild,
             revision: plan.revision.clone(),
             members: plan.turns.iter().zip(services).map(member).collect(),
@@ -155,7 +159,9 @@ impl Executor {
         let place =
             |name: &ServiceName| self.members.iter().position(|member| member.turn.spec.name == *name);
         let after = |member: &Member| member.turn.spec.after().iter().filter_map(place).collect();
-        self.members.iter().map(|member| member.item(after(member))).collect()
+        // A restart is of what was released before.
+        let releases = self.unity != Unity::Each;
+        self.members.iter().map(|member| member.item(releases, after(member))).collect()
     }
 
     /// The name of the service at this place of the rollout.
@@ -188,7 +194,7 @@ impl Executor {
         match left {
             Remains::Nothing => {}
             Remains::Build(build) => member.build = build,
-            Remains::Unbuilt(failure) => member.failure = Some(failure),
+            Remains::Unbuilt(missing, failure) => member.failure = Some((missing, failure)),
             Remains::Link(link) => member.link = Some(link),
             Remains::Preparation(preparation) => member.preparation = Some(preparation),
             Remains::Switch(switch) => member.switch = Some(switch),
@@ -223,6 +229,10 @@ impl Executor {
                 member.end_build.cancel();
                 Box::pin(ready((DONE, Remains::Nothing)))
             }
+            RolloutAct::Release(_) => {
+                let (plan, give_up) = (plan(member.build.clone()), member.end_build.clone());
+                Box::pin(release(context, plan, (service, member.stops, give_up)))
+            }
             RolloutAct::Link(_) => {
                 let files = self.context.threads.files.clone();
                 Box::pin(link(member.build.clone(), spec, files))
@@ -246,13 +256,7 @@ impl Executor {
             RolloutAct::Prune(_) => Box::pin(prune(context, service, spec)),
             RolloutAct::StayUnbuilt(_) => {
                 let (plan, stops, failure) = (plan(None), member.stops.stops, member.failure.take());
-                Box::pin(async move {
-                    let Some(failure) = failure else {
-                        return (await_others(&context, &service, plan, stops).await, Remains::Nothing);
-                    };
-                    service.stay_unbuilt(plan, stops, failure).await;
-                    (DONE, Remains::Nothing)
-                })
+                Box::pin(stay_unbuilt(context, service, (plan, stops), failure))
             }
             RolloutAct::GoBack(_) => {
                 Box::pin(async move { (ActEnd::Done(service.abandon().await.remark()), Remains::Nothing) })
@@ -267,7 +271,7 @@ impl Executor {
                 })
             }
             RolloutAct::LookAtProduct(_) => {
-                let failure = member.failure.take();
+                let failure = member.failure.take().map(|(_, failure)| failure);
                 Box::pin(
                     async move { (look_at_product(&context, &service, failure).await, Remains::Nothing) },
                 )
@@ -289,7 +293,7 @@ impl Executor {
 }
 
 impl Member {
-    fn item(&self, after: Vec<usize>) -> Item {
+    fn item(&self, releases: bool, after: Vec<usize>) -> Item {
         let state = self.service.state();
         let app = match &self.turn.spec.kind {
             ServiceKind::App(spec) => Some(spec),
@@ -298,6 +302,7 @@ impl Member {
         let has_to_stop = app.is_some_and(|spec| spec.run.is_some() && !spec.overlaps()) && !state.stopped;
         Item {
             builds: app.is_some_and(|spec| !spec.build.is_empty()),
+            releases: releases && app.is_some_and(|spec| !spec.release.is_empty()),
             overlaps: !has_to_stop,
             background: app.is_some_and(|spec| spec.background),
             vital: state.is_new || state.ready > 0 || (state.wanted == 0 && !state.stopped),
@@ -354,7 +359,33 @@ async fn build(
                 BuildError::Cancelled => ActEnd::CutOff,
                 _ => ActEnd::Failed(reason),
             };
-            (end, Remains::Unbuilt(error.into_failure()))
+            (end, Remains::Unbuilt(Missing::Build, error.into_failure()))
+        }
+    }
+}
+
+async fn release(
+    context: Arc<Context>,
+    plan: Plan,
+    (service, stops, give_up): (Service, Stops, CancelToken),
+) -> (ActEnd, Remains) {
+    let (wishes, wished) = watch::channel(Wish::GoOn);
+    let released = tokio::select! {
+        biased;
+        never = wish(&wishes, service, stops, give_up) => match never {},
+        released = context.release(&plan, &wished) => released,
+    };
+    match released {
+        Ok(Release::Made) => (DONE, Remains::Nothing),
+        Ok(Release::WasMade) => {
+            let detail = "not needed: it was made for this commit and build";
+            (ActEnd::Done(Some(detail.to_owned())), Remains::Nothing)
+        }
+        Err(BuildError::Cancelled) => (ActEnd::CutOff, Remains::Nothing),
+        Err(error) => {
+            let reason = with_causes(&error);
+            warn!(reason, "the release has failed");
+            (ActEnd::Failed(reason), Remains::Unbuilt(Missing::Release, error.into_failure()))
         }
     }
 }
@@ -386,8 +417,17 @@ async fn wish(
     }
 }
 
-/// It starts when the others that it starts after are ready; the end says whom it waits for.
-async fn await_others(context: &Context, service: &Service, plan: Plan, stops: u64) -> ActEnd {
+/// It starts when it has what it lacks; where that is others that it starts after, the end says whom it waits for.
+async fn stay_unbuilt(
+    context: Arc<Context>,
+    service: Service,
+    (plan, stops): (Plan, u64),
+    failure: Option<(Missing, ServiceFailure)>,
+) -> (ActEnd, Remains) {
+    if let Some((missing, failure)) = failure {
+        service.stay_unbuilt(plan, stops, missing, failure).await;
+        return (DONE, Remains::Nothing);
+    }
     let names: Vec<String> =
         context.unready(plan.spec.after()).iter().map(|name| format!("`{name}`")).collect();
     let what = match names.len() {
@@ -397,8 +437,8 @@ async fn await_others(context: &Context, service: &Service, plan: Plan, stops: u
         _ => format!("it starts after {}, which are not ready", names.join(", ")),
     };
     let failure = ServiceFailure { what: what.clone(), retry_at: None, last_lines: Vec::new() };
-    service.await_others(plan, stops, failure).await;
-    ActEnd::Failed(what)
+    service.stay_unbuilt(plan, stops, Missing::Others, failure).await;
+    (ActEnd::Failed(what), Remains::Nothing)
 }
 
 async fn link(build: Option<Build>, spec: ServiceSpec, files: Threads) -> (ActEnd, Remains) {

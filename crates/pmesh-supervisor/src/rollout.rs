@@ -13,6 +13,7 @@
 mod going_back;
 mod limits;
 mod order;
+mod releasing;
 mod stage;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -42,6 +43,8 @@ pub enum Unity {
 pub struct Item {
     /// Whether it has a build.
     pub builds: bool,
+    /// Whether commands run before its first new instance.
+    pub releases: bool,
     /// Whether it need not wait for the others before it starts, as its old instances serve until the
     /// new ones are ready. True also where there is nothing to stop.
     pub overlaps: bool,
@@ -71,8 +74,10 @@ pub struct Look {
 pub enum RolloutAct {
     /// Build it, or find its build.
     Build(usize),
-    /// End its build, which is under way.
+    /// End its build or its release commands, which are under way.
     EndBuild(usize),
+    /// Run its release commands, unless they have run for this build.
+    Release(usize),
     /// Lead its link to the new build.
     Link(usize),
     /// Spawn its new instances; the old ones end first where the two may not overlap.
@@ -113,6 +118,7 @@ impl RolloutAct {
         match self {
             Self::Build(index)
             | Self::EndBuild(index)
+            | Self::Release(index)
             | Self::Link(index)
             | Self::Start(index)
             | Self::AwaitReady(index)
@@ -308,6 +314,7 @@ impl Rollout {
         match act {
             RolloutAct::Build(index) => self.on_built(index, end),
             RolloutAct::EndBuild(_) => {}
+            RolloutAct::Release(index) => self.on_released(index, end),
             RolloutAct::Link(index) => {
                 let member = &mut self.members[index];
                 member.linked = matches!(end, ActEnd::Done(_));
@@ -476,7 +483,8 @@ impl Rollout {
         for index in 0..self.members.len() {
             let member = &self.members[index];
             let is_linked = member.stage == Stage::Linked;
-            if !(is_linked || member.stage == Stage::Built && all_built && self.is_its_turn(index)) {
+            let is_built = matches!(member.stage, Stage::Built | Stage::Released);
+            if !(is_linked || is_built && all_built && self.is_its_turn(index)) {
                 continue;
             }
             if member.look.has_left {
@@ -485,6 +493,10 @@ impl Rollout {
             }
             if !is_linked && self.waits_beyond(index) {
                 self.members[index].stage = Stage::Unbuilt;
+                continue;
+            }
+            if self.members[index].stage == Stage::Built && self.members[index].item.releases {
+                self.begin_release(index);
                 continue;
             }
             let member = &mut self.members[index];

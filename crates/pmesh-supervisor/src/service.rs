@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     Build, BuildId, ExternalAddress, HealthReport, Plan, ProcessTree, RunEnd, ServiceFailure, ServiceId,
-    ServiceName, StopEnd,
+    ServiceName, StopEnd, unbuilt::Missing,
 };
 
 /// How the preparation of a new run ended.
@@ -122,12 +122,7 @@ pub(crate) enum ServiceRequest {
     StayUnbuilt {
         plan: Box<Plan>,
         stops: u64,
-        failure: ServiceFailure,
-        done: oneshot::Sender<()>,
-    },
-    AwaitOthers {
-        plan: Box<Plan>,
-        stops: u64,
+        missing: Missing,
         failure: ServiceFailure,
         done: oneshot::Sender<()>,
     },
@@ -226,19 +221,19 @@ impl Service {
         Preparation { spawned: spawned_rx, ended: ended_rx }
     }
 
-    /// A run that could not be built is the service from now on, unless the one before it serves or
-    /// the service was stopped since it had been `stops` times. It is built and started as soon as that
+    /// A run that lacks what it needs to start is the service from now on, unless the one before it serves or
+    /// the service was stopped since it had been `stops` times. It is built, released and started as soon as that
     /// succeeds.
-    pub(crate) async fn stay_unbuilt(&self, plan: Plan, stops: u64, failure: ServiceFailure) {
+    pub(crate) async fn stay_unbuilt(
+        &self,
+        plan: Plan,
+        stops: u64,
+        missing: Missing,
+        failure: ServiceFailure,
+    ) {
         let (done, ended) = oneshot::channel();
-        self.ask(ServiceRequest::StayUnbuilt { plan: Box::new(plan), stops, failure, done }).await;
-        drop(ended.await);
-    }
-
-    /// A run whose others are not ready is the service from now on, on the same conditions. It is built and started when they are.
-    pub(crate) async fn await_others(&self, plan: Plan, stops: u64, failure: ServiceFailure) {
-        let (done, ended) = oneshot::channel();
-        self.ask(ServiceRequest::AwaitOthers { plan: Box::new(plan), stops, failure, done }).await;
+        let plan = Box::new(plan);
+        self.ask(ServiceRequest::StayUnbuilt { plan, stops, missing, failure, done }).await;
         drop(ended.await);
     }
 

@@ -131,18 +131,15 @@ impl ServiceDriver {
                 spawned: pending.ticket(Caller::Done(spawned)),
                 ended: pending.ticket(Caller::Prepared(ended)),
             },
-            Some(ServiceRequest::StayUnbuilt { plan, stops, failure, done }) => ServiceEvent::StayUnbuilt {
-                plan: plan.into(),
-                stops,
-                failure,
-                done: pending.ticket(Caller::Done(done)),
-            },
-            Some(ServiceRequest::AwaitOthers { plan, stops, failure, done }) => ServiceEvent::AwaitOthers {
-                plan: plan.into(),
-                stops,
-                failure,
-                done: pending.ticket(Caller::Done(done)),
-            },
+            Some(ServiceRequest::StayUnbuilt { plan, stops, missing, failure, done }) => {
+                ServiceEvent::StayUnbuilt {
+                    plan: plan.into(),
+                    stops,
+                    missing,
+                    failure,
+                    done: pending.ticket(Caller::Done(done)),
+                }
+            }
             Some(ServiceRequest::AwaitReady { ended }) => {
                 ServiceEvent::AwaitReady { ended: pending.ticket(Caller::Prepared(ended)) }
             }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::{Build, Exit, FirstAnswer, Plan, ProbeFailure, ServiceFailure, Survivor, saved::saved};
+use crate::{
+    Build, Exit, FirstAnswer, Plan, ProbeFailure, ServiceFailure, Survivor, saved::saved, unbuilt::Missing,
+};
 
 /// Stands for a caller who waits for an answer. The driver knows who it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,10 +18,8 @@ saved!(newtype Ticket);
 pub(crate) enum ServiceEvent {
     /// A new run is to be prepared, unless the service was stopped since it had been `stops` times.
     Prepare { plan: Arc<Plan>, stops: u64, spawned: Ticket, ended: Ticket },
-    /// A run that could not be built is to be the service, on the same condition.
-    StayUnbuilt { plan: Arc<Plan>, stops: u64, failure: ServiceFailure, done: Ticket },
-    /// A run that starts when the others that it starts after are ready is to be the service, on the same condition.
-    AwaitOthers { plan: Arc<Plan>, stops: u64, failure: ServiceFailure, done: Ticket },
+    /// A run that lacks what it needs to start is to be the service, on the same condition.
+    StayUnbuilt { plan: Arc<Plan>, stops: u64, missing: Missing, failure: ServiceFailure, done: Ticket },
     /// The prepared run is waited for once more.
     AwaitReady { ended: Ticket },
     /// Every instance of the new run is to be looked at once more.
@@ -89,8 +89,8 @@ pub(crate) enum ServiceEvent {
 pub(crate) enum NoBuild {
     /// It was ended on request.
     Cancelled,
-    /// It failed.
-    Failed(ServiceFailure),
+    /// It failed, or the release behind it did.
+    Failed(Missing, ServiceFailure),
 }
 
 /// Which event it is, whatever else it carries: its kind and what it is about.
@@ -107,7 +107,6 @@ impl ServiceEvent {
         match *self {
             Self::Prepare { .. } => ("prepare", 0),
             Self::StayUnbuilt { .. } => ("stay unbuilt", 0),
-            Self::AwaitOthers { .. } => ("await others", 0),
             Self::AwaitReady { .. } => ("await ready", 0),
             Self::LookAgain { .. } => ("look again", 0),
             Self::Switch { .. } => ("switch", 0),
@@ -147,7 +146,6 @@ impl ServiceEvent {
             self,
             Self::Prepare { .. }
                 | Self::StayUnbuilt { .. }
-                | Self::AwaitOthers { .. }
                 | Self::AwaitReady { .. }
                 | Self::LookAgain { .. }
                 | Self::Switch { .. }
@@ -165,7 +163,6 @@ impl ServiceEvent {
             Self::Remake { ended, .. } => vec![ended],
             Self::Switch { switched } => vec![switched],
             Self::StayUnbuilt { done, .. }
-            | Self::AwaitOthers { done, .. }
             | Self::Abandon { done }
             | Self::Stop { done }
             | Self::Hold { done }

@@ -172,15 +172,9 @@ impl ServiceMachine {
                 step.answer(ended, ServiceAnswer::Prepared(Prepared::Left));
             }
             ServiceEvent::Prepare { plan, spawned, ended, .. } => self.prepare(plan, spawned, ended, step),
-            ServiceEvent::StayUnbuilt { plan, stops, failure, done } => {
+            ServiceEvent::StayUnbuilt { plan, stops, missing, failure, done } => {
                 if stops == self.stops {
-                    self.stay_unbuilt(plan, failure, step);
-                }
-                step.answer(done, ServiceAnswer::Done);
-            }
-            ServiceEvent::AwaitOthers { plan, stops, failure, done } => {
-                if stops == self.stops {
-                    self.await_others(plan, failure, step);
+                    self.stay_unbuilt(plan, missing, failure, step);
                 }
                 step.answer(done, ServiceAnswer::Done);
             }
@@ -344,14 +338,10 @@ impl ServiceMachine {
                 step.answer(ended, ServiceAnswer::Prepared(Prepared::Failed(failure.unwrap_or_default())));
             }
             Before::Run(plan) => self.start_alone(plan, Some(ended), step),
-            Before::Unbuilt(Unbuilt { plan, failure, awaits_others, .. }) => {
+            Before::Unbuilt(Unbuilt { plan, failure, missing, .. }) => {
                 step.answer(ended, ServiceAnswer::Prepared(Prepared::Failed(failure.sentence(step.now))));
                 self.drop_candidate(step);
-                if awaits_others {
-                    self.wait_for_others(plan, failure, step);
-                } else {
-                    self.wait_for_build(plan, failure, step.now);
-                }
+                self.wait_for(missing, plan, failure, step);
             }
             Before::Nothing | Before::Stopped => step.answer(ended, ServiceAnswer::Prepared(Prepared::Ready)),
         }

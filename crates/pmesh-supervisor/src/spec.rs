@@ -67,6 +67,8 @@ pub struct AppSpec {
     pub build: Vec<Command>,
     /// Whether a build with the same content hash is taken again.
     pub build_cache: BuildCache,
+    /// Commands that run, in order, after the build and before the first instance, once for each commit and build.
+    pub release: Vec<Command>,
     /// Commands that run, in order, before the instances of a run are stopped.
     pub shutdown: Vec<Command>,
     /// The services that must be ready before this one starts, and that stop after it.
@@ -91,7 +93,7 @@ pub struct AppSpec {
     pub ready_timeout: Duration,
     /// From SIGTERM to SIGKILL.
     pub stop_timeout: Duration,
-    /// How long the build may take in all.
+    /// How long the build may take in all, and the release.
     pub build_timeout: Duration,
     /// From "no new requests" to SIGTERM, while requests are under way.
     pub drain_timeout: Duration,
@@ -106,7 +108,7 @@ pub struct AppSpec {
 }
 
 saved!(struct AppSpec {
-    folder, run, build, build_cache, shutdown, after, instances, env, host_variable, port_variable,
+    folder, run, build, build_cache, release, shutdown, after, instances, env, host_variable, port_variable,
     listen_variable, nofile, background, monitor, ready_timeout, stop_timeout, build_timeout, drain_timeout,
     overlap, start, log, stdin,
 });
@@ -122,6 +124,7 @@ impl AppSpec {
             run: None,
             build: Vec::new(),
             build_cache: BuildCache::ByContent,
+            release: Vec::new(),
             shutdown: Vec::new(),
             after: Vec::new(),
             instances: 1,

@@ -13,6 +13,8 @@ pub enum StepName {
     CheckOut,
     /// A service's build is made, or found.
     Build,
+    /// Its release commands run.
+    Release,
     /// Its instances are spawned.
     Start,
     /// They become ready.
@@ -35,6 +37,7 @@ impl StepName {
             Self::Check => "check",
             Self::CheckOut => "check_out",
             Self::Build => "build",
+            Self::Release => "release",
             Self::Start => "start",
             Self::Ready => "ready",
             Self::Switch => "switch",

@@ -23,6 +23,7 @@ use crate::{
     executor::revive,
     lack::Lack,
     precedence::Precedence,
+    releases::Releases,
     rollout::{Instruction, Rollout, RolloutLimits, Unity},
     service_driver::{self, ServiceDriver},
     spans::service_span,
@@ -113,18 +114,20 @@ impl Supervisor {
         // Bounded by the number of services: each sends one driver, once.
         let (drivers, inbox) = mpsc::unbounded_channel();
         let builder = Builder::new(settings.limits.builds, settings.threads.clone());
+        let state = settings.state;
         let context = Context {
             spawner,
             prober,
             balancer,
-            builder: match settings.state {
-                Some(state) => builder.with_state(state),
+            builder: match &state {
+                Some(state) => builder.with_state(state.clone()),
                 None => builder,
             },
             surroundings: InstanceContext { env: settings.env, logs: settings.logs, ports: Ports::new() },
             last_block: AtomicU32::new(0),
             lack: Lack::default(),
             restarts: Mutex::default(),
+            releases: Releases::new(state.as_deref(), settings.threads.files.clone()),
             threads: settings.threads,
             states: Mutex::default(),
         };

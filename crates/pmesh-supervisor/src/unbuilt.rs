@@ -126,25 +126,47 @@ pub(crate) struct Unbuilt {
     pub(crate) retry: BuildRetry,
     /// The number of the try that is under way.
     pub(crate) trying: Option<u64>,
-    /// Whether it waits for services that it starts after, and no build has failed.
-    pub(crate) awaits_others: bool,
+    /// What it lacks.
+    pub(crate) missing: Missing,
 }
 
-saved!(struct Unbuilt { plan, failure, retry, trying, awaits_others });
+saved!(struct Unbuilt { plan, failure, retry, trying, missing });
+
+/// What a run lacks that has not started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// A build.
+    Build,
+    /// What its release commands make.
+    Release,
+    /// Services that it starts after.
+    Others,
+}
+
+saved!(enum Missing { 0 Build, 1 Release, 2 Others });
+
+impl Missing {
+    /// The word for it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Build => "build",
+            Self::Release => "release",
+            Self::Others => "service that it starts after",
+        }
+    }
+}
 
 impl Unbuilt {
     /// Why it has no build and when the next try is. Instances of it may run: what they were started from is not
     /// there any more then.
     pub(crate) fn failure(&self) -> ServiceFailure {
-        if self.awaits_others {
-            return self.failure.clone();
-        }
         let ServiceFailure { what, last_lines, .. } = self.failure.clone();
-        ServiceFailure {
-            what: format!("it is not built: {what}"),
-            retry_at: self.retry.next_try(),
-            last_lines,
-        }
+        let before = match self.missing {
+            Missing::Build => "it is not built: ",
+            Missing::Release => "its release has failed: ",
+            Missing::Others => return self.failure.clone(),
+        };
+        ServiceFailure { what: format!("{before}{what}"), retry_at: self.retry.next_try(), last_lines }
     }
 }
 

@@ -27,6 +27,7 @@ pub(crate) const PURE: &[PureFiles] = &[
             "precedence.rs",
             "rollout/limits.rs",
             "rollout/order.rs",
+            "rollout/releasing.rs",
             "rollout/stage.rs",
         ],
     },

@@ -35,7 +35,8 @@ use crate::{
     unfinished::{Trial, Unfinished},
 };
 
-const WEB: Item = Item { builds: true, overlaps: true, background: false, vital: true, after: Vec::new() };
+const WEB: Item =
+    Item { builds: true, releases: false, overlaps: true, background: false, vital: true, after: Vec::new() };
 const UPDATE: Aim = Aim::Update(Rebuild::Changed);
 const RELOAD: Aim = Aim::Reload(Rebuild::Changed);
 
@@ -561,7 +562,7 @@ proptest! {
     ) {
         let items: Vec<Item> = kinds
             .iter()
-            .map(|&[builds, overlaps, background, vital]| Item { builds, overlaps, background, vital, after: Vec::new() })
+            .map(|&[builds, overlaps, background, vital]| Item { builds, releases: false, overlaps, background, vital, after: Vec::new() })
             .collect();
         let mut run = Run::of(if reloads { RELOAD } else { UPDATE }, &items);
         run.elsewhere = elsewhere;

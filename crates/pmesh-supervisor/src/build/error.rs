@@ -8,14 +8,16 @@ use std::{
 
 use pmesh_threads::Unanswered;
 
-use crate::{Exit, ServiceFailure, SpawnError, causes::with_causes, lack::remedy};
+use crate::{Exit, ServiceFailure, SpawnError, causes::with_causes, lack::remedy, step_kind::StepKind};
 
-/// Why there is no build. What was there before the attempt is unchanged.
+/// Why there is no build, or no release. What was there before the attempt is unchanged.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BuildError {
     /// A command failed.
-    #[error("build step `{step}` ended with {exit}{}", Lines(lines))]
+    #[error("{} step `{step}` ended with {exit}{}", kind.as_str(), Lines(lines))]
     Failed {
+        /// What the command is of.
+        kind: StepKind,
         /// The command.
         step: String,
         /// How it ended.
@@ -24,8 +26,10 @@ pub(crate) enum BuildError {
         lines: Vec<String>,
     },
     /// A command could not be started.
-    #[error("build step `{step}` cannot be started: {}{}", with_causes(error), remedy(&error.source))]
+    #[error("{} step `{step}` cannot be started: {}{}", kind.as_str(), with_causes(error), remedy(&error.source))]
     Spawn {
+        /// What the command is of.
+        kind: StepKind,
         /// The command.
         step: String,
         /// The system's reason. It is in the text, and no cause, because what helps stands behind it.
@@ -33,10 +37,13 @@ pub(crate) enum BuildError {
     },
     /// The commands took too long together.
     #[error(
-        "build step `{step}` was ended: the build took longer than `build_timeout`, {limit:?}{}",
+        "{0} step `{step}` was ended: the {0} took longer than `build_timeout`, {limit:?}{1}",
+        kind.as_str(),
         Lines(lines)
     )]
     Timeout {
+        /// What the commands are of.
+        kind: StepKind,
         /// The command that ran then.
         step: String,
         /// The limit.

@@ -42,8 +42,9 @@ impl Rollout {
     }
 
     pub(super) fn go_back(&mut self, index: usize, alone: bool) {
+        let is_releasing = self.members[index].stage == Stage::Releasing;
         self.members[index].stage = Stage::GoingBack { alone };
-        if self.members[index].build == BuildStand::UnderWay {
+        if is_releasing || self.members[index].build == BuildStand::UnderWay {
             self.act(RolloutAct::EndBuild(index));
         }
         self.begin(index, StepName::RollBack, RolloutAct::GoBack(index));

@@ -6,6 +6,10 @@ pub(super) enum Stage {
     Waiting,
     Building,
     Built,
+    /// Its release commands run.
+    Releasing,
+    /// It may be linked and started.
+    Released,
     Linking,
     Linked,
     Starting,
@@ -53,7 +57,8 @@ impl Stage {
     /// Whether the others need not wait for it any more.
     pub(super) fn is_settled(self) -> bool {
         match self {
-            Self::Waiting | Self::Building | Self::Built | Self::Linking | Self::Linked => false,
+            Self::Waiting | Self::Building | Self::Built | Self::Releasing | Self::Released => false,
+            Self::Linking | Self::Linked => false,
             Self::Starting | Self::Spawned => false,
             Self::Ready | Self::Looking | Self::Looked | Self::Unbuilt | Self::Tolerated | Self::Failed => {
                 true

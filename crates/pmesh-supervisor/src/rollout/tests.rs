@@ -1,6 +1,7 @@
 //! What a rollout does, as sentences over the plain type.
 
 mod order;
+mod releasing;
 
 use std::collections::VecDeque;
 
@@ -9,15 +10,17 @@ use proptest::prelude::*;
 use super::{
     ActEnd, Instruction, Item, Look, Rollout,
     RolloutAct::{
-        self, AwaitReady, Build, Drain, EndBuild, GoBack, Link, LookAgain, LookAtProduct, Prune, Remake,
-        Revive, Start, StayUnbuilt, Stop, Switch, Unlink,
+        self, AwaitReady, Build, Drain, EndBuild, GoBack, Link, LookAgain, LookAtProduct, Prune, Release,
+        Remake, Revive, Start, StayUnbuilt, Stop, Switch, Unlink,
     },
     RolloutLimits, Unity,
 };
 use crate::{StepName, StepState, precedence::Precedence};
 
-const WEB: Item = Item { builds: true, overlaps: true, background: false, vital: true, after: Vec::new() };
-const JOB: Item = Item { builds: true, overlaps: false, background: true, vital: true, after: Vec::new() };
+const WEB: Item =
+    Item { builds: true, releases: false, overlaps: true, background: false, vital: true, after: Vec::new() };
+const JOB: Item =
+    Item { builds: true, releases: false, overlaps: false, background: true, vital: true, after: Vec::new() };
 const WIDE: RolloutLimits = RolloutLimits { starts: 99, builds: 99 };
 
 const DONE: ActEnd = ActEnd::Done(None);
@@ -103,7 +106,7 @@ fn one_fails(items: &[Item], unity: Unity, which: usize) -> Run {
 
 #[test]
 fn the_acts_of_a_rollout_that_succeeds_are_these() {
-    let plain = Item { builds: false, ..WEB };
+    let plain = Item { builds: false, releases: false, ..WEB };
     assert_eq!(
         run(&[WEB], Unity::Together, |_| DONE).acts,
         [
@@ -160,7 +163,7 @@ fn a_service_that_goes_back_alone_is_built_again_where_its_folder_does_not_hold_
         assert_eq!(told[told.len() - 4..], last);
         assert_eq!(run.rollout.failures()[&0], "broken");
     }
-    let plain = run(&[Item { builds: false, ..WEB }], Unity::Each, |act| {
+    let plain = run(&[Item { builds: false, releases: false, ..WEB }], Unity::Each, |act| {
         if act == AwaitReady(0) { failed() } else { DONE }
     });
     assert_eq!(plain.acts.last(), Some(&Revive(0)));
@@ -179,7 +182,7 @@ fn a_link_that_did_not_move_is_not_moved_back() {
 #[test]
 fn what_is_told_are_the_steps_with_their_ends() {
     use StepName::{Build, Drain, Ready, RollBack, Start, Stop, Switch};
-    let plain = Item { builds: false, ..WEB };
+    let plain = Item { builds: false, releases: false, ..WEB };
     let two = [WEB, plain];
     let good = run(&two, Unity::Together, |_| DONE);
     let begun_and = |steps: &[StepName], end| -> Vec<_> {
@@ -367,8 +370,8 @@ fn a_service_that_is_stopped_before_its_turn_is_not_started() {
 
 #[test]
 fn who_leaves_before_its_start_is_not_counted_among_the_starts_and_not_waited_for() {
-    let plain = Item { builds: false, ..WEB };
-    let job = Item { builds: false, ..JOB };
+    let plain = Item { builds: false, releases: false, ..WEB };
+    let job = Item { builds: false, releases: false, ..JOB };
     let mut run = Run::within(&[plain, job], Unity::Together, RolloutLimits { starts: 1, builds: 1 });
     run.rollout.look(0, Look { has_left: true, serves: false, next_is_ready: false });
     run.go(|_| Some(DONE));
@@ -415,7 +418,7 @@ proptest! {
     /// undone in reverse.
     #[test]
     fn limits_hold_and_every_service_ends_in_exactly_one_way(
-        kinds in proptest::collection::vec((any::<[bool; 4]>(), proptest::collection::vec(0_usize..20, 0..3)), 1..20),
+        kinds in proptest::collection::vec((any::<[bool; 5]>(), proptest::collection::vec(0_usize..20, 0..3)), 1..20),
         starts in 1_usize..6,
         builds in 1_usize..4,
         unity in prop_oneof![Just(Unity::Together), Just(Unity::Each), Just(Unity::Regardless)],
@@ -424,8 +427,9 @@ proptest! {
     ) {
         let items: Vec<Item> = kinds
             .iter()
-            .map(|([builds, overlaps, background, vital], after)| Item {
+            .map(|([builds, releases, overlaps, background, vital], after)| Item {
                 builds: *builds,
+                releases: *releases,
                 overlaps: *overlaps,
                 background: *background,
                 vital: *vital,
@@ -446,13 +450,15 @@ proptest! {
             for &act in &run.acts[asked..] {
                 if let Start(index) = act {
                     let out = |&other: &usize| awaited[other] || stopped[other] || run.acts.contains(&GoBack(other));
-                    let unbuilt = |&other: &usize| run.acts.contains(&Build(other)) && !run.acts.contains(&AwaitReady(other));
+                    let begun = |other| run.acts.contains(&Build(other)) || run.acts.contains(&Release(other));
+                    let unbuilt = |&other: &usize| begun(other) && !run.acts.contains(&AwaitReady(other));
                     let mut before = precedence.before(index).iter();
                     prop_assert!(before.all(|other| out(other) || unbuilt(other)), "{index} starts too early: {:?} {:?}", precedence, run.acts);
                 }
             }
             let count = |which: &dyn Fn(RolloutAct) -> bool| run.under_way.iter().filter(|&&act| which(act)).count();
             prop_assert!(count(&|act| matches!(act, Build(_))) <= builds);
+            prop_assert!(run.rollout.went_back() || count(&|act| matches!(act, Release(_))) <= builds);
             let starting = count(&|act| match act {
                 Link(_) | Start(_) => true,
                 // Who is waited for again has started long ago.
@@ -468,7 +474,7 @@ proptest! {
             stopped[act.service()] |= fate == 1;
             let end = match act {
                 AwaitReady(_) | LookAgain(_) | Switch(_) if stopped[act.service()] => ActEnd::CutOff,
-                Build(_) | Link(_) | AwaitReady(_) | LookAgain(_) if fate == 0 => failed(),
+                Build(_) | Release(_) | Link(_) | AwaitReady(_) | LookAgain(_) if fate == 0 => failed(),
                 _ => DONE,
             };
             if stopped[act.service()] {
@@ -499,7 +505,7 @@ proptest! {
         }
         if unity == Unity::Together {
             let first = run.acts.iter().position(|act| matches!(act, Switch(_) | StayUnbuilt(_)));
-            let last = run.acts.iter().rposition(|act| matches!(act, Build(_) | Link(_) | Start(_) | AwaitReady(_)));
+            let last = run.acts.iter().rposition(|act| matches!(act, Build(_) | Release(_) | Link(_) | Start(_) | AwaitReady(_)));
             prop_assert!(first.is_none_or(|first| last.is_none_or(|last| last < first)), "{:?}", run.acts);
             let ends = run.acts.iter().any(|act| matches!(act, Drain(_) | StayUnbuilt(_)));
             prop_assert!(!ends || !run.acts.iter().any(|act| matches!(act, GoBack(_))), "{:?}", run.acts);

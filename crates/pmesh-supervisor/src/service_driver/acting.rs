@@ -26,6 +26,7 @@ use crate::{
     service_event::{NoBuild, ServiceEvent},
     shutdown,
     spans::instance_span,
+    unbuilt::Missing,
 };
 
 impl ServiceDriver {
@@ -283,21 +284,29 @@ async fn build(
             () = context.ready(plan.spec.after()) => {}
         }
     }
-    match context.build(&plan.spec, &plan.revision, Rebuild::Changed, wished).await {
+    match context.build(&plan.spec, &plan.revision, Rebuild::Changed, wished.clone()).await {
         Ok(build) => {
             if let (Some(build), ServiceKind::App(app)) = (&build, &plan.spec.kind) {
                 // It stays where it is led: there is no run to go back to.
                 drop(Link::move_to(build, &plan.spec, &context.threads.files).await);
                 context.builder.prune(&plan.spec.name, &app.folder, &in_use).await;
             }
-            Ok(build)
+            let built = Plan { build, ..Plan::clone(&plan) };
+            match context.release(&built, &wished).await {
+                Ok(_) => Ok(built.build),
+                Err(error) => Err(no_build(Missing::Release, error)),
+            }
         }
-        Err(BuildError::Cancelled) => Err(NoBuild::Cancelled),
-        Err(error) => {
-            warn!(reason = with_causes(&error), "there is no build");
-            Err(NoBuild::Failed(error.into_failure()))
-        }
+        Err(error) => Err(no_build(Missing::Build, error)),
     }
+}
+
+fn no_build(missing: Missing, error: BuildError) -> NoBuild {
+    if matches!(error, BuildError::Cancelled) {
+        return NoBuild::Cancelled;
+    }
+    warn!(reason = with_causes(&error), "there is no {}", missing.as_str());
+    NoBuild::Failed(missing, error.into_failure())
 }
 
 /// What has come of an action that panicked.
@@ -336,9 +345,10 @@ fn unmade(address: &ExternalAddress) -> ProbeFailure {
 
 /// The result of a build that panicked.
 fn unbuilt() -> NoBuild {
-    NoBuild::Failed(ServiceFailure {
+    let failure = ServiceFailure {
         what: "the build panicked; the server's log says where".to_owned(),
         retry_at: None,
         last_lines: Vec::new(),
-    })
+    };
+    NoBuild::Failed(Missing::Build, failure)
 }

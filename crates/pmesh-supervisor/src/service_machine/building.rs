@@ -1,6 +1,6 @@
 //! A run that waits for its build, or for other services, before it starts.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use super::{ServiceMachine, Standing, before::Before, leaving::Leaving};
 use crate::{
@@ -8,36 +8,40 @@ use crate::{
     machine_step::MachineStep,
     service_action::ServiceAction,
     service_event::NoBuild,
-    unbuilt::{BuildRetry, RetryAction, RetryEvent, Unbuilt},
+    unbuilt::{BuildRetry, Missing, RetryAction, RetryEvent, Unbuilt},
 };
 
 impl ServiceMachine {
-    /// A run without a build is the service, unless the one before it serves.
-    pub(super) fn stay_unbuilt(&mut self, plan: Arc<Plan>, failure: ServiceFailure, step: &mut MachineStep) {
-        if self.has_recovered() {
-            return self.await_product(failure, step);
-        }
-        self.stay_without_instances(step);
-        self.wait_for_build(plan, failure, step.now);
-    }
-
-    /// A run that starts when others are ready is the service, unless the one before it serves.
-    pub(super) fn await_others(&mut self, plan: Arc<Plan>, failure: ServiceFailure, step: &mut MachineStep) {
-        if self.has_recovered() {
-            return;
-        }
-        self.stay_without_instances(step);
-        self.wait_for_others(plan, failure, step);
-    }
-
-    pub(super) fn wait_for_others(
+    /// A run that lacks what it needs to start is the service, unless the one before it serves.
+    pub(super) fn stay_unbuilt(
         &mut self,
+        plan: Arc<Plan>,
+        missing: Missing,
+        failure: ServiceFailure,
+        step: &mut MachineStep,
+    ) {
+        if !self.has_recovered() {
+            self.stay_without_instances(step);
+            self.wait_for(missing, plan, failure, step);
+        } else if missing == Missing::Build {
+            self.await_product(failure, step);
+        }
+    }
+
+    /// The run of this plan starts when what it lacks is there.
+    pub(super) fn wait_for(
+        &mut self,
+        missing: Missing,
         plan: Arc<Plan>,
         failure: ServiceFailure,
         step: &mut MachineStep,
     ) {
-        let retry = BuildRetry::due(backoff::seed(self.name.as_str()), self.held || self.is_ending, step.now);
-        self.unbuilt = Some(Unbuilt { plan, failure, retry, trying: None, awaits_others: true });
+        let (seed, held) = (backoff::seed(self.name.as_str()), self.held || self.is_ending);
+        let retry = match missing {
+            Missing::Build | Missing::Release => BuildRetry::new(seed, held, step.now),
+            Missing::Others => BuildRetry::due(seed, held, step.now),
+        };
+        self.unbuilt = Some(Unbuilt { plan, failure, retry, trying: None, missing });
         self.tell_unbuilt(RetryEvent::Tick, step);
     }
 
@@ -56,11 +60,6 @@ impl ServiceMachine {
         self.take_unbuilt(step);
         self.before = Before::Nothing;
         self.standing = Standing::Wanted;
-    }
-
-    pub(super) fn wait_for_build(&mut self, plan: Arc<Plan>, failure: ServiceFailure, now: Instant) {
-        let retry = BuildRetry::new(backoff::seed(self.name.as_str()), self.held || self.is_ending, now);
-        self.unbuilt = Some(Unbuilt { plan, failure, retry, trying: None, awaits_others: false });
     }
 
     /// Nobody waits for the build any more: a try that is under way ends.
@@ -117,8 +116,8 @@ impl ServiceMachine {
             Ok(build) => self.take_build(&unbuilt.plan, build, step),
             Err(reason) => {
                 unbuilt.trying = None;
-                if let NoBuild::Failed(failure) = reason {
-                    (unbuilt.failure, unbuilt.awaits_others) = (failure, false);
+                if let NoBuild::Failed(missing, failure) = reason {
+                    (unbuilt.failure, unbuilt.missing) = (failure, missing);
                 }
                 let sentence = unbuilt.failure.sentence(step.now);
                 self.answer_remakers(&Remade::Failed(sentence), step);

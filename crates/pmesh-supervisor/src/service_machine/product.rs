@@ -11,7 +11,7 @@ use crate::{
     run::{Run, RunHold},
     service_action::ServiceAnswer,
     service_event::Ticket,
-    unbuilt::{BuildRetry, RetryEvent, Unbuilt},
+    unbuilt::{BuildRetry, Missing, RetryEvent, Unbuilt},
 };
 
 impl ServiceMachine {
@@ -64,7 +64,7 @@ impl ServiceMachine {
         self.take_unbuilt(step);
         if let Some(failure) = failure {
             step.answer(ended, ServiceAnswer::Remade(Remade::Failed(failure.sentence(step.now))));
-            return self.wait_for_build(plan, failure, step.now);
+            return self.wait_for(Missing::Build, plan, failure, step);
         }
         let failure = ServiceFailure {
             what: "it is being built again in its folder".to_owned(),
@@ -72,7 +72,7 @@ impl ServiceMachine {
             last_lines: Vec::new(),
         };
         let retry = BuildRetry::trying(backoff::seed(self.name.as_str()), self.held);
-        let mut unbuilt = Unbuilt { plan, failure, retry, trying: None, awaits_others: false };
+        let mut unbuilt = Unbuilt { plan, failure, retry, trying: None, missing: Missing::Build };
         self.begin_try(&mut unbuilt, step);
         self.unbuilt = Some(unbuilt);
         self.remakers.push(ended);
@@ -83,7 +83,7 @@ impl ServiceMachine {
         let Some(current) = self.current.as_ref().filter(|run| run.is_held(RunHold::Product)) else { return };
         let plan = Arc::clone(current.plan());
         self.take_unbuilt(step);
-        self.wait_for_build(plan, failure, step.now);
+        self.wait_for(Missing::Build, plan, failure, step);
     }
 
     /// Takes what was built for a run that waited for it: one that is there goes on from it, another one starts.

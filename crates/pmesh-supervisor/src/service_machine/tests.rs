@@ -26,6 +26,7 @@ use crate::{
     saved,
     service_action::ServiceAnswer,
     service_event::{NoBuild, ServiceEvent, Ticket},
+    unbuilt::Missing,
 };
 
 #[test]
@@ -33,7 +34,13 @@ fn a_run_that_recovered_is_not_replaced_by_one_that_waits_for_its_build() {
     let mut world = serving(app());
     let before = world.machine.traffic();
     let (stops, done) = (world.stops(), world.ticket());
-    world.tell(ServiceEvent::StayUnbuilt { plan: app_plan(2, app()), stops, failure: failure(), done });
+    world.tell(ServiceEvent::StayUnbuilt {
+        plan: app_plan(2, app()),
+        stops,
+        missing: Missing::Build,
+        failure: failure(),
+        done,
+    });
     world.grow_ready();
     assert_eq!((world.machine.traffic(), world.status()), (before, Status::Ok));
     assert_eq!(world.machine.state(|_| None).id, ServiceId(1));
@@ -47,7 +54,7 @@ fn what_is_still_to_start_wants_something_and_what_was_stopped_wants_nothing() {
     assert_eq!(wanted(&world), 1);
     let (stops, done) = (world.stops(), world.ticket());
     let plan = app_plan(7, AppSpec { instances: 3, ..app() });
-    world.tell(ServiceEvent::StayUnbuilt { plan, stops, failure: failure(), done });
+    world.tell(ServiceEvent::StayUnbuilt { plan, stops, missing: Missing::Build, failure: failure(), done });
     let state = world.machine.state(|_| None);
     assert_eq!((state.id, state.wanted), (ServiceId(7), 3));
     assert!(state.failure.expect("it has no build").what.contains("no build"));
@@ -223,7 +230,13 @@ fn who_waits_for_the_drain_waits_for_the_commands_before_the_stop_also_where_no_
 fn a_hold_is_answered_when_the_try_to_build_that_was_under_way_has_ended() {
     let mut world = World::new(false);
     let (stops, done) = (world.stops(), world.ticket());
-    world.tell(ServiceEvent::StayUnbuilt { plan: app_plan(1, app()), stops, failure: failure(), done });
+    world.tell(ServiceEvent::StayUnbuilt {
+        plan: app_plan(1, app()),
+        stops,
+        missing: Missing::Build,
+        failure: failure(),
+        done,
+    });
     world.pass(10 * SEC);
     let (&attempt, _) = world.builds.first_key_value().expect("it is tried again");
     let done = world.ticket();
@@ -238,7 +251,13 @@ fn a_hold_is_answered_when_the_try_to_build_that_was_under_way_has_ended() {
 fn a_run_that_was_built_later_and_does_not_become_ready_is_told_once_though_nobody_waits_for_it() {
     let mut world = World::new(false);
     let (stops, done) = (world.stops(), world.ticket());
-    world.tell(ServiceEvent::StayUnbuilt { plan: app_plan(1, app()), stops, failure: failure(), done });
+    world.tell(ServiceEvent::StayUnbuilt {
+        plan: app_plan(1, app()),
+        stops,
+        missing: Missing::Build,
+        failure: failure(),
+        done,
+    });
     world.pass(10 * SEC);
     let (attempt, _) = world.builds.pop_first().expect("it is tried again");
     world.tell(ServiceEvent::Built { attempt, built: Ok(None) });
@@ -372,7 +391,13 @@ fn a_commit_before_its_turn_does_not_start_a_run_beside_the_one_that_ends() {
 fn a_run_that_comes_back_to_wait_for_its_build_ends_what_was_prepared_in_its_place() {
     let mut world = World::new(false);
     let (stops, done) = (world.stops(), world.ticket());
-    world.tell(ServiceEvent::StayUnbuilt { plan: app_plan(1, app()), stops, failure: failure(), done });
+    world.tell(ServiceEvent::StayUnbuilt {
+        plan: app_plan(1, app()),
+        stops,
+        missing: Missing::Build,
+        failure: failure(),
+        done,
+    });
     world.prepare(app_plan(2, app()));
     let ended = world.ticket();
     world.tell(ServiceEvent::Revive { ended });

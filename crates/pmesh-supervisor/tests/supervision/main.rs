@@ -12,6 +12,7 @@ mod log_lines;
 mod order;
 mod outliving;
 mod probing;
+mod releasing;
 mod replacing;
 mod starting;
 mod stopping;

@@ -9,7 +9,14 @@ use crate::served_place::ServedPlace;
 fn a_reload_from_another_place_serves_from_there_before_anything_starts_and_goes_back_there_where_it_fails() {
     let mut run = Run::of(
         RELOAD,
-        &[Item { builds: false, overlaps: true, background: true, vital: true, after: Vec::new() }],
+        &[Item {
+            builds: false,
+            releases: false,
+            overlaps: true,
+            background: true,
+            vital: true,
+            after: Vec::new(),
+        }],
     );
     run.elsewhere = true;
     run.go(|act| matches!(act, Act::Service(AwaitReady(_))));

@@ -8,6 +8,7 @@ use super::world::{SEC, World, app, app_plan, failure, in_place, plan, refused, 
 use crate::{
     AppSpec, Build, Command, ExternalAddress, ExternalSpec, Overlap, Plan, ServiceKind, StartOrder, Status,
     service_event::{NoBuild, ServiceEvent},
+    unbuilt::Missing,
 };
 
 /// What happens, with a number that says to which one.
@@ -20,8 +21,7 @@ pub(super) enum Deed {
     Abandon,
     Revive,
     AwaitReady,
-    StayUnbuilt,
-    AwaitOthers,
+    StayUnbuilt(Missing),
     Stop,
     Kill,
     Hold,
@@ -57,8 +57,8 @@ pub(super) fn deed() -> impl Strategy<Value = Deed> {
         1 => Just(Deed::Abandon),
         1 => Just(Deed::Revive),
         1 => Just(Deed::AwaitReady),
-        1 => Just(Deed::StayUnbuilt),
-        1 => Just(Deed::AwaitOthers),
+        1 => Just(Deed::StayUnbuilt(Missing::Build)),
+        1 => Just(Deed::StayUnbuilt(Missing::Others)),
         1 => Just(Deed::Stop),
         1 => Just(Deed::Kill),
         1 => Just(Deed::Hold),
@@ -143,15 +143,10 @@ impl World {
                 let ended = self.ticket();
                 self.tell(ServiceEvent::AwaitReady { ended });
             }
-            Deed::StayUnbuilt => {
+            Deed::StayUnbuilt(missing) => {
                 let (stops, done) = (self.stops(), self.ticket());
                 let plan = any_plan(self.tickets, 2, self.exclusive);
-                self.tell(ServiceEvent::StayUnbuilt { plan, stops, failure: failure(), done });
-            }
-            Deed::AwaitOthers => {
-                let (stops, done) = (self.stops(), self.ticket());
-                let plan = any_plan(self.tickets, 2, self.exclusive);
-                self.tell(ServiceEvent::AwaitOthers { plan, stops, failure: failure(), done });
+                self.tell(ServiceEvent::StayUnbuilt { plan, stops, missing, failure: failure(), done });
             }
             Deed::Stop => drop(self.stop()),
             Deed::Kill => self.tell(ServiceEvent::Kill),
@@ -235,7 +230,7 @@ impl World {
                     let built = match how % 3 {
                         0 => Ok(Some(Build::in_place("c"))),
                         1 => Err(NoBuild::Cancelled),
-                        _ => Err(NoBuild::Failed(failure())),
+                        _ => Err(NoBuild::Failed(Missing::Build, failure())),
                     };
                     self.tell(ServiceEvent::Built { attempt, built });
                 }

@@ -2,7 +2,8 @@
 
 use super::world::{SEC, World, app, app_plan, failure, serving};
 use crate::{
-    AppSpec, Prepared, Remade, StartOrder, Status, service_action::ServiceAnswer, service_event::ServiceEvent,
+    AppSpec, Prepared, Remade, StartOrder, Status, service_action::ServiceAnswer,
+    service_event::ServiceEvent, unbuilt::Missing,
 };
 
 /// Nothing has been started, and nothing is about to be.
@@ -37,7 +38,13 @@ fn what_waits_for_its_next_try_or_its_turn_then_is_not_started() {
     let upstream = one_by_one.spawning.pop_first().expect("the first starts");
     let mut unbuilt = World::new(false);
     let (stops, done) = (unbuilt.stops(), unbuilt.ticket());
-    unbuilt.tell(ServiceEvent::StayUnbuilt { plan: app_plan(1, app()), stops, failure: failure(), done });
+    unbuilt.tell(ServiceEvent::StayUnbuilt {
+        plan: app_plan(1, app()),
+        stops,
+        missing: Missing::Build,
+        failure: failure(),
+        done,
+    });
     for world in [&mut crashed, &mut one_by_one, &mut unbuilt] {
         world.tell(ServiceEvent::EndBegins);
     }
@@ -47,7 +54,13 @@ fn what_waits_for_its_next_try_or_its_turn_then_is_not_started() {
     }
     // And one whose build fails only now.
     let (stops, done) = (unbuilt.stops(), unbuilt.ticket());
-    unbuilt.tell(ServiceEvent::StayUnbuilt { plan: app_plan(2, app()), stops, failure: failure(), done });
+    unbuilt.tell(ServiceEvent::StayUnbuilt {
+        plan: app_plan(2, app()),
+        stops,
+        missing: Missing::Build,
+        failure: failure(),
+        done,
+    });
     assert!(starts_nothing(&mut unbuilt));
 }
 

@@ -5,6 +5,7 @@ use crate::{
     AppSpec, Build, Overlap, Prepared, Remade, Status,
     service_action::ServiceAnswer,
     service_event::{NoBuild, ServiceEvent, Ticket},
+    unbuilt::Missing,
 };
 
 /// A service that serves from a build in place.
@@ -88,7 +89,7 @@ fn what_cannot_be_made_again_is_tried_after_pauses_while_what_lives_serves() {
     let before = world.machine.traffic();
     let ended = remake(&mut world);
     for (pause, longest) in [(5, 6), (10, 11), (20, 22)] {
-        end_build(&mut world, Err(NoBuild::Failed(failure())));
+        end_build(&mut world, Err(NoBuild::Failed(Missing::Build, failure())));
         let health = world.machine.state(|_| None).health(world.now);
         assert_eq!((health.status, health.healthy, health.total), (Status::Degraded, 2, 2));
         assert_eq!(health.reason.as_deref(), Some("it is not built: no build"));
@@ -116,7 +117,7 @@ fn a_first_try_is_made_although_the_files_are_held_and_the_others_wait_for_them(
     let done = world.ticket();
     world.tell(ServiceEvent::Hold { done });
     remake(&mut world);
-    end_build(&mut world, Err(NoBuild::Failed(failure())));
+    end_build(&mut world, Err(NoBuild::Failed(Missing::Build, failure())));
     world.pass(60 * SEC);
     assert!(world.builds.is_empty());
     world.tell(ServiceEvent::Release);
@@ -136,8 +137,11 @@ fn what_had_to_stop_for_a_run_that_failed_starts_when_its_build_is_made_again() 
         world.tell(ServiceEvent::Abandon { done });
         world.grow_ready();
         let ended = remake(&mut world);
-        let made =
-            if first_try_succeeds { Ok(Some(Build::in_place("a"))) } else { Err(NoBuild::Failed(failure())) };
+        let made = if first_try_succeeds {
+            Ok(Some(Build::in_place("a")))
+        } else {
+            Err(NoBuild::Failed(Missing::Build, failure()))
+        };
         end_build(&mut world, made);
         assert!(world.answer_to(ended).is_some() && world.spawning.is_empty());
         let revived = world.ticket();
@@ -181,7 +185,7 @@ fn whoever_builds_next_ends_the_tries_and_a_new_run_needs_them_no_more() {
 fn a_run_that_has_taken_over_is_not_replaced_by_the_one_whose_build_was_waited_for() {
     let mut world = built(app());
     remake(&mut world);
-    end_build(&mut world, Err(NoBuild::Failed(failure())));
+    end_build(&mut world, Err(NoBuild::Failed(Missing::Build, failure())));
     world.prepare(app_plan(2, app()));
     world.grow_ready();
     let switched = world.ticket();
@@ -195,7 +199,13 @@ fn a_service_that_recovered_while_its_rollout_failed_waits_for_its_product_too()
     let mut world = built(app());
     hold_product(&mut world);
     let (stops, done) = (world.stops(), world.ticket());
-    world.tell(ServiceEvent::StayUnbuilt { plan: app_plan(2, app()), stops, failure: failure(), done });
+    world.tell(ServiceEvent::StayUnbuilt {
+        plan: app_plan(2, app()),
+        stops,
+        missing: Missing::Build,
+        failure: failure(),
+        done,
+    });
     assert_eq!(world.status(), Status::Degraded);
     world.pass(6 * SEC);
     end_build(&mut world, Ok(Some(Build::in_place("a"))));

@@ -6,6 +6,7 @@ use crate::{
     notice::Notice,
     service_action::{ServiceAction, ServiceAnswer},
     service_event::ServiceEvent,
+    unbuilt::Missing,
 };
 
 fn builds(world: &World) -> Vec<Build> {
@@ -36,7 +37,13 @@ fn failed(world: &World) -> Option<String> {
 
 fn stay_unbuilt(world: &mut World, id: u64) {
     let (stops, done) = (world.stops(), world.ticket());
-    world.tell(ServiceEvent::StayUnbuilt { plan: in_place(id, app()), stops, failure: failure(), done });
+    world.tell(ServiceEvent::StayUnbuilt {
+        plan: in_place(id, app()),
+        stops,
+        missing: Missing::Build,
+        failure: failure(),
+        done,
+    });
 }
 
 #[test]

@@ -1,0 +1,20 @@
+//! What steps are of that have to succeed before something may start.
+
+/// What the steps are of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StepKind {
+    /// Of a build.
+    Build,
+    /// Of a release.
+    Release,
+}
+
+impl StepKind {
+    /// The word for all of them.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Build => "build",
+            Self::Release => "release",
+        }
+    }
+}
