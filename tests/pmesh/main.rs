@@ -11,6 +11,7 @@ mod ends;
 mod example;
 mod harness;
 mod in_place;
+mod jobs;
 mod killed;
 mod moments;
 mod order;

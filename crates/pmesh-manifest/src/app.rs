@@ -1,7 +1,7 @@
 //! `!App`: processes that are kept running, and the keys of its wrappers.
 
 use pmesh_proxy::LoadBalancing;
-use pmesh_supervisor::{AppSpec, BuildCache, Overlap, Ports, ServiceName, StartOrder, Stdin};
+use pmesh_supervisor::{AppSpec, BuildCache, Overlap, Ports, RestartPolicy, ServiceName, StartOrder, Stdin};
 
 use crate::{
     after::After,
@@ -111,7 +111,7 @@ pub(crate) fn app(
     variables(&mut table, &mut spec, report);
     process(&mut table, &mut spec, report);
     scaling(&mut table, report);
-    job(&mut table, report);
+    job(&mut table, &mut spec, report);
     let log_place = log(&mut table, &mut spec, report);
     wrapped(&mut table, more.unwrap_or_default(), report);
     table.end_with(elsewhere::APP, report);
@@ -346,16 +346,27 @@ fn not_for_ever(value: &Value, feature: Feature, report: &mut Report<'_>) {
 }
 
 /// The keys by which a service may end by itself, or is to run at set times.
-fn job(table: &mut KeyedMap, report: &mut Report<'_>) {
+fn job(table: &mut KeyedMap, spec: &mut AppSpec, report: &mut Report<'_>) {
     if let Some(value) = table.take_later("notify")
         && value.flag(report) != Some(false)
     {
         value.not_served(report, Feature::Notify);
     }
-    if let Some(value) = table.take_later("restart") {
-        let words =
-            [("always", Ok(())), ("on-failure", Err(Feature::Restart)), ("never", Err(Feature::Restart))];
-        value.word(report, &words);
+    if let Some(value) = table.take("restart") {
+        let words = [
+            ("always", Ok(RestartPolicy::Always)),
+            ("on-failure", Ok(RestartPolicy::OnFailure)),
+            ("never", Ok(RestartPolicy::Never)),
+        ];
+        match value.word(report, &words) {
+            Some(policy) if policy == RestartPolicy::Always || spec.background => spec.restart = policy,
+            Some(_) => {
+                let message = "it is for background services: one with a port is always started again; \
+                               expected `background: true` beside it";
+                value.mistake(report, message.to_owned());
+            }
+            None => {}
+        }
     }
     let schedule = table.take_later("schedule");
     if let Some(value) = &schedule {
@@ -374,7 +385,7 @@ fn job(table: &mut KeyedMap, report: &mut Report<'_>) {
 
 /// What says that this is a job, if it is one. A server that left that out would run it over and over.
 pub(crate) fn is_job(value: &Value) -> Option<Value> {
-    value.peek("schedule").or_else(|| value.peek("restart").filter(|value| !value.is("always")))
+    value.peek("schedule")
 }
 
 fn scaling(table: &mut KeyedMap, report: &mut Report<'_>) {

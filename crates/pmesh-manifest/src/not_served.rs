@@ -69,7 +69,6 @@ features! {
     Watch = "`watch`", "more files whose change counts";
     Reuse = "`reuse`", "folders that a build wants to find again";
     LogMap = "a map as `log`", "size and number of a service's log files";
-    Restart = "`restart`", "background services that may end (`on-failure`, `never`); one is left out as a whole";
     Schedule = "`schedule` (and its `timeout`)", "a job that is started at set times, and how long a run may take; it is left out as a whole";
     HttpCheck = "an HTTP check (`!Http`, `GET /path 200`)", "a probe that asks and reads the answer";
     ExecCheck = "`!Exec`", "a command as a probe";
@@ -158,7 +157,6 @@ mod tests {
             F::Watchdog => app("watchdog: 10s"),
             F::Reuse => app("reuse: [node_modules]"),
             F::LogMap => app("log: {file: a.log, size: 16MiB, keep: 5, compress: true}"),
-            F::Restart => app("background: true, restart: on-failure"),
             F::Schedule => app("schedule: '*/5 * * * *', timeout: 1h"),
             F::EnvFile => app("env_file: .env"),
             F::User => app("user: web"),
@@ -313,7 +311,7 @@ mod tests {
 
     #[test]
     fn a_job_is_left_out_rather_than_run_over_and_over() {
-        for key in ["schedule: every 10m", "background: true, restart: never"] {
+        for key in ["schedule: every 10m", "schedule: '0 3 * * *', restart: never, background: true"] {
             let text = format!(
                 "services: {{s: !App {{run: x, {key}}}, t: !App {{run: x, restart: always, notify: false, watchdog: never}}}}"
             );

@@ -89,11 +89,6 @@ impl Value {
         matches!(self.node.kind, YamlKind::Scalar { .. }) && !self.is_null()
     }
 
-    /// Whether this is the text `word`.
-    pub(crate) fn is(&self, word: &str) -> bool {
-        matches!(&self.node.kind, YamlKind::Scalar { text, .. } if &**text == word)
-    }
-
     pub(crate) fn is_list(&self) -> bool {
         matches!(self.node.kind, YamlKind::List(_))
     }

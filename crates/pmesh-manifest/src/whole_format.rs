@@ -125,7 +125,7 @@ fn with_word(place: &str, word: &str) -> String {
         "`repo.hooks.x.kind`" => format!("repo: {{hooks: {{x: {{kind: {word}}}}}}}"),
         "`acme.challenge`" => format!("acme: {{challenge: [{word}]}}"),
         "`access_log.format`" => format!("access_log: {{format: {word}}}"),
-        "`restart`" => app(&format!("restart: {word}")),
+        "`restart`" => app(&format!("background: true, restart: {word}")),
         "a check" if word == "!Exec" => app("monitor: {test: {t: !Exec ./check}}"),
         "a check" => app(&format!("monitor: {{test: {{t: {word}}}}}")),
         "`monitor.port_owner`" => app(&format!("monitor: {{port_owner: {word}}}")),

@@ -313,7 +313,7 @@ impl Member {
     fn look(&self) -> Look {
         let has_left = Stops::of(&self.service) != self.stops;
         let state = self.service.state.borrow();
-        Look { has_left, serves: state.ready > 0, next_is_ready: state.next_is_ready }
+        Look { has_left, serves: state.serves(), next_is_ready: state.next_is_ready }
     }
 }
 

@@ -15,7 +15,7 @@ pub struct HealthReport {
     pub total: u32,
     /// What is wrong, in words that help; always there if the status is `Degraded` or `Down`.
     pub error: Option<String>,
-    /// The first part of `error`: one short sentence.
+    /// The first part of `error`: one short sentence. Without an error, why there is nothing to run: `done`.
     pub reason: Option<String>,
     /// The second part of `error`: the last lines of output, oldest first.
     pub last_lines: Vec<String>,
@@ -45,6 +45,11 @@ impl HealthReport {
     /// A service that was stopped on request.
     pub fn stopped() -> Self {
         Self::without_words(Status::Stopped, 0, 0)
+    }
+
+    /// A service whose instances have done what they were started for.
+    pub fn done() -> Self {
+        Self { reason: Some("done".to_owned()), ..Self::without_words(Status::Ok, 0, 0) }
     }
 
     /// A service of which nothing is served, for this reason, and no try is planned.

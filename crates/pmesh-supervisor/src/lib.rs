@@ -156,7 +156,7 @@ pub use service_failure::ServiceFailure;
 pub use shebang::missing_interpreter;
 pub use spec::{
     AppSpec, BuildCache, Check, Command, ExternalAddress, ExternalSpec, Monitor, NamedCheck, Overlap,
-    PortOwner, Readiness, ServiceKind, ServiceSpec, StartOrder, Stdin,
+    PortOwner, Readiness, RestartPolicy, ServiceKind, ServiceSpec, StartOrder, Stdin,
 };
 pub use step::{StepName, StepState};
 pub use supervisor::{Reporter, Supervisor, SupervisorSettings};

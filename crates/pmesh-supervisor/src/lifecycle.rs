@@ -47,6 +47,8 @@ pub(crate) enum Event {
     Drained,
     /// Its leader has ended.
     Exited,
+    /// The same, and it is not to be started again.
+    Finished,
     /// No process of its tree lives any more. Comes after `Exited`.
     TreeEnded,
     /// After [`LookAtSurvivors`](Action::LookAtSurvivors): something of its tree still lives.
@@ -283,9 +285,15 @@ impl Lifecycle {
                 actions.extend(self.terminate(Then::BackOff(pause), now));
                 actions
             }
-            (Event::Exited, Draining { then, .. }) => self.terminate(then, now),
+            (Event::Finished, Starting { .. }) => self.terminate(Then::Stay, now),
+            (Event::Finished, Ready { .. }) => {
+                let mut actions = vec![Action::Drain];
+                actions.extend(self.terminate(Then::Stay, now));
+                actions
+            }
+            (Event::Exited | Event::Finished, Draining { then, .. }) => self.terminate(then, now),
             (
-                Event::Exited,
+                Event::Exited | Event::Finished,
                 Stopped | BackingOff { .. } | Stopping { .. } | Killing { .. } | Outliving { .. },
             ) => Vec::new(),
 

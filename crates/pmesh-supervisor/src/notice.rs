@@ -34,6 +34,8 @@ pub(crate) enum InstanceNotice {
     IsReady { pid: u32 },
     /// It ended without having been asked to.
     EndedByItself { exit: Exit },
+    /// It ended by itself, and is not started again.
+    Finished { exit: Exit },
     /// It ended, as it was asked to.
     Ended { exit: Exit },
     /// Files have changed while it started, so it is started anew.
@@ -78,6 +80,8 @@ impl InstanceNotice {
             Self::CannotStart { reason } => warn!(reason, "it cannot be started"),
             Self::IsReady { pid } => info!(pid, "it is ready"),
             Self::EndedByItself { exit } => warn!(%exit, "it ended by itself"),
+            Self::Finished { exit: exit @ Exit::Code(0) } => info!(%exit, "it is done"),
+            Self::Finished { exit } => warn!(%exit, "it ended by itself, and is not started again"),
             Self::Ended { exit } => info!(%exit, "it has ended"),
             Self::IsReplaced => info!("files have changed under its start: it is started anew"),
             Self::AnswersWithError { status } => {

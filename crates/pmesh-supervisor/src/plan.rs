@@ -2,7 +2,9 @@
 
 use std::ffi::OsString;
 
-use crate::{Build, RevisionFacts, ServiceFacts, ServiceId, ServiceKind, ServiceSpec, saved::saved};
+use crate::{
+    Build, RestartPolicy, RevisionFacts, ServiceFacts, ServiceId, ServiceKind, ServiceSpec, saved::saved,
+};
 
 /// What a run of a service is started from.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,6 +60,14 @@ impl Plan {
     /// Whether its instances need what its build has made, or found, in the service's folder.
     pub(crate) fn needs_product(&self) -> bool {
         self.build.is_some() && !self.is_self_contained()
+    }
+
+    /// Whether an instance that ends by itself is started again.
+    pub(crate) fn restart(&self) -> RestartPolicy {
+        match &self.spec.kind {
+            ServiceKind::App(spec) if spec.background => spec.restart,
+            ServiceKind::App(_) | ServiceKind::External(_) | ServiceKind::Files => RestartPolicy::Always,
+        }
     }
 
     /// How many instances are wanted of an app; 1 where there is nothing to run, for its build.

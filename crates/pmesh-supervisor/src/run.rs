@@ -143,7 +143,7 @@ impl Run {
             if slot.began().is_none() {
                 slot.tell(Event::Start, &self.plan, step);
             }
-            before_is_ready = slot.has_been_ready();
+            before_is_ready = slot.has_been_ready() || slot.is_done();
         }
     }
 
@@ -152,12 +152,12 @@ impl Run {
         self.slots.iter().all(Slot::has_been_spawned)
     }
 
-    /// Whether every instance is ready, and of external addresses one is or each has had its first
+    /// Whether every instance is ready or done, and of external addresses one is or each has had its first
     /// probe. What others keep running is not ours to wait for any longer.
     pub(crate) fn all_ready(&self) -> bool {
         let externals_are_known = self.externals.iter().any(External::has_been_healthy)
             || self.externals.iter().all(External::has_failed);
-        externals_are_known && self.slots.iter().all(Slot::is_ready)
+        externals_are_known && self.slots.iter().all(|slot| slot.is_ready() || slot.is_done())
     }
 
     /// After how many requests in a row without an answer an instance is asked whether it is ready.
@@ -175,9 +175,9 @@ impl Run {
     /// from its own first start: with `slow_start` that comes after the others'.
     pub(crate) fn failure_of_start(&self, now: Instant) -> Option<String> {
         let spec = self.app()?;
-        let (slot, _) = self
-            .failing_starts(spec)
-            .find(|&(slot, until)| until <= now || slot.failed_starts() >= START_TRIES)?;
+        let fails = |&(slot, until): &(&Slot, Instant)| until <= now || slot.failed_starts() >= START_TRIES;
+        let ended = self.slots.iter().find(|slot| slot.has_failed_for_good());
+        let slot = ended.or_else(|| Some(self.failing_starts(spec).find(fails)?.0))?;
         let failure = slot.failure(spec).unwrap_or_else(|| slot.lateness(spec));
         Some(ServiceFailure { retry_at: None, ..failure }.sentence(now))
     }
@@ -317,9 +317,14 @@ impl Run {
         self.slots.iter().filter_map(Slot::deadline).chain(probes).min()
     }
 
-    /// How many instances or addresses are wanted.
+    /// How many instances or addresses are wanted: those that are done are not any more.
     pub(crate) fn wanted(&self) -> u32 {
-        count(self.slots.len() + self.externals.len())
+        count(self.slots.iter().filter(|slot| !slot.is_done()).count() + self.externals.len())
+    }
+
+    /// Whether all of its instances are done.
+    pub(crate) fn is_done(&self) -> bool {
+        !self.slots.is_empty() && self.slots.iter().all(Slot::is_done)
     }
 
     /// How many may take traffic: of external addresses those that have been healthy.

@@ -402,6 +402,8 @@ pub struct ServiceState {
     /// The newest failure of an instance or address that is not healthy; of a stopped service that a process of it has
     /// outlived SIGKILL.
     pub failure: Option<ServiceFailure>,
+    /// Whether all of its instances have ended as they should, and stay so.
+    pub is_done: bool,
     /// The services that it starts after, and that stop after it.
     pub after: Vec<ServiceName>,
     /// Its instances that live, the old ones of a switch not among them.
@@ -429,6 +431,7 @@ impl ServiceState {
             relies_on: None,
             next_remark: None,
             failure: None,
+            is_done: false,
             after: Vec::new(),
             instances: Vec::new(),
             addresses: Vec::new(),
@@ -459,6 +462,9 @@ impl ServiceState {
             None if self.stopped => return HealthReport::stopped(),
             Some(failure) if self.stopped => return HealthReport::down(failure.what.clone()),
             _ => {}
+        }
+        if self.is_done {
+            return HealthReport::done();
         }
         let report = HealthReport::of(self.healthy, self.wanted, self.failure.as_ref(), now);
         match &self.failure {

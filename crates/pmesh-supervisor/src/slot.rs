@@ -13,7 +13,8 @@ use std::{
 
 use self::probes::Probes;
 use crate::{
-    AppSpec, Build, Exit, FirstAnswer, Plan, ProbeFailure, ServiceName, Signal, Survivor, backoff,
+    AppSpec, Build, Exit, FirstAnswer, Plan, ProbeFailure, RestartPolicy, ServiceName, Signal, Survivor,
+    backoff,
     lifecycle::{Action, Event, Grace, Lifecycle, Phase},
     machine_step::MachineStep,
     notice::{InstanceNotice, Notice},
@@ -44,10 +45,13 @@ pub(crate) struct Slot {
     first_status: Option<u16>,
     /// Whether its last process was killed because its grace was over.
     overdue: bool,
+    /// How it has ended for good by itself.
+    finished: Option<Exit>,
 }
 
 saved!(struct Slot {
     number, lifecycle, progress, began, spawns, process, trouble, troubled_since, first_status, overdue,
+    finished,
 });
 
 /// How far an instance has come at least once.
@@ -163,6 +167,7 @@ impl Slot {
             troubled_since: None,
             first_status: None,
             overdue: false,
+            finished: None,
         }
     }
 
@@ -217,6 +222,16 @@ impl Slot {
 
     pub(crate) fn has_been_ready(&self) -> bool {
         self.progress >= Furthest::Ready
+    }
+
+    /// Whether it has done what it was started for, and nothing of it lives.
+    pub(crate) fn is_done(&self) -> bool {
+        self.finished == Some(Exit::Code(0)) && self.is_stopped()
+    }
+
+    /// Whether it has ended for good in another way than it should.
+    pub(crate) fn has_failed_for_good(&self) -> bool {
+        self.finished.is_some_and(|exit| exit != Exit::Code(0)) && self.is_stopped()
     }
 
     pub(crate) fn failed_starts(&self) -> u32 {
@@ -462,6 +477,17 @@ impl Slot {
         step: &mut MachineStep,
     ) {
         let lived = spawned.map(|spawned| step.now.saturating_duration_since(spawned.at));
+        if self.is_probed() && is_final(exit, plan.restart()) {
+            self.finished = Some(exit);
+            self.note(InstanceNotice::Finished { exit }, step);
+            if exit == Exit::Code(0) {
+                self.trouble = None;
+            } else {
+                let lived = lived.unwrap_or_default();
+                self.goes_wrong(Trouble::Exit { exit, lived, check: None, last_lines: Vec::new() }, step);
+            }
+            return self.tell(Event::Finished, plan, step);
+        }
         if self.is_probed() {
             self.note(InstanceNotice::EndedByItself { exit }, step);
             let lived = lived.unwrap_or_default();
@@ -471,6 +497,15 @@ impl Slot {
             self.note(InstanceNotice::Ended { exit }, step);
         }
         self.tell(Event::Exited, plan, step);
+    }
+}
+
+/// Whether an instance that has ended by itself like this stays so.
+fn is_final(exit: Exit, policy: RestartPolicy) -> bool {
+    match policy {
+        RestartPolicy::Always => false,
+        RestartPolicy::OnFailure => exit == Exit::Code(0),
+        RestartPolicy::Never => true,
     }
 }
 

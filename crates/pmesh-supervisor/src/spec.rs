@@ -105,12 +105,14 @@ pub struct AppSpec {
     pub log: String,
     /// What instances read from their standard input.
     pub stdin: Stdin,
+    /// Whether an instance that ends by itself is started again. Of instances with a port it always is.
+    pub restart: RestartPolicy,
 }
 
 saved!(struct AppSpec {
     folder, run, build, build_cache, release, shutdown, after, instances, env, host_variable, port_variable,
     listen_variable, nofile, background, monitor, ready_timeout, stop_timeout, build_timeout, drain_timeout,
-    overlap, start, log, stdin,
+    overlap, start, log, stdin, restart,
 });
 
 impl AppSpec {
@@ -143,6 +145,7 @@ impl AppSpec {
             start: StartOrder::SideBySide,
             log: format!("{name}.log"),
             stdin: Stdin::Null,
+            restart: RestartPolicy::Always,
         }
     }
 
@@ -202,6 +205,21 @@ pub enum StartOrder {
 }
 
 saved!(enum StartOrder { 0 SideBySide, 1 OneByOne });
+
+/// Whether an instance that ends by itself is started again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RestartPolicy {
+    /// Yes.
+    #[default]
+    Always,
+    /// Unless it ends with exit code 0.
+    OnFailure,
+    /// No.
+    Never,
+}
+
+saved!(enum RestartPolicy { 0 Always, 1 OnFailure, 2 Never });
 
 /// The standard input of instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

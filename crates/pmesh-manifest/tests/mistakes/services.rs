@@ -230,3 +230,15 @@ services:
         &[r#"pm3.yml:2:25: services.a: its log file "b.log.1" is where that of service "b" is rotated to"#],
     );
 }
+
+#[test]
+fn only_what_has_no_port_may_end_by_itself() {
+    let text = "services: {a: !App {run: x, restart: never}, b: !App {run: x, restart: always}, c: !App {run: x, background: true, restart: sometimes}}";
+    assert_mistakes(
+        text,
+        &[
+            "pm3.yml:1:38: services.a.restart: it is for background services: one with a port is always started again; expected `background: true` beside it",
+            r#"pm3.yml:1:125: services.c.restart: expected always, on-failure or never, found "sometimes""#,
+        ],
+    );
+}

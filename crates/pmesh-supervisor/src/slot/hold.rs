@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Slot;
 use crate::{
-    Build, Plan,
+    Build, Plan, RestartPolicy,
     lifecycle::{Event, Phase},
     machine_step::MachineStep,
     notice::InstanceNotice,
@@ -19,7 +19,10 @@ impl Slot {
     /// The files that it is started from are about to change: it is not started before
     /// [`let_go`](Self::let_go).
     pub(crate) fn hold(&mut self, plan: &Arc<Plan>, step: &mut MachineStep) {
-        if let (Phase::Starting { .. }, Some(process)) = (self.lifecycle.phase(), &mut self.process) {
+        // Who ends by itself has begun what must not be done twice.
+        if let (Phase::Starting { .. }, Some(process), RestartPolicy::Always) =
+            (self.lifecycle.phase(), &mut self.process, plan.restart())
+        {
             process.is_unclear = true;
         }
         self.tell(Event::Hold, plan, step);

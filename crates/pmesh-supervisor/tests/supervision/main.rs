@@ -7,6 +7,7 @@ mod building;
 mod crashes;
 mod ending;
 mod faults;
+mod finishing;
 mod leaving;
 mod log_lines;
 mod order;
