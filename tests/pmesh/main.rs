@@ -8,6 +8,7 @@ mod crowds;
 mod deployed;
 mod documents;
 mod ends;
+mod env_files;
 mod example;
 mod harness;
 mod in_place;

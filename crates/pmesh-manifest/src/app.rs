@@ -1,5 +1,7 @@
 //! `!App`: processes that are kept running, and the keys of its wrappers.
 
+use std::path::PathBuf;
+
 use pmesh_proxy::LoadBalancing;
 use pmesh_supervisor::{AppSpec, BuildCache, Overlap, Ports, RestartPolicy, ServiceName, StartOrder, Stdin};
 
@@ -110,6 +112,9 @@ pub(crate) fn app(
     timing(&mut table, &mut spec, report);
     variables(&mut table, &mut spec, report);
     process(&mut table, &mut spec, report);
+    if let Some(value) = table.take("env_file") {
+        spec.env_files = env_files(&value, around, report);
+    }
     scaling(&mut table, report);
     job(&mut table, &mut spec, report);
     let log_place = log(&mut table, &mut spec, report);
@@ -133,6 +138,18 @@ pub(crate) fn app(
         }
     }
     App { spec, balancing: spread, log_place }
+}
+
+/// The files of `env_file`, each of which has to be there.
+fn env_files(value: &Value, around: &Surroundings, report: &mut Report<'_>) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for item in value.one_or_many().into_iter().filter(|item| !item.is_empty()) {
+        if let Some(file) = item.path_under(report, &around.folder) {
+            report.needs(item.place, &item.path, Needed::EnvFile(file.clone()));
+            files.push(file);
+        }
+    }
+    files
 }
 
 /// What its processes are started with.
@@ -299,10 +316,6 @@ fn variables(table: &mut KeyedMap, spec: &mut AppSpec, report: &mut Report<'_>) 
         if variable == same {
             value.mistake(report, format!("{} is the variable of {taken_by} already", quoted(variable)));
         }
-    }
-    if let Some(value) = table.take_later("env_file") {
-        value.one_or_many_texts(report, "a file, or a list of them");
-        written(&value, Feature::EnvFile, report);
     }
 }
 

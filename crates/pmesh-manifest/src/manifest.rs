@@ -117,7 +117,12 @@ pub(crate) fn decode(value: &Value, folder: &Path, report: &mut Report<'_>) -> M
     if let Some(value) = table.take_later("access_log") {
         later::access_log(&value, report);
     }
-    let around = Surroundings { service_root, env, names: std::collections::BTreeSet::new() };
+    let around = Surroundings {
+        folder: folder.to_owned(),
+        service_root,
+        env,
+        names: std::collections::BTreeSet::new(),
+    };
     let written = table.take("services");
     let server = table.take("server");
     for (key, feature) in [("runners", Feature::Runners), ("jet", Feature::Jet), ("ipinfo", Feature::IpInfo)]

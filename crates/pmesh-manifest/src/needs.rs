@@ -32,6 +32,8 @@ pub(crate) enum Needed {
     Folder(PathBuf),
     /// The folder of files.
     Files(PathBuf),
+    /// A file of environment.
+    EnvFile(PathBuf),
     /// The program of a command, which starts in a folder with this environment on top of the server's.
     Program { program: String, folder: PathBuf, path: Option<String>, in_own: bool, built: bool },
 }

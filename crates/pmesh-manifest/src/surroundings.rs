@@ -7,6 +7,8 @@ use std::{
 
 /// What every service is read with.
 pub(crate) struct Surroundings {
+    /// The manifest's own.
+    pub(crate) folder: PathBuf,
     pub(crate) service_root: PathBuf,
     /// The environment of the manifest's top level.
     pub(crate) env: BTreeMap<String, String>,

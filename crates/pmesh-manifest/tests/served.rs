@@ -1,6 +1,9 @@
 //! What a good manifest becomes, key by key.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use http::StatusCode;
 use pmesh_manifest::{DeclaredService, Manifest, ManifestText, RepoSpec, Serves, Unsupported, parse};
@@ -504,4 +507,20 @@ sites
   x.local         0 routes
 "
     );
+}
+
+#[test]
+fn env_files_are_relative_to_the_manifests_folder_and_may_be_anywhere() {
+    for (written, wanted) in [
+        (".env", vec!["/srv/shop/.env"]),
+        ("[./a.env, ../b.env, /etc/app/c.env]", vec!["/srv/shop/a.env", "/srv/b.env", "/etc/app/c.env"]),
+        ("[]", vec![]),
+        ("", vec![]),
+    ] {
+        let text = format!("root: elsewhere\nservices:\n  s: !App\n    run: x\n    env_file: {written}\n");
+        let manifest = good(&text);
+        let pmesh_supervisor::ServiceKind::App(app) = &manifest.services[0].spec.kind else { panic!() };
+        let wanted: Vec<PathBuf> = wanted.into_iter().map(PathBuf::from).collect();
+        assert_eq!(app.env_files, wanted, "{written}");
+    }
 }

@@ -44,7 +44,7 @@ pub use self::{
     product::{Build, BuildId},
 };
 use crate::{
-    AppSpec, BuildCache, Command, Launch, ServiceLog, ServiceName, Spawner, Stdin, Wish,
+    AppSpec, BuildCache, Command, Launch, SecretEnv, ServiceLog, ServiceName, Spawner, Stdin, Wish,
     causes::with_causes,
     command,
     step_kind::StepKind,
@@ -96,7 +96,7 @@ impl Builder {
 
     /// Finds or makes the build of a service; `None` for a service without build commands.
     ///
-    /// The commands run in the service's folder with `env`, and with `PM3_OUT` (the product's folder,
+    /// The commands run in the service's folder with `env`, in which is what the env files say, and with `PM3_OUT` (the product's folder,
     /// absolute), `PM3_BUILD` and `PM3_BUILDING=1` on top; `.build` is a link to the product's folder while
     /// they run. Processes that they leave running are ended (SIGTERM, after `stop_timeout` SIGKILL); so are
     /// the commands when `build_timeout` is over or `wishes` asks for their end. When the sender of `wishes`
@@ -113,7 +113,7 @@ impl Builder {
         &self,
         service: &ServiceName,
         spec: &AppSpec,
-        env: &BTreeMap<OsString, OsString>,
+        (file_env, env): (&SecretEnv, &BTreeMap<OsString, OsString>),
         rebuild: Rebuild,
         spawner: &dyn Spawner,
         log: &ServiceLog,
@@ -135,7 +135,8 @@ impl Builder {
             () = Wish::becomes(wishes.clone(), Wish::End) => return Err(BuildError::Cancelled),
             permits = permits => permits,
         };
-        let build = Attempt { service, spec, env, spawner, log, sign, hashing: &self.threads.hashing };
+        let build =
+            Attempt { service, spec, file_env, env, spawner, log, sign, hashing: &self.threads.hashing };
         let own = Own::new(&spec.folder, log.path(), self.state.as_deref());
         let id = build.content(own.clone()).await?;
         if rebuild == Rebuild::Changed && spec.build_cache == BuildCache::ByContent {
@@ -201,6 +202,7 @@ impl Builder {
 struct Attempt<'a> {
     service: &'a ServiceName,
     spec: &'a AppSpec,
+    file_env: &'a SecretEnv,
     env: &'a BTreeMap<OsString, OsString>,
     spawner: &'a dyn Spawner,
     log: &'a ServiceLog,
@@ -210,8 +212,9 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     async fn content(&self, own: Own) -> Result<BuildId, BuildError> {
-        let (service, spec) = (self.service.clone(), self.spec.clone());
-        let identified = self.hashing.run(HASHING_LIMIT, move |_| content::identify(&service, &spec, &own));
+        let (service, spec, file_env) = (self.service.clone(), self.spec.clone(), self.file_env.clone());
+        let identified =
+            self.hashing.run(HASHING_LIMIT, move |_| content::identify(&service, &spec, &file_env, &own));
         identified.await.map_err(BuildError::Unanswered)?
     }
 

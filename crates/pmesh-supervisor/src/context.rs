@@ -13,10 +13,10 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::{
-    Balancer, Build, BuildError, Builder, LogFolder, Ports, Prober, Rebuild, RevisionFacts, ServiceFacts,
-    ServiceKind, ServiceName, ServiceSpec, ServiceState, Spawner, Wish, environment::build_environment,
-    lack::Lack, machine_step::Numbers, releases::Releases, restart_budget::RestartBudget,
-    work_threads::WorkThreads,
+    Balancer, Basis, BuildError, Builder, LogFolder, Ports, Prober, Rebuild, RevisionFacts, SecretEnv,
+    ServiceFacts, ServiceKind, ServiceName, ServiceSpec, ServiceState, Spawner, Wish, env_files,
+    environment::build_environment, lack::Lack, machine_step::Numbers, releases::Releases,
+    restart_budget::RestartBudget, work_threads::WorkThreads,
 };
 
 /// What every instance is started with.
@@ -69,15 +69,28 @@ impl Context {
         }
     }
 
-    /// The build of a service, as [`Builder::build`] gives it.
+    /// What a service is started from: the build, as [`Builder::build`] gives it, and what its env files say, which are read
+    /// before unless that is `known`.
     pub(crate) async fn build(
         &self,
         spec: &ServiceSpec,
         revision: &RevisionFacts,
+        known: Option<SecretEnv>,
         rebuild: Rebuild,
         wishes: watch::Receiver<Wish>,
-    ) -> Result<Option<Build>, BuildError> {
-        let ServiceKind::App(app) = &spec.kind else { return Ok(None) };
+    ) -> Result<Basis, BuildError> {
+        let ServiceKind::App(app) = &spec.kind else { return Ok(Basis::default()) };
+        let file_env = match known {
+            Some(known) => known,
+            None => {
+                let read = env_files::read(&app.env_files, &self.threads.files);
+                tokio::select! {
+                    biased;
+                    () = Wish::becomes(wishes.clone(), Wish::End) => return Err(BuildError::Cancelled),
+                    read = read => read.map_err(BuildError::EnvFile)?,
+                }
+            }
+        };
         let InstanceContext { env, logs, .. } = &self.surroundings;
         let facts = ServiceFacts {
             service: &spec.name,
@@ -85,8 +98,12 @@ impl Context {
             branch: revision.branch.as_deref(),
             root: &revision.root,
             build: None,
+            file_env: Some(&file_env),
         };
         let (env, log) = (build_environment(env, app, &facts), logs.log(&app.log));
-        self.builder.build(&spec.name, app, &env, rebuild, &*self.spawner, &log, wishes).await
+        let declared = (&file_env, &env);
+        let build =
+            self.builder.build(&spec.name, app, declared, rebuild, &*self.spawner, &log, wishes).await?;
+        Ok(Basis { build, file_env: Some(file_env) })
     }
 }

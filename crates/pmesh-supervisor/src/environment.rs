@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use crate::{AppSpec, BuildId, ServiceName};
+use crate::{AppSpec, BuildId, SecretEnv, ServiceName};
 
 /// Where every instance is told to listen.
 const HOST: &str = "127.0.0.1";
@@ -25,6 +25,8 @@ pub(crate) struct ServiceFacts<'a> {
     pub root: &'a Path,
     /// The build that they run from: `PM3_BUILD`.
     pub build: Option<&'a BuildId>,
+    /// What the service's env files say, which is the weakest of what is declared.
+    pub file_env: Option<&'a SecretEnv>,
 }
 
 /// The defaults for production, which the service's `env` can override.
@@ -33,7 +35,7 @@ const PRODUCTION: [(&str, &str); 2] = [("NODE_ENV", "production"), ("FLASK_DEBUG
 /// The environment of a service's `shutdown` commands, and the base of an instance's environment.
 ///
 /// From weak to strong: the server's environment, without what concerns the server alone (`PMESH_*`, what a
-/// service manager told it, what another pmesh told it); the defaults for production; the service's `env`;
+/// service manager told it, what another pmesh told it); the defaults for production; the service's env files; its `env`;
 /// the facts. The caller puts the command's own `env` on top.
 pub(crate) fn command_environment(
     server: &BTreeMap<OsString, OsString>,
@@ -58,7 +60,8 @@ pub(crate) fn build_environment(
     let inherited = server.iter().filter(|(name, _)| is_inherited(name));
     let mut env: BTreeMap<OsString, OsString> =
         inherited.map(|(name, value)| (name.clone(), value.clone())).collect();
-    env.extend(spec.env.iter().map(|(name, value)| (name.into(), value.into())));
+    let files = facts.file_env.into_iter().flat_map(SecretEnv::variables);
+    env.extend(files.chain(&spec.env).map(|(name, value)| (name.into(), value.into())));
     env.extend(fact_variables(facts));
     env
 }
@@ -131,6 +134,7 @@ mod tests {
             branch: Some("main"),
             root: Path::new("/p"),
             build: None,
+            file_env: None,
         };
         let port = (!spec.background).then_some(20001);
         instance_environment(&map(server), &spec, &facts, 2, port)
@@ -223,6 +227,7 @@ mod tests {
             branch: None,
             root: Path::new("/p"),
             build: None,
+            file_env: None,
         };
         let facts_alone = map(&[("PM3", "1"), ("PM3_ROOT", "/p"), ("PM3_SERVICE", "web")]);
         let mut wanted = facts_alone.clone();

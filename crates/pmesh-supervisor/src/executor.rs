@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use tracing::{Instrument, info, warn};
 
 use crate::{
-    Build, BuildError, CancelToken, Plan, Preparation, Prepared, Rebuild, Remade, RevisionFacts, Service,
-    ServiceFailure, ServiceId, ServiceKind, ServiceName, ServiceSpec, Switch, Switched, Wish,
+    Basis, Build, BuildError, CancelToken, Plan, Preparation, Prepared, Rebuild, Remade, RevisionFacts,
+    Service, ServiceFailure, ServiceId, ServiceKind, ServiceName, ServiceSpec, Switch, Switched, Wish,
     causes::with_causes,
     context::Context,
     link::Link,
@@ -105,7 +105,8 @@ struct Member {
     stops: Stops,
     /// Cancelled when the service's build or release is to end.
     end_build: CancelToken,
-    build: Option<Build>,
+    /// What it is started from.
+    basis: Basis,
     /// Why the service has no build.
     failure: Option<(Missing, ServiceFailure)>,
     link: Option<Link>,
@@ -122,7 +123,7 @@ struct Ended {
 /// What an act leaves for later acts of the same service.
 enum Remains {
     Nothing,
-    Build(Option<Build>),
+    Basis(Basis),
     Unbuilt(Missing, ServiceFailure),
     Link(Link),
     Preparation(Preparation),
@@ -138,7 +139,7 @@ impl Executor {
             stops: Stops::of(&service),
             service,
             end_build: CancelToken::new(),
-            build: None,
+            basis: Basis::default(),
             failure: None,
             link: None,
             preparation: None,
@@ -193,7 +194,7 @@ impl Executor {
         let member = &mut self.members[act.service()];
         match left {
             Remains::Nothing => {}
-            Remains::Build(build) => member.build = build,
+            Remains::Basis(basis) => member.basis = basis,
             Remains::Unbuilt(missing, failure) => member.failure = Some((missing, failure)),
             Remains::Link(link) => member.link = Some(link),
             Remains::Preparation(preparation) => member.preparation = Some(preparation),
@@ -219,7 +220,8 @@ impl Executor {
         let service = member.service.clone();
         let spec = member.turn.spec.clone();
         let run = (member.turn.id, spec.clone(), revision.clone());
-        let plan = |build| Plan { id: run.0, spec: run.1, build, revision: run.2 };
+        let plan =
+            |Basis { build, file_env }| Plan { id: run.0, spec: run.1, build, file_env, revision: run.2 };
         match act {
             RolloutAct::Build(_) => {
                 let give_up = member.end_build.clone();
@@ -230,15 +232,15 @@ impl Executor {
                 Box::pin(ready((DONE, Remains::Nothing)))
             }
             RolloutAct::Release(_) => {
-                let (plan, give_up) = (plan(member.build.clone()), member.end_build.clone());
+                let (plan, give_up) = (plan(member.basis.clone()), member.end_build.clone());
                 Box::pin(release(context, plan, (service, member.stops, give_up)))
             }
             RolloutAct::Link(_) => {
                 let files = self.context.threads.files.clone();
-                Box::pin(link(member.build.clone(), spec, files))
+                Box::pin(link(member.basis.build.clone(), spec, files))
             }
             RolloutAct::Start(_) => {
-                let (plan, stops) = (plan(member.build.clone()), member.stops.stops);
+                let (plan, stops) = (plan(member.basis.clone()), member.stops.stops);
                 Box::pin(async move {
                     let mut preparation = service.prepare_unless_stopped(plan, stops).await;
                     preparation.spawned().await;
@@ -255,7 +257,8 @@ impl Executor {
             RolloutAct::Stop(_) => Box::pin(stop_old(service, member.switch.take())),
             RolloutAct::Prune(_) => Box::pin(prune(context, service, spec)),
             RolloutAct::StayUnbuilt(_) => {
-                let (plan, stops, failure) = (plan(None), member.stops.stops, member.failure.take());
+                let (plan, stops, failure) =
+                    (plan(Basis::default()), member.stops.stops, member.failure.take());
                 Box::pin(stay_unbuilt(context, service, (plan, stops), failure))
             }
             RolloutAct::GoBack(_) => {
@@ -301,7 +304,8 @@ impl Member {
         };
         let has_to_stop = app.is_some_and(|spec| spec.run.is_some() && !spec.overlaps()) && !state.stopped;
         Item {
-            builds: app.is_some_and(|spec| !spec.build.is_empty()),
+            // Env files are read where the build is made, which gets what they say.
+            builds: app.is_some_and(|spec| !spec.build.is_empty() || !spec.env_files.is_empty()),
             releases: releases && app.is_some_and(|spec| !spec.release.is_empty()),
             overlaps: !has_to_stop,
             background: app.is_some_and(|spec| spec.background),
@@ -344,13 +348,13 @@ async fn build(
     let built = tokio::select! {
         biased;
         never = wish(&wishes, service.clone(), stops, give_up) => match never {},
-        built = context.build(&spec, &revision, rebuild, wished) => built,
+        built = context.build(&spec, &revision, None, rebuild, wished) => built,
     };
     context.lacks_product(&service).await;
     match built {
-        Ok(build) => {
-            let detail = build.as_ref().map(|build| build.id().to_string());
-            (ActEnd::Done(detail), Remains::Build(build))
+        Ok(basis) => {
+            let detail = basis.build.as_ref().map(|build| build.id().to_string());
+            (ActEnd::Done(detail), Remains::Basis(basis))
         }
         Err(error) => {
             let reason = with_causes(&error);

@@ -51,6 +51,7 @@ compile_error!("pmesh supervises processes of Linux 5.10 and later on x86-64 and
 
 mod backoff;
 mod balancer;
+mod basis;
 mod build;
 mod cancel;
 mod causes;
@@ -60,6 +61,8 @@ mod command;
 mod context;
 mod drivers;
 mod ending;
+mod env_file;
+mod env_files;
 mod environment;
 mod executor;
 mod external;
@@ -100,6 +103,7 @@ pub mod rollout;
 mod run;
 mod run_end;
 mod saved;
+mod secret_env;
 mod service;
 mod service_action;
 mod service_driver;
@@ -126,11 +130,13 @@ mod unbuilt;
 mod work_threads;
 
 pub use balancer::{Balancer, Expected, ListenAddress, NoBalancer, ServiceUpstream};
+pub(crate) use basis::Basis;
 pub use build::{Build, BuildId, BuildProgress, BuildStep, BuildsUnderWay, Rebuild};
 pub(crate) use build::{BuildError, Builder};
 pub use cancel::CancelToken;
 pub use cgroups::{NoCgroups, NodeCgroups};
 pub(crate) use ending::Wish;
+pub use env_files::env_file_mistake;
 pub(crate) use environment::ServiceFacts;
 pub use executor::{Executor, RolloutEnd, RolloutPlan, Turn};
 pub use first_answer::FirstAnswer;
@@ -149,6 +155,7 @@ pub use probe::{Holder, NetProber, ProbeFailure, ProbeTarget, Prober};
 pub use process::{Containment, Exit, Launch, ProcessTree, Signal, SpawnError, Spawned, Spawner};
 pub use revision_facts::RevisionFacts;
 pub use run_end::{RunEnd, StopEnd};
+pub use secret_env::SecretEnv;
 pub use service::{
     AddressView, InstanceView, Preparation, Prepared, Remade, Service, ServiceState, Switch, Switched,
 };

@@ -3,7 +3,8 @@
 use std::ffi::OsString;
 
 use crate::{
-    Build, RestartPolicy, RevisionFacts, ServiceFacts, ServiceId, ServiceKind, ServiceSpec, saved::saved,
+    Build, RestartPolicy, RevisionFacts, SecretEnv, ServiceFacts, ServiceId, ServiceKind, ServiceSpec,
+    saved::saved,
 };
 
 /// What a run of a service is started from.
@@ -16,16 +17,18 @@ pub struct Plan {
     pub spec: ServiceSpec,
     /// The build that its instances run from; none for a service without build commands.
     pub build: Option<Build>,
+    /// What its env files said when it was started; none before they were read.
+    pub file_env: Option<SecretEnv>,
     /// What its instances are told of the work tree.
     pub revision: RevisionFacts,
 }
 
-saved!(struct Plan { id, spec, build, revision });
+saved!(struct Plan { id, spec, build, file_env, revision });
 
 impl Plan {
     /// A run without a build.
     pub fn new(id: ServiceId, spec: ServiceSpec, revision: RevisionFacts) -> Self {
-        Self { id, spec, build: None, revision }
+        Self { id, spec, build: None, file_env: None, revision }
     }
 
     /// What its processes are told of themselves.
@@ -36,6 +39,7 @@ impl Plan {
             branch: self.revision.branch.as_deref(),
             root: &self.revision.root,
             build: self.build.as_ref().map(Build::id),
+            file_env: self.file_env.as_ref(),
         }
     }
 

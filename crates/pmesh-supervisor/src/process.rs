@@ -25,8 +25,8 @@ pub trait Spawner: Send + Sync + 'static {
     }
 }
 
-/// Everything that a process is started with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Everything that a process is started with. Of its environment `Debug` shows the names alone.
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Launch {
     /// A path, or a name that is looked up in the `PATH` of `env`.
@@ -41,6 +41,20 @@ pub struct Launch {
     pub nofile: Option<u64>,
     /// What it reads.
     pub stdin: Stdin,
+}
+
+impl fmt::Debug for Launch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { program, arguments, folder, env, nofile, stdin } = self;
+        f.debug_struct("Launch")
+            .field("program", program)
+            .field("arguments", arguments)
+            .field("folder", folder)
+            .field("env", &env.keys())
+            .field("nofile", nofile)
+            .field("stdin", stdin)
+            .finish()
+    }
 }
 
 impl Launch {
@@ -211,7 +225,19 @@ pub struct SpawnError {
 
 #[cfg(test)]
 mod tests {
-    use super::Containment::{self, *};
+    use super::{
+        Containment::{self, *},
+        Launch,
+    };
+
+    #[test]
+    fn what_a_launch_has_in_its_environment_is_not_shown() {
+        let launch = Launch::new("a", "/b".into()).with(|launch| {
+            launch.env.insert("TOKEN".into(), "hunter2".into());
+        });
+        let shown = format!("{launch:?}");
+        assert!(shown.contains("TOKEN") && !shown.contains("hunter2"), "{shown}");
+    }
 
     #[test]
     fn trees_are_known_together_as_well_as_the_least_known_of_them() {

@@ -4,6 +4,8 @@
 //! The form is this crate's own and is read by the same version only ([`FORM`]). Numbers are
 //! little-endian, what has a length is preceded by it, a variant is one byte. Instants are written as
 //! their distance from a `now`, for they mean nothing to anybody else. Any bytes are read or refused.
+//!
+//! Secrets are never among the bytes: they go beside them, and a number stands in their place.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,8 +16,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::SecretEnv;
+
 /// What the bytes begin with. Whoever changes a type that is written changes the number.
-const FORM: &[u8] = b"pmesh-service 7\n";
+const FORM: &[u8] = b"pmesh-service 9\n";
 
 /// Bytes that are not what was looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,11 +39,19 @@ pub(crate) trait Saved: Sized {
     fn read(from: &mut SavedReader<'_>) -> Result<Self, BadBytes>;
 }
 
+/// What was written.
+#[derive(Clone, Debug)]
+pub(crate) struct SavedForm {
+    pub(crate) bytes: Vec<u8>,
+    /// What is not among the bytes.
+    pub(crate) beside: Vec<SecretEnv>,
+}
+
 /// Writes a value and the form it is in.
-pub(crate) fn write(value: &impl Saved, now: Instant) -> Vec<u8> {
-    let mut writer = SavedWriter { bytes: FORM.to_vec(), now };
+pub(crate) fn write(value: &impl Saved, now: Instant) -> SavedForm {
+    let mut writer = SavedWriter { bytes: FORM.to_vec(), beside: Vec::new(), now };
     value.write(&mut writer);
-    writer.bytes
+    SavedForm { bytes: writer.bytes, beside: writer.beside }
 }
 
 /// Reads what [`write()`] has written; `now` is the same moment as then.
@@ -47,8 +59,9 @@ pub(crate) fn write(value: &impl Saved, now: Instant) -> Vec<u8> {
 /// # Errors
 ///
 /// [`BadBytes`] for everything else.
-pub(crate) fn read<T: Saved>(bytes: &[u8], now: Instant) -> Result<T, BadBytes> {
-    let mut reader = SavedReader { bytes, at: 0, now };
+pub(crate) fn read<T: Saved>(written: &SavedForm, now: Instant) -> Result<T, BadBytes> {
+    let SavedForm { bytes, beside } = written;
+    let mut reader = SavedReader { bytes, beside, at: 0, now };
     if reader.take(FORM.len())? != FORM {
         return Err(BadBytes { what: "another form", at: 0 });
     }
@@ -58,6 +71,7 @@ pub(crate) fn read<T: Saved>(bytes: &[u8], now: Instant) -> Result<T, BadBytes> 
 
 pub(crate) struct SavedWriter {
     bytes: Vec<u8>,
+    beside: Vec<SecretEnv>,
     now: Instant,
 }
 
@@ -73,6 +87,7 @@ impl SavedWriter {
 
 pub(crate) struct SavedReader<'a> {
     bytes: &'a [u8],
+    beside: &'a [SecretEnv],
     at: usize,
     now: Instant,
 }
@@ -161,6 +176,21 @@ impl Saved for Instant {
         let (later, earlier) = (Duration::read(from)?, Duration::read(from)?);
         let at = from.now.checked_add(later).and_then(|at| at.checked_sub(earlier));
         at.ok_or(from.bad("a moment"))
+    }
+}
+
+impl Saved for SecretEnv {
+    fn write(&self, to: &mut SavedWriter) {
+        let number = to.beside.iter().position(|other| other == self).unwrap_or(to.beside.len());
+        if number == to.beside.len() {
+            to.beside.push(self.clone());
+        }
+        to.length(number);
+    }
+
+    fn read(from: &mut SavedReader<'_>) -> Result<Self, BadBytes> {
+        let number = usize::try_from(u64::read(from)?).ok();
+        number.and_then(|number| from.beside.get(number)).cloned().ok_or(from.bad("a number of a secret"))
     }
 }
 

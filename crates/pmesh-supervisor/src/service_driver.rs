@@ -311,7 +311,7 @@ impl ServiceDriver {
             Ok(machine) => self.machine = machine,
             Err(error) => error!(%error, "a service's machine cannot be read back; it goes on as it is"),
         }
-        written.len()
+        written.bytes.len()
     }
 
     /// The task has ended although it should not have. Until the driver is [`run`](Self::run) again

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    Build, Exit, FirstAnswer, Plan, ProbeFailure, ServiceFailure, Survivor, saved::saved, unbuilt::Missing,
+    Basis, Exit, FirstAnswer, Plan, ProbeFailure, ServiceFailure, Survivor, saved::saved, unbuilt::Missing,
 };
 
 /// Stands for a caller who waits for an answer. The driver knows who it is.
@@ -79,7 +79,7 @@ pub(crate) enum ServiceEvent {
     /// The commands before the stop of a run have ended.
     ShutdownCommandsEnded { run: u64 },
     /// A try to build has ended.
-    Built { attempt: u64, built: Result<Option<Build>, NoBuild> },
+    Built { attempt: u64, built: Result<Basis, NoBuild> },
     /// A deadline of the machine may have passed.
     Tick,
 }

@@ -75,8 +75,10 @@ pub struct AppSpec {
     pub after: Vec<ServiceName>,
     /// How many instances run.
     pub instances: u32,
-    /// Environment of every command of the service, on top of the server's.
+    /// Environment of every command of the service, on top of the server's and of what the env files say.
     pub env: BTreeMap<String, String>,
+    /// Files of more environment, absolute; of two that set a variable the later one counts.
+    pub env_files: Vec<PathBuf>,
     /// The environment variable that names the address to listen on.
     pub host_variable: String,
     /// The environment variable that names the port to listen on.
@@ -110,7 +112,7 @@ pub struct AppSpec {
 }
 
 saved!(struct AppSpec {
-    folder, run, build, build_cache, release, shutdown, after, instances, env, host_variable, port_variable,
+    folder, run, build, build_cache, release, shutdown, after, instances, env, env_files, host_variable, port_variable,
     listen_variable, nofile, background, monitor, ready_timeout, stop_timeout, build_timeout, drain_timeout,
     overlap, start, log, stdin, restart,
 });
@@ -131,6 +133,7 @@ impl AppSpec {
             after: Vec::new(),
             instances: 1,
             env: BTreeMap::new(),
+            env_files: Vec::new(),
             host_variable: "HOST".to_owned(),
             port_variable: "PORT".to_owned(),
             listen_variable: "LISTEN".to_owned(),

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use crate::{Plan, ServiceFailure, backoff::Backoff, saved::saved};
+use crate::{Plan, ServiceFailure, ServiceKind, backoff::Backoff, saved::saved};
 
 /// What happens to a run without a build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,11 +162,17 @@ impl Unbuilt {
     pub(crate) fn failure(&self) -> ServiceFailure {
         let ServiceFailure { what, last_lines, .. } = self.failure.clone();
         let before = match self.missing {
+            Missing::Build if self.has_files_alone() => "it is not started: ",
             Missing::Build => "it is not built: ",
             Missing::Release => "its release has failed: ",
             Missing::Others => return self.failure.clone(),
         };
         ServiceFailure { what: format!("{before}{what}"), retry_at: self.retry.next_try(), last_lines }
+    }
+
+    /// Whether what it lacks are env files: there is nothing to build.
+    fn has_files_alone(&self) -> bool {
+        matches!(&self.plan.spec.kind, ServiceKind::App(app) if app.build.is_empty() && !app.env_files.is_empty())
     }
 }
 

@@ -20,6 +20,7 @@ pub(crate) const PURE: &[PureFiles] = &[
         tests: &["--lib"],
         files: &[
             "backoff.rs",
+            "env_file.rs",
             "health.rs",
             "lifecycle.rs",
             "rollout.rs",

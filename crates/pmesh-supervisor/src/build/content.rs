@@ -16,18 +16,24 @@ use super::{
     own::Own,
     product::BuildId,
 };
-use crate::{AppSpec, Command, ServiceName};
+use crate::{AppSpec, Command, SecretEnv, ServiceName};
 
 /// Hashes the service's folder (paths, modes, contents, targets of links; git's ignore rules apply, and files
 /// that are not the service's are left out), its build commands, its declared environment, its name, and the
 /// folder's own path, because products record that. Blocks until all of it is read.
-pub(super) fn identify(service: &ServiceName, spec: &AppSpec, own: &Own) -> Result<BuildId, BuildError> {
+pub(super) fn identify(
+    service: &ServiceName,
+    spec: &AppSpec,
+    file_env: &SecretEnv,
+    own: &Own,
+) -> Result<BuildId, BuildError> {
     let mut hasher = Hasher::new();
     text(&mut hasher, b"pmesh build 1");
     text(&mut hasher, service.as_str().as_bytes());
     text(&mut hasher, spec.folder.as_os_str().as_bytes());
     list(&mut hasher, &spec.build, command);
-    environment(&mut hasher, &spec.env);
+    // What the steps find, wherever it was declared.
+    environment(&mut hasher, file_env.variables().iter().chain(&spec.env).collect());
     folder(&mut hasher, own)?;
     Ok(BuildId(hasher.finalize().to_hex()[..16].into()))
 }
@@ -50,10 +56,10 @@ fn command(hasher: &mut Hasher, command: &Command) {
     text(hasher, folder.as_os_str().as_bytes());
     text(hasher, command.program.as_bytes());
     list(hasher, &command.arguments, |hasher, word| text(hasher, word.as_bytes()));
-    environment(hasher, &command.env);
+    environment(hasher, command.env.iter().collect());
 }
 
-fn environment(hasher: &mut Hasher, env: &BTreeMap<String, String>) {
+fn environment(hasher: &mut Hasher, env: BTreeMap<&String, &String>) {
     hasher.update(&(env.len() as u64).to_le_bytes());
     for (name, value) in env {
         text(hasher, name.as_bytes());
@@ -179,13 +185,13 @@ mod tests {
     use super::*;
 
     /// A project with a service in `web`, whose build id the tests compare.
-    struct Project(tempfile::TempDir, AppSpec);
+    struct Project(tempfile::TempDir, AppSpec, SecretEnv);
 
     fn project() -> Project {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir_all(folder.path().join("web/src")).unwrap();
         let spec = AppSpec::new(&"web".parse().unwrap(), folder.path().join("web"));
-        let project = Project(folder, spec);
+        let project = Project(folder, spec, SecretEnv::default());
         project.write("web/src/a.js", "a");
         project
     }
@@ -205,13 +211,13 @@ mod tests {
 
         fn id_with_log(&self, log: &str) -> BuildId {
             let own = Own::new(&self.1.folder, &self.path(log), None);
-            identify(&"web".parse().unwrap(), &self.1, &own).unwrap()
+            identify(&"web".parse().unwrap(), &self.1, &self.2, &own).unwrap()
         }
 
         fn id_with_state(&self, state: &str) -> BuildId {
             let (log, state) = (self.path(state).join("logs/web.log"), self.path(state));
             let own = Own::new(&self.1.folder, &log, Some(&state));
-            identify(&"web".parse().unwrap(), &self.1, &own).unwrap()
+            identify(&"web".parse().unwrap(), &self.1, &self.2, &own).unwrap()
         }
 
         /// Whether a change of the project changes the id.
@@ -268,6 +274,18 @@ mod tests {
         assert!(project.changes(|project| drop(name(&mut project.1.build[0].env))));
         assert!(project.changes(|project| drop(name(&mut project.1.env))));
         assert!(!project.changes(|project| project.1.instances = 7));
+    }
+
+    #[test]
+    fn what_env_files_say_counts_as_far_as_it_is_what_the_steps_get() {
+        let mut project = project();
+        let file = |value: &str| SecretEnv::new([("A".to_owned(), value.to_owned())].into());
+        assert!(project.changes(|project| project.2 = file("1")));
+        assert!(project.changes(|project| project.2 = file("2")));
+        let declared = |value: &str| ("A".to_owned(), value.to_owned());
+        assert!(project.changes(|project| project.1.env = [declared("3")].into()));
+        assert!(!project.changes(|project| project.2 = file("4")), "`env` wins");
+        assert!(!project.changes(|project| project.2 = SecretEnv::default()));
     }
 
     #[test]

@@ -8,7 +8,10 @@ use std::{
 
 use pmesh_threads::Unanswered;
 
-use crate::{Exit, ServiceFailure, SpawnError, causes::with_causes, lack::remedy, step_kind::StepKind};
+use crate::{
+    Exit, ServiceFailure, SpawnError, causes::with_causes, env_files::EnvFileError, lack::remedy,
+    step_kind::StepKind,
+};
 
 /// Why there is no build, or no release. What was there before the attempt is unchanged.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +67,9 @@ pub(crate) enum BuildError {
         /// The system's reason.
         source: io::Error,
     },
+    /// The environment that its steps would get cannot be read.
+    #[error(transparent)]
+    EnvFile(EnvFileError),
     /// The threads for files did not answer in time, or none was free to ask.
     #[error(transparent)]
     Unanswered(Unanswered),
@@ -75,7 +81,11 @@ impl BuildError {
     pub(crate) fn into_failure(mut self) -> ServiceFailure {
         let last_lines = match &mut self {
             Self::Failed { lines, .. } | Self::Timeout { lines, .. } => std::mem::take(lines),
-            Self::Spawn { .. } | Self::Cancelled | Self::Files { .. } | Self::Unanswered(_) => Vec::new(),
+            Self::Spawn { .. }
+            | Self::Cancelled
+            | Self::Files { .. }
+            | Self::EnvFile(_)
+            | Self::Unanswered(_) => Vec::new(),
         };
         ServiceFailure { what: with_causes(&self), retry_at: None, last_lines }
     }

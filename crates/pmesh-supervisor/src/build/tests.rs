@@ -5,14 +5,21 @@ use std::{
     ffi::OsString,
     fs, future,
     path::{Path, PathBuf},
+    sync::LazyLock,
     time::Duration,
 };
 
 use crate::{
-    AppSpec, Build, BuildError, Builder, Command, Exit, LogFolder, LogLimits, OsSpawner, Rebuild, ServiceLog,
-    ServiceName, Signal, Spawner, Wish, testing::FakeSpawner,
+    AppSpec, Build, BuildError, Builder, Command, Exit, LogFolder, LogLimits, OsSpawner, Rebuild, SecretEnv,
+    ServiceLog, ServiceName, Signal, Spawner, Wish, testing::FakeSpawner,
 };
 use tokio::{io::AsyncReadExt, net::unix::pipe, sync::watch};
+
+/// What no env files say.
+fn no_files() -> &'static SecretEnv {
+    static NONE: LazyLock<SecretEnv> = LazyLock::new(SecretEnv::default);
+    &NONE
+}
 
 struct Project {
     _folder: tempfile::TempDir,
@@ -56,7 +63,7 @@ impl Project {
         let env = BTreeMap::from([(OsString::from("PATH"), std::env::var_os("PATH").unwrap())]);
         let (name, spec, log) = (&self.name, &self.spec, &self.log);
         let (wishes, wished) = watch::channel(Wish::GoOn);
-        let build = self.builder.build(name, spec, &env, rebuild, spawner, log, wished);
+        let build = self.builder.build(name, spec, (no_files(), &env), rebuild, spawner, log, wished);
         let cancel = async {
             cancel.await;
             wishes.send_replace(Wish::End);
@@ -143,7 +150,10 @@ async fn a_service_without_steps_has_no_build() {
     let env = BTreeMap::new();
     let (name, spec, log) = (&project.name, &project.spec, &project.log);
     let wishes = watch::channel(Wish::GoOn).1;
-    let build = project.builder.build(name, spec, &env, Rebuild::Everything, &spawner, log, wishes).await;
+    let build = project
+        .builder
+        .build(name, spec, (no_files(), &env), Rebuild::Everything, &spawner, log, wishes)
+        .await;
     assert_eq!(build.unwrap(), None);
     assert_eq!(spawner.launches(), []);
 }
@@ -209,7 +219,8 @@ async fn a_cancelled_build_can_be_hurried_to_its_end() {
     let (wishes, wished) = watch::channel(Wish::GoOn);
     let (env, begin) = (BTreeMap::new(), tokio::time::Instant::now());
     let (name, spec, log) = (&project.name, &project.spec, &project.log);
-    let build = project.builder.build(name, spec, &env, Rebuild::Changed, &spawner, log, wished);
+    let build =
+        project.builder.build(name, spec, (no_files(), &env), Rebuild::Changed, &spawner, log, wished);
     let (built, ()) = tokio::join!(build, async {
         spawner.wait_for_launches(1).await;
         wishes.send_replace(Wish::End);
@@ -337,7 +348,7 @@ async fn builds_in_one_folder_take_turns() {
         project.builder.build(
             &project.name,
             spec,
-            &env,
+            (no_files(), &env),
             Rebuild::Changed,
             spawner,
             log,

@@ -12,8 +12,8 @@ use tracing::{Instrument, Span, error, info, warn};
 
 use super::ServiceDriver;
 use crate::{
-    AppSpec, Build, BuildError, Exit, ExternalAddress, FirstAnswer, Plan, Port, ProbeFailure, ProbeTarget,
-    Rebuild, ServiceFailure, ServiceKind, ServiceLog, SpawnError, Tail, Wish,
+    AppSpec, Basis, Build, BuildError, Exit, ExternalAddress, FirstAnswer, Plan, Port, ProbeFailure,
+    ProbeTarget, Rebuild, ServiceFailure, ServiceKind, ServiceLog, SpawnError, Tail, Wish,
     causes::with_causes,
     command,
     context::Context,
@@ -277,23 +277,24 @@ async fn build(
     plan: Arc<Plan>,
     in_use: Vec<Build>,
     wished: watch::Receiver<Wish>,
-) -> Result<Option<Build>, NoBuild> {
+) -> Result<Basis, NoBuild> {
     if !context.unready(plan.spec.after()).is_empty() {
         tokio::select! {
             () = Wish::becomes(wished.clone(), Wish::End) => return Err(NoBuild::Cancelled),
             () = context.ready(plan.spec.after()) => {}
         }
     }
-    match context.build(&plan.spec, &plan.revision, Rebuild::Changed, wished.clone()).await {
-        Ok(build) => {
+    let known = plan.file_env.clone();
+    match context.build(&plan.spec, &plan.revision, known, Rebuild::Changed, wished.clone()).await {
+        Ok(Basis { build, file_env }) => {
             if let (Some(build), ServiceKind::App(app)) = (&build, &plan.spec.kind) {
                 // It stays where it is led: there is no run to go back to.
                 drop(Link::move_to(build, &plan.spec, &context.threads.files).await);
                 context.builder.prune(&plan.spec.name, &app.folder, &in_use).await;
             }
-            let built = Plan { build, ..Plan::clone(&plan) };
+            let built = Plan { build, file_env, ..Plan::clone(&plan) };
             match context.release(&built, &wished).await {
-                Ok(_) => Ok(built.build),
+                Ok(_) => Ok(Basis { build: built.build, file_env: built.file_env }),
                 Err(error) => Err(no_build(Missing::Release, error)),
             }
         }

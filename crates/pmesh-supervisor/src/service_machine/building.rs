@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{ServiceMachine, Standing, before::Before, leaving::Leaving};
 use crate::{
-    Build, Plan, Remade, ServiceFailure, Wish, backoff,
+    Basis, Plan, Remade, ServiceFailure, Wish, backoff,
     machine_step::MachineStep,
     service_action::ServiceAction,
     service_event::NoBuild,
@@ -102,18 +102,13 @@ impl ServiceMachine {
         step.ask(ServiceAction::Build { attempt, plan: Arc::clone(&unbuilt.plan) });
     }
 
-    pub(super) fn on_built(
-        &mut self,
-        attempt: u64,
-        built: Result<Option<Build>, NoBuild>,
-        step: &mut MachineStep,
-    ) {
+    pub(super) fn on_built(&mut self, attempt: u64, built: Result<Basis, NoBuild>, step: &mut MachineStep) {
         self.attempts.retain(|&(other, _)| other != attempt);
         let Some(mut unbuilt) = self.unbuilt.take_if(|unbuilt| unbuilt.trying == Some(attempt)) else {
             return;
         };
         match built {
-            Ok(build) => self.take_build(&unbuilt.plan, build, step),
+            Ok(basis) => self.take_basis(&unbuilt.plan, basis, step),
             Err(reason) => {
                 unbuilt.trying = None;
                 if let NoBuild::Failed(missing, failure) = reason {

@@ -248,6 +248,20 @@ fn a_hold_is_answered_when_the_try_to_build_that_was_under_way_has_ended() {
 }
 
 #[test]
+fn what_env_files_say_is_not_in_what_is_written_down_and_comes_back_all_the_same() {
+    let mut world = World::new(false);
+    world.prepare(app_plan(1, app()));
+    world.prepare(app_plan(2, app()));
+    let written = saved::write(&world.machine, world.now);
+    assert!(!written.bytes.windows(7).any(|bytes| bytes == b"hunter2"));
+    assert_eq!(written.beside.len(), 1, "the same secret is there once");
+    assert_eq!(saved::read(&written, world.now).as_ref(), Ok(&world.machine));
+    let alone = saved::SavedForm { beside: Vec::new(), ..written };
+    assert!(saved::read::<ServiceMachine>(&alone, world.now).is_err());
+    assert!(!format!("{:?}", world.machine).contains("hunter2"));
+}
+
+#[test]
 fn a_run_that_was_built_later_and_does_not_become_ready_is_told_once_though_nobody_waits_for_it() {
     let mut world = World::new(false);
     let (stops, done) = (world.stops(), world.ticket());
@@ -260,7 +274,7 @@ fn a_run_that_was_built_later_and_does_not_become_ready_is_told_once_though_nobo
     });
     world.pass(10 * SEC);
     let (attempt, _) = world.builds.pop_first().expect("it is tried again");
-    world.tell(ServiceEvent::Built { attempt, built: Ok(None) });
+    world.tell(ServiceEvent::Built { attempt, built: Ok(crate::Basis::default()) });
     for _ in 0..5 {
         let upstream = world.spawning.pop_first().expect("it is tried again");
         world.tell(ServiceEvent::SpawnFailed { upstream, reason: "no memory".to_owned() });
@@ -458,14 +472,15 @@ proptest! {
         for deed in deeds {
             world.live(deed);
         }
-        let mut bytes = saved::write(&world.machine, world.now);
+        let saved::SavedForm { mut bytes, beside } = saved::write(&world.machine, world.now);
         let whole = bytes.len();
         for (at, byte) in changes {
             let at = at.index(whole);
             bytes[at] = byte;
         }
         for bytes in [&bytes[..], &bytes[..whole / 2], &noise[..]] {
-            drop(saved::read::<ServiceMachine>(bytes, world.now));
+            let written = saved::SavedForm { bytes: bytes.to_vec(), beside: beside.clone() };
+            drop(saved::read::<ServiceMachine>(&written, world.now));
         }
     }
 }
