@@ -65,6 +65,8 @@ pub(crate) enum ControlCommand {
     Restart(RestartArguments),
     /// Stop all services or one, until they are restarted.
     Stop(ServiceArguments),
+    /// Start a run of a job now: of a service with a `schedule`, or of one that may end and has.
+    RunNow(JobArguments),
     /// The clients and their recent traffic.
     Sessions(ServerArguments),
     /// The last operations and how they ended.
@@ -86,6 +88,7 @@ impl ControlCommand {
             Self::Update(action) | Self::Reload(action) => &action.server,
             Self::Health(which) | Self::Metrics(which) | Self::Stop(which) => &which.server,
             Self::Restart(restart) => &restart.server,
+            Self::RunNow(job) => &job.server,
         }
     }
 }
@@ -225,6 +228,17 @@ pub(crate) struct ServiceArguments {
     /// The service [default: all services]
     #[arg(value_name = "SVC")]
     pub(crate) service: Option<ServiceName>,
+
+    #[command(flatten)]
+    pub(crate) server: ServerArguments,
+}
+
+/// The arguments of `run-now`.
+#[derive(Debug, Args)]
+pub(crate) struct JobArguments {
+    /// The service
+    #[arg(value_name = "SVC")]
+    pub(crate) service: ServiceName,
 
     #[command(flatten)]
     pub(crate) server: ServerArguments,

@@ -90,6 +90,8 @@ enum Question {
     Read { path: String, query: String, view: Printer },
     /// A change that a person may watch.
     Operate { path: String, parameters: Value, view: fn(Value) -> Result<OutcomeText, serde_json::Error> },
+    /// A change that is done when it is answered, with what is said then.
+    Post { path: String, sentence: String },
     /// The end of the server.
     ShutDown,
 }
@@ -165,6 +167,13 @@ impl Question {
                     Ok(OutcomeText { sentence, warnings, ..OutcomeText::default() })
                 })
             }
+            ControlCommand::RunNow(job) => {
+                let name = job.service.to_string();
+                Self::Post {
+                    path: service_path("run", Some(&name)),
+                    sentence: format!("a run of {name} has begun\n"),
+                }
+            }
             ControlCommand::Sessions(_) => {
                 let view: Printer = Box::new(|answer, style, now| Ok(sessions(&answer.json()?, style, now)));
                 Self::Read { path: "/session".into(), query: format!("?limit={SHOWN}&sort=num_reqs"), view }
@@ -179,7 +188,7 @@ impl Question {
     fn purpose(&self) -> SearchPurpose {
         match self {
             Self::Status | Self::List | Self::Read { .. } => SearchPurpose::Read,
-            Self::Operate { .. } | Self::ShutDown => SearchPurpose::Act,
+            Self::Operate { .. } | Self::Post { .. } | Self::ShutDown => SearchPurpose::Act,
         }
     }
 
@@ -221,6 +230,11 @@ impl Question {
                 for (service, reason) in &failed.0 {
                     complain(&harmless(&format!("{service} is not ready and goes on trying: {reason}")));
                 }
+                Ok(print(&sentence))
+            }
+            Self::Post { path, .. } if json => as_it_came(&client.post(&path, json!({})).await?),
+            Self::Post { path, sentence } => {
+                call::act(client, &path, json!({})).await?;
                 Ok(print(&sentence))
             }
             Self::ShutDown => {

@@ -98,6 +98,10 @@ codes! {
         HistoryDiverged "history_diverged",
         /// It ended early and went back.
         Cancelled "cancelled",
+        /// A run of the job is under way.
+        AlreadyRunning "already_running",
+        /// The service is no job, or there is nothing of it that could be started.
+        NotRunnable "not_runnable",
     413:
         /// The body is above 64 KiB.
         BodyTooLarge "body_too_large",

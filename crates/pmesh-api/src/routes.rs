@@ -93,6 +93,7 @@ pub const ROUTES: &[ApiRoute] = routes! {
     Read           "/service/health/{svc}"  []                 => service::health_of_one;
     Read           "/service/metrics"       []                 => service::metrics_of_all;
     Read           "/service/metrics/{svc}" []                 => service::metrics_of_one;
+    Action         "/service/run/{svc}"     []                 => service::run_one;
     Read           "/session"               [Limit, Sort]      => session::list;
     Read           "/operation"             [Wait]             => operation::list;
     Read           "/operation/{id}"        [Wait]             => operation::show;

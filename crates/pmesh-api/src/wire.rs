@@ -6,10 +6,15 @@ mod building;
 mod health;
 mod outcome;
 
-use std::{collections::BTreeMap, fmt, marker::PhantomData, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    marker::PhantomData,
+    time::{Instant, SystemTime},
+};
 
 use pmesh_node::{Measured, Repository};
-use pmesh_supervisor::{ProcessFigures, ServiceName};
+use pmesh_supervisor::{JobRun, ProcessFigures, ServiceName};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value;
 use time::{OffsetDateTime, macros::format_description};
@@ -233,9 +238,36 @@ pub struct Metrics {
     pub containment: Option<String>,
     /// Its instances.
     pub processes: Vec<Process>,
+    /// Of a job: its last runs, oldest first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs: Option<Vec<Run>>,
     /// Its health at the same time.
     #[serde(flatten)]
     pub health: Health,
+}
+
+/// A run of a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Run {
+    /// The number of its instance.
+    pub instance: u32,
+    /// When it began.
+    pub started: String,
+    /// When it ended; absent while it goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<String>,
+    /// How: `exit code 0`, or the name of a signal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<String>,
+}
+
+/// What has been started goes on as this operation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Begun {
+    /// Its id.
+    pub operation: String,
 }
 
 /// The upstreams of a service: `{}` where there are none.
@@ -325,7 +357,17 @@ pub struct Figures {
 impl Metrics {
     /// What was measured at `now`.
     pub(crate) fn of(metrics: pmesh_node::Metrics, now: SystemTime) -> Self {
-        let pmesh_node::Metrics { id, kind, upstreams, containment, instances, health } = metrics;
+        let pmesh_node::Metrics { id, kind, upstreams, containment, instances, is_job, runs, health } =
+            metrics;
+        // Moments on the time of the machine, which is not the clock's.
+        let instant = Instant::now();
+        let time = |at: Instant| timestamp(now.checked_sub(instant.saturating_duration_since(at)));
+        let run = |run: JobRun| Run {
+            instance: run.instance,
+            started: time(run.started),
+            ended: run.ended.map(time),
+            exit: run.exit.map(|exit| exit.to_string()),
+        };
         let upstreams = upstreams.into_iter().map(|(upstream, healthy)| Upstream {
             address: upstream.address.to_string(),
             healthy,
@@ -341,6 +383,7 @@ impl Metrics {
             server: Server { upstreams: upstreams.collect() },
             containment: containment.map(|known| known.as_str().to_owned()),
             processes: instances.into_iter().map(Process::from).collect(),
+            runs: is_job.then(|| runs.into_iter().map(run).collect()),
             health: Health::of(health, now),
         }
     }

@@ -1,9 +1,11 @@
 //! `!App`: processes that are kept running, and the keys of its wrappers.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use pmesh_proxy::LoadBalancing;
-use pmesh_supervisor::{AppSpec, BuildCache, Overlap, Ports, RestartPolicy, ServiceName, StartOrder, Stdin};
+use pmesh_supervisor::{
+    AppSpec, BuildCache, Overlap, Ports, RestartPolicy, Schedule, ServiceName, StartOrder, Stdin,
+};
 
 use crate::{
     after::After,
@@ -15,6 +17,7 @@ use crate::{
     monitor::{MonitoredKind, monitor},
     needs::Needed,
     not_served::Feature,
+    parse_duration,
     place::Place,
     report::Report,
     scalar::Span,
@@ -365,7 +368,17 @@ fn job(table: &mut KeyedMap, spec: &mut AppSpec, report: &mut Report<'_>) {
     {
         value.not_served(report, Feature::Notify);
     }
+    let schedule = table.take("schedule");
+    if let Some(value) = &schedule {
+        spec.schedule = times(value, spec, report);
+        spec.background = true;
+    }
     if let Some(value) = table.take("restart") {
+        if schedule.is_some() {
+            let message =
+                "it has no effect beside `schedule`: what has ended is started again at its next time";
+            report.warning(value.place, &value.path, message.to_owned());
+        }
         let words = [
             ("always", Ok(RestartPolicy::Always)),
             ("on-failure", Ok(RestartPolicy::OnFailure)),
@@ -381,25 +394,43 @@ fn job(table: &mut KeyedMap, spec: &mut AppSpec, report: &mut Report<'_>) {
             None => {}
         }
     }
-    let schedule = table.take_later("schedule");
-    if let Some(value) = &schedule {
-        value.text(report, "times such as `*/5 * * * *` or `every 10m`");
-        value.not_served(report, Feature::Schedule);
-    }
-    if let Some(value) = table.take_later("timeout") {
+    if let Some(value) = table.take("timeout") {
         if schedule.is_none() {
             let message = "`timeout` is for the runs of a `schedule`, and there is none; of other services it is \
                            `ready_timeout`, `stop_timeout`, `build_timeout` or `drain_timeout`";
             value.mistake(report, message.to_owned());
         }
-        value.span(report, Zero::Refused);
+        if let Some(limit) = value.duration_or_never(report, Zero::Refused) {
+            spec.run_timeout = limit;
+        }
     }
 }
 
-/// What says that this is a job, if it is one. A server that left that out would run it over and over.
-pub(crate) fn is_job(value: &Value) -> Option<Value> {
-    value.peek("schedule")
+/// The times at which a job is started.
+fn times(value: &Value, spec: &AppSpec, report: &mut Report<'_>) -> Option<Schedule> {
+    let text = value.text(report, "times such as `*/5 * * * *` or `every 10m`")?;
+    if spec.run.is_none() {
+        value.mistake(report, "there is nothing to run at these times; expected `run: COMMAND`".to_owned());
+        return None;
+    }
+    if let Some(period) = text.strip_prefix("every ") {
+        let period = parse_duration(period.trim()).filter(|period| *period >= SHORTEST_PERIOD);
+        if period.is_none() {
+            value.expected(report, "a period of at least 1 s such as `every 10m` or `every 1h30m`");
+        }
+        return period.map(Schedule::every);
+    }
+    match Schedule::cron(text, spec.env.get("TZ").map(String::as_str)) {
+        Ok(schedule) => Some(schedule),
+        Err(error) => {
+            value.mistake(report, error.to_string());
+            None
+        }
+    }
 }
+
+/// The shortest period between two runs of a job.
+const SHORTEST_PERIOD: Duration = Duration::from_secs(1);
 
 fn scaling(table: &mut KeyedMap, report: &mut Report<'_>) {
     if let Some(value) = table.take_later("max_memory") {

@@ -68,7 +68,6 @@ features! {
     Watch = "`watch`", "more files whose change counts";
     Reuse = "`reuse`", "folders that a build wants to find again";
     LogMap = "a map as `log`", "size and number of a service's log files";
-    Schedule = "`schedule` (and its `timeout`)", "a job that is started at set times, and how long a run may take; it is left out as a whole";
     HttpCheck = "an HTTP check (`!Http`, `GET /path 200`)", "a probe that asks and reads the answer";
     ExecCheck = "`!Exec`", "a command as a probe";
     StrategyRandom = "`strat: random`", "any upstream";
@@ -156,7 +155,6 @@ mod tests {
             F::Watchdog => app("watchdog: 10s"),
             F::Reuse => app("reuse: [node_modules]"),
             F::LogMap => app("log: {file: a.log, size: 16MiB, keep: 5, compress: true}"),
-            F::Schedule => app("schedule: '*/5 * * * *', timeout: 1h"),
             F::User => app("user: web"),
             F::UnhealthyTimeout => app("unhealthy_timeout: 10s"),
             F::MaxMemory => app("max_memory: 512M"),
@@ -240,9 +238,6 @@ mod tests {
             ("services: {s: !FS {fallback: ../x}}", "services.s.fallback"),
             ("services: {s: !FS {cache: no-cache}}", "services.s.cache"),
             ("services: {s: !App {run: x, watchdog: 5}}", "services.s.watchdog"),
-            ("services: {s: !App {run: x, restart: sometimes}}", "services.s.restart"),
-            ("services: {s: !App {run: x, timeout: 30s}}", "services.s.timeout"),
-            ("services: {s: !App {run: x, schedule: every 10m, timeout: 30}}", "services.s.timeout"),
             ("services: {s: !App {run: x, log: {file: a/b}}}", "services.s.log.file"),
             ("services: {s: !App {run: x, log: {files: a}}}", "services.s.log"),
             ("services: {s: !App {run: x, lb: {state: {cooky: a}}}}", "services.s.lb.state"),
@@ -305,21 +300,6 @@ mod tests {
         };
         assert_eq!((manifest.sites[0].routes.len(), routes.len()), (1, 1));
         assert_eq!(manifest.warnings.len(), 6);
-    }
-
-    #[test]
-    fn a_job_is_left_out_rather_than_run_over_and_over() {
-        for key in ["schedule: every 10m", "schedule: '0 3 * * *', restart: never, background: true"] {
-            let text = format!(
-                "services: {{s: !App {{run: x, {key}}}, t: !App {{run: x, restart: always, notify: false, watchdog: never}}}}"
-            );
-            let manifest = read(&text, Unsupported::Warn).expect(key);
-            let names: Vec<&str> =
-                manifest.services.iter().map(|service| service.spec.name.as_str()).collect();
-            assert_eq!(names, ["t"], "{key}");
-            let told = |warning: &crate::Mistake| warning.message.starts_with("the service is left out");
-            assert!(manifest.warnings.iter().any(told), "{:?}", manifest.warnings);
-        }
     }
 
     /// The table of docs/manifest.md.

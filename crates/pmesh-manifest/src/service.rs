@@ -193,11 +193,6 @@ fn read(
     let (kind, serves, log_place) = match value.tag() {
         Some("App") => {
             let App { spec, balancing, log_place } = app(&inner, name, around, after, None, report);
-            if let Some(job) = app::is_job(&inner) {
-                let message = "the service is left out, because it would run over and over".to_owned();
-                report.left_out(job.place, &value.path, message);
-                return Err(NameStanding::NotServed);
-            }
             let serves = if spec.background || !app::runs(&inner) {
                 Serves::Nothing
             } else {

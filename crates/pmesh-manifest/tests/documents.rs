@@ -64,9 +64,11 @@ fn the_example_is_served() {
 #[test]
 fn the_defaults_are_those_of_the_specs() {
     for (key, value) in defaults("### `!App`: processes that are kept running") {
+        // Only a job has a time for its runs.
+        let job = if key == "timeout" { ", schedule: every 1h" } else { "" };
         assert_default(
-            &format!("services: {{s: !App {{run: x, {key}: {value}}}}}"),
-            "services: {s: !App {run: x}}",
+            &format!("services: {{s: !App {{run: x{job}, {key}: {value}}}}}"),
+            &format!("services: {{s: !App {{run: x{job}}}}}"),
         );
     }
     for (key, value) in defaults("### `!FS`: static files") {

@@ -67,8 +67,8 @@ pub use node_shared::FETCH_LIMIT;
 pub use node_threads::NodeThreads;
 pub use open::OpenError;
 pub use operation::{
-    Failure, Operation, OperationId, OperationKind, OperationState, Outcome, Request, RolloutFailure, Scope,
-    Step, Update, in_one_line,
+    Failure, NoRun, Operation, OperationId, OperationKind, OperationState, Outcome, Request, RolloutFailure,
+    Scope, Step, Update, in_one_line,
 };
 pub use operation_queue::{QUEUE_LIMIT, SubmitError};
 pub use pmesh_supervisor::{Rebuild, StepName, StepState};

@@ -15,8 +15,8 @@ use pmesh_manifest::{Manifest, Unsupported};
 use pmesh_proxy::Tables;
 use pmesh_sessions::{SessionLimits, Sessions, TrustedProxies};
 use pmesh_supervisor::{
-    AppSpec, CancelToken, Containment, HealthReport, LogFolder, NetProber, OsSpawner, Prober, Sampler,
-    ServiceId, ServiceKind, ServiceName, Spawner, Supervisor, SupervisorSettings, WorkThreads,
+    AppSpec, CancelToken, Containment, HealthReport, LogFolder, NetProber, OsSpawner, Prober, RunBegun,
+    Sampler, ServiceId, ServiceKind, ServiceName, Spawner, Supervisor, SupervisorSettings, WorkThreads,
 };
 use pmesh_threads::{NoThread, Threads};
 use pmesh_vcs::{Cancel, CommitId, Fetched, Heads, Relation, Vcs, VcsError};
@@ -24,8 +24,8 @@ use tokio::sync::Notify;
 use tracing::error;
 
 use crate::{
-    ChangesSince, Distance, Measured, Metrics, NodeThreads, Operation, OperationId, OperationKind,
-    Repository, RepositorySource, Request, Scope, ServiceView, SubmitError, View, WorkTreeHold,
+    ChangesSince, Distance, Measured, Metrics, NoRun, NodeThreads, Operation, OperationId, OperationKind,
+    Outcome, Repository, RepositorySource, Request, Scope, ServiceView, SubmitError, View, WorkTreeHold,
     bridge::{Bridge, key_of},
     commits::InstanceCommits,
     fetch,
@@ -299,6 +299,8 @@ impl Node {
                         figures,
                     })
                     .collect(),
+                runs: service.state.job_runs.clone(),
+                is_job: service.state.is_job,
                 health,
             };
             (name, metrics)
@@ -406,6 +408,33 @@ impl Node {
         let new_id = || OperationId(self.0.new_id());
         let id = self.0.publisher.submit(request, new_id)?;
         self.0.requests.notify_one();
+        Ok(id)
+    }
+
+    /// Starts a run of a job now, beside whatever is under way, and returns when it has begun. It goes on by itself.
+    ///
+    /// Not cancel-safe: dropped on its way, the run may have begun and no operation tells of it.
+    ///
+    /// # Errors
+    ///
+    /// [`NoRun`]; nothing was started then, and there is no operation.
+    pub async fn run_now(&self, name: &ServiceName) -> Result<OperationId, NoRun> {
+        if self.0.ending.is_cancelled() {
+            return Err(NoRun::ShuttingDown);
+        }
+        let Some(service) = self.0.supervisor.service(name) else {
+            return Err(NoRun::UnknownService(name.clone()));
+        };
+        match service.run_now().await {
+            RunBegun::Begun => {}
+            RunBegun::RunsAlready => return Err(NoRun::RunsAlready(name.clone())),
+            RunBegun::NoJob => return Err(NoRun::NoJob(name.clone())),
+            _ => return Err(NoRun::Nothing(name.clone())),
+        }
+        let id = OperationId(self.0.new_id());
+        self.0.publisher.record(id, OperationKind::Run);
+        self.0.publisher.begin(id);
+        self.0.publisher.end(id, Ok(Outcome::Begun));
         Ok(id)
     }
 

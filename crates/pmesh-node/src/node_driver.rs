@@ -186,7 +186,9 @@ fn unready(outcome: &Outcome) -> Option<String> {
     let failed = match outcome {
         Outcome::Started { failed } | Outcome::Reloaded { failed } => failed,
         Outcome::Updated(update) => &update.failed,
-        Outcome::Restarted { .. } | Outcome::Stopped { .. } | Outcome::ShutDown => return None,
+        Outcome::Restarted { .. } | Outcome::Stopped { .. } | Outcome::Begun | Outcome::ShutDown => {
+            return None;
+        }
     };
     let names: Vec<_> = failed.keys().map(ServiceName::as_str).collect();
     (!names.is_empty()).then(|| names.join(", "))

@@ -69,6 +69,8 @@ pub enum OperationKind {
     Restart,
     /// [`Request::Stop`].
     Stop,
+    /// The start of a job by hand.
+    Run,
     /// The server's end.
     Shutdown,
 }
@@ -82,6 +84,7 @@ impl OperationKind {
             Self::Reload => "reload",
             Self::Restart => "restart",
             Self::Stop => "stop",
+            Self::Run => "run",
             Self::Shutdown => "shutdown",
         }
     }
@@ -209,8 +212,31 @@ pub enum Outcome {
         /// How many were not stopped before.
         count: usize,
     },
+    /// A run of a job has begun.
+    Begun,
     /// The server has stopped.
     ShutDown,
+}
+
+/// Why a run of a job has not begun.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoRun {
+    /// No service of this name.
+    #[error("no service \"{0}\" in the manifest")]
+    UnknownService(ServiceName),
+    /// One is under way.
+    #[error("a run of \"{0}\" is under way")]
+    RunsAlready(ServiceName),
+    /// It runs all the time.
+    #[error("\"{0}\" runs all the time: it has neither a `schedule`, nor may it end (`restart`)")]
+    NoJob(ServiceName),
+    /// There is nothing that could be started.
+    #[error("\"{0}\" is stopped, not built, or about to change; restart it, or try again")]
+    Nothing(ServiceName),
+    /// The server is about to end.
+    #[error("the server is shutting down")]
+    ShuttingDown,
 }
 
 /// What an update did.

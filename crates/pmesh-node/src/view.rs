@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pmesh_proxy::UpstreamStatistics;
 use pmesh_supervisor::{
-    BuildProgress, Containment, HealthReport, InstanceFigures, ServiceId, ServiceName, ServiceState,
+    BuildProgress, Containment, HealthReport, InstanceFigures, JobRun, ServiceId, ServiceName, ServiceState,
 };
 use pmesh_vcs::Revision;
 
@@ -128,6 +128,10 @@ pub struct Metrics {
     pub containment: Option<Containment>,
     /// Its instances.
     pub instances: Vec<Measured>,
+    /// Whether it is a job: started at set times.
+    pub is_job: bool,
+    /// The last runs of a job, oldest first, and those under way.
+    pub runs: Vec<JobRun>,
     /// Its health at the same time.
     pub health: HealthReport,
 }

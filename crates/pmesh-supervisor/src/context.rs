@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use crate::{
     Balancer, Basis, BuildError, Builder, LogFolder, Ports, Prober, Rebuild, RevisionFacts, SecretEnv,
     ServiceFacts, ServiceKind, ServiceName, ServiceSpec, ServiceState, Spawner, Wish, env_files,
-    environment::build_environment, lack::Lack, machine_step::Numbers, releases::Releases,
+    environment::build_environment, job::WallClock, lack::Lack, machine_step::Numbers, releases::Releases,
     restart_budget::RestartBudget, work_threads::WorkThreads,
 };
 
@@ -40,6 +40,7 @@ pub(crate) struct Context {
     pub(crate) restarts: Mutex<RestartBudget>,
     pub(crate) threads: WorkThreads,
     pub(crate) releases: Releases,
+    pub(crate) clock: WallClock,
     /// What each service publishes of itself.
     pub(crate) states: Mutex<BTreeMap<ServiceName, watch::Receiver<ServiceState>>>,
 }

@@ -52,6 +52,18 @@ impl HealthReport {
         Self { reason: Some("done".to_owned()), ..Self::without_words(Status::Ok, 0, 0) }
     }
 
+    /// A job of which nothing runs: when it runs the next time, and how its last run has failed, if it has.
+    pub fn of_job(failure: Option<&ServiceFailure>, next: Option<Instant>, now: Instant) -> Self {
+        let report = match failure {
+            Some(failure) => Self::without_words(Status::Degraded, 0, 0).because_of(failure, now),
+            None => Self {
+                reason: Some("it waits for its time".to_owned()),
+                ..Self::without_words(Status::Ok, 0, 0)
+            },
+        };
+        Self { next_try: next.map(|at| at.saturating_duration_since(now)), ..report }
+    }
+
     /// A service of which nothing is served, for this reason, and no try is planned.
     pub fn down(reason: String) -> Self {
         Self { error: Some(reason.clone()), reason: Some(reason), ..Self::without_words(Status::Down, 0, 0) }

@@ -19,6 +19,8 @@ pub(crate) enum Notice {
     RunFails { reason: String },
     /// The service is stopped on request.
     Stops,
+    /// A run of a job is due, and the one before it still goes on.
+    RunIsSkipped,
     /// Something about an instance.
     Instance { number: u32, what: InstanceNotice },
     /// An external address has become healthy, or unhealthy with this failure.
@@ -36,6 +38,8 @@ pub(crate) enum InstanceNotice {
     EndedByItself { exit: Exit },
     /// It ended by itself, and is not started again.
     Finished { exit: Exit },
+    /// A run of a job takes longer than it may.
+    Overruns { limit: Duration },
     /// It ended, as it was asked to.
     Ended { exit: Exit },
     /// Files have changed while it started, so it is started anew.
@@ -66,6 +70,7 @@ impl Notice {
             Self::BuiltRunStarts { id } => info!(%id, "what it was waiting for is there, and it starts"),
             Self::BuiltAgain { id } => info!(%id, "what it was built from is built again in its folder"),
             Self::RunFails { reason } => warn!(reason, "a new run does not become ready"),
+            Self::RunIsSkipped => warn!("a run is due, and left out: the one before it still goes on"),
             Self::Stops => info!("it stops on request"),
             Self::Instance { number, what } => what.log(*number),
             Self::Address { address, failure: None } => info!(%address, "it is healthy"),
@@ -80,6 +85,7 @@ impl InstanceNotice {
             Self::CannotStart { reason } => warn!(reason, "it cannot be started"),
             Self::IsReady { pid } => info!(pid, "it is ready"),
             Self::EndedByItself { exit } => warn!(%exit, "it ended by itself"),
+            Self::Overruns { limit } => warn!(?limit, "it takes longer than `timeout`, and is ended"),
             Self::Finished { exit: exit @ Exit::Code(0) } => info!(%exit, "it is done"),
             Self::Finished { exit } => warn!(%exit, "it ended by itself, and is not started again"),
             Self::Ended { exit } => info!(%exit, "it has ended"),

@@ -14,8 +14,8 @@ use tokio::sync::{oneshot, watch};
 use tracing::{Instrument, Span, error, trace};
 
 use crate::{
-    Exit, Port, Prepared, ProbeFailure, Prober, ProcessTree, Remade, RunEnd, ServiceLog, StopEnd, Switched,
-    Tail, Wish,
+    Exit, Port, Prepared, ProbeFailure, Prober, ProcessTree, Remade, RunBegun, RunEnd, ServiceLog, StopEnd,
+    Switched, Tail, Wish,
     ending::KillOnDrop,
     port_taken,
     service_action::{ServiceAction, ServiceAnswer},
@@ -82,6 +82,8 @@ pub(crate) enum Caller {
     Remade(oneshot::Sender<Remade>),
     /// For the end of a run.
     Ended(oneshot::Sender<RunEnd>),
+    /// For the begin of a run.
+    RunBegun(oneshot::Sender<RunBegun>),
     /// For a stop.
     Stopped(oneshot::Sender<StopEnd>),
 }
@@ -160,6 +162,7 @@ impl Pending {
             (Some(Caller::Switched(caller)), ServiceAnswer::Switched(what)) => caller.send(what).is_ok(),
             (Some(Caller::Remade(caller)), ServiceAnswer::Remade(what)) => caller.send(what).is_ok(),
             (Some(Caller::Ended(caller)), ServiceAnswer::Ended(end)) => caller.send(end).is_ok(),
+            (Some(Caller::RunBegun(caller)), ServiceAnswer::RunBegun(what)) => caller.send(what).is_ok(),
             (Some(Caller::Stopped(caller)), ServiceAnswer::Stopped(end)) => caller.send(end).is_ok(),
             (None, _) => false,
             (Some(caller), answer) => {

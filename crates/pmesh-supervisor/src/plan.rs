@@ -1,10 +1,10 @@
 //! What a run of a service is started from.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, time::Duration};
 
 use crate::{
-    Build, RestartPolicy, RevisionFacts, SecretEnv, ServiceFacts, ServiceId, ServiceKind, ServiceSpec,
-    saved::saved,
+    Build, RestartPolicy, RevisionFacts, Schedule, SecretEnv, ServiceFacts, ServiceId, ServiceKind,
+    ServiceSpec, saved::saved,
 };
 
 /// What a run of a service is started from.
@@ -66,9 +66,26 @@ impl Plan {
         self.build.is_some() && !self.is_self_contained()
     }
 
+    /// The times at which its instances are started.
+    pub(crate) fn schedule(&self) -> Option<&Schedule> {
+        match &self.spec.kind {
+            ServiceKind::App(spec) => spec.schedule.as_ref(),
+            ServiceKind::External(_) | ServiceKind::Files => None,
+        }
+    }
+
+    /// How long a run of them may take.
+    pub(crate) fn run_timeout(&self) -> Option<Duration> {
+        match &self.spec.kind {
+            ServiceKind::App(spec) if spec.schedule.is_some() => Some(spec.run_timeout),
+            _ => None,
+        }
+    }
+
     /// Whether an instance that ends by itself is started again.
     pub(crate) fn restart(&self) -> RestartPolicy {
         match &self.spec.kind {
+            ServiceKind::App(spec) if spec.schedule.is_some() => RestartPolicy::Never,
             ServiceKind::App(spec) if spec.background => spec.restart,
             ServiceKind::App(_) | ServiceKind::External(_) | ServiceKind::Files => RestartPolicy::Always,
         }

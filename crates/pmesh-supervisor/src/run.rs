@@ -3,8 +3,8 @@
 use std::{cmp::Reverse, collections::BTreeSet, sync::Arc, time::Instant};
 
 use crate::{
-    AddressView, AppSpec, Build, ListenAddress, Plan, RunEnd, ServiceFailure, ServiceUpstream, StartOrder,
-    Survivor,
+    AddressView, AppSpec, Build, JobRun, ListenAddress, Plan, RunEnd, ServiceFailure, ServiceUpstream,
+    StartOrder, Survivor,
     external::External,
     lifecycle::{Event, Phase},
     machine_step::MachineStep,
@@ -134,6 +134,9 @@ impl Run {
 
     /// Starts the instances whose turn it is.
     pub(crate) fn start_next(&mut self, step: &mut MachineStep) {
+        if self.plan.schedule().is_some() {
+            return;
+        }
         let one_by_one = self.app().is_some_and(|spec| spec.start == StartOrder::OneByOne);
         let mut before_is_ready = true;
         for slot in &mut self.slots {
@@ -149,7 +152,7 @@ impl Run {
 
     /// Whether every instance has been spawned once.
     pub(crate) fn all_spawned(&self) -> bool {
-        self.slots.iter().all(Slot::has_been_spawned)
+        self.plan.schedule().is_some() || self.slots.iter().all(Slot::has_been_spawned)
     }
 
     /// Whether every instance is ready or done, and of external addresses one is or each has had its first
@@ -157,7 +160,8 @@ impl Run {
     pub(crate) fn all_ready(&self) -> bool {
         let externals_are_known = self.externals.iter().any(External::has_been_healthy)
             || self.externals.iter().all(External::has_failed);
-        externals_are_known && self.slots.iter().all(|slot| slot.is_ready() || slot.is_done())
+        let is_ready = |slot: &Slot| slot.is_ready() || slot.is_done();
+        externals_are_known && (self.plan.schedule().is_some() || self.slots.iter().all(is_ready))
     }
 
     /// After how many requests in a row without an answer an instance is asked whether it is ready.
@@ -283,7 +287,8 @@ impl Run {
 
     /// Whether anything of it was ever to start.
     pub(crate) fn has_begun(&self) -> bool {
-        self.slots.is_empty() || self.slots.iter().any(|slot| slot.began().is_some())
+        let is_scheduled = self.plan.schedule().is_some();
+        is_scheduled || self.slots.is_empty() || self.slots.iter().any(|slot| slot.began().is_some())
     }
 
     /// Takes what happens to a process or an address that it [`owns`](Self::owns).
@@ -319,12 +324,37 @@ impl Run {
 
     /// How many instances or addresses are wanted: those that are done are not any more.
     pub(crate) fn wanted(&self) -> u32 {
-        count(self.slots.iter().filter(|slot| !slot.is_done()).count() + self.externals.len())
+        let is_wanted = |slot: &&Slot| match self.plan.schedule() {
+            Some(_) => !slot.is_stopped(),
+            None => !slot.is_done(),
+        };
+        count(self.slots.iter().filter(is_wanted).count() + self.externals.len())
+    }
+
+    /// Starts the instances of a job that do not run; whether there is one.
+    pub(crate) fn begin_runs(&mut self, step: &mut MachineStep) -> bool {
+        let plan = Arc::clone(&self.plan);
+        self.slots.iter_mut().filter_map(|slot| slot.begin_run(&plan, step).then_some(())).count() > 0
+    }
+
+    /// Whether anything of it runs, or is about to.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.slots.iter().all(Slot::is_stopped)
+    }
+
+    /// The runs of a job that have ended since this was asked for.
+    pub(crate) fn take_ended_runs(&mut self) -> impl Iterator<Item = JobRun> {
+        self.slots.iter_mut().filter_map(Slot::take_ended_run)
+    }
+
+    /// The runs of a job that are under way.
+    pub(crate) fn runs_under_way(&self) -> impl Iterator<Item = JobRun> {
+        self.slots.iter().filter_map(Slot::run_under_way)
     }
 
     /// Whether all of its instances are done.
     pub(crate) fn is_done(&self) -> bool {
-        !self.slots.is_empty() && self.slots.iter().all(Slot::is_done)
+        self.plan.schedule().is_none() && !self.slots.is_empty() && self.slots.iter().all(Slot::is_done)
     }
 
     /// How many may take traffic: of external addresses those that have been healthy.

@@ -5,8 +5,8 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    Build, BuildId, ExternalAddress, HealthReport, Plan, ProcessTree, RunEnd, ServiceFailure, ServiceId,
-    ServiceName, StopEnd, unbuilt::Missing,
+    Build, BuildId, ExternalAddress, HealthReport, JobRun, Plan, ProcessTree, RunBegun, RunEnd,
+    ServiceFailure, ServiceId, ServiceName, StopEnd, unbuilt::Missing,
 };
 
 /// How the preparation of a new run ended.
@@ -148,6 +148,9 @@ pub(crate) enum ServiceRequest {
     },
     Stop {
         done: oneshot::Sender<StopEnd>,
+    },
+    RunNow {
+        begun: oneshot::Sender<RunBegun>,
     },
     Kill,
     Hold {
@@ -301,6 +304,15 @@ impl Service {
         ended.await.unwrap_or_default()
     }
 
+    /// Starts a run of a job now, or once more one that has ended by itself. Does not wait for its end.
+    ///
+    /// Cancel-safe: dropped before the request is queued, nothing happens; after, the run goes on.
+    pub async fn run_now(&self) -> RunBegun {
+        let (begun, answer) = oneshot::channel();
+        self.ask(ServiceRequest::RunNow { begun }).await;
+        answer.await.unwrap_or(RunBegun::Nothing)
+    }
+
     /// Stops the service without grace: every process of it is killed, also those of a build for it and
     /// of its shutdown commands. Returns when that is asked for; [`stop`](Self::stop) behind it returns
     /// when the service has none left.
@@ -402,6 +414,12 @@ pub struct ServiceState {
     /// The newest failure of an instance or address that is not healthy; of a stopped service that a process of it has
     /// outlived SIGKILL.
     pub failure: Option<ServiceFailure>,
+    /// Whether its instances are started at set times, and end by themselves.
+    pub is_job: bool,
+    /// When that is the next time, if it is known.
+    pub next_run: Option<Instant>,
+    /// The last runs of a job, oldest first, and those under way.
+    pub job_runs: Vec<JobRun>,
     /// Whether all of its instances have ended as they should, and stay so.
     pub is_done: bool,
     /// The services that it starts after, and that stop after it.
@@ -431,6 +449,9 @@ impl ServiceState {
             relies_on: None,
             next_remark: None,
             failure: None,
+            is_job: false,
+            next_run: None,
+            job_runs: Vec::new(),
             is_done: false,
             after: Vec::new(),
             instances: Vec::new(),
@@ -465,6 +486,9 @@ impl ServiceState {
         }
         if self.is_done {
             return HealthReport::done();
+        }
+        if self.is_job && self.wanted == 0 {
+            return HealthReport::of_job(self.failure.as_ref(), self.next_run, now);
         }
         let report = HealthReport::of(self.healthy, self.wanted, self.failure.as_ref(), now);
         match &self.failure {

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    ExternalAddress, Plan, Prepared, Remade, RunEnd, Signal, StopEnd, Switched, Wish, notice::Notice,
-    service_event::Ticket,
+    ExternalAddress, Plan, Prepared, Remade, RunBegun, RunEnd, Signal, StopEnd, Switched, Wish,
+    notice::Notice, service_event::Ticket,
 };
 
 /// What a `ServiceMachine` asks its driver for. What has an
@@ -66,4 +66,6 @@ pub(crate) enum ServiceAnswer {
     Ended(RunEnd),
     /// It is stopped.
     Stopped(StopEnd),
+    /// What has come of a run that was wanted now.
+    RunBegun(RunBegun),
 }

@@ -14,10 +14,10 @@ use futures_util::{
     future::{BoxFuture, OptionFuture},
 };
 use tokio::sync::{mpsc, watch};
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::{
-    ServiceFailure, ServiceId, ServiceName,
+    Schedule, ServiceFailure, ServiceId, ServiceName,
     context::Context,
     nofile::NofileWarning,
     pending::{Caller, Pending, now, words_of},
@@ -26,6 +26,7 @@ use crate::{
     service_event::{EventKey, ServiceEvent},
     service_machine::{ServiceMachine, Traffic},
     spans::service_span,
+    timetable::{Due, Timetable},
 };
 
 /// Requests that may wait for a driver. It takes them without delay, so that a full inbox makes its
@@ -57,6 +58,8 @@ pub(crate) struct ServiceDriver {
     /// No tick before.
     rest_until: Option<Instant>,
     nofile: NofileWarning,
+    /// When the next run of a job is due.
+    timetable: Option<Timetable>,
     #[cfg(feature = "testing")]
     faults: crate::testing::Faults,
 }
@@ -73,6 +76,7 @@ pub(crate) fn service(name: ServiceName, id: ServiceId, context: Arc<Context>) -
         publisher,
         told: None,
         timed_out: None,
+        timetable: None,
         panicked: BTreeMap::new(),
         panics: 0,
         rest_until: None,
@@ -94,8 +98,9 @@ impl ServiceDriver {
         let mut orphaned = false;
         self.go_on();
         while !self.machine.is_over(now()) {
-            let deadline =
-                self.machine.deadline().map(|at| self.rest_until.map_or(at, |until| at.max(until)));
+            let look = self.timetable.as_ref().map(Timetable::look_at);
+            let deadline = self.machine.deadline().into_iter().chain(look).min();
+            let deadline = deadline.map(|at| self.rest_until.map_or(at, |until| at.max(until)));
             let deadline = deadline.map(tokio::time::Instant::from_std);
             let due: OptionFuture<_> = deadline.map(tokio::time::sleep_until).into();
             let event = tokio::select! {
@@ -108,7 +113,7 @@ impl ServiceDriver {
                     Some(ServiceEvent::TimedOut { upstream })
                 }
                 Some(event) = self.pending.coming.next(), if !self.pending.coming.is_empty() => Some(event),
-                Some(()) = due => Some(ServiceEvent::Tick),
+                Some(()) = due => Some(self.look_at_clock().unwrap_or(ServiceEvent::Tick)),
             };
             self.pending.events.extend(event);
             self.go_on();
@@ -174,6 +179,9 @@ impl ServiceDriver {
             Some(ServiceRequest::ProductIsWhole) => ServiceEvent::ProductIsWhole,
             Some(ServiceRequest::Remake { failure, ended }) => {
                 ServiceEvent::Remake { failure, ended: pending.ticket(Caller::Remade(ended)) }
+            }
+            Some(ServiceRequest::RunNow { begun }) => {
+                ServiceEvent::RunNow { begun: pending.ticket(Caller::RunBegun(begun)) }
             }
             Some(ServiceRequest::EndBegins) => ServiceEvent::EndBegins,
             #[cfg(feature = "testing")]
@@ -294,12 +302,38 @@ impl ServiceDriver {
                 }
             }
         }
-        let state = self.machine.state(|upstream| self.pending.tree(upstream));
+        self.keep_timetable();
+        let mut state = self.machine.state(|upstream| self.pending.tree(upstream));
+        state.next_run = self.timetable.as_ref().and_then(Timetable::next);
         self.publisher.send_if_modified(|published| {
             let is_news = *published != state;
             *published = state;
             is_news
         });
+    }
+
+    /// Follows the times of the service as it is now. As long as these stay the same, it goes on with them.
+    fn keep_timetable(&mut self) {
+        let schedule = self.machine.schedule();
+        if schedule != self.timetable.as_ref().map(Timetable::schedule) {
+            let times = |schedule: &Schedule| Timetable::new(schedule.clone(), (self.context.clock)(), now());
+            self.timetable = schedule.map(times);
+        }
+    }
+
+    /// Whether the time of a job has come.
+    fn look_at_clock(&mut self) -> Option<ServiceEvent> {
+        let times = self.timetable.as_mut().filter(|times| times.look_at() <= now())?;
+        match times.look((self.context.clock)(), now()) {
+            Due::Now => Some(ServiceEvent::JobIsDue),
+            Due::Missed => {
+                let warn =
+                    || warn!("the time of a run has passed while the clock was set or the machine slept");
+                service_span(self.machine.name()).in_scope(warn);
+                None
+            }
+            Due::NotYet => None,
+        }
     }
 
     /// Goes on from what is written of the machine, as a driver in another process would: so that this

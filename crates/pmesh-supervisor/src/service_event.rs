@@ -46,6 +46,10 @@ pub(crate) enum ServiceEvent {
     ProductIsWhole,
     /// It does not, and it is to be built again: now, or some time after this failure.
     Remake { failure: Option<ServiceFailure>, ended: Ticket },
+    /// The time of a job has come.
+    JobIsDue,
+    /// A run of a job is wanted now.
+    RunNow { begun: Ticket },
     /// The server is about to end: nothing is started or built any more.
     EndBegins,
     /// Nobody can ask for anything any more.
@@ -120,6 +124,8 @@ impl ServiceEvent {
             Self::HoldProduct { .. } => ("hold product", 0),
             Self::ProductIsWhole => ("product is whole", 0),
             Self::Remake { .. } => ("remake", 0),
+            Self::JobIsDue => ("job is due", 0),
+            Self::RunNow { .. } => ("run now", 0),
             Self::EndBegins => ("end begins", 0),
             Self::Orphaned => ("orphaned", 0),
             Self::Spawned { upstream, .. } => ("spawned", upstream),
@@ -151,6 +157,8 @@ impl ServiceEvent {
                 | Self::Switch { .. }
                 | Self::Revive { .. }
                 | Self::Remake { .. }
+                | Self::JobIsDue
+                | Self::RunNow { .. }
         )
     }
 
@@ -161,6 +169,7 @@ impl ServiceEvent {
             Self::Commit { switched, drained, stopped } => vec![switched, drained, stopped],
             Self::AwaitReady { ended } | Self::LookAgain { ended } | Self::Revive { ended } => vec![ended],
             Self::Remake { ended, .. } => vec![ended],
+            Self::RunNow { begun } => vec![begun],
             Self::Switch { switched } => vec![switched],
             Self::StayUnbuilt { done, .. }
             | Self::Abandon { done }

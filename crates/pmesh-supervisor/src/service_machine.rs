@@ -9,6 +9,7 @@ mod broken;
 mod building;
 mod candidate;
 mod ending;
+mod jobs;
 mod last_look;
 mod leaving;
 mod outliving;
@@ -34,7 +35,8 @@ use self::{
     room::Room,
 };
 use crate::{
-    Plan, Prepared, Remade, RunEnd, ServiceId, ServiceKind, ServiceName, Signal, StopEnd, Survivor, Wish,
+    JobRun, Plan, Prepared, Remade, RunEnd, ServiceId, ServiceKind, ServiceName, Signal, StopEnd, Survivor,
+    Wish,
     ending::OUTPUT_GRACE,
     machine_step::{MachineStep, Numbers},
     notice::Notice,
@@ -87,6 +89,8 @@ pub(crate) struct ServiceMachine {
     stop_waiters: Vec<(Ticket, bool)>,
     /// What is to be told them of runs that have ended meanwhile.
     stop_notes: Vec<String>,
+    /// The last runs of a job that have ended, oldest first.
+    job_runs: Vec<JobRun>,
     /// Whether nothing may be started from the files in the work tree.
     held: bool,
     hold_waiters: Vec<Ticket>,
@@ -102,7 +106,7 @@ pub(crate) struct ServiceMachine {
 
 saved!(struct ServiceMachine {
     name, id, numbers, current, candidate, before, kept, look, unbuilt, remakers, attempts, leaving, remnants, standing, is_new,
-    stops, kills, stop_waiters, stop_notes, held, hold_waiters, is_ending, orphaned, outputs, output_until,
+    stops, kills, stop_waiters, stop_notes, job_runs, held, hold_waiters, is_ending, orphaned, outputs, output_until,
 });
 
 /// Whether the service is to run.
@@ -141,6 +145,7 @@ impl ServiceMachine {
             kills: 0,
             stop_waiters: Vec::new(),
             stop_notes: Vec::new(),
+            job_runs: Vec::new(),
             held: false,
             hold_waiters: Vec::new(),
             is_ending: false,
@@ -218,6 +223,8 @@ impl ServiceMachine {
             }
             ServiceEvent::ProductIsWhole => self.product_is_whole(step),
             ServiceEvent::Remake { failure, ended } => self.remake(failure, ended, step),
+            ServiceEvent::JobIsDue => self.on_due(step),
+            ServiceEvent::RunNow { begun } => self.run_now(begun, step),
             ServiceEvent::EndBegins => self.begin_end(step),
             ServiceEvent::Orphaned => {
                 self.orphaned = true;
@@ -307,11 +314,16 @@ impl ServiceMachine {
         }
         self.drop_kept(step);
         self.drop_candidate(step);
-        let serves = self.current.as_ref().is_some_and(|current| current.ready() > 0);
+        let serves = self.current.as_ref().is_some_and(|current| {
+            current.ready() > 0 || current.plan().schedule().is_some() && plan.schedule().is_some()
+        });
         let overlaps = serves && plan.overlaps();
         step.note(Notice::RunStarts { id: plan.id, overlaps });
         let standing = std::mem::replace(&mut self.standing, Standing::Wanted);
         if !overlaps {
+            for leaving in &mut self.leaving {
+                leaving.linger_no_more(step);
+            }
             if let Some(old) = self.current.take() {
                 self.before = Before::Run(Arc::clone(old.plan()));
                 self.leave(Leaving::of(old), step);
@@ -362,6 +374,9 @@ impl ServiceMachine {
         self.take_unbuilt(step);
         self.drop_kept(step);
         self.drop_candidate(step);
+        for leaving in &mut self.leaving {
+            leaving.linger_no_more(step);
+        }
         if let Some(current) = self.current.take() {
             step.note(Notice::Stops);
             self.leave(Leaving::of(current), step);
@@ -404,6 +419,7 @@ impl ServiceMachine {
 
     /// Draws the conclusions from what has changed.
     fn settle(&mut self, step: &mut MachineStep) {
+        self.settle_jobs();
         let is_stopping = !self.stop_waiters.is_empty();
         self.leaving.retain_mut(|leaving| {
             leaving.go_on(step);

@@ -1,6 +1,7 @@
 //! An instance through all its restarts in one run. A plain type.
 
 mod hold;
+mod job;
 mod probes;
 mod probing;
 mod reasons;
@@ -13,8 +14,8 @@ use std::{
 
 use self::probes::Probes;
 use crate::{
-    AppSpec, Build, Exit, FirstAnswer, Plan, ProbeFailure, RestartPolicy, ServiceName, Signal, Survivor,
-    backoff,
+    AppSpec, Build, Exit, FirstAnswer, JobRun, Plan, ProbeFailure, RestartPolicy, ServiceName, Signal,
+    Survivor, backoff,
     lifecycle::{Action, Event, Grace, Lifecycle, Phase},
     machine_step::MachineStep,
     notice::{InstanceNotice, Notice},
@@ -47,11 +48,15 @@ pub(crate) struct Slot {
     overdue: bool,
     /// How it has ended for good by itself.
     finished: Option<Exit>,
+    /// When its process, which may take so long, is ended.
+    run_until: Option<(Instant, Duration)>,
+    /// The run of a job that has ended and was not told yet.
+    ended_run: Option<JobRun>,
 }
 
 saved!(struct Slot {
     number, lifecycle, progress, began, spawns, process, trouble, troubled_since, first_status, overdue,
-    finished,
+    finished, run_until, ended_run,
 });
 
 /// How far an instance has come at least once.
@@ -106,6 +111,11 @@ enum Trouble {
         check: Option<ProbeFailure>,
         last_lines: Vec<String>,
     },
+    /// A run of a job took longer than it may.
+    Overrun {
+        limit: Duration,
+        last_lines: Vec<String>,
+    },
     Probe(ProbeFailure),
     /// There is no process for want of what belongs to the server itself, and it is asked for again.
     PutOff(String),
@@ -117,6 +127,7 @@ saved!(enum Trouble {
     2 Late { check, last_lines },
     3 Probe(value),
     4 PutOff(value),
+    5 Overrun { limit, last_lines },
 });
 
 /// An instance as its run shows it.
@@ -168,6 +179,8 @@ impl Slot {
             first_status: None,
             overdue: false,
             finished: None,
+            run_until: None,
+            ended_run: None,
         }
     }
 
@@ -240,7 +253,8 @@ impl Slot {
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let probe = self.process.as_ref().and_then(InstanceProcess::next_probe).filter(|_| self.is_probed());
-        self.lifecycle.deadline().into_iter().chain(probe).chain(self.ready_at()).min()
+        let run = self.run_until.filter(|_| self.is_probed()).map(|(until, _)| until);
+        self.lifecycle.deadline().into_iter().chain(probe).chain(self.ready_at()).chain(run).min()
     }
 
     fn is_probed(&self) -> bool {
@@ -274,6 +288,7 @@ impl Slot {
                     self.tell(Event::Ready, plan, step);
                 }
                 self.note_if_late(step);
+                self.end_if_overrun(plan, step);
                 self.probe(plan, step);
             }
             _ => {}
@@ -312,6 +327,7 @@ impl Slot {
         match action {
             Action::Spawn => {
                 self.overdue = false;
+                self.run_until = plan.run_timeout().map(|limit| (step.now + limit, limit));
                 let upstream = step.numbers.next();
                 self.process = Some(InstanceProcess {
                     upstream,
@@ -423,7 +439,12 @@ impl Slot {
     }
 
     fn take_last_lines(&mut self, lines: Vec<String>) {
-        if let Some(Trouble::Exit { last_lines, .. } | Trouble::Late { last_lines, .. }) = &mut self.trouble {
+        if let Some(
+            Trouble::Exit { last_lines, .. }
+            | Trouble::Late { last_lines, .. }
+            | Trouble::Overrun { last_lines, .. },
+        ) = &mut self.trouble
+        {
             *last_lines = lines;
         }
     }
@@ -477,6 +498,7 @@ impl Slot {
         step: &mut MachineStep,
     ) {
         let lived = spawned.map(|spawned| step.now.saturating_duration_since(spawned.at));
+        self.note_run(exit, spawned, plan, step);
         if self.is_probed() && is_final(exit, plan.restart()) {
             self.finished = Some(exit);
             self.note(InstanceNotice::Finished { exit }, step);

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, time::Duration};
 
-use crate::{ServiceName, saved::saved};
+use crate::{Schedule, ServiceName, saved::saved};
 
 /// A service as it was declared.
 #[derive(Clone, Debug, PartialEq)]
@@ -109,12 +109,16 @@ pub struct AppSpec {
     pub stdin: Stdin,
     /// Whether an instance that ends by itself is started again. Of instances with a port it always is.
     pub restart: RestartPolicy,
+    /// The times at which instances of a background service are started, which end by themselves; none: they run all the time.
+    pub schedule: Option<Schedule>,
+    /// How long a run of a [`schedule`](Self::schedule) may take.
+    pub run_timeout: Duration,
 }
 
 saved!(struct AppSpec {
     folder, run, build, build_cache, release, shutdown, after, instances, env, env_files, host_variable, port_variable,
     listen_variable, nofile, background, monitor, ready_timeout, stop_timeout, build_timeout, drain_timeout,
-    overlap, start, log, stdin, restart,
+    overlap, start, log, stdin, restart, schedule, run_timeout,
 });
 
 impl AppSpec {
@@ -149,6 +153,8 @@ impl AppSpec {
             log: format!("{name}.log"),
             stdin: Stdin::Null,
             restart: RestartPolicy::Always,
+            schedule: None,
+            run_timeout: Duration::from_hours(1),
         }
     }
 
@@ -163,7 +169,8 @@ impl AppSpec {
     /// for a background service.
     pub fn overlaps(&self) -> bool {
         match self.overlap {
-            Overlap::ByKind => !self.background,
+            // A new run of a job has nothing to do but to wait for its time.
+            Overlap::ByKind => !self.background || self.schedule.is_some(),
             Overlap::Yes => true,
             Overlap::No => false,
         }

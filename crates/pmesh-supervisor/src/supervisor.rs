@@ -7,6 +7,7 @@ use std::{
     future::Future,
     path::PathBuf,
     sync::{Arc, atomic::AtomicU32},
+    time::SystemTime,
 };
 
 use futures_util::future::join_all;
@@ -21,6 +22,7 @@ use crate::{
     context::{Context, InstanceContext},
     drivers::run_drivers,
     executor::revive,
+    job::WallClock,
     lack::Lack,
     precedence::Precedence,
     releases::Releases,
@@ -45,6 +47,8 @@ pub struct SupervisorSettings {
     pub env: BTreeMap<OsString, OsString>,
     /// How many services build and start at a time.
     pub limits: RolloutLimits,
+    /// What the time of day is, for jobs.
+    pub clock: WallClock,
 }
 
 impl SupervisorSettings {
@@ -66,6 +70,7 @@ impl SupervisorSettings {
             state: None,
             env: std::env::vars_os().collect(),
             limits: RolloutLimits::default(),
+            clock: Arc::new(SystemTime::now),
         }
     }
 }
@@ -128,6 +133,7 @@ impl Supervisor {
             lack: Lack::default(),
             restarts: Mutex::default(),
             releases: Releases::new(state.as_deref(), settings.threads.files.clone()),
+            clock: settings.clock,
             threads: settings.threads,
             states: Mutex::default(),
         };

@@ -178,6 +178,9 @@ pub(super) fn reason(row: Row, health: &Health, lines: usize, now: OffsetDateTim
         return health.err.iter().flat_map(|all| all.lines()).fold(row, Row::told);
     };
     let row = match health.next_try.as_deref().and_then(instant) {
+        Some(next) if next > now && health.err.is_none() => {
+            row.told(format!("{said}; next run in {}", span(between(now, next))))
+        }
         Some(next) if next > now => row.told(format!("{said}; next try in {}", span(between(now, next)))),
         Some(_) => row.told(format!("{said}; the next try is due now")),
         None => row.told(said),

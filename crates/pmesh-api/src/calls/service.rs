@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use pmesh_node::{Request, Scope};
+use pmesh_node::{NoRun, Request, Scope};
 use pmesh_supervisor::ServiceName;
 
 use super::{Call, Reply, act, rebuild};
@@ -39,6 +39,21 @@ pub(crate) async fn stop_all(sources: Sources, call: Call) -> Result<Reply, ApiE
 pub(crate) async fn stop_one(sources: Sources, call: Call) -> Result<Reply, ApiError> {
     let name = named(&sources, &call)?;
     act(&sources, &call, Request::Stop(Scope::One(name))).await
+}
+
+/// Starts a run of a job.
+pub(crate) async fn run_one(sources: Sources, call: Call) -> Result<Reply, ApiError> {
+    let name = named(&sources, &call)?;
+    let id = sources.node.run_now(&name).await.map_err(|error| {
+        let code = match error {
+            NoRun::RunsAlready(_) => Code::AlreadyRunning,
+            NoRun::UnknownService(_) => Code::ServiceNotFound,
+            NoRun::ShuttingDown => Code::ShuttingDown,
+            _ => Code::NotRunnable,
+        };
+        ApiError::new(code, error.to_string())
+    })?;
+    Ok(call.reply(&wire::Begun { operation: id.to_string() }))
 }
 
 /// The health of every service.

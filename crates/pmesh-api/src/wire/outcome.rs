@@ -112,7 +112,7 @@ pub(crate) fn result(outcome: &Outcome, warnings: Vec<String>) -> Value {
         Outcome::Restarted { count } | Outcome::Stopped { count } => {
             serde_json::to_value(Counted { count: *count, warnings })
         }
-        Outcome::ShutDown => serde_json::to_value(Done {}),
+        Outcome::Begun | Outcome::ShutDown => serde_json::to_value(Done {}),
     };
     body.expect("these types are JSON")
 }

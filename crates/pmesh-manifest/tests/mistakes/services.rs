@@ -1,6 +1,6 @@
 //! What is wrong with services.
 
-use crate::assert_mistakes;
+use crate::{assert_mistakes, mistakes};
 
 #[test]
 fn keys_and_values_of_an_app() {
@@ -241,4 +241,33 @@ fn only_what_has_no_port_may_end_by_itself() {
             r#"pm3.yml:1:125: services.c.restart: expected always, on-failure or never, found "sometimes""#,
         ],
     );
+}
+
+#[test]
+fn the_times_of_a_job_are_checked() {
+    let text = "services:
+  a: !App {run: x, schedule: every day}
+  b: !App {run: x, schedule: 0 0 30 2 *}
+  c: !App {run: x, schedule: '* * * *'}
+  d: !App {run: x, schedule: 0 3 * * *, env: {TZ: Mars/Olympus}}
+  e: !App {build: x, schedule: every 1h}
+  f: !App {run: x, schedule: every 10ms}
+  g: !App {run: x, timeout: 1m}
+  h: !App {run: x, schedule: every 1h, timeout: 30}
+";
+    let found = mistakes(text);
+    let wanted = [
+        "2:30: services.a.schedule: expected a period of at least 1 s such as `every 10m` or `every 1h30m`",
+        "3:30: services.b.schedule: no day and time is ever like this",
+        "4:30: services.c.schedule: expected five fields (minute, hour, day of the month, month, day of the week)",
+        "5:30: services.d.schedule: there is no time zone `Mars/Olympus` on this machine",
+        "6:32: services.e.schedule: there is nothing to run at these times; expected `run: COMMAND`",
+        "7:30: services.f.schedule: expected a period of at least 1 s",
+        "8:29: services.g.timeout: `timeout` is for the runs of a `schedule`, and there is none",
+        "9:49: services.h.timeout: expected a duration",
+    ];
+    assert_eq!(found.len(), wanted.len(), "{found:?}");
+    for (found, wanted) in found.iter().zip(wanted) {
+        assert!(found.starts_with(&format!("pm3.yml:{wanted}")), "{found}");
+    }
 }

@@ -89,6 +89,8 @@ impl ServiceMachine {
                 next_is_ready: self.candidate.as_ref().is_some_and(|next| next.run.all_ready()),
                 next_remark: self.candidate.as_ref().and_then(|next| next.run.remark()),
                 lacks_product: lacking.is_some(),
+                job_runs: self.shown_runs(),
+                is_job: run.plan().schedule().is_some(),
                 is_done: lacking.is_none() && run.is_done(),
                 failure: lacking.or_else(|| run.failure()).or_else(|| self.failure_of_waiting(run)),
                 instances: run

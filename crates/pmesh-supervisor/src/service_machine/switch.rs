@@ -48,8 +48,11 @@ impl ServiceMachine {
             _ => _ = self.switch(switched, step),
         }
         match self.kept.take().and_then(|kept| kept.run) {
-            Some(old) => self
-                .leave(Leaving { drained: vec![drained], stopped: vec![stopped], ..Leaving::of(old) }, step),
+            Some(old) => {
+                let lingers = old.plan().schedule().is_some();
+                let (drained, stopped) = (vec![drained], vec![stopped]);
+                self.leave(Leaving { lingers, drained, stopped, ..Leaving::of(old) }, step);
+            }
             None => {
                 step.answer(drained, ServiceAnswer::Done);
                 step.answer(stopped, ServiceAnswer::Ended(RunEnd::default()));

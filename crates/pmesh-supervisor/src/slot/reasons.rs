@@ -75,6 +75,9 @@ impl Slot {
                 let check = check.as_ref().map(|check| format!(": {check}")).unwrap_or_default();
                 (format!("it was not ready within {:?}{check}", spec.ready_timeout), last_lines.clone())
             }
+            Trouble::Overrun { limit, last_lines } => {
+                (format!("it was ended: it took longer than `timeout`, {limit:?}"), last_lines.clone())
+            }
             Trouble::Probe(failure) => (failure.to_string(), Vec::new()),
         })
     }

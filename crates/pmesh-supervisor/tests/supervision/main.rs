@@ -8,6 +8,7 @@ mod crashes;
 mod ending;
 mod faults;
 mod finishing;
+mod jobs;
 mod leaving;
 mod log_lines;
 mod order;

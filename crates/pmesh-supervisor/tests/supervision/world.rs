@@ -10,7 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
@@ -251,7 +251,12 @@ pub(crate) struct World {
     cancel: CancelToken,
     last_id: AtomicU64,
     single: Arc<Mutex<HashSet<OsString>>>,
+    /// By how many seconds somebody has put the clock forward.
+    pub(crate) clock_ahead: Arc<AtomicU64>,
 }
+
+/// What the clock shows when a world begins: 2026-11-27T12:00:00Z.
+const NOON: Duration = Duration::from_hours(498_828);
 
 impl World {
     pub(crate) fn new() -> Self {
@@ -266,6 +271,7 @@ impl World {
             known: Arc::default(),
             under_way: watch::Sender::default(),
         };
+        let clock_ahead = Arc::<AtomicU64>::default();
         let threads = pmesh_supervisor::testing::work_threads();
         let logs = LogFolder::open(&folder.path().join("logs"), LogLimits::default(), &threads).unwrap();
         let settings = SupervisorSettings::new(logs, threads).with(|settings| {
@@ -274,8 +280,13 @@ impl World {
             settings.env = BTreeMap::new();
             settings.limits.starts = 8;
             settings.limits.builds = 2;
+            let (ahead, began) = (Arc::clone(&clock_ahead), Instant::now());
+            settings.clock = Arc::new(move || {
+                let ahead = Duration::from_secs(ahead.load(Ordering::Relaxed));
+                SystemTime::UNIX_EPOCH + NOON + began.elapsed() + ahead
+            });
         });
-        let single = Arc::default();
+        let single: Arc<Mutex<HashSet<OsString>>> = Arc::default();
         let watched = WatchedSpawner {
             spawner: spawner.clone(),
             traffic: traffic.clone(),
@@ -293,6 +304,7 @@ impl World {
             task: tokio::spawn(task),
             cancel: CancelToken::new(),
             single,
+            clock_ahead,
             last_id: AtomicU64::new(0),
         }
     }
