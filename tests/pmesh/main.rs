@@ -14,6 +14,7 @@ mod harness;
 mod in_place;
 mod jobs;
 mod killed;
+mod logs;
 mod moments;
 mod order;
 mod outliving;

@@ -57,6 +57,8 @@ pub(crate) enum ControlCommand {
     Reload(ActionArguments),
     /// The services with their states and ids, also the stopped ones.
     Ls(ServerArguments),
+    /// What services have written last, by time; of all services or of those that are named.
+    Logs(LogsArguments),
     /// The health of all services or of one.
     Health(ServiceArguments),
     /// Processes, memory and traffic of all services or of one.
@@ -89,6 +91,7 @@ impl ControlCommand {
             Self::Health(which) | Self::Metrics(which) | Self::Stop(which) => &which.server,
             Self::Restart(restart) => &restart.server,
             Self::RunNow(job) => &job.server,
+            Self::Logs(logs) => &logs.server,
         }
     }
 }
@@ -253,6 +256,37 @@ pub(crate) struct RestartArguments {
 
     #[command(flatten)]
     pub(crate) invalidate: Invalidate,
+
+    #[command(flatten)]
+    pub(crate) server: ServerArguments,
+}
+
+/// The arguments of `logs`.
+#[derive(Debug, Args)]
+pub(crate) struct LogsArguments {
+    /// The services [default: all services]
+    #[arg(value_name = "SVC")]
+    pub(crate) services: Vec<ServiceName>,
+
+    /// Go on with what comes, also after a restart of the server, until Ctrl-C
+    #[arg(short, long, env = "PMESH_FOLLOW", value_parser = BoolishValueParser::new())]
+    pub(crate) follow: bool,
+
+    /// How many lines at most, the newest ones [default: 200; 10000 with --since]
+    #[arg(short = 'n', long, value_name = "N", env = "PMESH_LINES")]
+    pub(crate) lines: Option<u32>,
+
+    /// Only what was written since a time such as `2026-03-09T02:02:52Z`, or in the last `10m`
+    #[arg(long, value_name = "T", env = "PMESH_SINCE")]
+    pub(crate) since: Option<String>,
+
+    /// Only what the instance of this number has written
+    #[arg(long, value_name = "N", env = "PMESH_INSTANCE")]
+    pub(crate) instance: Option<u32>,
+
+    /// Show the time of each line
+    #[arg(short, long, env = "PMESH_TIME", value_parser = BoolishValueParser::new())]
+    pub(crate) time: bool,
 
     #[command(flatten)]
     pub(crate) server: ServerArguments,

@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use pmesh_api::{
-    Token,
-    client::{Answer, Client, ClientError, Endpoint, service_path},
-    wire::{Accepted, Counted, Metrics, Named, Operation, Reloaded, Updated},
+    MAX_LINES, Token,
+    client::{Answer, Client, ClientError, Endpoint, logs_path, query_value, service_path},
+    wire::{Accepted, Counted, LogEntry, Metrics, Named, Operation, Reloaded, Updated},
 };
 use pmesh_node::in_one_line;
 use pmesh_supervisor::ServiceName;
@@ -14,14 +14,16 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use crate::{
-    arguments::{ControlCommand, DEFAULT_API, Invalidate, ServerArguments},
+    arguments::{ControlCommand, DEFAULT_API, Invalidate, LogsArguments, ServerArguments},
     call::{self, CallError},
     exit_code::NO_SERVER,
+    log_following::{self, FollowForm},
     place,
     progress::Progress,
     server_search::{FoundServer, Here, Search, SearchPurpose},
     show::{
         figures::counted,
+        logs::LogLines,
         operations::operations,
         repository::{repository, updated},
         services::{health, list, metrics, metrics_of_one},
@@ -88,6 +90,8 @@ enum Question {
     List,
     /// A read. The query has what only a person needs.
     Read { path: String, query: String, view: Printer },
+    /// What services write, as it comes.
+    Follow { path: String, services: Vec<ServiceName>, shows_time: bool },
     /// A change that a person may watch.
     Operate { path: String, parameters: Value, view: fn(Value) -> Result<OutcomeText, serde_json::Error> },
     /// A change that is done when it is answered, with what is said then.
@@ -142,6 +146,7 @@ impl Question {
                     })
                 }
             },
+            ControlCommand::Logs(logs) => Self::of_logs(logs),
             ControlCommand::Metrics(which) => match &which.service {
                 None => read("/service/metrics", |services, style, now| metrics(&services, style, now)),
                 Some(name) => {
@@ -185,9 +190,19 @@ impl Question {
         }
     }
 
+    fn of_logs(logs: &LogsArguments) -> Self {
+        let (path, shows_time) = (log_query(logs), logs.time);
+        if logs.follow {
+            return Self::Follow { path, services: logs.services.clone(), shows_time };
+        }
+        let view: Printer =
+            Box::new(move |answer, style, _| Ok(log_entries(&answer.json::<Vec<_>>()?, style, shows_time)));
+        Self::Read { path, query: String::new(), view }
+    }
+
     fn purpose(&self) -> SearchPurpose {
         match self {
-            Self::Status | Self::List | Self::Read { .. } => SearchPurpose::Read,
+            Self::Status | Self::List | Self::Read { .. } | Self::Follow { .. } => SearchPurpose::Read,
             Self::Operate { .. } | Self::Post { .. } | Self::ShutDown => SearchPurpose::Act,
         }
     }
@@ -209,6 +224,11 @@ impl Question {
             Self::Read { path, query, view } => {
                 let answer = call::read(client, &format!("{path}{query}")).await?;
                 Ok(print(&view(&answer, style, OffsetDateTime::now_utc())?))
+            }
+            Self::Follow { path, services, shows_time } => {
+                let form =
+                    if json { FollowForm::Json } else { FollowForm::Text(LogLines::new(style, shows_time)) };
+                log_following::follow(client, (&path, &services), form).await
             }
             Self::Operate { path, parameters, .. } if json => {
                 as_it_came(&client.post(&path, parameters).await?)
@@ -247,6 +267,31 @@ impl Question {
             }
         }
     }
+}
+
+/// Where the lines are that are asked for.
+fn log_query(logs: &LogsArguments) -> String {
+    let names: Vec<&str> = logs.services.iter().map(ServiceName::as_str).collect();
+    // Whoever asks for the last minutes does not ask for the last lines of them.
+    let all = logs.since.as_ref().filter(|_| !logs.follow).map(|_| MAX_LINES);
+    let lines = logs.lines.map(|lines| lines as usize).or(all);
+    let parameters = [
+        lines.map(|lines| format!("lines={lines}")),
+        logs.since.as_ref().map(|since| format!("since={}", query_value(since))),
+        logs.instance.map(|instance| format!("instance={instance}")),
+    ];
+    let parameters: Vec<String> = parameters.into_iter().flatten().collect();
+    let mark = if parameters.is_empty() { "" } else { "?" };
+    format!("{}{mark}{}", logs_path(&names), parameters.join("&"))
+}
+
+fn log_entries(entries: &[LogEntry], style: Style, shows_time: bool) -> String {
+    let mut lines = LogLines::new(style, shows_time);
+    for entry in entries {
+        lines.make_room(entry);
+    }
+    let shown: String = entries.iter().map(|entry| lines.show(entry)).collect();
+    shown + &lines.end()
 }
 
 /// Prints an answer as it came but for what a terminal would act on, also when it is an error; the exit code says which.

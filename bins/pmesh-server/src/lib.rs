@@ -22,6 +22,7 @@ mod exit_code;
 mod leftovers;
 mod listen_option;
 mod log;
+mod log_following;
 mod notify;
 mod orphans;
 mod ownership;

@@ -3,6 +3,7 @@
 //! Pure: an answer's body, a [`Style`](crate::terminal::Style) and the time go in, text comes out.
 
 pub(crate) mod figures;
+pub(crate) mod logs;
 pub(crate) mod operations;
 pub(crate) mod repository;
 pub(crate) mod services;

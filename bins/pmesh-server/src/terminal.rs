@@ -97,6 +97,7 @@ impl Style {
             Colour::Red => "31",
             Colour::Grey => "90",
             Colour::Bold => "1",
+            Colour::Of(name) => NAMES[name % NAMES.len()],
         };
         format!("\x1b[{code}m{text}\x1b[0m")
     }
@@ -160,7 +161,12 @@ pub(crate) enum Colour {
     Grey,
     /// A heading.
     Bold,
+    /// One of many things, by a number of its own: it means nothing else.
+    Of(usize),
 }
+
+/// What tells things apart on a dark and on a light background.
+const NAMES: [&str; 10] = ["36", "33", "32", "35", "34", "96", "93", "92", "95", "94"];
 
 #[cfg(test)]
 mod tests {

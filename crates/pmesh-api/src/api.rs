@@ -28,7 +28,7 @@ use crate::{
     body::ApiBody,
     by_get::{ByGet, check_no_browser, check_no_descendant},
     callers::{Callers, KernelCallers},
-    calls::{Call, JsonStyle, Reply, session},
+    calls::{Call, JsonStyle, Reply, log_events, session},
     error::{ApiError, Code},
     listener::Listener,
     parameters::{Parameters, asks_for_pretty},
@@ -139,7 +139,8 @@ impl Api {
         let access = AccessRules::new(&host_names, token, who);
         let listing = Arc::new(Semaphore::new(1));
         let long_listings = Arc::new(Semaphore::new(session::LONG));
-        let sources = Sources { node, version: version.into(), listing, long_listings };
+        let followers = Arc::new(Semaphore::new(log_events::FOLLOWERS));
+        let sources = Sources { node, version: version.into(), listing, long_listings, followers };
         let waiting = Arc::new(Semaphore::new(waiting.min(Semaphore::MAX_PERMITS)));
         let places = PlaceLimits::of(connections.max(1));
         let front_seats = Seats::new(places, Arc::clone(&waiting));
@@ -294,6 +295,11 @@ impl Api {
             open,
             prefers_async: has_word(&head.headers, &PREFER, "respond-async"),
             style: JsonStyle::of(parameters.pretty == Some(true)),
+            accepts_events: has_word(&head.headers, &header::ACCEPT, "event-stream"),
+            last_event_id: head
+                .headers
+                .get(LAST_EVENT_ID)
+                .map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned()),
             parameters,
             seat,
         };
@@ -354,6 +360,9 @@ fn no_place() -> ApiError {
 
 /// RFC 7240.
 const PREFER: header::HeaderName = header::HeaderName::from_static("prefer");
+
+/// HTML standard, 9.2.4.
+pub(crate) const LAST_EVENT_ID: header::HeaderName = header::HeaderName::from_static("last-event-id");
 
 /// Whether a header has a word, in whatever case and between whatever separators.
 fn has_word(headers: &HeaderMap, name: &header::HeaderName, word: &str) -> bool {
@@ -455,6 +464,9 @@ fn respond(answer: Result<Reply, ApiError>, method: &Method, style: JsonStyle) -
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     ];
     let length = length.map(|length| (header::CONTENT_LENGTH, length.into()));
-    response.headers_mut().extend(fixed.into_iter().chain(length).chain(headers));
+    response.headers_mut().extend(fixed.into_iter().chain(length));
+    for (name, value) in headers {
+        response.headers_mut().insert(name, value);
+    }
     response
 }

@@ -1,6 +1,7 @@
 //! The body of an answer: whole, or in pieces while somebody reads them.
 
 use std::{
+    fmt,
     io::{self, Write},
     pin::Pin,
     task::{Context, Poll, ready},
@@ -8,7 +9,12 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::{
+    StreamExt as _,
+    stream::{BoxStream, Stream},
+};
 use hyper::body::{Body, Frame, SizeHint};
+use parking_lot::Mutex;
 use pmesh_threads::{Threads, Unanswered};
 use tokio::sync::mpsc;
 
@@ -31,13 +37,26 @@ pub struct ApiBody {
     resting: Option<Resting>,
 }
 
-#[derive(Debug)]
 enum Kind {
     Whole(Option<Bytes>),
     Pieces(mpsc::Receiver<Piece>),
+    /// What comes as long as somebody reads it.
+    Stream(Mutex<BoxStream<'static, Bytes>>),
     /// Of the answer to HEAD whose length is not known.
     Unwritten,
     Ended,
+}
+
+impl fmt::Debug for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Whole(_) => "Whole",
+            Self::Pieces(_) => "Pieces",
+            Self::Stream(_) => "Stream",
+            Self::Unwritten => "Unwritten",
+            Self::Ended => "Ended",
+        })
+    }
 }
 
 #[derive(Debug)]
@@ -81,6 +100,11 @@ impl ApiBody {
         Ok(Self::of(Kind::Pieces(pieces)))
     }
 
+    /// A body of what `stream` gives, which is asked for no more than is read.
+    pub(crate) fn streamed(stream: impl Stream<Item = Bytes> + Send + 'static) -> Self {
+        Self::of(Kind::Stream(Mutex::new(stream.boxed())))
+    }
+
     /// Its length in bytes, if it is known.
     pub(crate) fn length(&self) -> Option<u64> {
         self.size_hint().exact()
@@ -90,7 +114,7 @@ impl ApiBody {
     pub(crate) fn without_content(self) -> Self {
         Self::of(match self.kind {
             Kind::Whole(_) | Kind::Ended => Kind::Ended,
-            Kind::Pieces(_) | Kind::Unwritten => Kind::Unwritten,
+            Kind::Pieces(_) | Kind::Stream(_) | Kind::Unwritten => Kind::Unwritten,
         })
     }
 
@@ -149,6 +173,10 @@ impl Body for ApiBody {
             Kind::Whole(text) => return Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
             Kind::Unwritten | Kind::Ended => return Poll::Ready(None),
             Kind::Pieces(pieces) => pieces,
+            Kind::Stream(stream) => {
+                let piece = ready!(stream.get_mut().poll_next_unpin(cx));
+                return Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))));
+            }
         };
         let piece = ready!(pieces.poll_recv(cx));
         let frame = match piece {
@@ -168,7 +196,7 @@ impl Body for ApiBody {
         match &self.kind {
             Kind::Whole(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
             Kind::Ended => SizeHint::with_exact(0),
-            Kind::Pieces(_) | Kind::Unwritten => SizeHint::default(),
+            Kind::Pieces(_) | Kind::Stream(_) | Kind::Unwritten => SizeHint::default(),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What answers a call: one function a route, which asks the node and presents what it says.
 
+pub(crate) mod log_events;
+pub(crate) mod logs;
 pub(crate) mod operation;
 pub(crate) mod repo;
 pub(crate) mod server;
@@ -34,6 +36,10 @@ pub(crate) struct Call {
     /// `Prefer: respond-async` (RFC 7240, 4.1).
     pub(crate) prefers_async: bool,
     pub(crate) style: JsonStyle,
+    /// `Accept: text/event-stream`.
+    pub(crate) accepts_events: bool,
+    /// `Last-Event-ID`: how far the caller was told already (HTML standard, 9.2.4).
+    pub(crate) last_event_id: Option<String>,
     /// The caller's place, if it has one.
     pub(crate) seat: Option<Seat>,
 }

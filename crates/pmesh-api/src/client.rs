@@ -2,6 +2,8 @@
 //!
 //! One connection a call: calls are rare and the server is on this machine.
 
+mod event_stream;
+
 use std::{
     fmt, io,
     net::{IpAddr, SocketAddr},
@@ -13,9 +15,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::{FutureExt as _, future::BoxFuture};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header, uri::PathAndQuery};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::client::conn::http1;
+use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use pmesh_sessions::{PeerOwner, Peers};
 use pmesh_threads::{HostNames, PoolLimits, Threads};
@@ -27,7 +30,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{calls::server::MANIFEST, percent, token::Token, wire::ErrorBody};
+pub use self::event_stream::{EventStream, ServerEvent};
+use crate::{api::LAST_EVENT_ID, calls::server::MANIFEST, percent, token::Token, wire::ErrorBody};
 
 /// Where an API listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -261,6 +265,58 @@ impl Client {
         body: Option<Value>,
     ) -> Result<Answer, ClientError> {
         let request = self.request(method, path_and_query, body)?;
+        let Connected { mut sender, mut connection } = self.connect().await?;
+        let broken_off = |source| ClientError::BrokenOff { endpoint: self.endpoint.clone(), source };
+        let answering = async {
+            let (head, body) = sender.send_request(request).await.map_err(broken_off)?.into_parts();
+            self.whole(head, body).await
+        };
+        let mut answering = pin!(answering);
+        tokio::select! {
+            answer = &mut answering => answer,
+            // What the connection has to say of its end reaches the answer as well.
+            () = &mut connection => answering.await,
+        }
+    }
+
+    /// Calls a read that answers with server-sent events, from behind the event of this id on if one is given.
+    ///
+    /// # Errors
+    ///
+    /// See [`call`](Self::call); `Ok(Err(…))` is an answer that has none, such as an error.
+    pub async fn events(
+        &self,
+        path_and_query: &str,
+        last_id: Option<&str>,
+    ) -> Result<Result<EventStream, Answer>, ClientError> {
+        let mut request = self.request(Method::GET, path_and_query, None)?;
+        request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
+        if let Some(id) = last_id.and_then(|id| HeaderValue::from_str(id).ok()) {
+            request.headers_mut().insert(LAST_EVENT_ID, id);
+        }
+        let Connected { mut sender, mut connection } = self.connect().await?;
+        let broken_off = |source| ClientError::BrokenOff { endpoint: self.endpoint.clone(), source };
+        let mut answering = pin!(sender.send_request(request));
+        let (head, body) = tokio::select! {
+            answer = &mut answering => answer,
+            () = &mut connection => answering.await,
+        }
+        .map_err(broken_off)?
+        .into_parts();
+        let is_stream =
+            head.headers.get(header::CONTENT_TYPE).is_some_and(|value| value == "text/event-stream");
+        if head.status.is_success() && is_stream {
+            return Ok(Ok(EventStream::of(body, connection)));
+        }
+        let mut answering = pin!(self.whole(head, body));
+        tokio::select! {
+            answer = &mut answering => answer,
+            () = connection => answering.await,
+        }
+        .map(Err)
+    }
+
+    async fn connect(&self) -> Result<Connected, ClientError> {
         let connecting = async {
             match &self.endpoint {
                 Endpoint::Http { host, port } => {
@@ -285,8 +341,8 @@ impl Client {
             }
         }
         match connected {
-            Either::Tcp(stream) => self.exchange(stream, request).await,
-            Either::Unix(stream) => self.exchange(stream, request).await,
+            Either::Tcp(stream) => self.handshake(stream).await,
+            Either::Unix(stream) => self.handshake(stream).await,
         }
     }
 
@@ -323,34 +379,34 @@ impl Client {
         request.body(Full::new(body)).map_err(|_| bad_path())
     }
 
-    async fn exchange<S>(&self, stream: S, request: Request<Full<Bytes>>) -> Result<Answer, ClientError>
+    async fn handshake<S>(&self, stream: S) -> Result<Connected, ClientError>
     where
-        S: AsyncRead + AsyncWrite + Unpin,
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let broken_off = |source| ClientError::BrokenOff { endpoint: self.endpoint.clone(), source };
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken_off)?;
-        let answering = async {
-            let (head, body) = sender.send_request(request).await.map_err(broken_off)?.into_parts();
-            let body =
-                Limited::new(body, Self::MAX_ANSWER_LEN).collect().await.map_err(|error| match error
-                    .downcast::<hyper::Error>(
-                ) {
-                    Ok(source) => broken_off(*source),
-                    Err(other) => {
-                        debug_assert!(other.is::<LengthLimitError>(), "{other}");
-                        ClientError::TooLarge { endpoint: self.endpoint.clone() }
-                    }
-                })?;
-            let endpoint = self.endpoint.clone();
-            Ok(Answer { endpoint, status: head.status, headers: head.headers, body: body.to_bytes() })
-        };
-        let mut answering = pin!(answering);
-        tokio::select! {
-            answer = &mut answering => answer,
-            // What the connection has to say of its end reaches the answer as well.
-            _ = connection => answering.await,
-        }
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken_off)?;
+        Ok(Connected { sender, connection: Box::pin(connection.map(|_| ())) })
     }
+
+    async fn whole(&self, head: http::response::Parts, body: Incoming) -> Result<Answer, ClientError> {
+        let body = Limited::new(body, Self::MAX_ANSWER_LEN).collect().await.map_err(|error| {
+            match error.downcast::<hyper::Error>() {
+                Ok(source) => ClientError::BrokenOff { endpoint: self.endpoint.clone(), source: *source },
+                Err(other) => {
+                    debug_assert!(other.is::<LengthLimitError>(), "{other}");
+                    ClientError::TooLarge { endpoint: self.endpoint.clone() }
+                }
+            }
+        })?;
+        let endpoint = self.endpoint.clone();
+        Ok(Answer { endpoint, status: head.status, headers: head.headers, body: body.to_bytes() })
+    }
+}
+
+/// A connection that requests can be sent on; it moves while somebody waits for it.
+struct Connected {
+    sender: http1::SendRequest<Full<Bytes>>,
+    connection: BoxFuture<'static, ()>,
 }
 
 /// A connection of either kind.
@@ -400,6 +456,27 @@ pub fn service_path(verb: &str, service: Option<&str>) -> String {
         None => format!("/service/{verb}"),
         Some(name) => format!("/service/{verb}/{}", percent::encode(name.as_bytes())),
     }
+}
+
+/// `/logs`, or `/logs/<service>,<service>`, with the names percent-encoded.
+///
+/// ```
+/// use pmesh_api::client::logs_path;
+/// assert_eq!(logs_path(&[]), "/logs");
+/// assert_eq!(logs_path(&["web", "a/b"]), "/logs/web,a%2Fb");
+/// ```
+pub fn logs_path(services: &[&str]) -> String {
+    let names: Vec<String> = services.iter().map(|name| percent::encode(name.as_bytes())).collect();
+    if names.is_empty() { "/logs".to_owned() } else { format!("/logs/{}", names.join(",")) }
+}
+
+/// A text as a value in a query.
+///
+/// ```
+/// assert_eq!(pmesh_api::client::query_value("a+b&c"), "a%2Bb%26c");
+/// ```
+pub fn query_value(text: &str) -> String {
+    percent::encode(text.as_bytes())
 }
 
 #[cfg(test)]

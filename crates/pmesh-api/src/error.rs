@@ -5,6 +5,7 @@ use std::fmt;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use pmesh_manifest::ReadError;
 use pmesh_node::{Failure, OperationId, RolloutFailure, StopFailure, SubmitError, in_one_line};
+use pmesh_supervisor::LogReadError;
 use pmesh_threads::Unanswered;
 use pmesh_vcs::VcsError;
 use serde::Serialize;
@@ -121,6 +122,8 @@ codes! {
         RepositoryDamaged "repository_damaged",
         /// A full disk, a read-only file system, missing rights.
         RepositoryUnwritable "repository_unwritable",
+        /// The disk does not give a log, or what stands in its place is none.
+        LogUnreadable "log_unreadable",
         /// Something that should not happen; the log has more.
         Internal "internal",
     502:
@@ -311,6 +314,15 @@ fn stuck(rollout: &RolloutFailure) -> Option<wire::Named<String>> {
     let work_tree = rollout.work_tree.iter().map(|reason| (WORK_TREE.to_owned(), reason.clone()));
     let all: Vec<_> = work_tree.chain(services).collect();
     (!all.is_empty()).then_some(wire::Named(all))
+}
+
+impl From<LogReadError> for ApiError {
+    fn from(error: LogReadError) -> Self {
+        match &error {
+            LogReadError::Unanswered(unanswered) => unanswered.into(),
+            _ => Self::new(Code::LogUnreadable, in_one_line(&error)),
+        }
+    }
 }
 
 impl From<&Unanswered> for ApiError {

@@ -48,6 +48,7 @@ mod routes;
 mod seat;
 mod seldom;
 pub mod serve;
+mod since_when;
 mod sources;
 mod stall;
 #[cfg(feature = "testing")]
@@ -63,7 +64,7 @@ pub use callers::{Callers, KernelCallers};
 pub use error::Code;
 pub use listener::Listener;
 pub use near_miss::near_miss;
-pub use parameters::{Parameter, ParameterType};
+pub use parameters::{MAX_LINES, Parameter, ParameterType};
 /// The node that an [`Api`] is of, for embedders who name this crate alone.
 pub use pmesh_node as node;
 pub use routes::{ApiRoute, ROUTES, RouteKind};

@@ -13,7 +13,11 @@ use crate::{
     error::{ApiError, Code},
     near_miss::{did_you_mean, quoted},
     percent,
+    since_when::SinceWhen,
 };
+
+/// How many lines of logs are answered with at most.
+pub const MAX_LINES: usize = 10_000;
 
 /// A parameter of a route. `pretty` (a flag) is none of these: every route has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,10 +25,20 @@ use crate::{
 pub enum Parameter {
     /// `fetch`, a flag: ask the remote first.
     Fetch,
+    /// `follow`, a flag: go on with what comes, as server-sent events.
+    Follow,
+    /// `instance`, a number: of which instance of a service.
+    Instance,
     /// `invalidate`, a flag: build again although nothing changed.
     Invalidate,
     /// `limit`, a number: how many entries at most.
     Limit,
+    /// `lines`, a number up to [`MAX_LINES`](crate::MAX_LINES): how many lines at most.
+    Lines,
+    /// `raw`, a flag: bytes instead of JSON.
+    Raw,
+    /// `since`, a time or a duration: from when on.
+    Since,
     /// `sort`, a word: the order of the entries.
     Sort,
     /// `wait`, a flag or a duration: how long to wait for the end of the operation.
@@ -39,6 +53,10 @@ pub enum ParameterType {
     Flag,
     /// A number without sign and fraction.
     Number,
+    /// A number without sign and fraction, at most this one.
+    UpTo(usize),
+    /// A time (RFC 3339), or how long ago it is: a duration such as `10m`.
+    Since,
     /// One of these words.
     Word(&'static [&'static str]),
     /// A [flag](Self::Flag), or a duration such as `30s`, `500ms` or `1m30s`.
@@ -50,8 +68,13 @@ impl Parameter {
     pub fn name(self) -> &'static str {
         match self {
             Self::Fetch => "fetch",
+            Self::Follow => "follow",
+            Self::Instance => "instance",
             Self::Invalidate => "invalidate",
             Self::Limit => "limit",
+            Self::Lines => "lines",
+            Self::Raw => "raw",
+            Self::Since => "since",
             Self::Sort => "sort",
             Self::Wait => "wait",
         }
@@ -60,8 +83,11 @@ impl Parameter {
     /// What a value of it looks like.
     pub fn value_type(self) -> ParameterType {
         match self {
-            Self::Fetch | Self::Invalidate => ParameterType::Flag,
+            Self::Fetch | Self::Follow | Self::Invalidate | Self::Raw => ParameterType::Flag,
             Self::Limit => ParameterType::Number,
+            Self::Lines => ParameterType::UpTo(MAX_LINES),
+            Self::Instance => ParameterType::UpTo(u32::MAX as usize),
+            Self::Since => ParameterType::Since,
             Self::Sort => ParameterType::Word(&["num_reqs", "avg_rps", "last_seen"]),
             Self::Wait => ParameterType::Wait,
         }
@@ -73,6 +99,10 @@ impl fmt::Display for ParameterType {
         match self {
             Self::Flag => f.write_str("true or false"),
             Self::Number => f.write_str("a whole number"),
+            Self::UpTo(most) => write!(f, "a whole number up to {most}"),
+            Self::Since => {
+                f.write_str("a time such as 2026-03-09T02:02:52Z, or how long ago that is, such as 10m")
+            }
             Self::Word(words) => write!(f, "one of {}", words.join(", ")),
             Self::Wait => f.write_str("true, false or a duration such as 30s"),
         }
@@ -92,8 +122,13 @@ pub(crate) enum Wait {
 pub(crate) struct Parameters {
     pub(crate) pretty: Option<bool>,
     pub(crate) fetch: Option<bool>,
+    pub(crate) follow: Option<bool>,
     pub(crate) invalidate: Option<bool>,
     pub(crate) limit: Option<usize>,
+    pub(crate) lines: Option<usize>,
+    pub(crate) instance: Option<usize>,
+    pub(crate) raw: Option<bool>,
+    pub(crate) since: Option<SinceWhen>,
     pub(crate) sort: Option<SortBy>,
     pub(crate) wait: Option<Wait>,
 }
@@ -170,9 +205,14 @@ impl Parameters {
         let expected = parameter.value_type();
         match parameter {
             Parameter::Fetch => put(&mut self.fetch, name, flag(value), expected),
+            Parameter::Follow => put(&mut self.follow, name, flag(value), expected),
             Parameter::Invalidate => put(&mut self.invalidate, name, flag(value), expected),
             Parameter::Limit => put(&mut self.limit, name, number(value), expected),
             Parameter::Sort => put(&mut self.sort, name, order(value), expected),
+            Parameter::Lines => put(&mut self.lines, name, up_to(MAX_LINES, value), expected),
+            Parameter::Instance => put(&mut self.instance, name, up_to(u32::MAX as usize, value), expected),
+            Parameter::Raw => put(&mut self.raw, name, flag(value), expected),
+            Parameter::Since => put(&mut self.since, name, word(value).and_then(SinceWhen::read), expected),
             Parameter::Wait => put(&mut self.wait, name, wait(value), expected),
         }
     }
@@ -224,6 +264,10 @@ fn number(value: &Given) -> Option<usize> {
         }
         Given::Json(value) => value.as_u64().and_then(|number| number.try_into().ok()),
     }
+}
+
+fn up_to(most: usize, value: &Given) -> Option<usize> {
+    number(value).filter(|number| *number <= most)
 }
 
 fn word(value: &Given) -> Option<&str> {

@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 use http::Method;
 
 use crate::{
-    calls::{Call, Reply, operation, repo, server, service, session},
+    calls::{Call, Reply, logs, operation, repo, server, service, session},
     error::{ApiError, Code},
     parameters::Parameter,
     percent,
@@ -97,6 +97,8 @@ pub const ROUTES: &[ApiRoute] = routes! {
     Read           "/session"               [Limit, Sort]      => session::list;
     Read           "/operation"             [Wait]             => operation::list;
     Read           "/operation/{id}"        [Wait]             => operation::show;
+    Read           "/logs"                  [Lines, Since, Instance, Follow, Raw] => logs::of_all;
+    Read           "/logs/{svc}"            [Lines, Since, Instance, Follow, Raw] => logs::of_some;
     Read           "/ping"                  []                 => server::ping;
     Read           "/version"               []                 => server::version;
     Action         "/shutdown"              [Wait]             => server::shut_down;

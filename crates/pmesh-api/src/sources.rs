@@ -15,4 +15,6 @@ pub(crate) struct Sources {
     pub(crate) listing: Arc<Semaphore>,
     /// Long lists of client sessions, until their last byte is written.
     pub(crate) long_listings: Arc<Semaphore>,
+    /// Those who follow logs.
+    pub(crate) followers: Arc<Semaphore>,
 }

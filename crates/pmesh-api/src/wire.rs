@@ -4,6 +4,7 @@
 
 mod building;
 mod health;
+mod log_entry;
 mod outcome;
 
 use std::{
@@ -23,6 +24,7 @@ pub(crate) use self::outcome::result;
 pub use self::{
     building::Building,
     health::Health,
+    log_entry::LogEntry,
     outcome::{Counted, Done, Reloaded, SurvivingProcess, Updated},
 };
 
@@ -241,6 +243,9 @@ pub struct Metrics {
     /// Of a job: its last runs, oldest first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runs: Option<Vec<Run>>,
+    /// The path of its log on the server; absent where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
     /// Its health at the same time.
     #[serde(flatten)]
     pub health: Health,
@@ -357,7 +362,7 @@ pub struct Figures {
 impl Metrics {
     /// What was measured at `now`.
     pub(crate) fn of(metrics: pmesh_node::Metrics, now: SystemTime) -> Self {
-        let pmesh_node::Metrics { id, kind, upstreams, containment, instances, is_job, runs, health } =
+        let pmesh_node::Metrics { id, kind, upstreams, containment, instances, is_job, runs, health, log } =
             metrics;
         // Moments on the time of the machine, which is not the clock's.
         let instant = Instant::now();
@@ -384,6 +389,7 @@ impl Metrics {
             containment: containment.map(|known| known.as_str().to_owned()),
             processes: instances.into_iter().map(Process::from).collect(),
             runs: is_job.then(|| runs.into_iter().map(run).collect()),
+            log: log.map(|log| log.display().to_string()),
             health: Health::of(health, now),
         }
     }

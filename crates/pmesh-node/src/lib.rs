@@ -51,6 +51,7 @@ mod publisher;
 mod repository_reads;
 mod run_link;
 mod served_place;
+mod service_logs;
 mod state;
 mod stop_failure;
 mod stop_report;
@@ -73,6 +74,7 @@ pub use operation::{
 pub use operation_queue::{QUEUE_LIMIT, SubmitError};
 pub use pmesh_supervisor::{Rebuild, StepName, StepState};
 pub use served_place::{RepositorySource, WorkTreeHold};
+pub use service_logs::LogsOf;
 pub use state::{StateError, StateFolder};
 pub use stop_failure::StopFailure;
 pub use view::{Distance, Measured, Metrics, Repository, ServiceType, ServiceView, View};

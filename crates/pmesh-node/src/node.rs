@@ -302,6 +302,7 @@ impl Node {
                 runs: service.state.job_runs.clone(),
                 is_job: service.state.is_job,
                 health,
+                log: self.log_path(&name),
             };
             (name, metrics)
         };

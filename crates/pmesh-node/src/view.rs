@@ -1,7 +1,7 @@
 //! What the node tells about itself. Reads never wait for a change in progress: they see the state
 //! that was published last.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use pmesh_proxy::UpstreamStatistics;
 use pmesh_supervisor::{
@@ -134,4 +134,6 @@ pub struct Metrics {
     pub runs: Vec<JobRun>,
     /// Its health at the same time.
     pub health: HealthReport,
+    /// The path of its log; none of files and proxies.
+    pub log: Option<PathBuf>,
 }

@@ -146,7 +146,10 @@ pub use first_answer::FirstAnswer;
 pub(crate) use health::Liveness;
 pub use health::{HealthReport, Status};
 pub use job::{JobRun, RunBegun, WallClock};
-pub use log::{LogFolder, LogLimits};
+pub use log::{
+    BadLogCursor, FollowStart, LineEnd, LogCursor, LogEvent, LogFolder, LogFollow, LogLimits, LogLine,
+    LogQuery, LogReadError, LogStream,
+};
 pub(crate) use log::{ServiceLog, Tail};
 pub use metrics::{InstanceFigures, ProcessFigures, Sampler};
 pub use name::{BadServiceName, ServiceId, ServiceName};

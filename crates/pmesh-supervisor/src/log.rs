@@ -1,8 +1,17 @@
 //! Logs of services: output is written into files byte for byte, with rotation and within limits.
 
 mod file;
+#[allow(dead_code, reason = "what writes indexes comes next")]
+mod index_record;
 mod limits;
+mod log_cursor;
+mod log_line;
+#[allow(dead_code, reason = "what writes indexes comes next")]
+mod log_source;
+#[allow(dead_code, reason = "what writes indexes comes next")]
+mod log_stream;
 mod pump;
+mod reading;
 mod tail;
 
 use std::{
@@ -19,12 +28,18 @@ use std::{
 
 use parking_lot::Mutex;
 use pmesh_threads::Threads;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tracing::error;
 
 use self::file::{LogFile, Loss};
-pub use self::limits::LogLimits;
-pub(crate) use self::tail::Tail;
+pub use self::{
+    limits::LogLimits,
+    log_cursor::{BadLogCursor, LogCursor},
+    log_line::{LineEnd, LogLine},
+    log_stream::LogStream,
+    reading::{FollowStart, LogEvent, LogFollow, LogQuery, LogReadError},
+};
+pub(crate) use self::{log_source::LogSource, tail::Tail};
 use crate::WorkThreads;
 
 /// How many jobs may wait for the writer before a note is dropped. Each output has at most one job waiting,
@@ -40,6 +55,8 @@ pub struct LogFolder {
     folder: PathBuf,
     limits: LogLimits,
     writer: Arc<Writer>,
+    /// For those who read.
+    readers: Threads,
     logs: Arc<Mutex<HashMap<String, Weak<Shared>>>>,
 }
 
@@ -69,8 +86,10 @@ pub(crate) struct ServiceLog {
 struct Shared {
     path: PathBuf,
     line: usize,
-    /// Used by the writer alone.
+    /// Used by the writer alone, but for readers who open the files.
     file: Mutex<LogFile>,
+    /// Tells those who follow it that something was written.
+    grown: watch::Sender<()>,
     /// What was dropped before it reached the writer.
     lost: Mutex<Loss>,
     streams: AtomicU64,
@@ -111,7 +130,8 @@ impl LogFolder {
         builder.recursive(true).create(folder)?;
         let folder = folder.canonicalize()?;
         let writer = Writer { threads: threads.logs.clone(), queue: Mutex::default() };
-        Ok(Self { folder, limits, writer: Arc::new(writer), logs: Arc::default() })
+        let readers = threads.log_readers.clone();
+        Ok(Self { folder, limits, writer: Arc::new(writer), readers, logs: Arc::default() })
     }
 
     /// The log `name`, which must be a plain file name. Two calls with the same name give the same log.
@@ -124,6 +144,7 @@ impl LogFolder {
                 path: self.folder.join(name),
                 line: self.limits.line.max(1),
                 file: Mutex::new(LogFile::new(self.folder.clone(), name.into(), self.limits)),
+                grown: watch::Sender::new(()),
                 lost: Mutex::default(),
                 streams: AtomicU64::new(1),
                 note_kept: AtomicBool::new(false),
@@ -218,6 +239,9 @@ impl Writer {
                 error!(log = %job.log.path.display(), "writing the output of a service ended early; it is lost");
                 continue;
             };
+            if job.log.grown.receiver_count() > 0 {
+                job.log.grown.send_replace(());
+            }
             // An error means that nobody waits: nobody waits for a note, and an output's pump can be dropped.
             // The bytes are written all the same, and the file still counts the note that is owed.
             job.done.send(Written { owes_note }).ok();

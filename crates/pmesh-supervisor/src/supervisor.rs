@@ -198,6 +198,11 @@ impl Supervisor {
         self.services.lock().named.get(name).cloned()
     }
 
+    /// Where the output of all services goes.
+    pub fn logs(&self) -> &LogFolder {
+        &self.context.surroundings.logs
+    }
+
     /// The builds under way, and from now on which of their steps runs.
     pub fn builds(&self) -> watch::Receiver<BuildsUnderWay> {
         self.context.builder.under_way()

@@ -25,6 +25,8 @@ pub struct WorkThreads {
     pub files: Threads,
     /// For logs: one writer.
     pub logs: Threads,
+    /// For reading logs.
+    pub log_readers: Threads,
     /// For names of hosts.
     pub names: HostNames,
 }
@@ -52,6 +54,7 @@ impl WorkThreads {
             files: Threads::start("build-files", PoolLimits::new(4, 1024))?,
             // A disk that hangs holds the one writer, and another one could write nothing in its place.
             logs: Threads::start("logs", PoolLimits::new(1, 16).with(|limits| limits.replacements = 0))?,
+            log_readers: Threads::start("log-readers", PoolLimits::new(4, 128))?,
             names: HostNames::start()?,
         })
     }

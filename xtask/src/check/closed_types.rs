@@ -34,6 +34,7 @@ const CLOSED: &[Closed] = &[
         reason: "there is a gap or there is none, and a reader must not miss it",
     },
     Closed { package: "pmesh-node", name: "Failure", reason: "the API gives each its code" },
+    Closed { package: "pmesh-node", name: "LogsOf", reason: "all or some, there is nothing else" },
     Closed {
         package: "pmesh-node",
         name: "Measured",

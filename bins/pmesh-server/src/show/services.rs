@@ -306,7 +306,7 @@ pub(super) mod tests {
                         "57": {"pid": 57, "create_time": "2024-03-09T11:59:30.000Z", "cmd": "sleep 60", "cpu": 0.01,
                             "rss": 49152, "vms": 0, "hwm": 49152, "data": 0, "stack": 0, "locked": 0, "swap": 0,
                             "io_read": 0, "io_write": 0}}}],
-            "status": "Degraded", "healthy": 1, "total": 2,
+            "log": "/var/lib/pmesh/shop/logs/api.log", "status": "Degraded", "healthy": 1, "total": 2,
             "err": "127.0.0.1:40002: GET /health answered 503"},
         "billing": {"id": "286012345678901250", "type": "app", "server": {}, "processes": [],
             "status": "Down", "healthy": 0, "total": 1,

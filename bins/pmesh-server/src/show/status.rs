@@ -1,6 +1,6 @@
 //! `status`: one screen.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pmesh_api::wire::{Metrics, Named, Operation, Repo};
 use time::OffsetDateTime;
@@ -62,6 +62,10 @@ impl StatusScreen {
             Err(reason) => style.wrapped(&harmless(reason), 0).join("\n"),
         };
         shown.extend([&*repo, "\n"]);
+        if let Some(folder) = self.log_folder() {
+            let place = format!("logs in {folder}, `pmesh-server logs` shows them");
+            shown.extend([&*style.wrapped(&harmless(&place), 0).join("\n"), "\n"]);
+        }
         match &self.under_way {
             // What runs and what is checked out differ until it has ended.
             Some(operation) => shown.extend([&*under_way(operation, style, now), "\n"]),
@@ -91,6 +95,12 @@ impl StatusScreen {
         }
         shown.push_str(&table.render(style));
         shown
+    }
+
+    /// Where the logs are: all of them are in one folder.
+    fn log_folder(&self) -> Option<String> {
+        let log = self.services.0.iter().find_map(|(_, metrics)| metrics.log.as_deref())?;
+        Some(Path::new(log).parent()?.display().to_string())
     }
 
     /// What runs that is not what is checked out, or that the last rollout has not brought.
@@ -159,6 +169,7 @@ mod tests {
             "4 services: 1 Down, 1 Degraded, 1 OK, 1 Stopped; 68 clients",
             "/srv/shop/pm3.yml on web1, pmesh v0.1.0-9af3c21d0b4e",
             "main aaaaaaaaaaaa \"Fix cart\"; origin/main is at bbbbbbbbbbbb \"New cart\"",
+            "logs in /var/lib/pmesh/shop/logs, `pmesh-server logs` shows them",
             "",
             "SERVICE  STATUS    HEALTHY  UPTIME  RESTARTS   PORT  LOAD   CPU   MEMORY",
             "billing  Down          0/1       -         -      -     -     -        -",

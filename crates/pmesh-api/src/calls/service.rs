@@ -93,7 +93,8 @@ fn named(sources: &Sources, call: &Call) -> Result<ServiceName, ApiError> {
     }
 }
 
-fn unknown(sources: &Sources, text: &str) -> ApiError {
+/// The answer where no service has this name.
+pub(super) fn unknown(sources: &Sources, text: &str) -> ApiError {
     let view = sources.node.view();
     let near = did_you_mean(text, view.services.iter().map(|service| service.name.as_str()));
     ApiError::new(Code::ServiceNotFound, format!("no service {} in the manifest{near}", quoted(text)))

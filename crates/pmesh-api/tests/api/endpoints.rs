@@ -296,7 +296,9 @@ async fn metrics_are_complete_and_in_order() {
         let mut known = keys(metrics);
         // How processes are known is said where there are some.
         let containment = known.iter().position(|key| *key == "containment").map(|at| known.remove(at));
+        let log = known.iter().position(|key| *key == "log").map(|at| known.remove(at));
         assert_eq!(known, ["id", "type", "server", "processes", "status", "healthy", "total"]);
+        assert_eq!(log.is_some(), name != "files");
         assert_eq!(containment.is_some(), name != "files");
         assert!(name == "files" || metrics["containment"] == "mark");
         assert_eq!((&metrics["id"], &metrics["type"]), (&ids[name], &json!(service_type)));

@@ -4,6 +4,7 @@ mod conventions;
 mod document;
 mod endpoints;
 mod failures;
+mod logs;
 mod places;
 mod serving;
 mod waiting;
@@ -26,7 +27,7 @@ services:
 /// A node of three services, and the folder that it lives in.
 struct Started {
     node: TestNode,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Deref for Started {
@@ -43,7 +44,7 @@ async fn node() -> Started {
 
 async fn serving_manifest(manifest: &str) -> Started {
     let folder = tempfile::tempdir().unwrap();
-    Started { node: TestNode::start(folder.path(), manifest).await, _folder: folder }
+    Started { node: TestNode::start(folder.path(), manifest).await, folder }
 }
 
 fn api_of(node: &Started) -> Api {

@@ -267,7 +267,7 @@ fn unless_gone(renamed: Result<(), Errno>) -> Result<(), Errno> {
 }
 
 /// Opens a folder by a path that had no links when it was resolved, and must not have any now.
-fn open_folder(path: &Path) -> io::Result<OwnedFd> {
+pub(super) fn open_folder(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
         // The call is forbidden by a system call filter that is older than it (some containers).

@@ -15,6 +15,7 @@ pub fn work_threads() -> WorkThreads {
         hashing: threads("hashing"),
         files: threads("build-files"),
         logs: threads("logs"),
+        log_readers: threads("log-readers"),
         names: HostNames::on(threads("names")),
     }
 }
