@@ -31,3 +31,4 @@ mod state;
 mod strangers;
 mod told;
 mod trees;
+mod users;

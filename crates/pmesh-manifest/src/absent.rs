@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use pmesh_supervisor::{ServiceKind, env_file_mistake, missing_interpreter};
+use pmesh_supervisor::{ServiceKind, env_file_mistake, missing_interpreter, user_mistake};
 
 use crate::{
     Manifest, Mistake,
@@ -17,7 +17,7 @@ use crate::{
 };
 
 impl Manifest {
-    /// The folders, programs and env files that this machine lacks or cannot use, each with the place that names it, in their order.
+    /// The folders, programs, env files and users that this machine lacks or cannot use, each with the place that names it, in their order.
     /// What a build may make (files of its service's folder) is none of them. Blocks on the disk.
     pub fn absent(&self) -> Vec<Mistake> {
         let mut absent: Vec<Mistake> = Vec::new();
@@ -42,6 +42,7 @@ impl Manifest {
             Needed::Files(folder) if self.is_built(folder) => None,
             Needed::Files(folder) => no_folder(folder).map(|why| format!("{why}, whose files it serves")),
             Needed::EnvFile(file) => env_file_mistake(file),
+            Needed::User(user) => user_mistake(user),
             // The service's own folder is a need by itself, and is told there.
             Needed::Program { folder, in_own: true, .. } if !folder.is_dir() => None,
             Needed::Program { folder, .. } if !folder.is_dir() => no_folder(folder),

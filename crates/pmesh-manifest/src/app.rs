@@ -166,12 +166,16 @@ fn process(table: &mut KeyedMap, spec: &mut AppSpec, report: &mut Report<'_>) {
     if table.take("stdin").and_then(|value| value.flag(report)) == Some(true) {
         spec.stdin = Stdin::Inherit;
     }
-    if let Some(value) = table.take_later("user") {
-        let wanted = "the name of a user";
-        if value.text(report, wanted) == Some("") {
-            value.expected(report, wanted);
+    if let Some(value) = table.take("user") {
+        let wanted = "the name or the number of a user";
+        match value.text(report, wanted) {
+            Some("") => value.expected(report, wanted),
+            Some(user) => {
+                report.needs(value.place, &value.path, Needed::User(user.to_owned()));
+                spec.user = Some(user.to_owned());
+            }
+            None => {}
         }
-        value.not_served(report, Feature::User);
     }
     if let Some(value) = table.take_later("watch") {
         value.one_or_many_texts(report, "a glob, or a list of them");

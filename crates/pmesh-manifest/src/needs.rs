@@ -34,6 +34,8 @@ pub(crate) enum Needed {
     Files(PathBuf),
     /// A file of environment.
     EnvFile(PathBuf),
+    /// Somebody to run as.
+    User(String),
     /// The program of a command, which starts in a folder with this environment on top of the server's.
     Program { program: String, folder: PathBuf, path: Option<String>, in_own: bool, built: bool },
 }

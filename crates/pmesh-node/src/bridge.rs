@@ -49,7 +49,13 @@ impl Bridge {
     pub(crate) fn forget(&self, manifest: &Manifest) {
         let is_in_it =
             |name: &ServiceName| manifest.services.iter().any(|service| service.spec.name == *name);
-        self.announced.lock().retain(|name, _| is_in_it(name));
+        self.announced.lock().retain(|name, _| {
+            let stays = is_in_it(name);
+            if !stays {
+                self.tables.set_user(&key_of(name), None);
+            }
+            stays
+        });
     }
 
     /// Puts the sites and routes of a manifest in force, and what its instances need of the descriptors. Services
@@ -134,6 +140,10 @@ impl Balancer for Bridge {
         let mut announced = self.announced.lock();
         self.tables.set_upstreams(&key_of(service), upstreams.clone(), when_empty);
         announced.insert(service.clone(), Announced { upstreams, when_empty });
+    }
+
+    fn set_user(&self, service: &ServiceName, user: Option<u32>) {
+        self.tables.set_user(&key_of(service), user);
     }
 
     fn withdraw(&self, service: &ServiceName, ids: &[u64]) -> BoxFuture<'static, ()> {

@@ -88,7 +88,7 @@ pub(crate) struct ConnectionContext {
 impl ConnectionContext {
     pub(crate) fn new(thread: Arc<ThreadContext>, connection: ConnectionInfo, occupied: Occupied) -> Self {
         let ip = connection.peer.ip();
-        let is_internal = connection.owner.is_of(rustix::process::geteuid().as_raw());
+        let is_internal = thread.tables.is_internal(connection.owner);
         let peer = ClientPeer::new(ip, thread.tables.trusted().contains(ip), is_internal);
         Self { thread, connection, peer, occupied, logins: Logins::default() }
     }

@@ -9,7 +9,7 @@ use std::{
 use arc_swap::{ArcSwap, Guard};
 use futures_util::future::join_all;
 use parking_lot::Mutex;
-use pmesh_sessions::{SessionLimits, Sessions, TrustedProxies};
+use pmesh_sessions::{PeerOwner, SessionLimits, Sessions, TrustedProxies};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
@@ -36,6 +36,8 @@ struct Shared {
     trusted: TrustedProxies,
     budget: DescriptorBudget,
     routing: ArcSwap<RoutingTable>,
+    /// Whom services run as that do not run as the server.
+    users: ArcSwap<BTreeMap<DestinationKey, u32>>,
     /// Held by whoever changes something, never by a request.
     registry: Mutex<Registry>,
     threads: Mutex<Vec<mpsc::UnboundedSender<Withdrawal>>>,
@@ -83,6 +85,7 @@ impl Tables {
             trusted,
             budget,
             routing: ArcSwap::default(),
+            users: ArcSwap::default(),
             registry: Mutex::default(),
             threads: Mutex::default(),
         }))
@@ -100,6 +103,29 @@ impl Tables {
 
     pub(crate) fn trusted(&self) -> &TrustedProxies {
         &self.0.trusted
+    }
+
+    /// Says whom a service runs as; none: whoever the server runs as, or it does not run. Requests of such a user on this
+    /// machine are internal, like those of the server's own.
+    pub fn set_user(&self, key: &DestinationKey, user: Option<u32>) {
+        if self.0.users.load().get(key).copied() == user {
+            return;
+        }
+        self.0.users.rcu(|users| {
+            let mut users = BTreeMap::clone(users);
+            match user {
+                Some(user) => users.insert(key.clone(), user),
+                None => users.remove(key),
+            };
+            users
+        });
+    }
+
+    /// Whether a peer on this machine belongs to whoever runs the server, to root or to whom a service runs as.
+    pub(crate) fn is_internal(&self, owner: PeerOwner) -> bool {
+        let own = rustix::process::geteuid().as_raw();
+        let is_of_a_service = |user: u32| self.0.users.load().values().any(|&other| other == user);
+        owner.is_of(own) || owner.user().is_some_and(is_of_a_service)
     }
 
     pub(crate) fn routing(&self) -> Guard<Arc<RoutingTable>> {

@@ -15,6 +15,10 @@ pub trait Balancer: Send + Sync + 'static {
     /// requests may expect while there are none.
     fn set_upstreams(&self, service: &ServiceName, upstreams: Vec<ServiceUpstream>, when_empty: Expected);
 
+    /// From now on the service's processes run as this user; none: as the server's, or there are none. A balancer that treats all
+    /// clients alike does not care.
+    fn set_user(&self, _service: &ServiceName, _user: Option<u32>) {}
+
     /// Takes upstreams out at once. The future resolves when nothing is under way to them and nothing new
     /// will come; dropping the future changes nothing.
     fn withdraw(&self, service: &ServiceName, ids: &[u64]) -> BoxFuture<'static, ()>;

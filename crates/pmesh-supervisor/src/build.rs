@@ -44,7 +44,7 @@ pub use self::{
     product::{Build, BuildId},
 };
 use crate::{
-    AppSpec, BuildCache, Command, Launch, SecretEnv, ServiceLog, ServiceName, Spawner, Stdin, Wish,
+    AppSpec, BuildCache, Command, Launch, MachineFacts, ServiceLog, ServiceName, Spawner, Stdin, Wish,
     causes::with_causes,
     command,
     step_kind::StepKind,
@@ -96,7 +96,7 @@ impl Builder {
 
     /// Finds or makes the build of a service; `None` for a service without build commands.
     ///
-    /// The commands run in the service's folder with `env`, in which is what the env files say, and with `PM3_OUT` (the product's folder,
+    /// The commands run in the service's folder with `env`, in which is what the env files say, as the user of `machine`, and with `PM3_OUT` (the product's folder,
     /// absolute), `PM3_BUILD` and `PM3_BUILDING=1` on top; `.build` is a link to the product's folder while
     /// they run. Processes that they leave running are ended (SIGTERM, after `stop_timeout` SIGKILL); so are
     /// the commands when `build_timeout` is over or `wishes` asks for their end. When the sender of `wishes`
@@ -113,7 +113,7 @@ impl Builder {
         &self,
         service: &ServiceName,
         spec: &AppSpec,
-        (file_env, env): (&SecretEnv, &BTreeMap<OsString, OsString>),
+        (machine, env): (&MachineFacts, &BTreeMap<OsString, OsString>),
         rebuild: Rebuild,
         spawner: &dyn Spawner,
         log: &ServiceLog,
@@ -136,7 +136,7 @@ impl Builder {
             permits = permits => permits,
         };
         let build =
-            Attempt { service, spec, file_env, env, spawner, log, sign, hashing: &self.threads.hashing };
+            Attempt { service, spec, machine, env, spawner, log, sign, hashing: &self.threads.hashing };
         let own = Own::new(&spec.folder, log.path(), self.state.as_deref());
         let id = build.content(own.clone()).await?;
         if rebuild == Rebuild::Changed && spec.build_cache == BuildCache::ByContent {
@@ -145,7 +145,8 @@ impl Builder {
                 return Ok(Some(found));
             }
         }
-        let begun = self.with_files(move || folder::begin(own, &id)).await??;
+        let owner = machine.account.as_ref().map(|account| (account.uid, account.gid));
+        let begun = self.with_files(move || folder::begin(own, &id, owner)).await??;
         match build.run(&begun.build, &wishes).await {
             Ok(()) => {
                 let service = service.clone();
@@ -202,7 +203,7 @@ impl Builder {
 struct Attempt<'a> {
     service: &'a ServiceName,
     spec: &'a AppSpec,
-    file_env: &'a SecretEnv,
+    machine: &'a MachineFacts,
     env: &'a BTreeMap<OsString, OsString>,
     spawner: &'a dyn Spawner,
     log: &'a ServiceLog,
@@ -212,9 +213,9 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     async fn content(&self, own: Own) -> Result<BuildId, BuildError> {
-        let (service, spec, file_env) = (self.service.clone(), self.spec.clone(), self.file_env.clone());
+        let (service, spec, machine) = (self.service.clone(), self.spec.clone(), self.machine.clone());
         let identified =
-            self.hashing.run(HASHING_LIMIT, move |_| content::identify(&service, &spec, &file_env, &own));
+            self.hashing.run(HASHING_LIMIT, move |_| content::identify(&service, &spec, &machine, &own));
         identified.await.map_err(BuildError::Unanswered)?
     }
 
@@ -253,6 +254,13 @@ impl Attempt<'_> {
         env.insert("PM3_BUILD".into(), product.id().as_str().into());
         env.insert("PM3_OUT".into(), product.folder().to_owned().into_os_string());
         env.extend(command.env.iter().map(|(name, value)| (name.into(), value.into())));
-        command::launch(command, self.spec, |word| word.into(), env, Stdin::Null)
+        command::launch(
+            command,
+            self.spec,
+            self.machine.account.as_ref(),
+            |word| word.into(),
+            env,
+            Stdin::Null,
+        )
     }
 }

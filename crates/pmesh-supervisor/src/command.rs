@@ -2,13 +2,14 @@
 
 use std::{collections::BTreeMap, ffi::OsString};
 
-use crate::{AppSpec, Command, Launch, Stdin};
+use crate::{AppSpec, Command, Launch, Stdin, UserAccount};
 
 /// The launch of a service's `command` with exactly the environment `env`; `resolve` gives the meaning of
 /// each word.
 pub(crate) fn launch(
     command: &Command,
     spec: &AppSpec,
+    account: Option<&UserAccount>,
     resolve: impl Fn(&str) -> OsString,
     env: BTreeMap<OsString, OsString>,
     stdin: Stdin,
@@ -22,6 +23,7 @@ pub(crate) fn launch(
             .map_or_else(|| spec.folder.clone(), |folder| spec.folder.join(folder)),
         env,
         nofile: Some(spec.nofile),
+        account: account.cloned(),
         stdin,
     }
 }

@@ -13,10 +13,10 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::{
-    Balancer, Basis, BuildError, Builder, LogFolder, Ports, Prober, Rebuild, RevisionFacts, SecretEnv,
-    ServiceFacts, ServiceKind, ServiceName, ServiceSpec, ServiceState, Spawner, Wish, env_files,
-    environment::build_environment, job::WallClock, lack::Lack, machine_step::Numbers, releases::Releases,
-    restart_budget::RestartBudget, work_threads::WorkThreads,
+    AppSpec, Balancer, Basis, BuildError, Builder, LogFolder, MachineFacts, Ports, Prober, Rebuild,
+    RevisionFacts, ServiceFacts, ServiceKind, ServiceName, ServiceSpec, ServiceState, Spawner, Wish,
+    accounts, env_files, environment::build_environment, job::WallClock, lack::Lack, machine_step::Numbers,
+    releases::Releases, restart_budget::RestartBudget, work_threads::WorkThreads,
 };
 
 /// What every instance is started with.
@@ -70,25 +70,24 @@ impl Context {
         }
     }
 
-    /// What a service is started from: the build, as [`Builder::build`] gives it, and what its env files say, which are read
-    /// before unless that is `known`.
+    /// What a service is started from: the build, as [`Builder::build`] gives it, and what its env files say, and who it runs as, which is found out
+    /// before unless it is `known`.
     pub(crate) async fn build(
         &self,
         spec: &ServiceSpec,
         revision: &RevisionFacts,
-        known: Option<SecretEnv>,
+        known: Option<MachineFacts>,
         rebuild: Rebuild,
         wishes: watch::Receiver<Wish>,
     ) -> Result<Basis, BuildError> {
         let ServiceKind::App(app) = &spec.kind else { return Ok(Basis::default()) };
-        let file_env = match known {
+        let machine = match known {
             Some(known) => known,
             None => {
-                let read = env_files::read(&app.env_files, &self.threads.files);
                 tokio::select! {
                     biased;
                     () = Wish::becomes(wishes.clone(), Wish::End) => return Err(BuildError::Cancelled),
-                    read = read => read.map_err(BuildError::EnvFile)?,
+                    machine = self.machine_facts(app) => machine?,
                 }
             }
         };
@@ -99,12 +98,23 @@ impl Context {
             branch: revision.branch.as_deref(),
             root: &revision.root,
             build: None,
-            file_env: Some(&file_env),
+            machine: Some(&machine),
         };
         let (env, log) = (build_environment(env, app, &facts), logs.log(&app.log));
-        let declared = (&file_env, &env);
+        let declared = (&machine, &env);
         let build =
             self.builder.build(&spec.name, app, declared, rebuild, &*self.spawner, &log, wishes).await?;
-        Ok(Basis { build, file_env: Some(file_env) })
+        Ok(Basis { build, machine: Some(machine) })
+    }
+
+    /// What this machine says of a service.
+    async fn machine_facts(&self, app: &AppSpec) -> Result<MachineFacts, BuildError> {
+        let files = &self.threads.files;
+        let account = match &app.user {
+            Some(user) => accounts::find(user, files).await.map_err(BuildError::Account)?,
+            None => None,
+        };
+        let file_env = env_files::read(&app.env_files, files).await.map_err(BuildError::EnvFile)?;
+        Ok(MachineFacts { file_env, account })
     }
 }

@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use crate::{AppSpec, BuildId, SecretEnv, ServiceName};
+use crate::{AppSpec, BuildId, MachineFacts, ServiceName};
 
 /// Where every instance is told to listen.
 const HOST: &str = "127.0.0.1";
@@ -25,8 +25,8 @@ pub(crate) struct ServiceFacts<'a> {
     pub root: &'a Path,
     /// The build that they run from: `PM3_BUILD`.
     pub build: Option<&'a BuildId>,
-    /// What the service's env files say, which is the weakest of what is declared.
-    pub file_env: Option<&'a SecretEnv>,
+    /// What its env files say, which is the weakest of what is declared, and who its processes run as.
+    pub machine: Option<&'a MachineFacts>,
 }
 
 /// The defaults for production, which the service's `env` can override.
@@ -35,7 +35,8 @@ const PRODUCTION: [(&str, &str); 2] = [("NODE_ENV", "production"), ("FLASK_DEBUG
 /// The environment of a service's `shutdown` commands, and the base of an instance's environment.
 ///
 /// From weak to strong: the server's environment, without what concerns the server alone (`PMESH_*`, what a
-/// service manager told it, what another pmesh told it); the defaults for production; the service's env files; its `env`;
+/// service manager told it, what another pmesh told it, and where they run as somebody else what is about its user); that
+/// user's `HOME`, `USER` and `LOGNAME`; the defaults for production; the service's env files; its `env`;
 /// the facts. The caller puts the command's own `env` on top.
 pub(crate) fn command_environment(
     server: &BTreeMap<OsString, OsString>,
@@ -57,10 +58,18 @@ pub(crate) fn build_environment(
     spec: &AppSpec,
     facts: &ServiceFacts<'_>,
 ) -> BTreeMap<OsString, OsString> {
-    let inherited = server.iter().filter(|(name, _)| is_inherited(name));
+    let account = facts.machine.and_then(|machine| machine.account.as_ref());
+    let inherited =
+        server.iter().filter(|(name, _)| is_inherited(name) && !(account.is_some() && is_of_a_user(name)));
     let mut env: BTreeMap<OsString, OsString> =
         inherited.map(|(name, value)| (name.clone(), value.clone())).collect();
-    let files = facts.file_env.into_iter().flat_map(SecretEnv::variables);
+    if let Some(account) = account {
+        env.insert("HOME".into(), account.home.clone().into());
+        for variable in account.name.iter().flat_map(|name| [("USER", name), ("LOGNAME", name)]) {
+            env.insert(variable.0.into(), variable.1.into());
+        }
+    }
+    let files = facts.machine.into_iter().flat_map(|machine| machine.file_env.variables());
     env.extend(files.chain(&spec.env).map(|(name, value)| (name.into(), value.into())));
     env.extend(fact_variables(facts));
     env
@@ -109,12 +118,30 @@ fn is_inherited(name: &OsStr) -> bool {
     !own && !production && name != b"NOTIFY_SOCKET" && name != b"PM3"
 }
 
+/// Whether a variable is about the user who set it, and wrong for another one.
+fn is_of_a_user(name: &OsStr) -> bool {
+    const OWN: [&str; 11] = [
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "MAIL",
+        "SSH_AUTH_SOCK",
+        "DBUS_SESSION_BUS_ADDRESS",
+        "XDG_RUNTIME_DIR",
+        "XDG_CONFIG_HOME",
+        "XDG_DATA_HOME",
+        "XDG_CACHE_HOME",
+        "XDG_STATE_HOME",
+    ];
+    OWN.iter().any(|own| name == *own)
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::Command;
+    use crate::{Command, UserAccount};
 
     fn map(pairs: &[(&str, &str)]) -> BTreeMap<OsString, OsString> {
         pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
@@ -134,7 +161,7 @@ mod tests {
             branch: Some("main"),
             root: Path::new("/p"),
             build: None,
-            file_env: None,
+            machine: None,
         };
         let port = (!spec.background).then_some(20001);
         instance_environment(&map(server), &spec, &facts, 2, port)
@@ -218,6 +245,35 @@ mod tests {
     }
 
     #[test]
+    fn whoever_runs_as_somebody_else_is_told_who_and_nothing_of_the_servers_user() {
+        let service = "web".parse().unwrap();
+        let server =
+            map(&[("HOME", "/root"), ("USER", "root"), ("XDG_RUNTIME_DIR", "/run/user/0"), ("PATH", "/bin")]);
+        let told = |account: UserAccount, env: &[(&str, &str)]| {
+            let spec = AppSpec { env: strings(env), ..AppSpec::new(&service, PathBuf::from("/p/web")) };
+            let machine = MachineFacts { account: Some(account), ..MachineFacts::default() };
+            let facts = ServiceFacts {
+                service: &service,
+                commit: None,
+                branch: None,
+                root: Path::new("/p"),
+                build: None,
+                machine: Some(&machine),
+            };
+            let mut env = build_environment(&server, &spec, &facts);
+            env.retain(|name, _| !name.as_bytes().starts_with(b"PM3"));
+            env
+        };
+        let web = UserAccount::of_number(7).with(|account| {
+            (account.name, account.home) = (Some("web".to_owned()), "/srv/web".into());
+        });
+        let wanted = [("HOME", "/srv/web"), ("LOGNAME", "web"), ("PATH", "/bin"), ("USER", "web")];
+        assert_eq!(told(web.clone(), &[]), map(&wanted));
+        assert_eq!(told(web, &[("HOME", "/else")])[OsStr::new("HOME")], "/else");
+        assert_eq!(told(UserAccount::of_number(7), &[]), map(&[("HOME", "/"), ("PATH", "/bin")]));
+    }
+
+    #[test]
     fn other_commands_are_told_the_same_but_for_the_instance() {
         let service = "web".parse().unwrap();
         let spec = AppSpec::new(&service, PathBuf::from("/p/web"));
@@ -227,7 +283,7 @@ mod tests {
             branch: None,
             root: Path::new("/p"),
             build: None,
-            file_env: None,
+            machine: None,
         };
         let facts_alone = map(&[("PM3", "1"), ("PM3_ROOT", "/p"), ("PM3_SERVICE", "web")]);
         let mut wanted = facts_alone.clone();

@@ -221,7 +221,7 @@ impl Executor {
         let spec = member.turn.spec.clone();
         let run = (member.turn.id, spec.clone(), revision.clone());
         let plan =
-            |Basis { build, file_env }| Plan { id: run.0, spec: run.1, build, file_env, revision: run.2 };
+            |Basis { build, machine }| Plan { id: run.0, spec: run.1, build, machine, revision: run.2 };
         match act {
             RolloutAct::Build(_) => {
                 let give_up = member.end_build.clone();
@@ -304,8 +304,8 @@ impl Member {
         };
         let has_to_stop = app.is_some_and(|spec| spec.run.is_some() && !spec.overlaps()) && !state.stopped;
         Item {
-            // Env files are read where the build is made, which gets what they say.
-            builds: app.is_some_and(|spec| !spec.build.is_empty() || !spec.env_files.is_empty()),
+            // What this machine says of it is read where the build is made, which gets that.
+            builds: app.is_some_and(|spec| spec.has_preparation()),
             releases: releases && app.is_some_and(|spec| !spec.release.is_empty()),
             overlaps: !has_to_stop,
             background: app.is_some_and(|spec| spec.background),

@@ -49,6 +49,7 @@
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 compile_error!("pmesh supervises processes of Linux 5.10 and later on x86-64 and aarch64 only");
 
+mod accounts;
 mod backoff;
 mod balancer;
 mod basis;
@@ -75,6 +76,7 @@ mod lifecycle;
 mod link;
 mod listening;
 mod log;
+mod machine_facts;
 mod machine_step;
 mod membership;
 mod metrics;
@@ -130,8 +132,11 @@ pub mod testing;
 mod timetable;
 mod tree_mark;
 mod unbuilt;
+mod user_account;
+mod user_rights;
 mod work_threads;
 
+pub use accounts::user_mistake;
 pub use balancer::{Balancer, Expected, ListenAddress, NoBalancer, ServiceUpstream};
 pub(crate) use basis::Basis;
 pub use build::{Build, BuildId, BuildProgress, BuildStep, BuildsUnderWay, Rebuild};
@@ -151,6 +156,7 @@ pub use log::{
     LogQuery, LogReadError, LogStream,
 };
 pub(crate) use log::{ServiceLog, Tail};
+pub use machine_facts::MachineFacts;
 pub use metrics::{InstanceFigures, ProcessFigures, Sampler};
 pub use name::{BadServiceName, ServiceId, ServiceName};
 pub use node_mark::{LeftRunning, NodeMark};
@@ -177,4 +183,5 @@ pub use step::{StepName, StepState};
 pub use supervisor::{Reporter, Supervisor, SupervisorSettings};
 pub use survivor::Survivor;
 pub use telling_lines::{names_an_error, telling_lines};
+pub use user_account::UserAccount;
 pub use work_threads::WorkThreads;

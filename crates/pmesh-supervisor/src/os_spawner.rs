@@ -26,8 +26,9 @@ use crate::{
     process_tables::ProcessTables,
     session_members::SessionMembers,
     shebang::missing_interpreter,
-    sys,
+    sys::{self, ChildUser},
     tree_mark::{TreeMark, TreeMarks},
+    user_rights,
 };
 
 /// Starts processes of this machine, as children of this process.
@@ -135,8 +136,10 @@ impl OsSpawner {
             })
             .stderr(write.try_clone()?)
             .stdout(write);
-        sys::prepare_child(&mut command, launch.nofile, entry);
-        let child = command.spawn().map_err(|error| explained(error, program))?;
+        let user =
+            launch.account.as_ref().map(|account| ChildUser::new(account, &launch.folder)).transpose()?;
+        sys::prepare_child(&mut command, launch.nofile, entry, user);
+        let child = command.spawn().map_err(|error| explained(error, program, launch))?;
         Ok((Arc::new(Leader::new(child)?), output))
     }
 }
@@ -177,27 +180,33 @@ fn find_program(launch: &Launch) -> io::Result<PathBuf> {
     }
     let default = OsString::from("/usr/local/bin:/usr/bin:/bin");
     let path = launch.env.get(OsStr::new("PATH")).unwrap_or(&default);
-    let mut refused = false;
+    let mut refused = None;
     for folder in std::env::split_paths(path) {
         let file = launch.folder.join(folder).join(name);
         if !file.is_file() {
             continue;
         }
-        if rustix::fs::access(&file, Access::EXEC_OK).is_ok() {
+        // As who it is to be would look it up: root's own programs are in its PATH, and nobody else's.
+        if rustix::fs::access(&file, Access::EXEC_OK).is_ok() && user_rights::may_start(launch, &file) {
             return Ok(file);
         }
-        refused = true;
+        refused.get_or_insert(file);
     }
-    let error = if refused { rustix::io::Errno::ACCESS } else { rustix::io::Errno::NOENT };
-    Err(error.into())
+    Err(match refused {
+        Some(file) => explained(rustix::io::Errno::ACCESS.into(), &file, launch),
+        None => rustix::io::Errno::NOENT.into(),
+    })
 }
 
 /// The error, with what the first line of a script asks for if that is what is missing, or why the program is none: execve(2)
 /// gives the same errors for all.
-fn explained(error: io::Error, program: &Path) -> io::Error {
+fn explained(error: io::Error, program: &Path, launch: &Launch) -> io::Error {
     let kind = error.kind();
     let text = match kind {
         io::ErrorKind::NotFound => missing_interpreter(program, None),
+        io::ErrorKind::PermissionDenied if let Some(text) = user_rights::refusal(launch, program) => {
+            Some(text)
+        }
         io::ErrorKind::PermissionDenied if program.is_dir() => Some("it is a folder".to_owned()),
         io::ErrorKind::PermissionDenied
             if program.is_file() && rustix::fs::access(program, Access::EXEC_OK).is_err() =>

@@ -3,8 +3,8 @@
 use std::{ffi::OsString, time::Duration};
 
 use crate::{
-    Build, RestartPolicy, RevisionFacts, Schedule, SecretEnv, ServiceFacts, ServiceId, ServiceKind,
-    ServiceSpec, saved::saved,
+    Build, MachineFacts, RestartPolicy, RevisionFacts, Schedule, ServiceFacts, ServiceId, ServiceKind,
+    ServiceSpec, UserAccount, saved::saved,
 };
 
 /// What a run of a service is started from.
@@ -17,18 +17,18 @@ pub struct Plan {
     pub spec: ServiceSpec,
     /// The build that its instances run from; none for a service without build commands.
     pub build: Option<Build>,
-    /// What its env files said when it was started; none before they were read.
-    pub file_env: Option<SecretEnv>,
+    /// What this machine said of it when it was started; none before that was read.
+    pub machine: Option<MachineFacts>,
     /// What its instances are told of the work tree.
     pub revision: RevisionFacts,
 }
 
-saved!(struct Plan { id, spec, build, file_env, revision });
+saved!(struct Plan { id, spec, build, machine, revision });
 
 impl Plan {
     /// A run without a build.
     pub fn new(id: ServiceId, spec: ServiceSpec, revision: RevisionFacts) -> Self {
-        Self { id, spec, build: None, file_env: None, revision }
+        Self { id, spec, build: None, machine: None, revision }
     }
 
     /// What its processes are told of themselves.
@@ -39,8 +39,13 @@ impl Plan {
             branch: self.revision.branch.as_deref(),
             root: &self.revision.root,
             build: self.build.as_ref().map(Build::id),
-            file_env: self.file_env.as_ref(),
+            machine: self.machine.as_ref(),
         }
+    }
+
+    /// Who its processes run as, where that is somebody else than the server.
+    pub(crate) fn account(&self) -> Option<&UserAccount> {
+        self.machine.as_ref()?.account.as_ref()
     }
 
     /// What a word of a command means in this run: as [`Build::resolve`] where it has a build.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ffi::OsString, fmt, io, path::PathBuf};
 use futures_util::future::BoxFuture;
 use tokio::io::AsyncRead;
 
-use crate::{Stdin, Survivor, saved::saved};
+use crate::{Stdin, Survivor, UserAccount, saved::saved};
 
 /// Starts process trees. The operating system's is `OsSpawner`; a second process
 /// may implement it one day, so nothing here assumes that the tree's processes are our children.
@@ -39,19 +39,22 @@ pub struct Launch {
     pub env: BTreeMap<OsString, OsString>,
     /// The soft limit of open descriptors, cut to the hard one; none: the server's own.
     pub nofile: Option<u64>,
+    /// Who it runs as; none: whoever this process runs as. Only root can start the processes of others.
+    pub account: Option<UserAccount>,
     /// What it reads.
     pub stdin: Stdin,
 }
 
 impl fmt::Debug for Launch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { program, arguments, folder, env, nofile, stdin } = self;
+        let Self { program, arguments, folder, env, nofile, account, stdin } = self;
         f.debug_struct("Launch")
             .field("program", program)
             .field("arguments", arguments)
             .field("folder", folder)
             .field("env", &env.keys())
             .field("nofile", nofile)
+            .field("account", account)
             .field("stdin", stdin)
             .finish()
     }
@@ -61,7 +64,15 @@ impl Launch {
     /// This program in this absolute folder, with no argument and nothing in its environment; it reads nothing.
     pub fn new(program: impl Into<OsString>, folder: PathBuf) -> Self {
         let (arguments, env) = (Vec::new(), BTreeMap::new());
-        Self { program: program.into(), arguments, folder, env, nofile: None, stdin: Stdin::Null }
+        Self {
+            program: program.into(),
+            arguments,
+            folder,
+            env,
+            nofile: None,
+            account: None,
+            stdin: Stdin::Null,
+        }
     }
 
     /// The same with something changed: `launch.with(|it| …)`.

@@ -64,7 +64,8 @@ impl Context {
             info!("release step begins: {command}");
             let mut env = env.clone();
             env.extend(command.env.iter().map(|(name, value)| (name.into(), value.into())));
-            let launch = command::launch(command, app, |word| plan.resolve(word), env, Stdin::Null);
+            let launch =
+                command::launch(command, app, plan.account(), |word| plan.resolve(word), env, Stdin::Null);
             if let Err(error) = steps.run(command, &launch).await {
                 log.note("release failed");
                 return Err(error);

@@ -289,9 +289,12 @@ impl ServiceDriver {
     fn show(&mut self) {
         let traffic = self.machine.traffic();
         if self.told.as_ref() != Some(&traffic) {
-            let Traffic { upstreams, when_empty, .. } = traffic.clone();
+            let Traffic { upstreams, when_empty, user, .. } = traffic.clone();
             let (balancer, name) = (&self.context.balancer, self.machine.name());
-            let tell = AssertUnwindSafe(|| balancer.set_upstreams(name, upstreams, when_empty));
+            let tell = AssertUnwindSafe(|| {
+                balancer.set_user(name, user);
+                balancer.set_upstreams(name, upstreams, when_empty);
+            });
             match catch_unwind(tell) {
                 Ok(()) => {
                     self.timed_out = self.await_timeouts(&traffic);

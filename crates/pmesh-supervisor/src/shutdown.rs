@@ -61,7 +61,7 @@ pub(crate) fn run(
         .map(|command| {
             let mut env = env.clone();
             env.extend(command.env.iter().map(|(name, value)| (name.into(), value.into())));
-            command::launch(command, spec, |word| plan.resolve(word), env, Stdin::Null)
+            command::launch(command, spec, plan.account(), |word| plan.resolve(word), env, Stdin::Null)
         })
         .collect();
     let limit = spec.stop_timeout;

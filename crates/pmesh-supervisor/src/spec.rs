@@ -79,6 +79,8 @@ pub struct AppSpec {
     pub env: BTreeMap<String, String>,
     /// Files of more environment, absolute; of two that set a variable the later one counts.
     pub env_files: Vec<PathBuf>,
+    /// Whom its processes run as, a name or a number; none: whoever the server runs as.
+    pub user: Option<String>,
     /// The environment variable that names the address to listen on.
     pub host_variable: String,
     /// The environment variable that names the port to listen on.
@@ -116,7 +118,7 @@ pub struct AppSpec {
 }
 
 saved!(struct AppSpec {
-    folder, run, build, build_cache, release, shutdown, after, instances, env, env_files, host_variable, port_variable,
+    folder, run, build, build_cache, release, shutdown, after, instances, env, env_files, user, host_variable, port_variable,
     listen_variable, nofile, background, monitor, ready_timeout, stop_timeout, build_timeout, drain_timeout,
     overlap, start, log, stdin, restart, schedule, run_timeout,
 });
@@ -138,6 +140,7 @@ impl AppSpec {
             instances: 1,
             env: BTreeMap::new(),
             env_files: Vec::new(),
+            user: None,
             host_variable: "HOST".to_owned(),
             port_variable: "PORT".to_owned(),
             listen_variable: "LISTEN".to_owned(),
@@ -163,6 +166,11 @@ impl AppSpec {
     pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
         change(&mut self);
         self
+    }
+
+    /// Whether anything is made, or found out on this machine, before it can be started.
+    pub(crate) fn has_preparation(&self) -> bool {
+        !self.build.is_empty() || !self.env_files.is_empty() || self.user.is_some()
     }
 
     /// Whether old instances serve until the new ones are ready: as declared, and by default not

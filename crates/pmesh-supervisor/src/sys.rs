@@ -12,24 +12,59 @@
 #![allow(unsafe_code, reason = "see above: two calls whose rules the caller has to keep")]
 
 use std::{
+    ffi::CString,
     io,
-    os::fd::{AsFd as _, OwnedFd},
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
 };
 
-use rustix::process::{Resource, Rlimit};
+use rustix::{
+    process::{Gid, Resource, Rlimit, Uid},
+    thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid},
+};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     process::Command,
 };
 
-use crate::cgroups;
+use crate::{UserAccount, cgroups};
+
+/// Who a child becomes.
+#[derive(Debug)]
+pub(crate) struct ChildUser {
+    uid: Uid,
+    gid: Gid,
+    groups: Vec<Gid>,
+    folder: CString,
+}
+
+impl ChildUser {
+    /// This account, in this folder.
+    pub(crate) fn new(account: &UserAccount, folder: &Path) -> io::Result<Self> {
+        Ok(Self {
+            uid: Uid::from_raw(account.uid),
+            gid: Gid::from_raw(account.gid),
+            groups: account.groups.iter().copied().map(Gid::from_raw).collect(),
+            folder: CString::new(folder.as_os_str().as_bytes())?,
+        })
+    }
+}
 
 /// Makes the child the leader of a new session and process group, sets its soft limit of open
 /// descriptors, and keeps all of ours but 0 to 2 from it, also those that were handed to this process
 /// without close-on-exec.
 ///
 /// Where there is a control group it enters that first, by the group's `cgroup.procs`: nothing of the program has run by then.
-pub(crate) fn prepare_child(command: &mut Command, nofile: Option<u64>, entry: Option<OwnedFd>) {
+/// It becomes another user last, with that user's groups and none of ours, and enters its folder as that.
+pub(crate) fn prepare_child(
+    command: &mut Command,
+    nofile: Option<u64>,
+    entry: Option<OwnedFd>,
+    user: Option<ChildUser>,
+) {
     let limit = nofile.map(soft_limit);
     let prepare = move || {
         if let Some(entry) = &entry {
@@ -39,11 +74,18 @@ pub(crate) fn prepare_child(command: &mut Command, nofile: Option<u64>, entry: O
         if let Some(limit) = limit {
             rustix::process::setrlimit(Resource::Nofile, limit)?;
         }
+        if let Some(ChildUser { uid, gid, groups, folder }) = &user {
+            // Groups first: whoever has given up root's id may set them no more.
+            set_thread_groups(groups)?;
+            set_thread_res_gid(*gid, *gid, *gid)?;
+            set_thread_res_uid(*uid, *uid, *uid)?;
+            rustix::process::chdir(folder.as_c_str())?;
+        }
         close_on_exec();
         Ok(())
     };
-    // SAFETY: `prepare` makes four system calls, write, setsid, prlimit64 and close_range, on values that
-    // it owns. It neither allocates nor locks, and an error is an integer.
+    // SAFETY: `prepare` makes bare system calls, write, setsid, prlimit64, setgroups, setresgid, setresuid, chdir and
+    // close_range, on values that it owns; a path that is a `CStr` is not copied. It neither allocates nor locks, and an error is an integer.
     unsafe {
         command.pre_exec(prepare);
     }

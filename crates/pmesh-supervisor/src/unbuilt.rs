@@ -162,7 +162,7 @@ impl Unbuilt {
     pub(crate) fn failure(&self) -> ServiceFailure {
         let ServiceFailure { what, last_lines, .. } = self.failure.clone();
         let before = match self.missing {
-            Missing::Build if self.has_files_alone() => "it is not started: ",
+            Missing::Build if self.has_nothing_to_build() => "it is not started: ",
             Missing::Build => "it is not built: ",
             Missing::Release => "its release has failed: ",
             Missing::Others => return self.failure.clone(),
@@ -170,9 +170,9 @@ impl Unbuilt {
         ServiceFailure { what: format!("{before}{what}"), retry_at: self.retry.next_try(), last_lines }
     }
 
-    /// Whether what it lacks are env files: there is nothing to build.
-    fn has_files_alone(&self) -> bool {
-        matches!(&self.plan.spec.kind, ServiceKind::App(app) if app.build.is_empty() && !app.env_files.is_empty())
+    /// Whether what it lacks is something of this machine: there is nothing to build.
+    fn has_nothing_to_build(&self) -> bool {
+        matches!(&self.plan.spec.kind, ServiceKind::App(app) if app.build.is_empty() && app.has_preparation())
     }
 }
 

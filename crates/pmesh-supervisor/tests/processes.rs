@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     ffi::OsString,
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -12,7 +13,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use pmesh_supervisor::{
     Exit, ExternalAddress, Launch, Monitor, NetProber, OsSpawner, PortOwner, ProbeFailure, ProbeTarget,
-    Prober, ProcessTree, Sampler, ServiceName, Signal, Spawned, Spawner, testing::FreePort,
+    Prober, ProcessTree, Sampler, ServiceName, Signal, Spawned, Spawner, UserAccount, testing::FreePort,
 };
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -517,4 +518,81 @@ async fn a_socket_that_nobody_serves_passes_checks_and_answers_no_request() {
         "127.0.0.1:{port} accepts connections, and does not answer `GET /`: it has said nothing for 50ms"
     );
     assert_eq!(failure.to_string(), text);
+}
+
+/// Whether this runs as root, who alone can start the processes of others.
+fn is_root() -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root {
+        let in_ci = std::env::var("CI").as_deref() == Ok("true");
+        assert!(!in_ci, "nothing is skipped in CI");
+        eprintln!("skipped: only root can start the processes of others");
+    }
+    is_root
+}
+
+#[tokio::test]
+async fn a_process_of_another_user_has_its_groups_alone_and_can_take_nothing_back() {
+    if !is_root() {
+        return;
+    }
+    let account =
+        UserAccount::of_number(4242).with(|account| (account.gid, account.groups) = (4243, vec![4243, 4250]));
+    let script = "id -u; id -g; id -G; grep -E '^(Uid|Gid|CapEff|CapPrm):' /proc/self/status; ulimit -n";
+    let launch = shell(Path::new("/"), script).with(|launch| {
+        (launch.account, launch.nofile) = (Some(account), Some(100));
+    });
+    let mut run = start(&launch);
+    let said = output(&mut run).await;
+    let words: Vec<&str> = said.split_ascii_whitespace().collect();
+    let no_capability = "0000000000000000";
+    let wanted = "4242 4243 4243 4250 Uid: 4242 4242 4242 4242 Gid: 4243 4243 4243 4243";
+    assert_eq!(words.join(" "), format!("{wanted} CapPrm: {no_capability} CapEff: {no_capability} 100"));
+    assert_eq!(run.exit.as_mut().await, Exit::Code(0));
+}
+
+#[tokio::test]
+async fn whoever_may_not_enter_a_folder_or_execute_a_program_is_told_what_is_shut() {
+    if !is_root() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let open = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    open(folder.path(), 0o755);
+    for shut in ["bin", "shut", "shut/deep"] {
+        fs::create_dir(path(shut)).unwrap();
+    }
+    for (program, mode) in [("bin/tool", 0o700), ("shut/tool", 0o755)] {
+        fs::write(path(program), "#!/bin/sh\necho ran\n").unwrap();
+        open(&path(program), mode);
+    }
+    open(&path("shut"), 0o700);
+    let spawner = OsSpawner::new(pmesh_supervisor::testing::work_threads().proc);
+    let start = |folder: &Path, program: &str| {
+        let account = Some(UserAccount::of_number(4242));
+        let launch = command(folder, program, &[]).with(|launch| {
+            launch.account = account;
+            let paths = format!("{}:{}:/bin", path("shut").display(), path("bin").display());
+            launch.env.insert("PATH".into(), paths.into());
+        });
+        spawner.spawn(&launch).map(|spawned| Run {
+            tree: spawned.tree.into(),
+            exit: spawned.exit,
+            output: spawned.output,
+        })
+    };
+    for (inside, program, said) in [
+        ("shut/deep", "true", format!("user 4242 may not enter {}", path("shut").display())),
+        (".", "bin/tool", format!("user 4242 may not execute {}", path("bin/tool").display())),
+        (".", "shut/tool", format!("user 4242 may not enter {}", path("shut").display())),
+        (".", "tool", format!("user 4242 may not enter {}", path("shut").display())),
+    ] {
+        let error = start(&path(inside), program).err().expect(program);
+        assert!(error.source.to_string().contains(&said), "{program}: {}", error.source);
+    }
+    // What is shut is passed over, as that user would.
+    open(&path("bin/tool"), 0o755);
+    let mut run = start(&path("."), "tool").unwrap();
+    assert_eq!(output(&mut run).await, "ran\n");
 }

@@ -31,6 +31,7 @@ pub(crate) const PURE: &[PureFiles] = &[
             "rollout/order.rs",
             "rollout/releasing.rs",
             "rollout/stage.rs",
+            "user_account.rs",
         ],
     },
     // Much of what a service shows of itself is said where its drivers are tested.

@@ -180,8 +180,7 @@ services:
             &format!("pm3.yml:3:33: services.b.cluster_min: `cluster_min` {not_served}"),
             "pm3.yml:4:33: services.c.cluster_min: 2 is more than `cluster`, which is 1",
             &format!("pm3.yml:4:33: services.c.cluster_min: `cluster_min` {not_served}"),
-            r#"pm3.yml:5:26: services.d.user: expected the name of a user, found """#,
-            &format!("pm3.yml:5:26: services.d.user: `user` {not_served}"),
+            r#"pm3.yml:5:26: services.d.user: expected the name or the number of a user, found """#,
         ],
     );
 }

@@ -16,7 +16,7 @@ use super::{
     own::Own,
     product::BuildId,
 };
-use crate::{AppSpec, Command, SecretEnv, ServiceName};
+use crate::{AppSpec, Command, MachineFacts, ServiceName};
 
 /// Hashes the service's folder (paths, modes, contents, targets of links; git's ignore rules apply, and files
 /// that are not the service's are left out), its build commands, its declared environment, its name, and the
@@ -24,7 +24,7 @@ use crate::{AppSpec, Command, SecretEnv, ServiceName};
 pub(super) fn identify(
     service: &ServiceName,
     spec: &AppSpec,
-    file_env: &SecretEnv,
+    machine: &MachineFacts,
     own: &Own,
 ) -> Result<BuildId, BuildError> {
     let mut hasher = Hasher::new();
@@ -33,7 +33,11 @@ pub(super) fn identify(
     text(&mut hasher, spec.folder.as_os_str().as_bytes());
     list(&mut hasher, &spec.build, command);
     // What the steps find, wherever it was declared.
-    environment(&mut hasher, file_env.variables().iter().chain(&spec.env).collect());
+    environment(&mut hasher, machine.file_env.variables().iter().chain(&spec.env).collect());
+    if let Some(account) = &machine.account {
+        // The product is its own, and may not be another one's to write.
+        text(&mut hasher, format!("of user {}", account.uid).as_bytes());
+    }
     folder(&mut hasher, own)?;
     Ok(BuildId(hasher.finalize().to_hex()[..16].into()))
 }
@@ -183,15 +187,16 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::{SecretEnv, UserAccount};
 
     /// A project with a service in `web`, whose build id the tests compare.
-    struct Project(tempfile::TempDir, AppSpec, SecretEnv);
+    struct Project(tempfile::TempDir, AppSpec, MachineFacts);
 
     fn project() -> Project {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir_all(folder.path().join("web/src")).unwrap();
         let spec = AppSpec::new(&"web".parse().unwrap(), folder.path().join("web"));
-        let project = Project(folder, spec, SecretEnv::default());
+        let project = Project(folder, spec, MachineFacts::default());
         project.write("web/src/a.js", "a");
         project
     }
@@ -279,13 +284,18 @@ mod tests {
     #[test]
     fn what_env_files_say_counts_as_far_as_it_is_what_the_steps_get() {
         let mut project = project();
-        let file = |value: &str| SecretEnv::new([("A".to_owned(), value.to_owned())].into());
+        let file =
+            |value: &str| MachineFacts::new(SecretEnv::new([("A".to_owned(), value.to_owned())].into()));
         assert!(project.changes(|project| project.2 = file("1")));
         assert!(project.changes(|project| project.2 = file("2")));
         let declared = |value: &str| ("A".to_owned(), value.to_owned());
         assert!(project.changes(|project| project.1.env = [declared("3")].into()));
         assert!(!project.changes(|project| project.2 = file("4")), "`env` wins");
-        assert!(!project.changes(|project| project.2 = SecretEnv::default()));
+        assert!(!project.changes(|project| project.2 = MachineFacts::default()));
+        assert!(
+            project.changes(|project| project.2.account = Some(UserAccount::of_number(7))),
+            "whose it is"
+        );
     }
 
     #[test]

@@ -9,8 +9,8 @@ use std::{
 use pmesh_threads::Unanswered;
 
 use crate::{
-    Exit, ServiceFailure, SpawnError, causes::with_causes, env_files::EnvFileError, lack::remedy,
-    step_kind::StepKind,
+    Exit, ServiceFailure, SpawnError, accounts::AccountError, causes::with_causes, env_files::EnvFileError,
+    lack::remedy, step_kind::StepKind,
 };
 
 /// Why there is no build, or no release. What was there before the attempt is unchanged.
@@ -70,6 +70,9 @@ pub(crate) enum BuildError {
     /// The environment that its steps would get cannot be read.
     #[error(transparent)]
     EnvFile(EnvFileError),
+    /// Its steps cannot be started as its user.
+    #[error(transparent)]
+    Account(AccountError),
     /// The threads for files did not answer in time, or none was free to ask.
     #[error(transparent)]
     Unanswered(Unanswered),
@@ -85,6 +88,7 @@ impl BuildError {
             | Self::Cancelled
             | Self::Files { .. }
             | Self::EnvFile(_)
+            | Self::Account(_)
             | Self::Unanswered(_) => Vec::new(),
         };
         ServiceFailure { what: with_causes(&self), retry_at: None, last_lines }

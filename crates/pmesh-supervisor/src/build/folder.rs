@@ -9,6 +9,8 @@ use std::{
     time::SystemTime,
 };
 
+use rustix::fs::{Gid, Mode, OFlags, Uid};
+
 use super::{
     error::{BuildError, files},
     holding::Holding,
@@ -159,11 +161,18 @@ pub(super) struct BuildInProgress {
     /// What the folder held in place before.
     held: Holding,
     before: FolderBefore,
+    owner: Option<(u32, u32)>,
 }
 
 /// Makes an empty folder for a product, under a name that no finished build has. From here on
 /// `.build-in-place` says that the build is unfinished, so that it is made again even if the server dies now.
-pub(super) fn begin(own: Own, id: &BuildId) -> Result<BuildInProgress, BuildError> {
+///
+/// The folder belongs to `owner`, a user and a group, if that is said.
+pub(super) fn begin(
+    own: Own,
+    id: &BuildId,
+    owner: Option<(u32, u32)>,
+) -> Result<BuildInProgress, BuildError> {
     let folder = own.root().to_owned();
     let names = std::iter::once(format!("{PREFIX}{id}")).chain((2..).map(|n| format!("{PREFIX}{id}-{n}")));
     for name in names {
@@ -172,14 +181,14 @@ pub(super) fn begin(own: Own, id: &BuildId) -> Result<BuildInProgress, BuildErro
             continue;
         }
         remove(&build);
-        fs::create_dir(&build.folder).map_err(files("make", &build.folder))?;
+        make(&build.folder, owner)?;
         let held = holding(&folder);
         let path = folder.join(IN_PLACE);
         let text = Holding::Unfinished.text().unwrap_or_default();
         let before =
             put(&path, &text).and_then(|clock| FolderBefore::of(own, &clock).map_err(files("read", &folder)));
         return match before {
-            Ok(before) => Ok(BuildInProgress { build, held, before }),
+            Ok(before) => Ok(BuildInProgress { build, held, before, owner }),
             Err(error) => {
                 remove(&build);
                 Err(error)
@@ -192,10 +201,10 @@ pub(super) fn begin(own: Own, id: &BuildId) -> Result<BuildInProgress, BuildErro
 impl BuildInProgress {
     /// Takes what the steps have left as the product of a finished build.
     pub(super) fn finish(self, service: &ServiceName) -> Result<Build, BuildError> {
-        let Self { mut build, held, before } = self;
+        let Self { mut build, held, before, owner } = self;
         let touched = before.has_changed();
         let finish = || {
-            take(&build)?;
+            take(&build, owner)?;
             let holding = held.after_success(&build.id, touched);
             build.held = holding.remembered();
             let text = Mark { service: service.to_string(), held: build.held.clone() }.text();
@@ -209,7 +218,7 @@ impl BuildInProgress {
 
     /// Removes what a failed build has made.
     pub(super) fn give_up(self) {
-        let Self { build, held, before } = self;
+        let Self { build, held, before, .. } = self;
         remove(&build);
         let holding = held.after_failure(before.has_changed());
         if let Err(error) = hold(before.root(), &holding) {
@@ -221,7 +230,7 @@ impl BuildInProgress {
 
 /// Moves what is now at the path `.build` into the product's folder, if a step has put something else in the
 /// place of the link.
-fn take(build: &Build) -> Result<(), BuildError> {
+fn take(build: &Build, owner: Option<(u32, u32)>) -> Result<(), BuildError> {
     let link = build.folder.with_file_name(BUILD);
     // A step such as "clean" may have removed the link and made a folder of that name.
     if fs::symlink_metadata(&link).is_ok_and(|found| found.is_dir()) {
@@ -233,9 +242,23 @@ fn take(build: &Build) -> Result<(), BuildError> {
         unlink(&link)?;
     }
     if !build.folder.is_dir() {
-        fs::create_dir(&build.folder).map_err(files("make", &build.folder))?;
+        make(&build.folder, owner)?;
     }
     Ok(())
+}
+
+/// Makes the folder of a product, which belongs to `owner`. Whoever may write beside it may put a link in its place
+/// meanwhile: what is given away is the folder itself.
+fn make(folder: &Path, owner: Option<(u32, u32)>) -> Result<(), BuildError> {
+    let make = || {
+        fs::create_dir(folder)?;
+        let Some((uid, gid)) = owner else { return Ok(()) };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = rustix::fs::open(folder, flags, Mode::empty())?;
+        rustix::fs::fchown(made, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+        Ok(())
+    };
+    make().map_err(files("make", folder))
 }
 
 /// Writes a file atomically: it exists completely or not at all, also after a loss of power.
@@ -244,7 +267,9 @@ fn put(path: &Path, text: &str) -> Result<File, BuildError> {
     temporary.push(".new");
     let temporary = PathBuf::from(temporary);
     let write = || {
-        let mut file = File::create(&temporary)?;
+        // Never through a link that a service has put there: where the service is another user's, that would write files of ours.
+        gone(fs::remove_file(&temporary))?;
+        let mut file = File::create_new(&temporary)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;

@@ -10,14 +10,14 @@ use std::{
 };
 
 use crate::{
-    AppSpec, Build, BuildError, Builder, Command, Exit, LogFolder, LogLimits, OsSpawner, Rebuild, SecretEnv,
-    ServiceLog, ServiceName, Signal, Spawner, Wish, testing::FakeSpawner,
+    AppSpec, Build, BuildError, Builder, Command, Exit, LogFolder, LogLimits, MachineFacts, OsSpawner,
+    Rebuild, ServiceLog, ServiceName, Signal, Spawner, Wish, testing::FakeSpawner,
 };
 use tokio::{io::AsyncReadExt, net::unix::pipe, sync::watch};
 
 /// What no env files say.
-fn no_files() -> &'static SecretEnv {
-    static NONE: LazyLock<SecretEnv> = LazyLock::new(SecretEnv::default);
+fn no_files() -> &'static MachineFacts {
+    static NONE: LazyLock<MachineFacts> = LazyLock::new(MachineFacts::default);
     &NONE
 }
 
@@ -567,4 +567,18 @@ async fn an_invalidated_build_in_place_is_made_again_and_the_last_two_are_kept()
     assert_eq!(there, [false, false, true, true]);
     assert!(project.build().await.unwrap().is_whole());
     assert_eq!(project.runs(), 4);
+}
+
+#[tokio::test]
+async fn nothing_is_written_through_links_that_somebody_has_put_into_the_folder() {
+    let project = project(&["echo made > .build/x"]);
+    let victim = project.path("victim");
+    fs::write(&victim, "precious").unwrap();
+    let id = project.build().await.unwrap().id().clone();
+    for name in [".build-in-place.new".to_owned(), format!(".build-{id}-2.ok.new")] {
+        std::os::unix::fs::symlink(&victim, project.path(&name)).unwrap();
+    }
+    let spawner = OsSpawner::new(crate::testing::work_threads().proc);
+    project.build_by(&spawner, Rebuild::Everything).await.unwrap();
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
 }

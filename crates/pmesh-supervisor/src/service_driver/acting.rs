@@ -143,7 +143,8 @@ impl ServiceDriver {
         };
         let port_number = port.as_ref().map(Port::number);
         let env = instance_environment(&surroundings.env, spec, &plan.facts(), number, port_number);
-        let launch = command::launch(command, spec, |word| plan.resolve(word), env, spec.stdin);
+        let launch =
+            command::launch(command, spec, plan.account(), |word| plan.resolve(word), env, spec.stdin);
         let spawned = self.context.spawner.spawn(&launch).map_err(|error| NoSpawn::of(&error))?;
         let tree = KillOnDrop(spawned.tree.into());
         let leader = tree.0.leader();
@@ -284,17 +285,17 @@ async fn build(
             () = context.ready(plan.spec.after()) => {}
         }
     }
-    let known = plan.file_env.clone();
+    let known = plan.machine.clone();
     match context.build(&plan.spec, &plan.revision, known, Rebuild::Changed, wished.clone()).await {
-        Ok(Basis { build, file_env }) => {
+        Ok(Basis { build, machine }) => {
             if let (Some(build), ServiceKind::App(app)) = (&build, &plan.spec.kind) {
                 // It stays where it is led: there is no run to go back to.
                 drop(Link::move_to(build, &plan.spec, &context.threads.files).await);
                 context.builder.prune(&plan.spec.name, &app.folder, &in_use).await;
             }
-            let built = Plan { build, file_env, ..Plan::clone(&plan) };
+            let built = Plan { build, machine, ..Plan::clone(&plan) };
             match context.release(&built, &wished).await {
-                Ok(_) => Ok(Basis { build: built.build, file_env: built.file_env }),
+                Ok(_) => Ok(Basis { build: built.build, machine: built.machine }),
                 Err(error) => Err(no_build(Missing::Release, error)),
             }
         }

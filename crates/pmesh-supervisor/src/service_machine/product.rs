@@ -88,10 +88,10 @@ impl ServiceMachine {
 
     /// Takes what was built for a run that waited for it: one that is there goes on from it, another one starts.
     pub(super) fn take_basis(&mut self, plan: &Plan, basis: Basis, step: &mut MachineStep) {
-        let Basis { build, file_env } = basis;
+        let Basis { build, machine } = basis;
         self.answer_remakers(&Remade::Made(build.as_ref().map(|build| build.id().clone())), step);
         let is_there = self.relies_on().is_some();
-        let built = Arc::new(Plan { build, file_env, ..plan.clone() });
+        let built = Arc::new(Plan { build, machine, ..plan.clone() });
         if !is_there {
             step.note(Notice::BuiltRunStarts { id: plan.id });
             return self.start_alone(built, None, step);

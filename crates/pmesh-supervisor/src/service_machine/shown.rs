@@ -13,6 +13,8 @@ use crate::{
 pub(crate) struct Traffic {
     pub(crate) upstreams: Vec<ServiceUpstream>,
     pub(crate) when_empty: Expected,
+    /// Who its instances run as, where that is somebody else than the server.
+    pub(crate) user: Option<u32>,
     /// After how many requests in a row without an answer an instance is asked whether it is ready; none where
     /// nobody would be asked.
     pub(crate) timeouts: Option<u32>,
@@ -41,6 +43,7 @@ impl ServiceMachine {
         Traffic {
             upstreams: self.serving().map(Run::upstreams).unwrap_or_default(),
             when_empty: if self.is_stopped() { Expected::Nothing } else { Expected::Back },
+            user: self.serving().and_then(|run| Some(run.plan().account()?.uid)),
             timeouts: self.serving().and_then(Run::timeouts),
         }
     }

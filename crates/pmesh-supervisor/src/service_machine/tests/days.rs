@@ -232,7 +232,7 @@ impl World {
                         1 => Err(NoBuild::Cancelled),
                         _ => Err(NoBuild::Failed(Missing::Build, failure())),
                     };
-                    let built = built.map(|build| crate::Basis { build, file_env: None });
+                    let built = built.map(|build| crate::Basis { build, machine: None });
                     self.tell(ServiceEvent::Built { attempt, built });
                 }
             }

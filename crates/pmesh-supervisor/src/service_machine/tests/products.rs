@@ -36,7 +36,7 @@ fn only(world: &World) -> u64 {
 
 fn end_build(world: &mut World, built: Result<Option<Build>, NoBuild>) {
     let (attempt, _) = world.builds.pop_first().expect("it builds");
-    let built = built.map(|build| crate::Basis { build, file_env: None });
+    let built = built.map(|build| crate::Basis { build, machine: None });
     world.tell(ServiceEvent::Built { attempt, built });
 }
 

@@ -8,9 +8,9 @@ use std::{
 };
 
 use crate::{
-    AppSpec, Basis, Build, Command, Exit, ExternalAddress, FirstAnswer, Plan, ProbeFailure, RevisionFacts,
-    SecretEnv, ServiceFailure, ServiceId, ServiceKind, ServiceName, ServiceSpec, Signal, Status, Survivor,
-    Wish,
+    AppSpec, Basis, Build, Command, Exit, ExternalAddress, FirstAnswer, MachineFacts, Plan, ProbeFailure,
+    RevisionFacts, SecretEnv, ServiceFailure, ServiceId, ServiceKind, ServiceName, ServiceSpec, Signal,
+    Status, Survivor, Wish,
     machine_step::Numbers,
     notice::Notice,
     saved,
@@ -70,8 +70,9 @@ pub(super) fn app() -> AppSpec {
 
 pub(super) fn plan(id: u64, kind: ServiceKind) -> Arc<Plan> {
     let spec = ServiceSpec { name: name(), kind };
-    let file_env = Some(SecretEnv::new([("TOKEN".to_owned(), "hunter2".to_owned())].into()));
-    Arc::new(Plan { id: ServiceId(id), spec, build: None, file_env, revision: RevisionFacts::default() })
+    let secret = SecretEnv::new([("TOKEN".to_owned(), "hunter2".to_owned())].into());
+    let machine = Some(MachineFacts::new(secret));
+    Arc::new(Plan { id: ServiceId(id), spec, build: None, machine, revision: RevisionFacts::default() })
 }
 
 pub(super) fn app_plan(id: u64, app: AppSpec) -> Arc<Plan> {
@@ -282,7 +283,7 @@ impl World {
             } else if let Some((attempt, wish)) = self.builds.pop_first() {
                 let built =
                     if wish == Wish::GoOn { Ok(Some(Build::in_place("b"))) } else { Err(NoBuild::Cancelled) };
-                let built = built.map(|build| Basis { build, file_env: None });
+                let built = built.map(|build| Basis { build, machine: None });
                 self.tell(ServiceEvent::Built { attempt, built });
             } else if let Some(&upstream) = self.looks.first() {
                 self.looked_at(upstream);
