@@ -155,20 +155,21 @@ fn check_ports(whole: &Value, services: &[DeclaredService], report: &mut Report<
     }
 }
 
-/// A log that has the name of one that another service's is rotated to would be overwritten by it.
+/// A log that has the name of one that another service's is rotated to, or of its index, would be overwritten by it.
 fn check_rotated(logs: &BTreeMap<String, (String, Value, Place)>, report: &mut Report<'_>) {
     for (log, (_, service, place)) in logs {
-        if let Some((other, number)) = log.rsplit_once('.')
-            && number.bytes().all(|byte| byte.is_ascii_digit())
-            && let Some((owner, ..)) = logs.get(other)
-        {
-            let message = format!(
-                "its log file {} is where that of service {} is rotated to",
-                quoted(log),
-                quoted(owner)
-            );
-            report.mistake_at(*place, &service.path, message);
-        }
+        let (file, is_index) = match log.strip_suffix(".index") {
+            Some(file) => (file, true),
+            None => (&**log, false),
+        };
+        let rotated =
+            file.rsplit_once('.').filter(|(_, number)| number.bytes().all(|byte| byte.is_ascii_digit()));
+        let older = rotated.and_then(|(other, _)| logs.get(other));
+        let Some((owner, ..)) = older.or_else(|| logs.get(file).filter(|_| is_index)) else { continue };
+        let what = if is_index { "where the index of that of service" } else { "where that of service" };
+        let is_kept = if is_index { "is kept" } else { "is rotated to" };
+        let message = format!("its log file {} is {what} {} {is_kept}", quoted(log), quoted(owner));
+        report.mistake_at(*place, &service.path, message);
     }
 }
 

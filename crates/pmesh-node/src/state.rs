@@ -318,9 +318,11 @@ fn find_planted(folder: BorrowedFd<'_>, path: &Path) -> Result<(), StateError> {
     Ok(())
 }
 
-/// Whether the server itself has files of this name: the socket, what was fetched, `x.log` and `x.log.1`.
+/// Whether the server itself has files of this name: the socket, what was fetched, `x.log` and `x.log.1` with
+/// their indexes.
 fn is_servers(name: &OsStr) -> bool {
     let name = name.as_bytes();
+    let name = name.strip_suffix(b".index").unwrap_or(name);
     let digits = name.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
     let without = if digits > 0 { name[..name.len() - digits].strip_suffix(b".") } else { Some(name) };
     matches!(name, b"api.sock" | b"fetched" | b"fetched.new" | b"node-id")
@@ -497,6 +499,7 @@ mod tests {
             ("logs/web.log", "victim"),
             ("logs/web.log.3", "victim"),
             ("logs/new.log", "nothing"),
+            ("logs/web.log.3.index", "victim"),
         ] {
             let (link, aside) = (path.join(name), folder.path().join("aside"));
             let was_there = fs::rename(&link, &aside).is_ok();

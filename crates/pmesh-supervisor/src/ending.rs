@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tracing::error;
 
 use crate::{
-    Exit, ProcessTree, ServiceLog, Signal, Spawned, Survivor, Tail,
+    Exit, LogSource, LogStream, ProcessTree, ServiceLog, Signal, Spawned, Survivor, Tail,
     saved::saved,
     survivor::{self, AFTER_KILL},
 };
@@ -48,14 +48,14 @@ pub(crate) async fn becomes<T>(value: &mut watch::Receiver<T>, wanted: impl FnMu
 pub(crate) const OUTPUT_GRACE: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Runs a command until it ends, or until `stop` resolves with a reason, and then ends what is left of its
-/// tree as [`end_tree`] does. The output goes into `log`, the last of it into `tail`.
+/// tree as [`end_tree`] does. The output goes into `log` as this stream, the last of it into `tail`.
 ///
 /// What SIGKILL does not end is named in the log, and not waited for any longer.
 ///
 /// Not cancel-safe: dropped early, it kills what runs at once.
 pub(crate) async fn run<S>(
     spawned: Spawned,
-    log: &ServiceLog,
+    (log, stream): (&ServiceLog, LogStream),
     tail: Tail,
     stop: impl Future<Output = S>,
     grace: impl Future<Output = ()>,
@@ -75,7 +75,7 @@ pub(crate) async fn run<S>(
     };
     // Beside the wait for the end, because a process that writes to a full pipe ends only when somebody reads
     // it.
-    let mut pump = pin!(log.pump(output, tail));
+    let mut pump = pin!(log.pump(LogSource { instance: None, stream }, output, tail));
     let mut ends = pin!(ends);
     tokio::select! {
         end = &mut ends => {

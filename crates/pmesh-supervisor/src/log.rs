@@ -1,14 +1,14 @@
 //! Logs of services: output is written into files byte for byte, with rotation and within limits.
 
 mod file;
-#[allow(dead_code, reason = "what writes indexes comes next")]
+mod index_file;
 mod index_record;
 mod limits;
 mod log_cursor;
+mod log_files;
 mod log_line;
-#[allow(dead_code, reason = "what writes indexes comes next")]
+mod log_output;
 mod log_source;
-#[allow(dead_code, reason = "what writes indexes comes next")]
 mod log_stream;
 mod pump;
 mod reading;
@@ -23,7 +23,7 @@ use std::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicU64},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -31,7 +31,10 @@ use pmesh_threads::Threads;
 use tokio::sync::{oneshot, watch};
 use tracing::error;
 
-use self::file::{LogFile, Loss};
+use self::{
+    file::{LogFile, Loss, Moment},
+    log_output::LogOutput,
+};
 pub use self::{
     limits::LogLimits,
     log_cursor::{BadLogCursor, LogCursor},
@@ -92,7 +95,8 @@ struct Shared {
     grown: watch::Sender<()>,
     /// What was dropped before it reached the writer.
     lost: Mutex<Loss>,
-    streams: AtomicU64,
+    /// The number of the next output.
+    outputs: AtomicU64,
     /// Whether one of the pumps has taken on to have the note of a loss written.
     note_kept: AtomicBool,
 }
@@ -100,8 +104,8 @@ struct Shared {
 /// Something for the writer to do.
 struct Job {
     log: Arc<Shared>,
-    /// The number of the output that the bytes come from; 0 for the supervisor's own lines.
-    stream: u64,
+    /// Where the bytes come from.
+    output: LogOutput,
     bytes: Vec<u8>,
     done: oneshot::Sender<Written>,
 }
@@ -146,7 +150,7 @@ impl LogFolder {
                 file: Mutex::new(LogFile::new(self.folder.clone(), name.into(), self.limits)),
                 grown: watch::Sender::new(()),
                 lost: Mutex::default(),
-                streams: AtomicU64::new(1),
+                outputs: AtomicU64::new(LogOutput::NOTE.number + 1),
                 note_kept: AtomicBool::new(false),
             });
             logs.insert(name.to_owned(), Arc::downgrade(&shared));
@@ -166,7 +170,7 @@ impl ServiceLog {
     pub(crate) fn note(&self, text: &str) {
         let bytes = format!("[pmesh] {}\n", text.replace('\n', " ")).into_bytes();
         if self.writer.queue.lock().jobs.len() < JOBS {
-            drop(self.give(0, bytes));
+            drop(self.give(LogOutput::NOTE, bytes));
         } else {
             self.lose(&bytes, "too many notes at a time");
         }
@@ -175,19 +179,19 @@ impl ServiceLog {
     /// Returns when everything that the writer was given before has been written or dropped.
     #[cfg(test)]
     pub(crate) async fn flush(&self) {
-        self.write(0, Vec::new()).await;
+        self.write(LogOutput::NOTE, Vec::new()).await;
     }
 
     /// Resolves when the writer has handled the bytes; it handles them also if nobody waits. If the runtime
     /// ends, the writer is gone, and no note is owed.
-    async fn write(&self, stream: u64, bytes: Vec<u8>) -> Written {
-        self.give(stream, bytes).await.unwrap_or(Written { owes_note: false })
+    async fn write(&self, output: LogOutput, bytes: Vec<u8>) -> Written {
+        self.give(output, bytes).await.unwrap_or(Written { owes_note: false })
     }
 
-    fn give(&self, stream: u64, bytes: Vec<u8>) -> oneshot::Receiver<Written> {
+    fn give(&self, output: LogOutput, bytes: Vec<u8>) -> oneshot::Receiver<Written> {
         let (done, answer) = oneshot::channel();
         let mut queue = self.writer.queue.lock();
-        queue.jobs.push_back(Job { log: Arc::clone(&self.shared), stream, bytes, done });
+        queue.jobs.push_back(Job { log: Arc::clone(&self.shared), output, bytes, done });
         if !queue.served {
             queue.served = true;
             drop(queue);
@@ -232,7 +236,7 @@ impl Writer {
                 job
             };
             let lost = std::mem::take(&mut *job.log.lost.lock());
-            let write = || job.log.file.lock().write(job.stream, &job.bytes, lost, Instant::now());
+            let write = || job.log.file.lock().write(job.output, &job.bytes, lost, Moment::now());
             // A panic costs only the output that caused it: the writer serves all services, and must neither
             // end nor stay marked as busy.
             let Ok(owes_note) = catch_unwind(AssertUnwindSafe(write)) else {

@@ -7,7 +7,7 @@ use tokio::{sync::watch, time::Instant};
 use tracing::warn;
 
 use crate::{
-    AppSpec, Exit, Launch, Plan, ServiceLog, Spawned, Stdin, Tail, Wish,
+    AppSpec, Exit, Launch, LogStream, Plan, ServiceLog, Spawned, Stdin, Tail, Wish,
     causes::with_causes,
     command,
     context::Context,
@@ -81,7 +81,7 @@ pub(crate) fn run(
             let grace = async {
                 is_cut().await;
             };
-            match ending::run(spawned, &log, Tail::new(), is_cut(), grace).await {
+            match ending::run(spawned, (&log, LogStream::Shutdown), Tail::new(), is_cut(), grace).await {
                 Ok(Exit::Code(0)) => {}
                 Ok(exit) => warn!(%exit, "a shutdown command failed"),
                 Err(Cut::Late) => {

@@ -1,5 +1,7 @@
 //! What steps are of that have to succeed before something may start.
 
+use crate::LogStream;
+
 /// What the steps are of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StepKind {
@@ -15,6 +17,14 @@ impl StepKind {
         match self {
             Self::Build => "build",
             Self::Release => "release",
+        }
+    }
+
+    /// Where their output goes in the service's log.
+    pub(crate) fn stream(self) -> LogStream {
+        match self {
+            Self::Build => LogStream::Build,
+            Self::Release => LogStream::Release,
         }
     }
 }

@@ -94,6 +94,6 @@ impl Steps<'_> {
                 () = tokio::time::sleep(self.stop_timeout) => {}
             }
         };
-        Ok(ending::run(spawned, self.log, tail.clone(), stop(), grace).await)
+        Ok(ending::run(spawned, (self.log, self.kind.stream()), tail.clone(), stop(), grace).await)
     }
 }

@@ -225,8 +225,15 @@ services:
   b: !App {run: x}
   c: !App {run: x, log: b.log.x}
   d: !App {run: x, log: b.log.2.1}
+  e: !App {run: x, log: b.log.index}
+  f: !App {run: x, log: b.log.1.index}
+  g: !App {run: x, log: b.index}
 ",
-        &[r#"pm3.yml:2:25: services.a: its log file "b.log.1" is where that of service "b" is rotated to"#],
+        &[
+            r#"pm3.yml:2:25: services.a: its log file "b.log.1" is where that of service "b" is rotated to"#,
+            r#"pm3.yml:6:25: services.e: its log file "b.log.index" is where the index of that of service "b" is kept"#,
+            r#"pm3.yml:7:25: services.f: its log file "b.log.1.index" is where the index of that of service "b" is kept"#,
+        ],
     );
 }
 

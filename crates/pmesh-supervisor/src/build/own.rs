@@ -49,10 +49,26 @@ impl Own {
     }
 }
 
-/// `x.log` and `x.log.1`.
+/// `x.log` and `x.log.1`, and their indexes.
 fn is_log(name: &OsStr) -> bool {
     let name = name.as_bytes();
+    let name = name.strip_suffix(b".index").unwrap_or(name);
     let digits = name.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
     let name = if digits > 0 { name[..name.len() - digits].strip_suffix(b".") } else { Some(name) };
     name.is_some_and(|name| name.ends_with(b".log"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_log;
+
+    #[test]
+    fn logs_and_their_indexes_are_known_by_their_names() {
+        for name in ["x.log", "x.log.1", "x.log.index", "x.log.12.index"] {
+            assert!(is_log(name.as_ref()), "{name}");
+        }
+        for name in ["index", "x.index", "x.log.index.1", "x.log.txt", "x.log1"] {
+            assert!(!is_log(name.as_ref()), "{name}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{ServiceLog, Tail, Written};
+use super::{LogSource, ServiceLog, Tail, Written, log_output::LogOutput};
 
 /// The most that is read at once, and that is given to the writer at once; the rest of a line can come on
 /// top.
@@ -84,7 +84,7 @@ impl Chunker {
 /// Reads one output. When it is dropped, it gives the writer what it still holds.
 struct Pump {
     log: ServiceLog,
-    stream: u64,
+    output: LogOutput,
     chunker: Chunker,
     /// Whether this pump has taken on to have the log's note of a loss written.
     keeps_note: bool,
@@ -102,7 +102,7 @@ impl Drop for Pump {
     fn drop(&mut self) {
         let rest = self.chunker.take_all();
         if !rest.is_empty() {
-            drop(self.log.give(self.stream, rest));
+            drop(self.log.give(self.output, rest));
         }
         if self.keeps_note {
             self.log.shared.note_kept.store(false, Ordering::Release);
@@ -111,7 +111,7 @@ impl Drop for Pump {
 }
 
 impl ServiceLog {
-    /// Writes what `output` gives, until it ends, and keeps the last of it in `tail`.
+    /// Writes what `output` of this source gives, until it ends, and keeps the last of it in `tail`.
     ///
     /// At most 256 KiB of it are held in memory. While the disk does not take them, the output is not read,
     /// which holds up the process that writes it; after 5 s the output is read and dropped. On an error of
@@ -122,17 +122,18 @@ impl ServiceLog {
     /// on after the end of its output. Dropped early, a pump gives the writer what it has read.
     pub(crate) fn pump(
         &self,
+        source: LogSource,
         output: impl AsyncRead + Send + Unpin + 'static,
         tail: Tail,
     ) -> impl Future<Output = ()> + Send + 'static {
-        let stream = self.shared.streams.fetch_add(1, Ordering::Relaxed);
-        run(self.clone(), stream, output, tail)
+        let number = self.shared.outputs.fetch_add(1, Ordering::Relaxed);
+        run(self.clone(), LogOutput { number, source }, output, tail)
     }
 }
 
-async fn run(log: ServiceLog, stream: u64, mut output: impl AsyncRead + Send + Unpin, tail: Tail) {
+async fn run(log: ServiceLog, source: LogOutput, mut output: impl AsyncRead + Send + Unpin, tail: Tail) {
     let chunker = Chunker::new(log.shared.line);
-    let mut pump = Pump { log, stream, chunker, keeps_note: false };
+    let mut pump = Pump { log, output: source, chunker, keeps_note: false };
     let mut writing: Option<(BoxFuture<'static, Written>, Instant)> = None;
     let mut owes_note = false;
     let mut last_read = Instant::now();
@@ -148,7 +149,7 @@ async fn run(log: ServiceLog, stream: u64, mut output: impl AsyncRead + Send + U
             let all = ended || full || now >= open_line_due;
             let chunk = if all { pump.chunker.take_all() } else { pump.chunker.take_lines() };
             if !chunk.is_empty() {
-                writing = Some((write(&pump.log, stream, chunk), now));
+                writing = Some((write(&pump.log, source, chunk), now));
             } else if ended && !(owes_note && pump.keep_note()) {
                 return;
             }
@@ -159,7 +160,7 @@ async fn run(log: ServiceLog, stream: u64, mut output: impl AsyncRead + Send + U
             // What is being written now is counted by the writer, or was never accepted.
             pump.log.lose(&pump.chunker.take_all(), TOO_SLOW);
             // An empty job behind it makes the writer write the note.
-            drop(pump.log.give(stream, Vec::new()));
+            drop(pump.log.give(source, Vec::new()));
             return;
         }
         let dropping = full && out_of_patience;
@@ -196,16 +197,16 @@ async fn run(log: ServiceLog, stream: u64, mut output: impl AsyncRead + Send + U
             },
             () = tokio::time::sleep_until(due), if !dropping => {
                 if writing.is_none() && owes_note && pump.chunker.pending.is_empty() {
-                    writing = Some((write(&pump.log, stream, Vec::new()), Instant::now()));
+                    writing = Some((write(&pump.log, source, Vec::new()), Instant::now()));
                 }
             }
         }
     }
 }
 
-fn write(log: &ServiceLog, stream: u64, chunk: Vec<u8>) -> BoxFuture<'static, Written> {
+fn write(log: &ServiceLog, source: LogOutput, chunk: Vec<u8>) -> BoxFuture<'static, Written> {
     let log = log.clone();
-    async move { log.write(stream, chunk).await }.boxed()
+    async move { log.write(source, chunk).await }.boxed()
 }
 
 #[cfg(test)]
@@ -221,8 +222,9 @@ mod tests {
     use pmesh_threads::{PoolLimits, Threads};
 
     use super::*;
-    use crate::{LogFolder, LogLimits};
-    use crate::{WorkThreads, testing::work_threads};
+    use crate::{LogFolder, LogLimits, LogStream, WorkThreads, testing::work_threads};
+
+    const APP: LogSource = LogSource { instance: Some(1), stream: LogStream::Stdout };
 
     fn chunks(limit: usize, reads: &[&str]) -> String {
         let mut chunker = Chunker::new(limit);
@@ -305,7 +307,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (log, tail) = (log(folder.path()), Tail::new());
         let (mut app, output) = tokio::io::duplex(1024);
-        let pump = tokio::spawn(log.pump(output, tail.clone()));
+        let pump = tokio::spawn(log.pump(APP, output, tail.clone()));
         app.write_all(b"\xff\x00 bytes\nas they come").await.unwrap();
         drop(app);
         pump.await.unwrap();
@@ -321,7 +323,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let log = log(folder.path());
         let (mut app, output) = tokio::io::duplex(1024);
-        let pump = tokio::spawn(log.pump(output, Tail::new()));
+        let pump = tokio::spawn(log.pump(APP, output, Tail::new()));
         app.write_all(b"Password: ").await.unwrap();
         while read(&log) != "Password: " {
             tokio::time::sleep(OPEN_LINE).await;
@@ -340,10 +342,10 @@ mod tests {
         let mut pumps = Vec::new();
         for _ in 0..2 {
             let (mut app, output) = tokio::io::duplex(1024);
-            pumps.push(tokio::spawn(log.pump(output, Tail::new())));
+            pumps.push(tokio::spawn(log.pump(APP, output, Tail::new())));
             app.write_all(b"lost\n").await.unwrap();
         }
-        while !log.write(0, Vec::new()).await.owes_note {
+        while !log.write(LogOutput::NOTE, Vec::new()).await.owes_note {
             tokio::task::yield_now().await;
         }
         fs::create_dir(folder.path().join("logs")).unwrap();
@@ -360,7 +362,7 @@ mod tests {
         let log = log(folder.path());
         let (mut app, output) = tokio::io::duplex(1024);
         let tail = Tail::new();
-        let pump = tokio::spawn(log.pump(output, tail.clone()));
+        let pump = tokio::spawn(log.pump(APP, output, tail.clone()));
         app.write_all(b"half a li").await.unwrap();
         while tail.lines().is_empty() {
             tokio::task::yield_now().await;
@@ -378,7 +380,7 @@ mod tests {
         let mut pumps = Vec::new();
         for name in ["a", "b"] {
             let (mut app, output) = tokio::io::duplex(100);
-            pumps.push(tokio::spawn(log.pump(output, Tail::new())));
+            pumps.push(tokio::spawn(log.pump(APP, output, Tail::new())));
             pumps.push(tokio::spawn(async move {
                 for number in 0..2000 {
                     app.write_all(format!("{name} {number}\n").as_bytes()).await.unwrap();
@@ -412,7 +414,7 @@ mod tests {
         let hanging = fs::File::options().append(true).open(log.path()).unwrap();
         log.shared.file.lock().open_as(hanging, std::time::Instant::now());
         let (mut app, output) = tokio::io::duplex(CHUNK);
-        let pump = tokio::spawn(log.pump(output, Tail::new()));
+        let pump = tokio::spawn(log.pump(APP, output, Tail::new()));
         let begin = Instant::now();
         let app = tokio::spawn(async move {
             let numbers: Vec<u64> = (0..LINES).collect();
@@ -483,7 +485,7 @@ mod tests {
         let begin = Instant::now();
         let apps = logs.clone().map(|log| {
             let (mut app, output) = tokio::io::duplex(CHUNK);
-            let pump = tokio::spawn(log.pump(output, Tail::new()));
+            let pump = tokio::spawn(log.pump(APP, output, Tail::new()));
             let line = [&[b'x'; 1023][..], b"\n"].concat();
             let app = tokio::spawn(async move {
                 for _ in 0..BYTES / line.len() {

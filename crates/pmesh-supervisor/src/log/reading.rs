@@ -154,7 +154,7 @@ impl LogFolder {
         let log = self.log(name);
         // While they are opened nothing is rotated: each gets its own index, and none is missed or there twice.
         let _still: parking_lot::MutexGuard<'_, LogFile> = held(&log.shared.file)?;
-        let folder = match super::file::open_folder(&self.folder) {
+        let folder = match super::log_files::open_folder(&self.folder) {
             Ok(folder) => folder,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error),

@@ -12,8 +12,8 @@ use tracing::{Instrument, Span, error, info, warn};
 
 use super::ServiceDriver;
 use crate::{
-    AppSpec, Basis, Build, BuildError, Exit, ExternalAddress, FirstAnswer, Plan, Port, ProbeFailure,
-    ProbeTarget, Rebuild, ServiceFailure, ServiceKind, ServiceLog, SpawnError, Tail, Wish,
+    AppSpec, Basis, Build, BuildError, Exit, ExternalAddress, FirstAnswer, LogSource, LogStream, Plan, Port,
+    ProbeFailure, ProbeTarget, Rebuild, ServiceFailure, ServiceKind, ServiceLog, SpawnError, Tail, Wish,
     causes::with_causes,
     command,
     context::Context,
@@ -165,7 +165,8 @@ impl ServiceDriver {
         let exited = async move { ServiceEvent::Exited { upstream, exit: exit.await } };
         let unknown = ServiceEvent::Exited { upstream, exit: Exit::Unknown };
         self.pending.wait_for(unknown, exited.instrument(span.clone()));
-        let pump = self.log(spec).pump(spawned.output, tail);
+        let source = LogSource { instance: Some(number), stream: LogStream::Stdout };
+        let pump = self.log(spec).pump(source, spawned.output, tail);
         let output_ends = async move {
             pump.await;
             // Nobody waits for it before the leader has ended.

@@ -295,7 +295,7 @@ async fn a_rotation_while_it_is_read_neither_loses_nor_doubles_a_line() {
     let (ended, writer) = (std::sync::Arc::clone(&has_ended), log.clone());
     let writing = tokio::spawn(async move {
         for number in 0..LINES {
-            writer.write(1, format!("{number:04}\n").into_bytes()).await;
+            writer.write(crate::log::LogOutput::NOTE, format!("{number:04}\n").into_bytes()).await;
         }
         ended.store(true, Ordering::Relaxed);
     });
