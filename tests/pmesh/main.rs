@@ -4,6 +4,7 @@
 mod access;
 mod builds;
 mod callers;
+mod cancelled;
 mod crowds;
 mod deployed;
 mod documents;

@@ -73,6 +73,8 @@ pub(crate) enum ControlCommand {
     Sessions(ServerArguments),
     /// The last operations and how they ended.
     Operations(ServerArguments),
+    /// Take an operation out of the queue, or have one that runs go back.
+    Cancel(CancelArguments),
     /// Stop the server and all its services.
     Shutdown(ServerArguments),
 }
@@ -91,6 +93,7 @@ impl ControlCommand {
             Self::Health(which) | Self::Metrics(which) | Self::Stop(which) => &which.server,
             Self::Restart(restart) => &restart.server,
             Self::RunNow(job) => &job.server,
+            Self::Cancel(cancel) => &cancel.server,
             Self::Logs(logs) => &logs.server,
         }
     }
@@ -231,6 +234,17 @@ pub(crate) struct ServiceArguments {
     /// The service [default: all services]
     #[arg(value_name = "SVC")]
     pub(crate) service: Option<ServiceName>,
+
+    #[command(flatten)]
+    pub(crate) server: ServerArguments,
+}
+
+/// The arguments of `cancel`.
+#[derive(Debug, Args)]
+pub(crate) struct CancelArguments {
+    /// The operation, as `operations` shows it
+    #[arg(value_name = "ID")]
+    pub(crate) operation: u64,
 
     #[command(flatten)]
     pub(crate) server: ServerArguments,

@@ -179,6 +179,10 @@ impl Question {
                     sentence: format!("a run of {name} has begun\n"),
                 }
             }
+            ControlCommand::Cancel(cancel) => Self::Post {
+                path: format!("/operation/{}/cancel", cancel.operation),
+                sentence: "it leaves the queue, or goes back\n".to_owned(),
+            },
             ControlCommand::Sessions(_) => {
                 let view: Printer = Box::new(|answer, style, now| Ok(sessions(&answer.json()?, style, now)));
                 Self::Read { path: "/session".into(), query: format!("?limit={SHOWN}&sort=num_reqs"), view }

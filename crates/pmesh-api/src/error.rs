@@ -99,6 +99,8 @@ codes! {
         HistoryDiverged "history_diverged",
         /// It ended early and went back.
         Cancelled "cancelled",
+        /// The operation to be cancelled is over, or of a kind that takes nothing back.
+        OperationEnded "operation_ended",
         /// A run of the job is under way.
         AlreadyRunning "already_running",
         /// The service is no job, or there is nothing of it that could be started.
@@ -268,6 +270,7 @@ impl From<&Failure> for ApiError {
             ) => Code::ManifestInvalid,
             Failure::UnknownService(_) => Code::ServiceNotFound,
             Failure::ShuttingDown => Code::ShuttingDown,
+            Failure::Cancelled => Code::Cancelled,
             Failure::Unanswered(unanswered) if unanswered.is_refusal() => return busy(in_one_line(failure)),
             Failure::Unanswered(_) | Failure::Internal(_) => Code::Internal,
         };

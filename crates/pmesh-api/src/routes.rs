@@ -97,6 +97,7 @@ pub const ROUTES: &[ApiRoute] = routes! {
     Read           "/session"               [Limit, Sort]      => session::list;
     Read           "/operation"             [Wait]             => operation::list;
     Read           "/operation/{id}"        [Wait]             => operation::show;
+    Action         "/operation/{id}/cancel" []                 => operation::cancel;
     Read           "/logs"                  [Lines, Since, Instance, Follow, Raw] => logs::of_all;
     Read           "/logs/{svc}"            [Lines, Since, Instance, Follow, Raw] => logs::of_some;
     Read           "/ping"                  []                 => server::ping;
@@ -178,7 +179,9 @@ mod tests {
     fn every_pattern_is_found_by_its_own_path() {
         for route in ROUTES {
             let path = route.pattern.replace("{svc}", "web").replace("{id}", "7");
-            let open = route.pattern.contains('{').then(|| path.rsplit('/').next().unwrap().to_owned());
+            let names = [("{svc}", "web"), ("{id}", "7")];
+            let open = names.iter().find(|(open, _)| route.pattern.contains(open));
+            let open = open.map(|&(_, name)| name.to_owned());
             assert_eq!(found(&path), Ok((route.pattern, open.clone())));
             let with_slash = found(&format!("{path}/"));
             if ["/service/stop", "/service/restart"].contains(&route.pattern) {
@@ -225,7 +228,7 @@ mod tests {
             "/repo/update/x",
             "/service/web",
             "/service/stop/a/b",
-            "/operation/7/cancel",
+            "/operation/7/cancel/now",
             "/repo/../repo",
         ] {
             let expected = if path == "/repo/" { Ok(("/repo", None)) } else { Err(Code::RouteNotFound) };

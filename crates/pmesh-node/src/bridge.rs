@@ -27,7 +27,7 @@ pub(crate) struct Bridge {
     /// one of the routing and one of upstreams, none is lost.
     announced: Mutex<BTreeMap<ServiceName, Announced>>,
     /// Folders that builds have made, and where they were when they were [pinned](Self::pin).
-    pins: Mutex<BTreeMap<PathBuf, PathBuf>>,
+    pins: Mutex<Pins>,
 }
 
 /// What the supervisor has announced of a service.
@@ -64,7 +64,7 @@ impl Bridge {
     /// Files that an app's build has made (`path: web/.run/public`) are served through the app's link `.run`, wherever it leads,
     /// unless they are pinned.
     pub(crate) fn route(&self, manifest: &Manifest) {
-        let pins = self.pins.lock().clone();
+        let pins = self.pins.lock().folders.clone();
         let announced = self.announced.lock();
         let destination = |service: &pmesh_manifest::DeclaredService| {
             let announced = announced.get(&service.spec.name);
@@ -107,17 +107,35 @@ impl Bridge {
             Serves::Files(_) | Serves::Upstreams(_) | Serves::Nothing => None,
         });
         let pins: BTreeMap<_, _> = folders.map(|folder| (folder.clone(), run_link::pinned(folder))).collect();
-        if !pins.is_empty() {
-            *self.pins.lock() = pins;
+        let are_pinned = {
+            let mut held = self.pins.lock();
+            held.holders += 1;
+            // Another operation has seen where they led before it began.
+            if held.folders.is_empty() {
+                held.folders = pins;
+            }
+            !held.folders.is_empty()
+        };
+        if are_pinned {
             self.route(manifest);
         }
     }
 
-    /// From the next [`route`](Self::route) on files are served again where the links lead. The answer is whether any were
-    /// pinned elsewhere.
+    /// When nobody holds them any more, files are served again from the next [`route`](Self::route) on where the links lead.
+    /// The answer is whether that is so now, and any were pinned elsewhere.
     pub(crate) fn unpin(&self) -> bool {
-        !std::mem::take(&mut *self.pins.lock()).is_empty()
+        let mut held = self.pins.lock();
+        held.holders = held.holders.saturating_sub(1);
+        held.holders == 0 && !std::mem::take(&mut held.folders).is_empty()
     }
+}
+
+/// Where files are served from instead of where links lead.
+#[derive(Debug, Default)]
+struct Pins {
+    folders: BTreeMap<PathBuf, PathBuf>,
+    /// How many operations hold them.
+    holders: u32,
 }
 
 impl Balancer for Bridge {

@@ -50,7 +50,7 @@ impl History {
         let operation = self.edit(id)?;
         operation.state = match outcome.as_ref().map_err(|failure| &**failure) {
             Ok(_) => OperationState::Done,
-            Err(Failure::ShuttingDown) => OperationState::Cancelled,
+            Err(Failure::ShuttingDown | Failure::Cancelled) => OperationState::Cancelled,
             Err(_) => OperationState::Failed,
         };
         operation.ended = Some(now);

@@ -28,6 +28,7 @@
 //! [`Operation::MAX_STEPS`] steps, and [`CHANGES_LIMIT`] changes.
 
 mod bridge;
+mod cancellations;
 mod changes;
 mod commits;
 mod comparison;
@@ -68,8 +69,8 @@ pub use node_shared::FETCH_LIMIT;
 pub use node_threads::NodeThreads;
 pub use open::OpenError;
 pub use operation::{
-    Failure, NoRun, Operation, OperationId, OperationKind, OperationState, Outcome, Request, RolloutFailure,
-    Scope, Step, Update, in_one_line,
+    Failure, NoCancel, NoRun, Operation, OperationId, OperationKind, OperationState, Outcome, Request,
+    RolloutFailure, Scope, Step, Update, in_one_line,
 };
 pub use operation_queue::{QUEUE_LIMIT, SubmitError};
 pub use pmesh_supervisor::{Rebuild, StepName, StepState};

@@ -24,9 +24,11 @@ use tokio::sync::Notify;
 use tracing::error;
 
 use crate::{
-    ChangesSince, Distance, Measured, Metrics, NoRun, NodeThreads, Operation, OperationId, OperationKind,
-    Outcome, Repository, RepositorySource, Request, Scope, ServiceView, SubmitError, View, WorkTreeHold,
+    ChangesSince, Distance, Measured, Metrics, NoCancel, NoRun, NodeThreads, Operation, OperationId,
+    OperationKind, Outcome, Repository, RepositorySource, Request, Scope, ServiceView, SubmitError, View,
+    WorkTreeHold,
     bridge::{Bridge, key_of},
+    cancellations::Cancellations,
     commits::InstanceCommits,
     fetch,
     fetched::FetchedCommits,
@@ -180,6 +182,7 @@ impl Node {
             file_folders: FileFolders::on(parts.threads.files.clone()),
             threads: parts.threads,
             repository_reads: RepositoryReads::default(),
+            cancellations: Cancellations::default(),
             ending: CancelToken::new(),
             closed: CancelToken::new(),
             hurrying: CancelToken::new(),
@@ -410,6 +413,30 @@ impl Node {
         let id = self.0.publisher.submit(request, new_id)?;
         self.0.requests.notify_one();
         Ok(id)
+    }
+
+    /// Takes an operation out of the queue, or asks one that runs to go back: at once where it only waits (for the remote, a
+    /// build, an instance, a drain), else at its next step. Too late where all is decided; then it ends well.
+    ///
+    /// # Errors
+    ///
+    /// [`NoCancel`].
+    pub fn cancel(&self, id: OperationId) -> Result<(), NoCancel> {
+        let operation = self.0.publisher.operation(id).ok_or(NoCancel::Unknown(id))?;
+        if matches!(operation.kind, OperationKind::Stop | OperationKind::Shutdown | OperationKind::Run) {
+            let ended = operation.state.has_ended();
+            return Err(if ended { NoCancel::Ended(id) } else { NoCancel::GoesOn(operation.kind) });
+        }
+        if self.0.publisher.withdraw(id) {
+            return Ok(());
+        }
+        // It runs or is about to: whoever runs it finds the same token.
+        self.0.cancellations.of(id).cancel();
+        let has_ended = self.0.publisher.operation(id).is_none_or(|operation| operation.state.has_ended());
+        if has_ended && self.0.cancellations.forget(id) {
+            return Err(NoCancel::Ended(id));
+        }
+        Ok(())
     }
 
     /// Starts a run of a job now, beside whatever is under way, and returns when it has begun. It goes on by itself.

@@ -1,4 +1,4 @@
-//! The task that changes the node: one operation at a time, and stops beside a rollout.
+//! The task that changes the node: one operation at a time, but for stops beside a rollout, and restarts of several services.
 
 use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc};
 
@@ -10,6 +10,9 @@ use crate::{
     Failure, OperationId, OperationKind, Outcome, Request, Scope, course::Aim, interpreter::Interpreter,
     node_shared::NodeShared, stop_report::StopReport,
 };
+
+/// How many restarts run beside each other.
+const SIDE_BY_SIDE: usize = 32;
 
 /// Owns the changes of a node.
 pub(crate) struct NodeDriver {
@@ -46,28 +49,49 @@ impl NodeDriver {
     }
 
     /// Runs an operation, and beside it the stops that are asked for: a stop ends its services' part of
-    /// a rollout, so it cannot wait for it.
+    /// a rollout, so it cannot wait for it. Beside the restart of a service run those of others that are next in the
+    /// queue.
     async fn run_one(&mut self, id: OperationId, kind: OperationKind, aim: Aim) {
         let shared = Arc::clone(&self.shared);
         let is_stop = matches!(aim, Aim::Stop(_));
         let (mut is_ending, mut is_hurried) = (false, false);
-        let mut stops = FuturesUnordered::new();
-        let mut running = pin!(self.work(id, aim).instrument(span(id, kind)));
-        let mut has_ended = false;
-        while !has_ended || !stops.is_empty() {
+        let mut restarting: Vec<ServiceName> = Vec::new();
+        let is_restart = match &aim {
+            Aim::Restart(Scope::One(name), _) => {
+                restarting.push(name.clone());
+                true
+            }
+            _ => false,
+        };
+        let mut cut_off = Vec::new();
+        let (mut rollouts, mut stops) = (FuturesUnordered::new(), FuturesUnordered::new());
+        rollouts.push(work(Arc::clone(&shared), id, aim).instrument(span(id, kind)));
+        while !rollouts.is_empty() || !stops.is_empty() {
+            let (takes_stops, takes_restarts) = (
+                !is_stop && !rollouts.is_empty(),
+                is_restart && !is_ending && stops.is_empty() && rollouts.len() < SIDE_BY_SIDE,
+            );
             tokio::select! {
                 // The operation begins before a stop beside it does: so it knows which stops came later.
                 biased;
-                () = &mut running, if !has_ended => has_ended = true,
+                Some(end) = rollouts.next(), if !rollouts.is_empty() => cut_off.extend(end),
                 Some(()) = stops.next(), if !stops.is_empty() => {}
-                (id, request) = shared.next(|request| matches!(request, Request::Stop(_))), if !is_stop && !has_ended => {
-                    if let Request::Stop(scope) = request {
+                (id, request) = shared.next_beside(takes_restarts, &restarting), if takes_stops => match request {
+                    Request::Stop(scope) => {
                         let span = span(id, OperationKind::Stop);
                         stops.push(stop_beside(&shared, id, scope).instrument(span));
                     }
-                }
+                    restart => {
+                        if let Request::Restart(Scope::One(name), _) = &restart {
+                            restarting.push(name.clone());
+                        }
+                        let span = span(id, restart.kind());
+                        rollouts.push(work(Arc::clone(&shared), id, Aim::from(restart)).instrument(span));
+                    }
+                },
                 () = shared.ending.cancelled(), if !is_ending => {
                     is_ending = true;
+                    shared.cancellations.cancel_all();
                     // What crashes from now on stays as it is: requests end, and then everything is stopped.
                     shared.supervisor.begin_end().await;
                 }
@@ -77,20 +101,13 @@ impl NodeDriver {
                 }
             }
         }
-    }
-
-    async fn work(&mut self, id: OperationId, aim: Aim) {
-        let shared = Arc::clone(&self.shared);
-        shared.publisher.begin(id);
-        let interpreter = Interpreter::new(Arc::clone(&shared), id, shared.ending.clone());
-        let outcome = or_panic(interpreter.run(aim)).await;
-        if outcome.is_err() {
+        for (id, failure) in cut_off {
             let interpreter = Interpreter::new(Arc::clone(&shared), id, shared.ending.clone());
             if let Err(failure) = or_panic(interpreter.mend()).await {
                 error!(%failure, "what a defect has cut off in the middle could not be mended");
             }
+            finish(&shared, id, Err(failure));
         }
-        finish(&shared, id, outcome.unwrap_or_else(Err));
     }
 
     /// Ends what waits, and every service.
@@ -108,6 +125,30 @@ impl NodeDriver {
             .await;
         let names: Vec<ServiceName> = services.iter().map(|service| service.name().clone()).collect();
         shared.supervisor.remove(&names).await;
+    }
+}
+
+/// Runs an operation; what a defect has cut off is told its caller, and has still to be mended.
+async fn work(shared: Arc<NodeShared>, id: OperationId, aim: Aim) -> Option<(OperationId, Failure)> {
+    shared.publisher.begin(id);
+    let cancel = shared.cancellations.of(id);
+    if shared.ending.is_cancelled() {
+        cancel.cancel();
+    }
+    let interpreter = Interpreter::new(Arc::clone(&shared), id, cancel);
+    let outcome = or_panic(interpreter.run(aim)).await;
+    let was_cancelled = shared.cancellations.of(id).is_cancelled();
+    match outcome {
+        Err(failure) => Some((id, failure)),
+        // It went back because somebody wished so, not because the server ends.
+        Ok(Err(Failure::ShuttingDown)) if was_cancelled && !shared.ending.is_cancelled() => {
+            finish(&shared, id, Err(Failure::Cancelled));
+            None
+        }
+        Ok(outcome) => {
+            finish(&shared, id, outcome);
+            None
+        }
     }
 }
 
@@ -142,6 +183,23 @@ impl From<Request> for Aim {
 }
 
 impl NodeShared {
+    /// The next stop, or the restart that is next in the queue where such are taken and its service is not among those that
+    /// are restarted. Cancel-safe.
+    async fn next_beside(&self, takes_restarts: bool, restarting: &[ServiceName]) -> (OperationId, Request) {
+        loop {
+            let mut told = pin!(self.requests.notified());
+            told.as_mut().enable();
+            if let Some(stop) = self.publisher.take(|request| matches!(request, Request::Stop(_))) {
+                return stop;
+            }
+            let may_restart = |name: &ServiceName| takes_restarts && !restarting.contains(name);
+            if let Some(restart) = self.publisher.take_restart(may_restart) {
+                return restart;
+            }
+            told.await;
+        }
+    }
+
     /// The next request that `may_run`. Cancel-safe.
     async fn next(&self, may_run: impl Fn(&Request) -> bool) -> (OperationId, Request) {
         loop {
@@ -201,9 +259,11 @@ fn finish(shared: &NodeShared, id: OperationId, outcome: Result<Outcome, Failure
             None => info!("done"),
         },
         Err(Failure::ShuttingDown) => info!("cancelled: the server ends"),
+        Err(Failure::Cancelled) => info!("cancelled on request"),
         Err(failure) => warn!(%failure, "failed"),
     }
     shared.publisher.end(id, outcome.map_err(Arc::new));
+    shared.cancellations.forget(id);
 }
 
 #[cfg(test)]

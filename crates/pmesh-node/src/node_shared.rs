@@ -16,6 +16,7 @@ use tokio::sync::{Notify, OwnedMutexGuard};
 use crate::{
     NodeThreads, OperationId,
     bridge::Bridge,
+    cancellations::Cancellations,
     commits::InstanceCommits,
     fetched::FetchedCommits,
     file_folders::FileFolders,
@@ -64,6 +65,8 @@ pub(crate) struct NodeShared {
     pub(crate) proc: Threads,
     pub(crate) repository_reads: RepositoryReads,
     pub(crate) file_folders: FileFolders,
+    /// Whether the operations that run are to go back.
+    pub(crate) cancellations: Cancellations,
     /// Cancelled when the server is asked to end.
     pub(crate) ending: CancelToken,
     /// Cancelled when no request comes any more.

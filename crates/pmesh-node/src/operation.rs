@@ -102,7 +102,7 @@ pub enum OperationState {
     Done,
     /// It ended with a [`Failure`].
     Failed,
-    /// The server's end took it out of the queue, or ended it early: it went back.
+    /// Somebody or the server's end took it out of the queue, or ended it early: it went back.
     Cancelled,
 }
 
@@ -218,6 +218,21 @@ pub enum Outcome {
     ShutDown,
 }
 
+/// Why an operation is not cancelled.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoCancel {
+    /// There is none of this id, or not any more.
+    #[error("no operation {0}")]
+    Unknown(OperationId),
+    /// It is over.
+    #[error("operation {0} has ended")]
+    Ended(OperationId),
+    /// One of this kind takes nothing back.
+    #[error("a {} takes nothing back: it goes on", .0.as_str())]
+    GoesOn(OperationKind),
+}
+
 /// Why a run of a job has not begun.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -308,6 +323,9 @@ pub enum Failure {
     /// The server is about to end.
     #[error("the server is shutting down")]
     ShuttingDown,
+    /// Somebody has cancelled it.
+    #[error("it was cancelled; everything is as it was before")]
+    Cancelled,
     /// The disk did not answer, or there was no thread to ask it.
     #[error("cannot read the manifest")]
     Unanswered(#[source] Unanswered),

@@ -70,6 +70,24 @@ impl OperationQueue {
         Ok(Submitted::Anew(id))
     }
 
+    /// Takes a request out that waits; whether it did.
+    pub(crate) fn withdraw(&mut self, id: OperationId) -> bool {
+        let before = self.waiting.len();
+        self.waiting.retain(|(waiting, _)| *waiting != id);
+        self.waiting.len() < before
+    }
+
+    /// Takes the request whose turn is next, if that restarts one service that `may_restart`: it can run beside restarts
+    /// of others.
+    pub(crate) fn take_restart(
+        &mut self,
+        may_restart: impl Fn(&ServiceName) -> bool,
+    ) -> Option<(OperationId, Request)> {
+        let (_, next) = self.waiting.front()?;
+        let Request::Restart(Scope::One(name), _) = next else { return None };
+        if may_restart(name) { self.waiting.pop_front() } else { None }
+    }
+
     /// Nothing is taken into the queue any more; what waits there can still be taken out.
     pub(crate) fn close(&mut self) {
         self.is_closed = true;
@@ -222,5 +240,30 @@ mod tests {
         queue.close();
         assert_eq!(queue.submit(restart("b"), || OperationId(2)), Err(SubmitError::ShuttingDown));
         assert!(queue.take(|_| true).is_some() && queue.take(|_| true).is_none());
+    }
+
+    #[test]
+    fn a_request_that_waits_can_be_withdrawn_and_another_one_is_not() {
+        let mut queue = OperationQueue::default();
+        submit(&mut queue, restart("a"), 1);
+        submit(&mut queue, restart("b"), 2);
+        assert!(queue.withdraw(OperationId(1)) && !queue.withdraw(OperationId(1)));
+        assert_eq!(queue.take(|_| true), Some((OperationId(2), restart("b"))));
+        assert!(!queue.withdraw(OperationId(2)), "it runs");
+    }
+
+    #[test]
+    fn a_restart_runs_beside_others_only_where_nothing_waits_before_it() {
+        let mut queue = OperationQueue::default();
+        submit(&mut queue, restart("a"), 1);
+        submit(&mut queue, Request::Reload(Rebuild::Changed), 2);
+        submit(&mut queue, restart("b"), 3);
+        assert_eq!(queue.take_restart(|name| name.as_str() != "a"), None);
+        assert_eq!(queue.take_restart(|_| true), Some((OperationId(1), restart("a"))));
+        assert_eq!(queue.take_restart(|_| true), None, "the reload is before it");
+        queue.take(|_| true);
+        assert_eq!(queue.take_restart(|_| true), Some((OperationId(3), restart("b"))));
+        submit(&mut queue, Request::Restart(Scope::All, Rebuild::Changed), 4);
+        assert_eq!(queue.take_restart(|_| true), None, "that of all runs alone");
     }
 }

@@ -224,6 +224,23 @@ impl Publisher {
         self.inner.lock().queue.take(may_run)
     }
 
+    /// See [`OperationQueue::take_restart`].
+    pub(crate) fn take_restart(
+        &self,
+        may_restart: impl Fn(&ServiceName) -> bool,
+    ) -> Option<(OperationId, Request)> {
+        self.inner.lock().queue.take_restart(may_restart)
+    }
+
+    /// Takes a request out of the queue for good; whether it waited there.
+    pub(crate) fn withdraw(&self, id: OperationId) -> bool {
+        let waited = self.inner.lock().queue.withdraw(id);
+        if waited {
+            self.end(id, Err(Arc::new(Failure::Cancelled)));
+        }
+        waited
+    }
+
     /// Records an operation that does not queue, if it is not recorded yet.
     pub(crate) fn record(&self, id: OperationId, kind: OperationKind) {
         self.publish(|inner| {

@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 
-use pmesh_node::{Operation, OperationId};
+use pmesh_node::{NoCancel, Operation, OperationId};
 use tokio::time::timeout;
 
 use super::{Call, Reply, ended, no_operation};
-use crate::{error::ApiError, parameters::Wait, sources::Sources, wire};
+use crate::{
+    error::{ApiError, Code},
+    parameters::Wait,
+    sources::Sources,
+    wire,
+};
 
 /// The last operations, newest first; with `wait`, when all that are there now have ended.
 pub(crate) async fn list(sources: Sources, call: Call) -> Result<Reply, ApiError> {
@@ -48,6 +53,17 @@ pub(crate) async fn show(sources: Sources, call: Call) -> Result<Reply, ApiError
     // Asked again, because its steps went on while we waited.
     let operation = operation.or_else(|| sources.node.operation(id)).ok_or_else(unknown)?;
     Ok(call.reply(&present(&operation)))
+}
+
+/// Cancels one.
+pub(crate) async fn cancel(sources: Sources, call: Call) -> Result<Reply, ApiError> {
+    let text = call.open.as_deref().unwrap_or_default();
+    let id = text.parse::<OperationId>().map_err(|_| no_operation(text))?;
+    sources.node.cancel(id).map_err(|error| match error {
+        NoCancel::Unknown(_) => no_operation(text),
+        _ => ApiError::new(Code::OperationEnded, error.to_string()),
+    })?;
+    Ok(call.reply(&wire::Done {}))
 }
 
 fn present(operation: &Operation) -> wire::Operation {

@@ -217,7 +217,7 @@ async fn a_refused_request_changes_nothing() {
         (&post, "/service/stop/%20", vec![], "", "service_not_found"),
         (&post, "/service/stop/", vec![], "", "service_name_missing"),
         (&post, "/service/stopp", vec![], "", "route_not_found"),
-        (&post, "/operation/1/cancel", vec![], "", "route_not_found"),
+        (&post, "/operation/1/cancel", vec![], "", "operation_not_found"),
         (&Method::DELETE, restart, vec![], "", "method_not_allowed"),
         (&Method::OPTIONS, restart, vec![], "", "method_not_allowed"),
         (&Method::GET, "/shutdown", vec![], "", "method_not_allowed"),
