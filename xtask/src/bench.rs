@@ -5,21 +5,25 @@
 //! of the five ratios; CPU time, which is steadier than wall time, stands before it.
 //!
 //! All load goes to 127.0.0.1, each measurement is bounded in time, and whatever is started here is ended here,
-//! by its pid, also when something fails.
+//! by its pid, also when something fails and by Ctrl-C (`guard.rs`). Nothing is installed.
 
 mod api_client;
 mod document;
 mod figures;
 mod front;
+mod guard;
 mod peers;
 mod pmesh;
 mod processes;
 mod repo;
-mod services;
+mod side_by_side;
+mod supervise;
 mod upstream;
 
 use anyhow::{Context, Result, bail};
 
+pub(crate) use self::guard::GUARD;
+pub(crate) use self::supervise::WRITER;
 pub(crate) use self::upstream::UPSTREAM;
 use crate::workspace::Workspace;
 
@@ -27,7 +31,7 @@ use crate::workspace::Workspace;
 type Benchmark = fn(&pmesh::Binary) -> Result<String>;
 
 const BENCHMARKS: &[(&str, Benchmark)] =
-    &[("front", front::measure), ("repo", repo::measure), ("services", services::measure)];
+    &[("front", front::measure), ("repo", repo::measure), ("supervise", supervise::measure)];
 
 /// Whether there is a benchmark of this name.
 pub(crate) fn knows(name: &str) -> bool {
@@ -66,4 +70,14 @@ pub(crate) fn compare_front(workspace: &Workspace, other: &str) -> Result<()> {
 /// Answers every request with the same kilobyte until standard input ends.
 pub(crate) fn serve_upstream() -> Result<()> {
     upstream::serve()
+}
+
+/// Ends what it is told of when standard input does.
+pub(crate) fn guard() -> Result<()> {
+    guard::serve(std::io::stdin().lock(), std::io::stdout().lock(), guard::GRACE)
+}
+
+/// Is the service of `supervise` with much output, until `pipe` ends.
+pub(crate) fn write_output(pipe: &str) -> Result<()> {
+    supervise::write_output(pipe)
 }

@@ -29,9 +29,9 @@ usage: cargo xtask <command>
   mutants [--file FILE]...
            changes the pure files one place at a time and runs their tests, which must fail (all files: two hours);
            what they let through is compared with docs/testing.md
-  bench [front|repo|services]...
-           measures the server against its peers (all three: about ten minutes) and writes docs/benchmarks.md;
-           peers that are missing are installed from Debian's packages
+  bench [front|repo|supervise]...
+           measures the server against its peers (all three: about a quarter of an hour) and writes docs/benchmarks.md;
+           peers come from Debian's packages, and it says which are missing
   bench front --against FILE
            measures the front of this build and of the one in FILE in the same run, and prints the table
 ";
@@ -50,6 +50,8 @@ fn main() -> ExitCode {
             mutants::run(&workspace, &files)
         }
         ["bench", bench::UPSTREAM] => bench::serve_upstream(),
+        ["bench", bench::GUARD] => bench::guard(),
+        ["bench", bench::WRITER, pipe] => bench::write_output(pipe),
         ["bench", "front", "--against", other] => bench::compare_front(&workspace, other),
         ["bench", names @ ..] if names.iter().all(|name| bench::knows(name)) => bench::run(&workspace, names),
         _ => {

@@ -45,7 +45,7 @@ pub(super) fn table(peer: &str, rows: &[Row]) -> String {
 }
 
 /// The middle value; of an even number the mean of the two in the middle, and 0 of none.
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     match values.len() {
@@ -56,7 +56,7 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 /// Three significant digits, or all that stand before the point.
-fn significant(value: f64) -> String {
+pub(super) fn significant(value: f64) -> String {
     let decimals = match value {
         v if v >= 100.0 || v == 0.0 => 0,
         v if v >= 10.0 => 1,

@@ -10,7 +10,8 @@ use anyhow::{Context, Result, bail};
 
 use super::api_client::Connection;
 use super::figures::{PAIRS, Row, table};
-use super::peers::{NGINX, WRK, first_line, install};
+use super::guard::scratch;
+use super::peers::{NGINX, WRK, first_line, require};
 use super::pmesh::{Binary, Server};
 use super::processes::{Running, cpu_of_tree, until};
 use super::upstream::Upstream;
@@ -37,8 +38,8 @@ struct Load {
 
 /// Measures the server and nginx, and answers with the table.
 pub(super) fn measure(server: &Binary) -> Result<String> {
-    install(&[NGINX, WRK])?;
-    let scratch = tempfile::tempdir()?;
+    require(&[NGINX, WRK])?;
+    let scratch = scratch()?;
     let upstream = Upstream::start()?;
     let pmesh = start_server(server, &scratch.path().join("pmesh"), upstream.address)?;
     let threads = std::thread::available_parallelism()?.get();
@@ -57,8 +58,8 @@ pub(super) fn measure(server: &Binary) -> Result<String> {
 
 /// Measures the server and another build of it, and answers with the table.
 pub(super) fn compare(server: &Binary, other: &Binary) -> Result<String> {
-    install(&[WRK])?;
-    let scratch = tempfile::tempdir()?;
+    require(&[WRK])?;
+    let scratch = scratch()?;
     let upstream = Upstream::start()?;
     let pmesh = start_server(server, &scratch.path().join("this"), upstream.address)?;
     let peer = start_server(other, &scratch.path().join("other"), upstream.address)?;

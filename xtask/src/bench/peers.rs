@@ -1,8 +1,9 @@
-//! The programs that the server is measured against and with, from Debian's packages where they are missing.
+//! The programs that the server is measured against and with; they are in Debian's packages.
 
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 
 /// A program and the package that has it.
 pub(super) struct Peer {
@@ -14,39 +15,27 @@ pub(super) const NGINX: Peer = Peer { program: "nginx", package: "nginx-light" }
 pub(super) const WRK: Peer = Peer { program: "wrk", package: "wrk" };
 pub(super) const SUPERVISORD: Peer = Peer { program: "supervisord", package: "supervisor" };
 
-/// Installs what is missing.
-pub(super) fn install(peers: &[Peer]) -> Result<()> {
-    let missing: Vec<&str> = peers.iter().filter(|peer| !peer.is_here()).map(|peer| peer.package).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    println!("installing {}", missing.join(", "));
-    apt_get(&["update"])?;
-    apt_get(&[&["install", "--yes", "--no-install-recommends"], missing.as_slice()].concat())
-        .with_context(|| format!("install {} by hand", missing.join(", ")))
+pub(super) const S6: Peer = Peer { program: "s6-svscan", package: "s6" };
+
+/// Fails with what to install where one of them is missing. Nothing is ever installed from here.
+pub(super) fn require(peers: &[Peer]) -> Result<()> {
+    let missing: Vec<String> = peers.iter().filter_map(Peer::missing).collect();
+    ensure!(missing.is_empty(), "{}", missing.join("; "));
+    Ok(())
 }
 
 impl Peer {
-    fn is_here(&self) -> bool {
-        // Debian has nginx in a folder that not every user's path names.
-        let folders = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin";
-        folders.split(':').any(|folder| std::path::Path::new(folder).join(self.program).is_file())
+    /// What to do where it is not installed.
+    pub(super) fn missing(&self) -> Option<String> {
+        let path = std::env::var("PATH").unwrap_or_default();
+        (!is_in(&path, self.program))
+            .then(|| format!("{} is not installed (apt-get install {})", self.program, self.package))
     }
 }
 
-fn apt_get(arguments: &[&str]) -> Result<()> {
-    let status = Command::new("apt-get")
-        .args(["--quiet", "--quiet"])
-        .args(arguments)
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .status()
-        .context("cannot run apt-get, which this needs for what is missing")?;
-    if !status.success() {
-        bail!("apt-get {} failed; only root may install", arguments.join(" "));
-    }
-    Ok(())
+fn is_in(path: &str, program: &str) -> bool {
+    // Debian has nginx in a folder that not every user's path names.
+    path.split(':').chain(["/usr/sbin"]).any(|folder| Path::new(folder).join(program).is_file())
 }
 
 /// The first line that a program prints, wherever it prints it and whatever its exit code: nginx tells its version on
@@ -59,4 +48,23 @@ pub(super) fn first_line(command: &mut Command) -> Result<String> {
     let line = printed.lines().next().map(|line| line.trim().to_owned());
     line.filter(|line| !line.is_empty())
         .with_context(|| format!("{} says nothing", command.get_program().display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Peer, is_in, require};
+
+    #[test]
+    fn what_is_missing_is_named_with_its_package() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = format!("/nonexistent:{}", folder.path().display());
+        assert!(!is_in(&path, "no-such-supervisor"));
+        std::fs::write(folder.path().join("no-such-supervisor"), "").unwrap();
+        assert!(is_in(&path, "no-such-supervisor"));
+        let absent = Peer { program: "no-such-supervisor", package: "such" };
+        assert_eq!(
+            require(&[absent]).unwrap_err().to_string(),
+            "no-such-supervisor is not installed (apt-get install such)"
+        );
+    }
 }

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
+
+use super::guard::{self, has_ended};
 
 /// How long a program may take to end after SIGTERM before it is killed.
 const GRACE: Duration = Duration::from_secs(30);
@@ -14,42 +17,48 @@ const GRACE: Duration = Duration::from_secs(30);
 /// How often a program that is to end or to become ready is looked at.
 const GLANCE: Duration = Duration::from_millis(10);
 
-/// A program that ends when this is dropped: by SIGTERM, so that it can end its own children, then by SIGKILL.
+/// A program that ends when this is dropped: by SIGTERM, so that it can end its own children, then by SIGKILL. It is in
+/// a group of its own, and ends with this program, too.
 pub(super) struct Running(Child);
 
 impl Running {
     pub(super) fn start(command: &mut Command) -> Result<Self> {
-        let child = command.spawn();
-        child.map(Self).with_context(|| format!("cannot start {}", command.get_program().display()))
+        let child = command.process_group(0).spawn();
+        let child = Self(child.with_context(|| format!("cannot start {}", command.get_program().display()))?);
+        guard::process(&child)?;
+        Ok(child)
     }
 
-    /// Ends it and answers with the time from SIGTERM to its exit.
-    pub(super) fn end(mut self) -> Result<Duration> {
-        let start = Instant::now();
-        self.terminate()?;
-        Ok(start.elapsed())
-    }
-
-    fn terminate(&mut self) -> Result<()> {
-        if self.0.try_wait()?.is_some() {
-            bail!("process {} had ended already", self.0.id());
-        }
+    /// Sends SIGTERM and answers with the moment of that.
+    pub(super) fn begin_end(&self) -> Result<Instant> {
+        let now = Instant::now();
         // It has not been waited for, so its pid cannot belong to anybody else.
-        let pid = Pid::from_child(&self.0);
-        kill_process(pid, Signal::TERM)?;
-        if until(GRACE, || Ok(self.0.try_wait()?.is_some()))? {
-            return Ok(());
+        kill_process(Pid::from_child(&self.0), Signal::TERM)?;
+        Ok(now)
+    }
+
+    /// Waits for its end, which has been begun, and answers with the moment of it.
+    pub(super) fn end(mut self) -> Result<Instant> {
+        self.wait_or_kill()?;
+        Ok(Instant::now())
+    }
+
+    fn wait_or_kill(&mut self) -> Result<()> {
+        let process = pidfd_open(Pid::from_child(&self.0), PidfdFlags::empty())?;
+        let ended = has_ended(&process, GRACE);
+        if !ended {
+            self.0.kill()?;
         }
-        self.0.kill()?;
         self.0.wait()?;
-        bail!("process {} did not end within {} s of SIGTERM", self.0.id(), GRACE.as_secs());
+        ensure!(ended, "process {} did not end within {} s of SIGTERM", self.0.id(), GRACE.as_secs());
+        Ok(())
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         if matches!(self.0.try_wait(), Ok(None))
-            && let Err(error) = self.terminate()
+            && let Err(error) = self.begin_end().and_then(|_| self.wait_or_kill())
         {
             eprintln!("xtask: {error:#}");
         }
@@ -84,28 +93,62 @@ pub(super) fn until(limit: Duration, mut holds: impl FnMut() -> Result<bool>) ->
 
 /// CPU time of a process and of its living descendants, user and system (proc(5): utime, stime).
 pub(super) fn cpu_of_tree(root: u32) -> Result<Duration> {
-    let mut ticks_and_parents = BTreeMap::new();
-    for entry in std::fs::read_dir("/proc")? {
-        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
-            continue;
-        };
-        // A process may end between the listing and this.
-        if let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) {
-            let stat = Stat::parse(&stat)?;
-            ticks_and_parents.insert(pid, (stat.own, stat.parent));
+    let processes = Processes::now()?;
+    Ok(duration(processes.tree(root).filter_map(|pid| Some(processes.0.get(&pid)?.own)).sum()))
+}
+
+/// All processes, as they were at one moment.
+pub(super) struct Processes(BTreeMap<u32, Stat>);
+
+impl Processes {
+    pub(super) fn now() -> Result<Self> {
+        let mut processes = BTreeMap::new();
+        for entry in std::fs::read_dir("/proc")? {
+            let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+                continue;
+            };
+            // A process may end between the listing and this.
+            if let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+                processes.insert(pid, Stat::parse(&stat)?);
+            }
         }
+        Ok(Self(processes))
     }
-    let belongs = |mut pid: u32| loop {
-        if pid == root {
-            return true;
-        }
-        match ticks_and_parents.get(&pid) {
-            Some((_, parent)) => pid = *parent,
-            None => return false,
-        }
-    };
-    let total = ticks_and_parents.iter().filter(|(pid, _)| belongs(**pid)).map(|(_, (ticks, _))| ticks).sum();
-    Ok(duration(total))
+
+    fn tree(&self, root: u32) -> impl Iterator<Item = u32> {
+        let belongs = move |mut pid: u32| loop {
+            if pid == root {
+                return true;
+            }
+            match self.0.get(&pid) {
+                Some(stat) => pid = stat.parent,
+                None => return false,
+            }
+        };
+        self.0.keys().copied().filter(move |pid| belongs(*pid))
+    }
+
+    /// A process and its descendants, but for those with these command lines.
+    pub(super) fn tree_without(&self, root: u32, command_lines: &[Vec<u8>]) -> Vec<u32> {
+        self.tree(root).filter(|pid| !command_lines.contains(&command_line(*pid))).collect()
+    }
+}
+
+/// Empty where the process has ended.
+fn command_line(pid: u32) -> Vec<u8> {
+    std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()
+}
+
+/// Kills the one of these processes that runs with this command line, and answers with the moment of that.
+pub(super) fn kill_one(processes: &Processes, words: &[u8]) -> Result<Instant> {
+    let pid = processes.0.keys().copied().find(|pid| command_line(*pid) == words);
+    let pid = pid.and_then(|pid| Pid::from_raw(pid.cast_signed())).context("the process is not there")?;
+    let process = pidfd_open(pid, PidfdFlags::empty())?;
+    // Looked at again: whom the descriptor holds is the one that is meant.
+    ensure!(command_line(pid.as_raw_pid().cast_unsigned()) == words, "the process has ended");
+    let now = Instant::now();
+    pidfd_send_signal(&process, Signal::KILL)?;
+    Ok(now)
 }
 
 /// CPU time of one process alone, in clock ticks (mostly 10 ms each).
@@ -119,23 +162,32 @@ pub(super) fn cpu_of_ended_children() -> Result<Duration> {
     Ok(duration(Stat::parse(&std::fs::read_to_string("/proc/self/stat")?)?.ended_children))
 }
 
-/// Resident memory of one process alone, in KiB (proc(5): `VmRSS`).
-pub(super) fn resident_kib(pid: u32) -> Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).context("the process has ended")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    line.trim().trim_end_matches(" kB").parse().context("VmRSS is no number")
+/// CPU time of all living threads of a process, as the scheduler counts it; `None` where it does not.
+pub(super) fn run_time(pid: u32) -> Result<Option<Duration>> {
+    let mut total = Duration::ZERO;
+    for entry in std::fs::read_dir(format!("/proc/{pid}/task")).context("the process has ended")? {
+        let Ok(text) = std::fs::read_to_string(entry?.path().join("schedstat")) else { return Ok(None) };
+        let nanos = text.split(' ').next().and_then(|first| first.parse().ok());
+        total += Duration::from_nanos(nanos.context("a schedstat without a number")?);
+    }
+    Ok(Some(total))
 }
 
-/// How many processes run with exactly these words.
-pub(super) fn count(words: &[&str]) -> Result<usize> {
-    let command_line: String = words.iter().flat_map(|word| [*word, "\0"]).collect();
-    let mut count = 0;
-    for entry in std::fs::read_dir("/proc")? {
-        // Not every entry is a process, and a process may end meanwhile.
-        let found = std::fs::read(entry?.path().join("cmdline")).unwrap_or_default();
-        count += usize::from(found == command_line.as_bytes());
-    }
-    Ok(count)
+/// Resident memory of one process alone, in KiB (proc(5): `VmRSS`).
+pub(super) fn resident_kib(pid: u32) -> Result<u64> {
+    kib(pid, "status", "VmRSS:")
+}
+
+/// The same, pages that several processes have counted in parts (proc(5): `Pss`).
+pub(super) fn proportional_kib(pid: u32) -> Result<u64> {
+    kib(pid, "smaps_rollup", "Pss:")
+}
+
+fn kib(pid: u32, file: &str, field: &str) -> Result<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/{file}")).context("the process has ended")?;
+    let line = text.lines().find_map(|line| line.strip_prefix(field));
+    let line = line.with_context(|| format!("no {field}"))?;
+    line.trim().trim_end_matches(" kB").parse().with_context(|| format!("{field} is no number"))
 }
 
 fn duration(ticks: u64) -> Duration {

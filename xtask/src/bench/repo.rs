@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::api_client::Connection;
 use super::figures::{PAIRS, Row, table};
+use super::guard::scratch;
 use super::peers::first_line;
 use super::pmesh::Binary;
 use super::processes::{cpu_of_ended_children, cpu_of_tree};
@@ -25,7 +26,7 @@ struct Cost {
 
 /// Measures both and answers with the table.
 pub(super) fn measure(server: &Binary) -> Result<String> {
-    let scratch = tempfile::tempdir()?;
+    let scratch = scratch()?;
     let clone = repository(scratch.path())?;
     let pmesh = server.serve(&clone, scratch.path())?;
     let mut api = Connection::open(pmesh.api)?;
