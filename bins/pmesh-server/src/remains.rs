@@ -31,6 +31,9 @@ const LOOK_PAUSE: Duration = Duration::from_millis(50);
 /// may look awake for a moment.
 const MISSES: u32 = 2;
 
+/// The pauses before looks that may tell that nothing is held: together they are shorter than one of the others.
+const FIRST_PAUSES_MS: [u64; 5] = [0, 1, 2, 4, 8];
+
 /// How long it takes in a hurry to end what is left and to name what stays.
 pub(crate) const HURRIED_LIMIT: Duration = KILL_LIMIT.saturating_add(LOOK_PAUSE.saturating_mul(LOOKS));
 
@@ -96,15 +99,22 @@ pub(crate) fn end(is_hurried: bool) -> Vec<Remnant> {
 /// any other wait for a file.
 pub(crate) fn threads(was_forced: bool) -> Vec<Remnant> {
     let folder = Path::new("/proc/self/task");
+    // Mostly nothing is, and who ends the server waits for this.
+    if !was_forced
+        && FIRST_PAUSES_MS.into_iter().any(|pause| {
+            sleep(Duration::from_millis(pause));
+            are_at_rest(folder)
+        })
+    {
+        return Vec::new();
+    }
     let mut seen: BTreeMap<Remnant, u32> = BTreeMap::new();
     for look in 0..LOOKS {
         if look > 0 {
             sleep(LOOK_PAUSE);
         }
-        let ids = fs::read_dir(folder).into_iter().flatten().flatten();
-        let ids = ids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        let row = |id: i32| parsed(&fs::read_to_string(folder.join(format!("{id}/stat"))).ok()?);
-        let threads = ids.filter_map(row).map(|row| held("thread", &row, folder));
+        let threads = rows_in(folder);
+        let threads = threads.iter().map(|row| held("thread", row, folder));
         for thread in threads.filter(|thread| is_held(thread, was_forced)) {
             *seen.entry(thread).or_default() += 1;
         }
@@ -114,6 +124,25 @@ pub(crate) fn threads(was_forced: bool) -> Vec<Remnant> {
         }
     }
     seen.into_keys().collect()
+}
+
+/// Whether every other thread of this process sleeps where a signal could end it.
+fn are_at_rest(folder: &Path) -> bool {
+    let count = || {
+        let status = fs::read_to_string("/proc/self/status").ok()?;
+        status.lines().find_map(|line| line.strip_prefix("Threads:"))?.trim().parse().ok()
+    };
+    let before = count();
+    let rows = rows_in(folder);
+    let own = rustix::thread::gettid().as_raw_pid();
+    let others: Vec<_> = rows.iter().filter(|row| row.pid != own).map(|row| row.state).collect();
+    all_rest(&others, before) && before == count()
+}
+
+/// Whether these are the states of all other threads, of so many, and all of them sleep: one that is missing in the list, or awake,
+/// may be one that is held.
+fn all_rest(others: &[char], threads: Option<usize>) -> bool {
+    threads == Some(others.len() + 1) && others.iter().all(|state| *state == 'S')
 }
 
 /// Whether a thread waits for something else than work.
@@ -149,7 +178,8 @@ fn below(rows: &[ProcRow], own: i32) -> Vec<ProcRow> {
 
 /// Descriptors of those that still live.
 fn open(rows: &[ProcRow]) -> Vec<OwnedFd> {
-    let is_same = |row: &ProcRow| row_of(row.pid).is_some_and(|now| now.start == row.start);
+    let is_same =
+        |row: &ProcRow| row_of(Path::new("/proc"), row.pid).is_some_and(|now| now.start == row.start);
     let opened = |row: &ProcRow| {
         pidfd_open(Pid::from_raw(row.pid)?, PidfdFlags::empty()).ok().filter(|_| is_same(row))
     };
@@ -177,12 +207,16 @@ fn wait(processes: &[OwnedFd], limit: Duration) {
 }
 
 fn rows() -> Vec<ProcRow> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| row_of(entry.file_name().to_str()?.parse().ok()?)).collect()
+    rows_in(Path::new("/proc"))
 }
 
-fn row_of(pid: i32) -> Option<ProcRow> {
-    parsed(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+fn rows_in(folder: &Path) -> Vec<ProcRow> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| row_of(folder, entry.file_name().to_str()?.parse().ok()?)).collect()
+}
+
+fn row_of(folder: &Path, id: i32) -> Option<ProcRow> {
+    parsed(&fs::read_to_string(folder.join(format!("{id}/stat"))).ok()?)
 }
 
 fn parsed(stat: &str) -> Option<ProcRow> {
@@ -249,6 +283,17 @@ mod tests {
             (thread('S', ""), false, false),
         ] {
             assert_eq!((is_held(&held, false), is_held(&held, true)), (always, forced), "{held}");
+        }
+    }
+
+    #[test]
+    fn one_look_is_enough_where_every_thread_was_seen_asleep() {
+        assert!(all_rest(&[], Some(1)));
+        assert!(all_rest(&['S', 'S'], Some(3)));
+        assert!(!all_rest(&['S'], Some(3)), "one was left out of the list");
+        assert!(!all_rest(&['S', 'S'], None), "it is not known whether one was");
+        for awake_or_held in ['R', 'D', 'X', 'Z', 'T'] {
+            assert!(!all_rest(&['S', awake_or_held], Some(3)), "{awake_or_held}");
         }
     }
 
