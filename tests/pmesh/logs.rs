@@ -47,16 +47,23 @@ fn texts(entries: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn what_services_and_builds_write_is_read_also_from_a_rotated_log() {
+fn what_services_and_builds_write_is_read_by_time_also_from_a_rotated_log() {
     let project = Project::new(MANIFEST);
     let server = Server::serve(&project);
     let last = format!("{MUCH:07} a line of more than a few letters");
     wait_for("all has been written", || texts(&server.get("/logs/much?lines=1")) == [&*last]);
     wait_for("both instances have written", || server.get("/logs/talk").as_array().unwrap().len() == 4);
     let talk = server.get("/logs/talk");
-    for text in ["out of 1", "err of 1", "out of 2", "err of 2"] {
-        assert!(texts(&talk).contains(&text), "{talk}");
+    for entry in talk.as_array().unwrap() {
+        let text = entry["text"].as_str().unwrap();
+        assert!(
+            ["out", "err"].map(|word| format!("{word} of {}", entry["instance"])).contains(&text.to_owned()),
+            "{entry}"
+        );
+        assert!(entry["time"].as_str().unwrap().starts_with("20"), "{entry}");
     }
+    let second = server.get("/logs/talk?instance=2");
+    assert_eq!(second.as_array().unwrap().len(), 2, "{second}");
 
     // The border between the files is in the midst of these.
     let much = said(&logs(&server, &["--json", "-n", "10000", "much"]));
@@ -67,7 +74,13 @@ fn what_services_and_builds_write_is_read_also_from_a_rotated_log() {
         assert!(text.starts_with(&format!("{number:07} ")), "{text} is not {number}");
     }
 
-    assert!(texts(&server.get("/logs/built")).contains(&"a step"));
+    let built = server.get("/logs/built");
+    let step = built.as_array().unwrap().iter().find(|entry| entry["text"] == "a step").unwrap();
+    assert_eq!((&step["stream"], step.get("instance")), (&"build".into(), None));
+    let all = server.get("/logs");
+    let times: Vec<&str> =
+        all.as_array().unwrap().iter().map(|line| line["time"].as_str().unwrap()).collect();
+    assert!(times.is_sorted() && times.len() == 200, "{times:?}");
     let shown = said(&logs(&server, &["talk", "built"]));
     assert!(shown.lines().any(|line| line.starts_with("talk") && line.ends_with(" | err of 2")), "{shown}");
     let red = " | red\\u{1b}[2J";
@@ -156,7 +169,7 @@ fn who_follows_is_told_each_line_once_over_restarts_of_the_service_and_of_the_se
     let mut following = Following::of(&server, &["echo"]);
     following.until("begun");
     say("one\n");
-    assert!(following.until("one").last().unwrap().ends_with(" | one"));
+    assert!(following.until("one").last().unwrap() == "echo/1 | one");
     server.post("/service/restart/echo");
     following.until("begun");
     say("two\n");
@@ -175,6 +188,43 @@ fn who_follows_is_told_each_line_once_over_restarts_of_the_service_and_of_the_se
     let mut said = String::new();
     following.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert!(said.contains("waiting for it") && said.contains("the server is there again"), "{said}");
+}
+
+#[test]
+fn logs_are_followed_through_the_front_too_and_the_end_of_the_server_is_the_end_of_them() {
+    let project = echo();
+    let server = Server::serve(&project);
+    let mut followers: Vec<BufReader<TcpStream>> = [(&server.front, "pm3"), (&server.api, "localhost")]
+        .map(|(address, host)| {
+            let mut stream = TcpStream::connect(address).unwrap();
+            let request = format!("GET /logs?follow HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            stream.write_all(request.as_bytes()).unwrap();
+            BufReader::new(stream)
+        })
+        .into();
+    let until = |follower: &mut BufReader<TcpStream>, text: &str| {
+        let mut line = String::new();
+        while !line.contains(text) {
+            line.clear();
+            assert!(follower.read_line(&mut line).unwrap() > 0, "it ended before {text}");
+        }
+    };
+    for follower in &mut followers {
+        until(follower, "\"begun\"");
+    }
+    fs::write(project.work.join("pipe"), "one\n").unwrap();
+    for follower in &mut followers {
+        until(follower, "\"one\"");
+    }
+    assert_eq!(server.terminate(), Some(0));
+    for mut follower in followers {
+        let mut rest = String::new();
+        follower.read_to_string(&mut rest).unwrap();
+        assert!(
+            rest.ends_with("0\r\n\r\n"),
+            "the last chunk (RFC 9112, 7.1), so that it was not cut off: {rest:?}"
+        );
+    }
 }
 
 #[test]

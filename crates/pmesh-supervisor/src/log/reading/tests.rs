@@ -12,7 +12,7 @@ use proptest::{collection::vec, prelude::*};
 use super::*;
 use crate::{
     LineEnd, LogLimits, LogStream,
-    log::{LogSource, index_record::IndexRecord},
+    log::{LogOutput, LogSource, index_record::IndexRecord},
     testing::work_threads,
 };
 
@@ -285,7 +285,7 @@ async fn what_stands_in_the_place_of_a_log_is_not_read() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rotation_while_it_is_read_neither_loses_nor_doubles_a_line() {
+async fn a_rotation_while_it_is_read_neither_loses_nor_doubles_a_line_and_each_file_has_its_own_index() {
     const LINES: u64 = 3000;
     let folder = tempfile::tempdir().unwrap();
     let limits = LogLimits::default().with(|limits| limits.bytes = 200);
@@ -293,9 +293,13 @@ async fn a_rotation_while_it_is_read_neither_loses_nor_doubles_a_line() {
     let log = logs.log("x.log");
     let has_ended = std::sync::Arc::new(AtomicBool::new(false));
     let (ended, writer) = (std::sync::Arc::clone(&has_ended), log.clone());
+    // Whose a line is changes from line to line, so that in each file another one begins.
+    let instance = |number: u64| u32::try_from(number * number % 7).unwrap();
     let writing = tokio::spawn(async move {
         for number in 0..LINES {
-            writer.write(crate::log::LogOutput::NOTE, format!("{number:04}\n").into_bytes()).await;
+            let output =
+                LogOutput { number: number + 1, source: source(instance(number), LogStream::Stdout) };
+            writer.write(output, format!("{number:04}\n").into_bytes()).await;
         }
         ended.store(true, Ordering::Relaxed);
     });
@@ -304,10 +308,24 @@ async fn a_rotation_while_it_is_read_neither_loses_nor_doubles_a_line() {
         let lines = read(&logs, LogQuery::last(100)).await;
         let numbers: Vec<u64> = texts(&lines).iter().map(|text| text.parse().unwrap()).collect();
         assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{numbers:?}");
+        for (line, number) in lines.iter().zip(&numbers) {
+            assert_eq!(line.instance, Some(instance(*number)), "{number}");
+        }
+        assert!(lines.is_sorted_by_key(|line| line.time));
         if is_last {
             assert_eq!((numbers.len(), numbers.last()), (100, Some(&(LINES - 1))));
             break;
         }
     }
     writing.await.unwrap();
+}
+
+#[tokio::test]
+async fn no_file_is_opened_while_the_writer_may_be_moving_it_and_nobody_waits_for_ever() {
+    let folder = tempfile::tempdir().unwrap();
+    let logs = open(folder.path());
+    let log = logs.log("x.log");
+    let _writes = log.shared.file.lock();
+    let error = logs.segments("x.log", None).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
 }
