@@ -77,9 +77,10 @@ struct Queue {
 
 /// The log of one service. All of its instances write to it; clones are the same log.
 ///
-/// Output is written unchanged, and each output in its own order, with these exceptions: a long line is split
-/// ([`LogLimits::line`]), a line that one output has left open is ended before another output is written, and
-/// what had to be dropped is replaced by `[pmesh] <n> bytes, <n> lines were dropped: <reason>`.
+/// Output is written as it came, and each output in its own order. Lines of several outputs stand in each other's way only where
+/// one has left a line open for a while, or has one that is longer than what is read at once. What had to be dropped is
+/// replaced by a line `[pmesh] <n> bytes, <n> lines were dropped: <reason>`; where the line before it is open, it begins with an
+/// end of a line.
 #[derive(Clone)]
 pub(crate) struct ServiceLog {
     shared: Arc<Shared>,
@@ -88,7 +89,6 @@ pub(crate) struct ServiceLog {
 
 struct Shared {
     path: PathBuf,
-    line: usize,
     /// Used by the writer alone, but for readers who open the files.
     file: Mutex<LogFile>,
     /// Tells those who follow it that something was written.
@@ -130,7 +130,7 @@ impl LogFolder {
     /// is dropped and counted.
     pub fn open(folder: &Path, limits: LogLimits, threads: &WorkThreads) -> io::Result<Self> {
         let mut builder = fs::DirBuilder::new();
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o750);
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, log_files::FOLDER_MODE.bits());
         builder.recursive(true).create(folder)?;
         let folder = folder.canonicalize()?;
         let writer = Writer { threads: threads.logs.clone(), queue: Mutex::default() };
@@ -146,7 +146,6 @@ impl LogFolder {
         let shared = found.unwrap_or_else(|| {
             let shared = Arc::new(Shared {
                 path: self.folder.join(name),
-                line: self.limits.line.max(1),
                 file: Mutex::new(LogFile::new(self.folder.clone(), name.into(), self.limits)),
                 grown: watch::Sender::new(()),
                 lost: Mutex::default(),

@@ -4,6 +4,7 @@
 mod tests;
 
 use std::{
+    collections::VecDeque,
     ffi::OsString,
     fs::{self, File},
     io::{self, Read, Seek, SeekFrom, Write},
@@ -55,6 +56,8 @@ pub(super) struct LogFile {
     files: LogFiles,
     limits: LogLimits,
     open: Option<Open>,
+    /// The outputs that have left a line open, in the order in which they wrote last.
+    open_lines: VecDeque<u64>,
     lost: Loss,
     /// When to try again after the disk refused.
     try_again: Option<Instant>,
@@ -69,11 +72,12 @@ struct Open {
     index: Option<IndexFile>,
     /// When the name was last seen to lead to this file.
     checked: Instant,
-    /// The output whose line is not ended; [`UNKNOWN`] if an earlier process of the server wrote it.
-    unended: Option<u64>,
+    /// Whether its last line is not ended.
+    unended: bool,
 }
 
-const UNKNOWN: u64 = u64::MAX;
+/// Of how many outputs it is remembered that they have left a line open; of more those that did so last.
+const OPEN_LINES: usize = 1024;
 
 /// A moment, by the clock that only goes on and by the one that people read.
 #[derive(Clone, Copy, Debug)]
@@ -100,7 +104,14 @@ impl LogFile {
     /// The log `name` in `folder`, which is absolute and without links.
     pub(super) fn new(folder: PathBuf, name: OsString, limits: LogLimits) -> Self {
         let files = LogFiles::new(folder, name, limits.files);
-        Self { files, limits, open: None, lost: Loss::default(), try_again: None }
+        Self {
+            files,
+            limits,
+            open: None,
+            open_lines: VecDeque::new(),
+            lost: Loss::default(),
+            try_again: None,
+        }
     }
 
     /// Appends bytes of an output, after a note of what was lost before them. What cannot be written is
@@ -137,11 +148,7 @@ impl LogFile {
             let rest = &bytes[written..];
             let failed = |error| Failed { error, written };
             let open = self.open.as_mut().expect("opened above, and again by each rotation");
-            if open.unended.is_some_and(|other| other != output.number) {
-                open.append(b"\n").map_err(|(error, _)| failed(error))?;
-                open.unended = None;
-            }
-            let must = open.unended.is_some() || open.size == 0;
+            let must = open.unended || open.size == 0;
             let index_is_full = open.index.as_ref().is_some_and(IndexFile::is_full);
             let room = usize::try_from(self.limits.bytes.saturating_sub(open.size)).unwrap_or(usize::MAX);
             let end = part(rest, if index_is_full { 0 } else { room }, must);
@@ -149,19 +156,36 @@ impl LogFile {
                 self.rotate(moment.instant).map_err(failed)?;
                 continue;
             };
-            open.begin(output, moment);
+            let goes_on = self.open_lines.contains(&output.number);
+            open.begin(output, goes_on, moment);
+            // What pmesh says is on lines of its own.
+            if output.is_note() && open.unended {
+                open.append(b"\n").map_err(|(error, _)| failed(error))?;
+            }
             open.append(&rest[..end]).map_err(|(error, some)| Failed { error, written: written + some })?;
-            open.unended = (rest[end - 1] != b'\n').then_some(output.number);
+            open.unended = rest[end - 1] != b'\n';
+            let stays_open = open.unended;
+            self.remember(output, stays_open);
             written += end;
         }
         Ok(())
+    }
+
+    /// Remembers whether an output has left a line open.
+    fn remember(&mut self, output: LogOutput, stays_open: bool) {
+        self.open_lines.retain(|&other| other != output.number);
+        if stays_open {
+            self.open_lines.push_back(output.number);
+            let excess = self.open_lines.len().saturating_sub(OPEN_LINES);
+            self.open_lines.drain(..excess);
+        }
     }
 
     /// Continues in a file that a test has opened, such as a device that refuses to write.
     #[cfg(test)]
     pub(super) fn open_as(&mut self, file: File, now: Instant) {
         let identity = identity(&file.metadata().expect("a test's file is open"));
-        self.open = Some(Open { file, size: 0, identity, index: None, checked: now, unended: None });
+        self.open = Some(Open { file, size: 0, identity, index: None, checked: now, unended: false });
     }
 
     /// Opens the file, if none is open or the name leads to another file by now.
@@ -186,12 +210,12 @@ impl LogFile {
             let (mut file, index) = self.files.open()?;
             let metadata = file.metadata()?;
             let size = metadata.len();
-            let mut unended = None;
+            let mut unended = false;
             if size > 0 {
                 let mut last = [0];
                 file.seek(SeekFrom::End(-1))?;
                 file.read_exact(&mut last)?;
-                unended = (last != *b"\n").then_some(UNKNOWN);
+                unended = last != *b"\n";
             }
             self.open =
                 Some(Open { file, size, identity: identity(&metadata), index, checked: now, unended });
@@ -205,16 +229,16 @@ impl LogFile {
         }
         let Loss { bytes, lines, reason } = &self.lost;
         let open = self.open.as_mut().expect("opened by the caller");
-        let before = if open.unended.is_some() { "\n" } else { "" };
+        let before = if open.unended { "\n" } else { "" };
         let note = format!("{before}[pmesh] {bytes} bytes, {lines} lines were dropped: {reason}\n");
         let size = open.size;
-        open.begin(LogOutput::NOTE, moment);
+        open.begin(LogOutput::NOTE, false, moment);
         if let Err((error, _)) = open.append(note.as_bytes()) {
             // Half a note would make the next one count the same loss twice. Only we write to the file.
             open.file.set_len(size)?;
             return Err(error);
         }
-        open.unended = None;
+        open.unended = false;
         self.lost = Loss::default();
         Ok(())
     }
@@ -228,10 +252,9 @@ impl LogFile {
 
 impl Open {
     /// Writes into the index that bytes of this output come.
-    fn begin(&mut self, output: LogOutput, moment: Moment) {
+    fn begin(&mut self, output: LogOutput, goes_on: bool, moment: Moment) {
         let Some(index) = &mut self.index else { return };
         let LogOutput { number, source } = output;
-        let goes_on = self.unended == Some(number);
         let chunk = ChunkStart { offset: self.size, source, output: number, goes_on };
         // Without it the bytes have no time, and that is no reason not to write them.
         index.begin(chunk, moment.time).ok();

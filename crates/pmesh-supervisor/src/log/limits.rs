@@ -9,9 +9,6 @@ pub struct LogLimits {
     pub bytes: u64,
     /// How many files are kept: `x.log` and the older `x.log.1`, `x.log.2`…; at least 1.
     pub files: u32,
-    /// The longest line in bytes; a longer one is split, and each piece but the last ends with
-    /// ` [pmesh] line goes on`.
-    pub line: usize,
 }
 
 impl LogLimits {
@@ -25,6 +22,6 @@ impl LogLimits {
 
 impl Default for LogLimits {
     fn default() -> Self {
-        Self { bytes: 16_000_000, files: 5, line: 64 * 1024 }
+        Self { bytes: 16 << 20, files: 5 }
     }
 }

@@ -9,12 +9,18 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, fchmod, openat, openat2, renameat, statat, unlinkat},
+    fs::{
+        AtFlags, CWD, Mode, OFlags, ResolveFlags, fchmod, mkdirat, openat, openat2, renameat, statat,
+        unlinkat,
+    },
     io::Errno,
 };
 use tracing::warn;
 
 use super::index_file::IndexFile;
+
+/// Logs are not for everybody.
+pub(super) const FOLDER_MODE: Mode = Mode::RWXU.union(Mode::RGRP).union(Mode::XGRP);
 
 /// The names of a log: `x.log`, the older `x.log.1`, `x.log.2`…, and beside each its index, `x.log.index`,
 /// `x.log.1.index`…
@@ -36,7 +42,7 @@ impl LogFiles {
     /// Opens or creates the log. It must be a regular file of this user, with this one name: somebody else
     /// may have put anything else there to have it overwritten.
     pub(super) fn open(&self) -> io::Result<(File, Option<IndexFile>)> {
-        let folder = open_folder(&self.folder)?;
+        let folder = self.open_or_make_folder()?;
         let mut file = self.open_in(&folder, &self.name, OFlags::APPEND)?;
         if file.metadata()?.nlink() != 1 {
             // The file has a second name: a backup made of hard links, or a file elsewhere that somebody has
@@ -49,6 +55,21 @@ impl LogFiles {
             warn!(%error, path = %path.display(), "a log is written without its index: the times of its lines are lost");
         });
         Ok((file, index.ok()))
+    }
+
+    /// A folder that was moved away or removed is made again, but for those that it was in: where these are gone, it is not
+    /// known what else is.
+    fn open_or_make_folder(&self) -> io::Result<OwnedFd> {
+        match open_folder(&self.folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                match mkdirat(CWD, &self.folder, FOLDER_MODE) {
+                    Ok(()) | Err(Errno::EXIST) => open_folder(&self.folder),
+                    // Its parent is gone.
+                    Err(_) => Err(error),
+                }
+            }
+            opened => opened,
+        }
     }
 
     fn open_index(&self, folder: &OwnedFd, log: &File) -> io::Result<IndexFile> {

@@ -13,4 +13,9 @@ pub(super) struct LogOutput {
 impl LogOutput {
     /// The supervisor's own lines.
     pub(super) const NOTE: Self = Self { number: 0, source: LogSource::NOTE };
+
+    /// Whether they are the supervisor's own lines.
+    pub(super) fn is_note(self) -> bool {
+        self.number == Self::NOTE.number
+    }
 }

@@ -26,47 +26,21 @@ const RETRY: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_hours(1);
 
 const TOO_SLOW: &str = "the disk took nothing for 5 s";
-const CONTINUED: &[u8] = b" [pmesh] line goes on\n";
 
 /// Splits an output into chunks of whole lines.
+#[derive(Default)]
 struct Chunker {
-    limit: usize,
     /// What was read and not given to the writer yet.
     pending: Vec<u8>,
     /// Up to where `pending` consists of whole lines.
     whole: usize,
-    /// The length of the open line, including parts of it that were given to the writer already.
-    column: usize,
 }
 
 impl Chunker {
-    fn new(limit: usize) -> Self {
-        Self { limit, pending: Vec::new(), whole: 0, column: 0 }
-    }
-
-    /// Looks at what was appended to `pending` after `from`, and splits lines that are too long.
+    /// Looks at what was appended to `pending` after `from`.
     fn appended(&mut self, from: usize) {
-        let mut at = from;
-        while at < self.pending.len() {
-            let rest = &self.pending[at..];
-            // Looks for the end of a line within the length that the line may still have; without one, the
-            // line is too long or still open.
-            let reach = rest.len().min(self.limit - self.column + 1);
-            if let Some(last) = rest[..reach].iter().rposition(|&byte| byte == b'\n') {
-                at += last + 1;
-                self.whole = at;
-                self.column = 0;
-            } else if reach <= self.limit - self.column {
-                self.column += rest.len();
-                at = self.pending.len();
-            } else {
-                at += reach - 1;
-                self.pending.splice(at..at, CONTINUED.iter().copied());
-                at += CONTINUED.len();
-                self.whole = at;
-                self.column = 0;
-            }
-        }
+        let end = self.pending[from..].iter().rposition(|&byte| byte == b'\n');
+        self.whole = end.map_or(self.whole, |end| from + end + 1);
     }
 
     fn take_lines(&mut self) -> Vec<u8> {
@@ -132,7 +106,7 @@ impl ServiceLog {
 }
 
 async fn run(log: ServiceLog, source: LogOutput, mut output: impl AsyncRead + Send + Unpin, tail: Tail) {
-    let chunker = Chunker::new(log.shared.line);
+    let chunker = Chunker::default();
     let mut pump = Pump { log, output: source, chunker, keeps_note: false };
     let mut writing: Option<(BoxFuture<'static, Written>, Instant)> = None;
     let mut owes_note = false;
@@ -222,12 +196,14 @@ mod tests {
     use pmesh_threads::{PoolLimits, Threads};
 
     use super::*;
-    use crate::{LogFolder, LogLimits, LogStream, WorkThreads, testing::work_threads};
+    use crate::{
+        LogFolder, LogLimits, LogStream, WorkThreads, log::index_record::IndexRecord, testing::work_threads,
+    };
 
     const APP: LogSource = LogSource { instance: Some(1), stream: LogStream::Stdout };
 
-    fn chunks(limit: usize, reads: &[&str]) -> String {
-        let mut chunker = Chunker::new(limit);
+    fn chunks(reads: &[&str]) -> String {
+        let mut chunker = Chunker::default();
         let mut out = String::new();
         for read in reads {
             let from = chunker.pending.len();
@@ -241,29 +217,19 @@ mod tests {
 
     #[test]
     fn chunks_end_with_a_line() {
-        assert_eq!(chunks(100, &["a\nb", "c\n", "d", "e"]), "a\n|bc\n|||de");
-    }
-
-    #[test]
-    fn a_line_that_is_too_long_is_split_and_marked() {
-        let mark = " [pmesh] line goes on\n";
-        assert_eq!(chunks(4, &["abcd\n"]), "abcd\n|", "as long as allowed");
-        assert_eq!(chunks(4, &["abcde\n"]), format!("abcd{mark}e\n|"));
-        assert_eq!(chunks(4, &["ab", "cdef", "ghijkl\nm\n"]), format!("|abcd{mark}|efgh{mark}ijkl\nm\n|"));
+        assert_eq!(chunks(&["a\nb", "c\n", "d", "e"]), "a\n|bc\n|||de");
     }
 
     proptest::proptest! {
         #[test]
-        fn without_the_marks_nothing_is_changed(
-            limit in 1_usize..20,
+        fn nothing_is_changed_and_chunks_end_with_a_line(
             reads in proptest::collection::vec("[ab\n]{0,30}", 0..10),
         ) {
             let reads: Vec<&str> = reads.iter().map(String::as_str).collect();
-            let out = chunks(limit, &reads).replace('|', "");
-            let mark = std::str::from_utf8(CONTINUED).unwrap();
-            proptest::prop_assert_eq!(out.replace(mark, ""), reads.concat());
-            let pieces = out.replace(mark, "\n");
-            proptest::prop_assert!(pieces.lines().all(|line| line.len() <= limit));
+            let out = chunks(&reads);
+            proptest::prop_assert_eq!(out.replace('|', ""), reads.concat());
+            let mut whole = out.split('|').rev().skip(1);
+            proptest::prop_assert!(whole.all(|chunk| chunk.is_empty() || chunk.ends_with('\n')));
         }
     }
 
@@ -318,6 +284,23 @@ mod tests {
         assert_eq!(tail.lines(), ["\u{fffd} bytes", "as they come"]);
     }
 
+    #[tokio::test]
+    async fn a_long_line_is_written_as_it_came_and_takes_little_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = log(folder.path());
+        let (mut app, output) = tokio::io::duplex(CHUNK);
+        let pump = tokio::spawn(log.pump(APP, output, Tail::new()));
+        let line = [vec![b'x'; 1 << 20], b"\n".to_vec()].concat();
+        app.write_all(&line).await.unwrap();
+        drop(app);
+        pump.await.unwrap();
+        assert_eq!(fs::read(log.path()).unwrap(), line);
+        let index = fs::read(folder.path().join("x.log.index")).unwrap();
+        let records = IndexRecord::all(&index, u64::MAX);
+        assert!(records.iter().skip(1).all(|record| record.goes_on));
+        assert!(!records[0].goes_on);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn an_open_line_is_written_after_a_while_and_can_go_on() {
         let folder = tempfile::tempdir().unwrap();
@@ -339,6 +322,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let log = log(&folder.path().join("logs"));
         fs::remove_dir(folder.path().join("logs")).unwrap();
+        // Something else has its name.
+        fs::write(folder.path().join("logs"), "").unwrap();
         let mut pumps = Vec::new();
         for _ in 0..2 {
             let (mut app, output) = tokio::io::duplex(1024);
@@ -348,11 +333,11 @@ mod tests {
         while !log.write(LogOutput::NOTE, Vec::new()).await.owes_note {
             tokio::task::yield_now().await;
         }
-        fs::create_dir(folder.path().join("logs")).unwrap();
+        fs::remove_file(folder.path().join("logs")).unwrap();
         for pump in pumps {
             pump.await.unwrap();
         }
-        let note = "[pmesh] 10 bytes, 2 lines were dropped: No such file or directory (os error 2)\n";
+        let note = "[pmesh] 10 bytes, 2 lines were dropped: Not a directory (os error 20)\n";
         assert_eq!(read(&log), note);
     }
 

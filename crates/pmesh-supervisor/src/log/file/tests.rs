@@ -24,7 +24,7 @@ fn output(number: u64) -> LogOutput {
 
 fn log(bytes: u64, files: u32) -> Fixture {
     let folder = tempfile::tempdir().unwrap();
-    let limits = LogLimits { bytes, files, line: 1000 };
+    let limits = LogLimits { bytes, files };
     let file = LogFile::new(folder.path().canonicalize().unwrap(), "x.log".into(), limits);
     Fixture { folder, file, now: Instant::now(), time: 0 }
 }
@@ -98,21 +98,23 @@ fn one_file_begins_anew_when_it_is_full() {
 }
 
 #[test]
-fn a_line_that_one_output_left_open_is_closed_before_another_goes_on() {
+fn outputs_are_written_as_they_came_also_where_lines_are_open() {
     let mut log = log(1000, 2);
     log.write(1, "one ");
     log.write(1, "more ");
     log.write(2, "two\n");
     log.write(1, "rest\n");
-    assert_eq!(log.read("x.log"), "one more \ntwo\nrest\n");
+    assert_eq!(log.read("x.log"), "one more two\nrest\n");
+    assert_eq!(log.index("x.log.index"), "0@2 stdout1, 4@4 stdout1+, 9@6 stdout2, 13@8 stdout1+");
 }
 
 #[test]
-fn an_older_log_is_continued_on_a_line_of_its_own() {
+fn an_older_log_is_continued_at_its_end() {
     let mut log = log(1000, 2);
     fs::write(log.folder.path().join("x.log"), "torn").unwrap();
     log.write(1, "new\n");
-    assert_eq!(log.read("x.log"), "torn\nnew\n");
+    assert_eq!(log.read("x.log"), "tornnew\n");
+    assert_eq!(log.index("x.log.index"), "4@2 stdout1");
 }
 
 #[test]
@@ -281,7 +283,43 @@ fn a_note_is_a_chunk_of_its_own() {
     log.time += 2000;
     log.file.write(output(1), b"a\n", lost, log.moment());
     let end = log.read("x.log").len() - 2;
-    assert_eq!(log.index("x.log.index"), format!("0@2 stdout1, 4@4 pmesh, {end}@4 stdout1"));
+    assert_eq!(log.index("x.log.index"), format!("0@2 stdout1, 4@4 pmesh, {end}@4 stdout1+"));
+}
+
+#[test]
+fn what_pmesh_says_is_on_a_line_of_its_own_also_in_the_middle_of_an_open_one() {
+    let mut log = log(1000, 2);
+    log.write(1, "open ");
+    log.file.write(LogOutput::NOTE, b"[pmesh] hello\n", Loss::default(), log.moment());
+    log.write(1, "line\n");
+    assert_eq!(log.read("x.log"), "open \n[pmesh] hello\nline\n");
+    assert_eq!(log.index("x.log.index"), "0@2 stdout1, 5@2 pmesh, 20@4 stdout1+");
+}
+
+#[test]
+fn a_folder_that_is_gone_is_made_again_with_its_mode_and_its_parents_are_not() {
+    let mut log = log(1000, 2);
+    let logs = log.folder.path().canonicalize().unwrap().join("logs");
+    log.file = LogFile::new(logs.clone(), "x.log".into(), log.file.limits);
+    log.write(1, "a\n");
+    assert_eq!(fs::metadata(&logs).unwrap().mode() & 0o777, 0o750);
+    let moved = log.path("moved");
+    fs::rename(&logs, &moved).unwrap();
+    log.now += SECOND;
+    assert!(!log.write(1, "b\n"));
+    assert_eq!((log.read("logs/x.log").as_str(), log.read("moved/x.log").as_str()), ("b\n", "a\n"));
+    fs::remove_dir_all(&logs).unwrap();
+    log.now += SECOND;
+    assert!(!log.write(1, "c\n"));
+    assert_eq!(
+        (log.read("logs/x.log").as_str(), log.index("logs/x.log.index").as_str()),
+        ("c\n", "0@6 stdout1")
+    );
+    assert_eq!(fs::metadata(&logs).unwrap().mode() & 0o777, 0o750);
+    let deep = logs.join("deep/logs");
+    log.file = LogFile::new(deep, "x.log".into(), log.file.limits);
+    assert!(log.write(1, "d\n"));
+    assert!(!logs.join("deep").exists());
 }
 
 #[test]
@@ -375,8 +413,8 @@ fn a_log_that_others_have_cut_goes_on_at_its_end_and_so_does_its_index() {
     let file = File::options().write(true).open(log.path("x.log")).unwrap();
     file.set_len(1).unwrap();
     log.write(1, "c\n");
-    assert_eq!(log.index("x.log.index"), "0@2 stdout1, 2@6 stdout1", "the line that was cut is ended");
-    assert_eq!(log.read("x.log"), "a\nc\n");
+    assert_eq!(log.index("x.log.index"), "0@2 stdout1, 1@6 stdout1");
+    assert_eq!(log.read("x.log"), "ac\n");
     file.set_len(0).unwrap();
     log.write(1, "d\n");
     assert_eq!((log.read("x.log").as_str(), log.index("x.log.index").as_str()), ("d\n", "0@8 stdout1"));

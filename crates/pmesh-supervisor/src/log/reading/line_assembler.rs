@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::log::{
-    LogSource,
+    LogSource, LogStream,
     log_line::{LineEnd, LogLine},
 };
 
@@ -84,6 +84,12 @@ impl LineAssembler {
         self.turn += 1;
         let line = self.lines.entry(source).or_default();
         for part in bytes.split_inclusive(|&byte| byte == b'\n') {
+            // A note in the middle of an open line of another output begins with an end of a line.
+            if part == b"\n" && line.text.is_empty() && source.is_some_and(|it| it.stream == LogStream::Note)
+            {
+                at += 1;
+                continue;
+            }
             (line.time, line.turn) = (time, self.turn);
             let (mut text, is_ended) = match part.strip_suffix(b"\n") {
                 Some(text) => (text, true),
