@@ -20,8 +20,8 @@ use crate::bench::side_by_side::{Measured, Quantity, percentile};
 const MANY: usize = 200;
 const RESTING: usize = 100;
 const LIMIT: Duration = Duration::from_mins(2);
-/// Between "all are up" and what is measured then. Every supervisor takes a service that has lived for a second
-/// for one that was well, and starts it again at once.
+/// Between "all are up" and what is measured then, so that the start's last work is not counted, and no supervisor takes
+/// what crashes for a service that never came up.
 const SETTLE: Duration = Duration::from_secs(2);
 const IDLE: Duration = Duration::from_secs(10);
 /// No further crash after this, so that a supervisor that takes a second for each does not take minutes.
