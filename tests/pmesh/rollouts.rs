@@ -276,3 +276,20 @@ fn a_stopped_process_of_two_is_taken_out_after_some_timeouts_and_comes_back_when
     signal(stopped, "CONT");
     wait_for("it is back", || health() == 2);
 }
+
+#[test]
+fn a_frozen_process_is_replaced_by_one_that_is_ready_before_it_ends_also_where_it_is_the_only_one() {
+    let more = "    monitor: {unhealthy: {interval: 200ms, threshold: 2}, timeout: 500ms}\n    \
+                lb: {response_timeout: 300ms}\n    unhealthy_timeout: 200ms\n    drain_timeout: 200ms\n";
+    let project = Project::new(&web_manifest(1, more));
+    let server = Server::serve(&project);
+    let [frozen] = server.pids("web")[..] else { panic!("one process") };
+    signal(frozen, "STOP");
+    wait_for("another one answers", || server.site("/").0 == 200);
+    wait_for("the frozen one has ended", || !lives(frozen));
+    server.settle();
+    let processes = server.get("/service/metrics/web")["processes"].as_array().unwrap().clone();
+    assert_eq!((processes.len(), &processes[0]["restarts"]), (1, &json!(1)), "{processes:?}");
+    assert_ne!(server.pids("web"), [frozen]);
+    assert!(server.log().contains("it has been unhealthy for `unhealthy_timeout`: it is replaced"));
+}

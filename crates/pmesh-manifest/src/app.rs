@@ -339,13 +339,11 @@ fn timing(table: &mut KeyedMap, spec: &mut AppSpec, report: &mut Report<'_>) {
     for (key, zero, time) in [
         ("build_timeout", Zero::Refused, &mut spec.build_timeout),
         ("drain_timeout", Zero::Allowed, &mut spec.drain_timeout),
+        ("unhealthy_timeout", Zero::Refused, &mut spec.unhealthy_timeout),
     ] {
         if let Some(written) = table.take(key).and_then(|value| value.duration_or_never(report, zero)) {
             *time = written;
         }
-    }
-    if let Some(value) = table.take_later("unhealthy_timeout") {
-        not_for_ever(&value, Feature::UnhealthyTimeout, report);
     }
     if let Some(value) = table.take_later("watchdog") {
         not_for_ever(&value, Feature::Watchdog, report);

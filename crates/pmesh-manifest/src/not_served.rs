@@ -57,7 +57,6 @@ features! {
     ClusterMin = "`cluster_min`", "the floor of auto-scaling";
     Notify = "`notify`", "an instance is ready when it says so to `NOTIFY_SOCKET`";
     Watchdog = "`watchdog`", "an instance that falls silent there is replaced";
-    UnhealthyTimeout = "`unhealthy_timeout`", "replace an instance that is unhealthy for so long";
     MaxMemory = "`max_memory`", "replace an instance that needs more";
     AutoScale = "`auto_scale`", "instances by load";
     AutoScaleStreak = "`auto_scale_streak`", "samples in a row before it scales";
@@ -154,7 +153,6 @@ mod tests {
             F::Watchdog => app("watchdog: 10s"),
             F::Reuse => app("reuse: [node_modules]"),
             F::LogMap => app("log: {file: a.log, size: 16MiB, keep: 5, compress: true}"),
-            F::UnhealthyTimeout => app("unhealthy_timeout: 10s"),
             F::MaxMemory => app("max_memory: 512M"),
             F::AutoScale => app("auto_scale: true"),
             F::AutoScaleStreak => app("auto_scale_streak: 30"),

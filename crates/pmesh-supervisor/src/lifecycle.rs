@@ -17,13 +17,20 @@ pub(crate) struct Grace {
     pub drain: Duration,
     /// From SIGTERM to SIGKILL.
     pub stop: Duration,
+    /// From unhealthy to replaced.
+    pub unhealthy: Duration,
 }
 
-saved!(struct Grace { ready, drain, stop });
+saved!(struct Grace { ready, drain, stop, unhealthy });
 
 impl From<&AppSpec> for Grace {
     fn from(spec: &AppSpec) -> Self {
-        Self { ready: spec.ready_timeout, drain: spec.drain_timeout, stop: spec.stop_timeout }
+        Self {
+            ready: spec.ready_timeout,
+            drain: spec.drain_timeout,
+            stop: spec.stop_timeout,
+            unhealthy: spec.unhealthy_timeout,
+        }
     }
 }
 

@@ -50,6 +50,8 @@ pub(crate) enum InstanceNotice {
     Silent { times: u32 },
     /// Its probes pass again.
     HealthyAgain,
+    /// It has been unhealthy for so long that another one takes its place.
+    TooLongUnhealthy { limit: Duration },
     /// Its probes fail.
     Unhealthy { failure: ProbeFailure },
     /// It is killed because its grace, of this length, is over.
@@ -88,6 +90,7 @@ impl InstanceNotice {
             Self::Overruns { limit } => warn!(?limit, "it takes longer than `timeout`, and is ended"),
             Self::Finished { exit: exit @ Exit::Code(0) } => info!(%exit, "it is done"),
             Self::Finished { exit } => warn!(%exit, "it ended by itself, and is not started again"),
+            Self::TooLongUnhealthy { limit } => warn!(?limit, "it has been unhealthy for `unhealthy_timeout`: it is replaced"),
             Self::Ended { exit } => info!(%exit, "it has ended"),
             Self::IsReplaced => info!("files have changed under its start: it is started anew"),
             Self::AnswersWithError { status } => {

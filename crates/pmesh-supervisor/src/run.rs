@@ -1,5 +1,7 @@
 //! One run of a service: its instances (or external addresses), from the same plan. A plain type.
 
+mod replacing;
+
 use std::{cmp::Reverse, collections::BTreeSet, sync::Arc, time::Instant};
 
 use crate::{
@@ -24,6 +26,10 @@ pub(crate) struct Run {
     plan: Arc<Plan>,
     number: u64,
     slots: Vec<Slot>,
+    /// An instance that is to take the place of the one with its number.
+    successor: Option<Slot>,
+    /// Instances whose place another one has taken, until they have ended.
+    retired: Vec<Slot>,
     externals: Vec<External>,
     /// Whether the commands before its stop are under way.
     shutting_down: bool,
@@ -44,7 +50,7 @@ pub(crate) enum RunHold {
 
 saved!(enum RunHold { 0 Files, 1 Product, 2 End });
 
-saved!(struct Run { plan, number, slots, externals, shutting_down, holds });
+saved!(struct Run { plan, number, slots, successor, retired, externals, shutting_down, holds });
 
 impl Run {
     /// A run of which nothing is started yet.
@@ -64,6 +70,8 @@ impl Run {
             plan,
             number: step.numbers.next(),
             slots,
+            successor: None,
+            retired: Vec::new(),
             externals,
             shutting_down: false,
             holds: BTreeSet::new(),
@@ -76,7 +84,7 @@ impl Run {
 
     /// The builds that its instances run from, or would.
     pub(crate) fn builds(&self) -> impl Iterator<Item = &Build> {
-        self.plan.build.iter().chain(self.slots.iter().filter_map(Slot::build))
+        self.plan.build.iter().chain(self.all_slots().filter_map(Slot::build))
     }
 
     /// Its instances are started from this plan from now on: the same, but for the build.
@@ -94,8 +102,9 @@ impl Run {
         };
         if concerns {
             self.holds.insert(why);
-            for slot in &mut self.slots {
-                slot.hold(&self.plan, step);
+            let plan = Arc::clone(&self.plan);
+            for slot in self.all_slots_mut() {
+                slot.hold(&plan, step);
             }
         }
     }
@@ -108,8 +117,9 @@ impl Run {
     /// Undoes [`hold`](Self::hold).
     pub(crate) fn let_go(&mut self, why: RunHold, step: &mut MachineStep) {
         if self.holds.remove(&why) && self.holds.is_empty() {
-            for slot in &mut self.slots {
-                slot.let_go(&self.plan, step);
+            let plan = Arc::clone(&self.plan);
+            for slot in self.all_slots_mut() {
+                slot.let_go(&plan, step);
             }
         }
     }
@@ -123,7 +133,7 @@ impl Run {
 
     /// The numbers of the processes that run for it, or are being spawned.
     pub(crate) fn processes(&self) -> impl Iterator<Item = u64> {
-        self.slots.iter().filter_map(Slot::upstream)
+        self.all_slots().filter_map(Slot::upstream)
     }
 
     /// Whether this is the number of a process or an address of the run.
@@ -214,8 +224,9 @@ impl Run {
 
     /// Tells every instance.
     pub(crate) fn tell_all(&mut self, event: Event, step: &mut MachineStep) {
-        for slot in &mut self.slots {
-            slot.tell(event, &self.plan, step);
+        let plan = Arc::clone(&self.plan);
+        for slot in self.all_slots_mut() {
+            slot.tell(event, &plan, step);
         }
     }
 
@@ -258,29 +269,29 @@ impl Run {
 
     /// Whether nothing is under way to any instance.
     pub(crate) fn has_drained(&self) -> bool {
-        !self.slots.iter().any(|slot| matches!(slot.phase(), Phase::Ready { .. } | Phase::Draining { .. }))
+        !self.all_slots().any(|slot| matches!(slot.phase(), Phase::Ready { .. } | Phase::Draining { .. }))
     }
 
     /// Whether no process lives and none will be started.
     pub(crate) fn has_stopped(&self) -> bool {
-        !self.is_shutting_down() && self.slots.iter().all(Slot::is_stopped)
+        !self.is_shutting_down() && self.all_slots().all(Slot::is_stopped)
     }
 
     /// Whether that is so, or what lives has outlived SIGKILL.
     pub(crate) fn has_ended(&self) -> bool {
         let has_ended = |slot: &Slot| slot.is_stopped() || !slot.survivors().is_empty();
-        !self.is_shutting_down() && self.slots.iter().all(has_ended)
+        !self.is_shutting_down() && self.all_slots().all(has_ended)
     }
 
     /// What of it SIGKILL has not ended.
     pub(crate) fn survivors(&self) -> impl Iterator<Item = &Survivor> {
-        self.slots.iter().flat_map(Slot::survivors)
+        self.all_slots().flat_map(Slot::survivors)
     }
 
     /// How it has ended.
     pub(crate) fn end(&self) -> RunEnd {
         RunEnd {
-            notes: self.slots.iter().filter_map(Slot::overdue_note).collect(),
+            notes: self.all_slots().filter_map(Slot::overdue_note).collect(),
             survivors: self.survivors().cloned().collect(),
         }
     }
@@ -293,10 +304,11 @@ impl Run {
 
     /// Takes what happens to a process or an address that it [`owns`](Self::owns).
     pub(crate) fn on_process(&mut self, upstream: u64, event: ProcessEvent, step: &mut MachineStep) {
-        match &self.plan.spec.kind {
+        let plan = Arc::clone(&self.plan);
+        match &plan.spec.kind {
             ServiceKind::App(spec) => {
-                if let Some(slot) = self.slots.iter_mut().find(|slot| slot.upstream() == Some(upstream)) {
-                    slot.on_process(event, spec, &self.plan, step);
+                if let Some(slot) = self.all_slots_mut().find(|slot| slot.upstream() == Some(upstream)) {
+                    slot.on_process(event, spec, &plan, step);
                 }
             }
             ServiceKind::External(spec) => {
@@ -319,7 +331,7 @@ impl Run {
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let probes = self.externals.iter().filter_map(External::deadline);
-        self.slots.iter().filter_map(Slot::deadline).chain(probes).min()
+        self.all_slots().filter_map(Slot::deadline).chain(probes).min()
     }
 
     /// How many instances or addresses are wanted: those that are done are not any more.
@@ -339,7 +351,7 @@ impl Run {
 
     /// Whether anything of it runs, or is about to.
     pub(crate) fn is_busy(&self) -> bool {
-        !self.slots.iter().all(Slot::is_stopped)
+        !self.all_slots().all(Slot::is_stopped)
     }
 
     /// The runs of a job that have ended since this was asked for.

@@ -19,7 +19,7 @@ use std::{
 use crate::SecretEnv;
 
 /// What the bytes begin with. Whoever changes a type that is written changes the number.
-const FORM: &[u8] = b"pmesh-service 11\n";
+const FORM: &[u8] = b"pmesh-service 12\n";
 
 /// Bytes that are not what was looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

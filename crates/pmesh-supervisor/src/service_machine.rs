@@ -14,6 +14,7 @@ mod last_look;
 mod leaving;
 mod outliving;
 mod product;
+mod replacing;
 mod room;
 mod shown;
 mod switch;
@@ -439,6 +440,7 @@ impl ServiceMachine {
             // A commit may have come before its turn.
             current.start_next(step);
         }
+        self.settle_replacements(step);
         if self.attempts.iter().all(|&(_, wish)| wish == Wish::GoOn) {
             for waiter in self.hold_waiters.drain(..) {
                 step.answer(waiter, ServiceAnswer::Done);
@@ -502,7 +504,8 @@ impl ServiceMachine {
         let retry = self.unbuilt.iter().filter_map(|unbuilt| unbuilt.retry.deadline());
         let output = self.output_until.filter(|_| !self.outputs.is_empty());
         let start = self.candidate.as_ref().and_then(Candidate::deadline);
-        self.runs().filter_map(Run::deadline).chain(retry).chain(output).chain(start).min()
+        let replacement = self.replacement_deadline();
+        self.runs().filter_map(Run::deadline).chain(retry).chain(output).chain(start).chain(replacement).min()
     }
 
     fn is_stopped(&self) -> bool {

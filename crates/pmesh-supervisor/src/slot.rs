@@ -184,6 +184,22 @@ impl Slot {
         }
     }
 
+    /// Another one that is to take its place.
+    pub(crate) fn successor(&self, service: &ServiceName, spec: &AppSpec) -> Self {
+        Self { spawns: self.spawns, ..Self::new(self.number, service, spec) }
+    }
+
+    /// Takes the place of one that has ended by itself: what went wrong with that is told until this one is ready.
+    pub(crate) fn take_over_trouble(&mut self, from: &Self) {
+        if self.trouble.is_none() {
+            (self.trouble, self.troubled_since) = (from.trouble.clone(), from.troubled_since);
+        }
+    }
+
+    pub(crate) fn number(&self) -> u32 {
+        self.number
+    }
+
     /// The number of its process; none without one.
     pub(crate) fn upstream(&self) -> Option<u64> {
         Some(self.process.as_ref()?.upstream)

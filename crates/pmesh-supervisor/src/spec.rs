@@ -101,6 +101,8 @@ pub struct AppSpec {
     pub build_timeout: Duration,
     /// From "no new requests" to SIGTERM, while requests are under way.
     pub drain_timeout: Duration,
+    /// How long an instance may be unhealthy before it is replaced.
+    pub unhealthy_timeout: Duration,
     /// Whether old instances serve until the new ones are ready.
     pub overlap: Overlap,
     /// Whether instances start side by side.
@@ -119,7 +121,7 @@ pub struct AppSpec {
 
 saved!(struct AppSpec {
     folder, run, build, build_cache, release, shutdown, after, instances, env, env_files, user, host_variable, port_variable,
-    listen_variable, nofile, background, monitor, ready_timeout, stop_timeout, build_timeout, drain_timeout,
+    listen_variable, nofile, background, monitor, ready_timeout, stop_timeout, build_timeout, drain_timeout, unhealthy_timeout,
     overlap, start, log, stdin, restart, schedule, run_timeout,
 });
 
@@ -151,6 +153,7 @@ impl AppSpec {
             stop_timeout: Duration::from_secs(10),
             build_timeout: Duration::from_mins(15),
             drain_timeout: Self::DRAIN_TIMEOUT,
+            unhealthy_timeout: Duration::from_secs(10),
             overlap: Overlap::default(),
             start: StartOrder::SideBySide,
             log: format!("{name}.log"),

@@ -41,6 +41,7 @@ pub(crate) const PURE: &[PureFiles] = &[
         tests: &["--lib", "--test=supervision"],
         files: &[
             "run.rs",
+            "run/replacing.rs",
             "service_machine.rs",
             "service_machine/before.rs",
             "service_machine/broken.rs",
@@ -52,6 +53,7 @@ pub(crate) const PURE: &[PureFiles] = &[
             "service_machine/last_look.rs",
             "service_machine/outliving.rs",
             "service_machine/product.rs",
+            "service_machine/replacing.rs",
             "service_machine/room.rs",
             "service_machine/shown.rs",
             "service_machine/switch.rs",

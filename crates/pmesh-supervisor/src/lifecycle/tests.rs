@@ -7,8 +7,12 @@ use proptest::prelude::*;
 use super::{Action, Event, Grace, Lifecycle, Phase};
 
 const SEC: Duration = Duration::from_secs(1);
-const GRACE: Grace =
-    Grace { ready: Duration::from_secs(30), drain: Duration::from_secs(20), stop: Duration::from_secs(10) };
+const GRACE: Grace = Grace {
+    ready: Duration::from_secs(30),
+    drain: Duration::from_secs(20),
+    stop: Duration::from_secs(10),
+    unhealthy: Duration::from_secs(10),
+};
 
 fn starting() -> (Lifecycle, Instant) {
     let (mut instance, now) = (Lifecycle::new(GRACE, 1), Instant::now());

@@ -6,6 +6,7 @@ mod outliving;
 mod ports;
 mod probing;
 mod products;
+mod replacing;
 mod shown;
 mod silent;
 mod world;

@@ -18,11 +18,13 @@ pub(super) struct Probes {
     pub(super) silent: bool,
     /// When it was looked last where it listens; at first when it was started.
     sought: Instant,
+    /// Since when it is unhealthy, after it was ready.
+    pub(super) unhealthy_since: Option<Instant>,
     /// Why it does not pass, as far as that tells something of this process.
     failure: Option<ProbeFailure>,
 }
 
-saved!(struct Probes { liveness, under_way, proven, silent, sought, failure });
+saved!(struct Probes { liveness, under_way, proven, silent, sought, unhealthy_since, failure });
 
 /// How an instance is probed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +49,7 @@ impl Probes {
             proven: false,
             silent: false,
             sought: now,
+            unhealthy_since: None,
             failure: None,
         }
     }
@@ -60,6 +63,15 @@ impl Probes {
             self.sought = now;
         }
         is_due
+    }
+
+    /// Takes how it is now, once it has been ready.
+    pub(super) fn note_health(&mut self, now: Instant) {
+        if self.liveness.is_healthy() {
+            self.unhealthy_since = None;
+        } else {
+            self.unhealthy_since.get_or_insert(now);
+        }
     }
 
     /// Takes what a probe has said.

@@ -73,6 +73,17 @@ impl Slot {
         self.upstream()
     }
 
+    /// Until when it may stay unhealthy; none where it is not.
+    pub(crate) fn unhealthy_until(&self) -> Option<Instant> {
+        let since = self.probes()?.unhealthy_since.filter(|_| self.is_ready())?;
+        since.checked_add(self.lifecycle.grace().unhealthy)
+    }
+
+    pub(crate) fn note_too_long_unhealthy(&self, step: &mut MachineStep) {
+        let limit = self.lifecycle.grace().unhealthy;
+        self.note(InstanceNotice::TooLongUnhealthy { limit }, step);
+    }
+
     /// A request to it has been answered, after others were not.
     pub(super) fn on_answered(&mut self, spec: &AppSpec, step: &mut MachineStep) {
         if !self.is_ready() {
@@ -85,7 +96,9 @@ impl Slot {
         if probes.under_way.is_some() {
             probes.under_way = Some(ProbeKind::Overtaken);
         }
-        if probes.liveness.set_healthy(true, &spec.monitor, step.now) {
+        let changed = probes.liveness.set_healthy(true, &spec.monitor, step.now);
+        probes.note_health(step.now);
+        if changed {
             self.note(InstanceNotice::HealthyAgain, step);
             self.trouble = None;
         }
@@ -135,6 +148,9 @@ impl Slot {
         } else {
             probes.liveness.on_result(result.is_ok(), &spec.monitor, step.now)
         };
+        if is_ready {
+            probes.note_health(step.now);
+        }
         match result {
             Ok(_) if changed && is_ready => {
                 self.note(InstanceNotice::HealthyAgain, step);

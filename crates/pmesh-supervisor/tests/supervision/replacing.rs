@@ -208,6 +208,8 @@ async fn what_is_ready_but_fails_its_probes_serves_until_the_new_run_is_ready_an
     for unity in [Unity::Each, Unity::Together] {
         let world = World::new();
         let (mut web, api) = (world.app("web"), world.app("api"));
+        // Nothing is to take its place by itself.
+        web.unhealthy_timeout = 60 * 60 * SEC;
         world.up(&[("web", &web), ("api", &api)]).await;
         world.prober.fail_port(world.port(0).unwrap());
         world.pass(60 * SEC).await;
