@@ -65,7 +65,8 @@ mod tests {
         let all = [0, 1, 2, 3].map(|place| order.all_before(place));
         assert_eq!(all, [vec![], vec![0], vec![1, 0], vec![]]);
         assert_eq!(order.before(2), [1]);
-        assert_eq!(order.behind(0).collect::<Vec<_>>(), [1]);
+        let behind = [0, 1, 2, 3].map(|place| order.behind(place).collect::<Vec<_>>());
+        assert_eq!(behind, [vec![1], vec![2], vec![], vec![]]);
     }
 
     #[test]
