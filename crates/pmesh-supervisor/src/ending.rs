@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tracing::error;
 
 use crate::{
-    Exit, LogSource, LogStream, ProcessTree, ServiceLog, Signal, Spawned, Survivor, Tail,
+    Exit, LogSource, LogStream, ProcessTree, ServiceLog, Signal, Spawned, Survivor, Tail, pump_outputs,
     saved::saved,
     survivor::{self, AFTER_KILL},
 };
@@ -60,7 +60,7 @@ pub(crate) async fn run<S>(
     stop: impl Future<Output = S>,
     grace: impl Future<Output = ()>,
 ) -> Result<Exit, S> {
-    let Spawned { tree, exit, output } = spawned;
+    let Spawned { tree, exit, output, errors } = spawned;
     let tree = KillOnDrop(tree.into());
     let ends = async {
         let end = tokio::select! {
@@ -75,7 +75,7 @@ pub(crate) async fn run<S>(
     };
     // Beside the wait for the end, because a process that writes to a full pipe ends only when somebody reads
     // it.
-    let mut pump = pin!(log.pump(LogSource { instance: None, stream }, output, tail));
+    let mut pump = pin!(pump_outputs(log, LogSource { instance: None, stream }, output, errors, &tail));
     let mut ends = pin!(ends);
     tokio::select! {
         end = &mut ends => {

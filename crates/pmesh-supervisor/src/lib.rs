@@ -155,7 +155,7 @@ pub use log::{
     BadLogCursor, FollowStart, LineEnd, LogCursor, LogEvent, LogFolder, LogFollow, LogLimits, LogLine,
     LogQuery, LogReadError, LogStream,
 };
-pub(crate) use log::{LogSource, ServiceLog, Tail};
+pub(crate) use log::{LogSource, ServiceLog, Tail, pump_outputs};
 pub use machine_facts::MachineFacts;
 pub use metrics::{InstanceFigures, ProcessFigures, Sampler};
 pub use name::{BadServiceName, ServiceId, ServiceName};

@@ -42,7 +42,7 @@ pub use self::{
     log_stream::LogStream,
     reading::{FollowStart, LogEvent, LogFollow, LogQuery, LogReadError},
 };
-pub(crate) use self::{log_source::LogSource, tail::Tail};
+pub(crate) use self::{log_source::LogSource, pump::pump_outputs, tail::Tail};
 use crate::WorkThreads;
 
 /// How many jobs may wait for the writer before a note is dropped. Each output has at most one job waiting,

@@ -89,9 +89,9 @@ impl OsSpawner {
         };
         if let Some(Ok((leaf, entry))) = contained.map(|leaf| leaf.inspect_err(&not_contained)) {
             match self.spawn_process(launch, &program, &tree, Some(entry)) {
-                Ok((leader, output)) => {
+                Ok((leader, outputs)) => {
                     let members = CgroupMembers::new(Arc::clone(&leader), leaf);
-                    return Ok(spawned(leader, Box::new(members), output));
+                    return Ok(spawned(leader, Box::new(members), outputs));
                 }
                 Err(error) => {
                     leaf.remove();
@@ -106,9 +106,9 @@ impl OsSpawner {
         Ok(self.in_session(started, tree))
     }
 
-    fn in_session(&self, (leader, output): (Arc<Leader>, pipe::Receiver), tree: TreeMark) -> Spawned {
+    fn in_session(&self, (leader, outputs): (Arc<Leader>, [pipe::Receiver; 2]), tree: TreeMark) -> Spawned {
         let members = SessionMembers::new(Arc::clone(&leader), tree, Arc::clone(&self.tables));
-        spawned(leader, Box::new(members), output)
+        spawned(leader, Box::new(members), outputs)
     }
 
     /// Starts the process, in the control group of this `cgroup.procs`.
@@ -118,9 +118,9 @@ impl OsSpawner {
         program: &Path,
         tree: &TreeMark,
         entry: Option<OwnedFd>,
-    ) -> io::Result<(Arc<Leader>, pipe::Receiver)> {
-        let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-        let output = pipe::Receiver::from_owned_fd(read)?;
+    ) -> io::Result<(Arc<Leader>, [pipe::Receiver; 2])> {
+        let (output, stdout) = output_pipe()?;
+        let (errors, stderr) = output_pipe()?;
         let mut command = Command::new(program);
         command
             .arg0(&launch.program)
@@ -134,22 +134,30 @@ impl OsSpawner {
                 Stdin::Null => Stdio::null(),
                 Stdin::Inherit => Stdio::inherit(),
             })
-            .stderr(write.try_clone()?)
-            .stdout(write);
+            .stdout(stdout)
+            .stderr(stderr);
         let user =
             launch.account.as_ref().map(|account| ChildUser::new(account, &launch.folder)).transpose()?;
         sys::prepare_child(&mut command, launch.nofile, entry, user);
         let child = command.spawn().map_err(|error| explained(error, program, launch))?;
-        Ok((Arc::new(Leader::new(child)?), output))
+        Ok((Arc::new(Leader::new(child)?), [output, errors]))
     }
 }
 
-fn spawned(leader: Arc<Leader>, members: Box<dyn Membership>, output: pipe::Receiver) -> Spawned {
+/// A pipe for an output of a process: the end that we read, and the one that it writes.
+fn output_pipe() -> io::Result<(pipe::Receiver, OwnedFd)> {
+    let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    Ok((pipe::Receiver::from_owned_fd(read)?, write))
+}
+
+fn spawned(leader: Arc<Leader>, members: Box<dyn Membership>, outputs: [pipe::Receiver; 2]) -> Spawned {
+    let [output, errors] = outputs;
     let exit = Arc::clone(&leader);
     Spawned {
         tree: Box::new(OsTree::new(leader, members)),
         exit: Box::pin(async move { exit.exited().await }),
         output: Box::new(output),
+        errors: Some(Box::new(errors)),
     }
 }
 

@@ -91,9 +91,11 @@ pub struct Spawned {
     /// Resolves when the leader has ended, whatever still holds its output. Dropping it does not
     /// leave a zombie behind.
     pub exit: BoxFuture<'static, Exit>,
-    /// What the tree writes to its standard output and error, in the order of writing. Ends when
-    /// nothing holds the pipe any more.
+    /// What the tree writes to its standard output, in the order of writing, and to its standard error if that has no pipe of its
+    /// own. Ends when nothing holds the pipe any more.
     pub output: Box<dyn AsyncRead + Send + Unpin>,
+    /// What it writes to its standard error, in the same way.
+    pub errors: Option<Box<dyn AsyncRead + Send + Unpin>>,
 }
 
 impl Spawned {
@@ -103,7 +105,13 @@ impl Spawned {
         exit: BoxFuture<'static, Exit>,
         output: Box<dyn AsyncRead + Send + Unpin>,
     ) -> Self {
-        Self { tree, exit, output }
+        Self { tree, exit, output, errors: None }
+    }
+
+    /// The same with a pipe of its own for the standard error.
+    #[must_use]
+    pub fn with_errors(self, errors: Box<dyn AsyncRead + Send + Unpin>) -> Self {
+        Self { errors: Some(errors), ..self }
     }
 }
 

@@ -35,6 +35,7 @@ struct Run {
     tree: Arc<dyn ProcessTree>,
     exit: BoxFuture<'static, Exit>,
     output: Box<dyn AsyncRead + Send + Unpin>,
+    errors: Box<dyn AsyncRead + Send + Unpin>,
 }
 
 impl Drop for Run {
@@ -43,9 +44,12 @@ impl Drop for Run {
     }
 }
 
+fn run(Spawned { tree, exit, output, errors, .. }: Spawned) -> Run {
+    Run { tree: tree.into(), exit, output, errors: errors.unwrap() }
+}
+
 fn start_with(spawner: &OsSpawner, launch: &Launch) -> Run {
-    let Spawned { tree, exit, output, .. } = spawner.spawn(launch).unwrap();
-    Run { tree: tree.into(), exit, output }
+    run(spawner.spawn(launch).unwrap())
 }
 
 fn start(launch: &Launch) -> Run {
@@ -81,10 +85,11 @@ fn exists(pid: u32) -> bool {
 }
 
 #[tokio::test]
-async fn output_and_error_come_in_the_order_of_writing_and_the_exit_is_told() {
+async fn output_and_errors_come_by_pipes_of_their_own_and_the_exit_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let mut run = start(&shell(folder.path(), "echo a; echo b >&2; echo c; exit 3"));
-    assert_eq!(output(&mut run).await, "a\nb\nc\n");
+    assert_eq!(output(&mut run).await, "a\nc\n");
+    assert_eq!(run.errors.read_u16().await.unwrap().to_be_bytes(), *b"b\n");
     assert_eq!((&mut run.exit).await, Exit::Code(3));
     run.tree.ended().await;
     assert_eq!(run.tree.pids(), []);
@@ -576,11 +581,7 @@ async fn whoever_may_not_enter_a_folder_or_execute_a_program_is_told_what_is_shu
             let paths = format!("{}:{}:/bin", path("shut").display(), path("bin").display());
             launch.env.insert("PATH".into(), paths.into());
         });
-        spawner.spawn(&launch).map(|spawned| Run {
-            tree: spawned.tree.into(),
-            exit: spawned.exit,
-            output: spawned.output,
-        })
+        spawner.spawn(&launch).map(run)
     };
     for (inside, program, said) in [
         ("shut/deep", "true", format!("user 4242 may not enter {}", path("shut").display())),

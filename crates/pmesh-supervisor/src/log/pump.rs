@@ -8,7 +8,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{LogSource, ServiceLog, Tail, Written, log_output::LogOutput};
+use super::{LogSource, LogStream, ServiceLog, Tail, Written, log_output::LogOutput};
 
 /// The most that is read at once, and that is given to the writer at once; the rest of a line can come on
 /// top.
@@ -105,6 +105,25 @@ impl ServiceLog {
     }
 }
 
+/// Pumps both outputs of a process into its log, as [`ServiceLog::pump`] does.
+pub(crate) fn pump_outputs(
+    log: &ServiceLog,
+    source: LogSource,
+    output: Box<dyn AsyncRead + Send + Unpin>,
+    errors: Option<Box<dyn AsyncRead + Send + Unpin>>,
+    tail: &Tail,
+) -> impl Future<Output = ()> + Send + 'static {
+    let of_errors = match source.stream {
+        LogStream::Stdout => LogSource { stream: LogStream::Stderr, ..source },
+        _ => source,
+    };
+    let errors = errors.map(|errors| log.pump(of_errors, errors, tail.clone()));
+    let output = log.pump(source, output, tail.clone());
+    async move {
+        futures_util::future::join(output, futures_util::future::OptionFuture::from(errors)).await;
+    }
+}
+
 async fn run(log: ServiceLog, source: LogOutput, mut output: impl AsyncRead + Send + Unpin, tail: Tail) {
     let chunker = Chunker::default();
     let mut pump = Pump { log, output: source, chunker, keeps_note: false };
@@ -197,7 +216,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        LogFolder, LogLimits, LogStream, WorkThreads, log::index_record::IndexRecord, testing::work_threads,
+        Launch, LogFolder, LogLimits, OsSpawner, Spawner as _, WorkThreads, log::index_record::IndexRecord,
+        testing::work_threads,
     };
 
     const APP: LogSource = LogSource { instance: Some(1), stream: LogStream::Stdout };
@@ -282,6 +302,29 @@ mod tests {
         let wanted = b"\xff\x00 bytes\nas they come\n[pmesh] two lines\n";
         assert_eq!(fs::read(log.path()).unwrap(), wanted);
         assert_eq!(tail.lines(), ["\u{fffd} bytes", "as they come"]);
+    }
+
+    #[tokio::test]
+    async fn what_a_process_writes_to_its_standard_error_is_known_as_that() {
+        let folder = tempfile::tempdir().unwrap();
+        let (log, tail) = (log(folder.path()), Tail::new());
+        let launch = Launch::new("/bin/sh", folder.path().to_owned()).with(|launch| {
+            launch.arguments = vec!["-c".into(), "echo out; echo err >&2".into()];
+        });
+        let spawned = OsSpawner::new(work_threads().proc).spawn(&launch).unwrap();
+        pump_outputs(&log, APP, spawned.output, spawned.errors, &tail).await;
+        spawned.exit.await;
+        let index = fs::read(folder.path().join("x.log.index")).unwrap();
+        let text = read(&log);
+        let mut seen: Vec<_> = IndexRecord::all(&index, 4)
+            .iter()
+            .map(|record| {
+                (record.source.stream.as_str(), &text[usize::try_from(record.offset).unwrap()..][..4])
+            })
+            .collect();
+        seen.sort_unstable();
+        assert_eq!(seen, [("stderr", "err\n"), ("stdout", "out\n")]);
+        assert_eq!(tail.lines().len(), 2);
     }
 
     #[tokio::test]

@@ -22,6 +22,7 @@ use crate::{
     lack::{is_lack, remedy},
     link::Link,
     pending::{HeldProcess, now, words_of},
+    pump_outputs,
     service_action::ServiceAction,
     service_event::{NoBuild, ServiceEvent},
     shutdown,
@@ -166,7 +167,7 @@ impl ServiceDriver {
         let unknown = ServiceEvent::Exited { upstream, exit: Exit::Unknown };
         self.pending.wait_for(unknown, exited.instrument(span.clone()));
         let source = LogSource { instance: Some(number), stream: LogStream::Stdout };
-        let pump = self.log(spec).pump(source, spawned.output, tail);
+        let pump = pump_outputs(&self.log(spec), source, spawned.output, spawned.errors, &tail);
         let output_ends = async move {
             pump.await;
             // Nobody waits for it before the leader has ended.

@@ -290,6 +290,7 @@ impl Spawner for FakeSpawner {
                 ended.unwrap_or(Exit::Unknown)
             }),
             output: Box::new(output),
+            errors: None,
         })
     }
 }
