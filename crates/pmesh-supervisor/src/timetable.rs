@@ -106,12 +106,11 @@ impl Timetable {
         due
     }
 
-    fn next_time(&self, wall: SystemTime) -> Next {
+    fn next_time(&mut self, wall: SystemTime) -> Next {
         let wall = timestamp(wall);
-        let from = match self.last {
-            Some(last) if last > wall && last.duration_since(wall) < REPEATS => last,
-            _ => wall,
-        };
+        // Of a clock that was set back far the times before are forgotten, or they would be left out when it comes near.
+        self.last.take_if(|last| last.duration_since(wall) >= REPEATS);
+        let from = self.last.map_or(wall, |last| last.max(wall));
         self.schedule.next_after(from).map_or(Next::Never, Next::At)
     }
 
@@ -127,10 +126,10 @@ impl Timetable {
         if self.next_at.zip(next).is_none_or(|(before, next)| far(before, next)) {
             self.next_at = next;
         }
+        let look = now + LOOK;
         self.look_at = match self.next {
             Next::In(at) => at,
-            Next::At(_) => next.map_or(now, |at| at.min(now + LOOK)),
-            Next::Never => now + LOOK,
+            Next::At(_) | Next::Never => next.map_or(look, |at| at.min(look)),
         };
     }
 }
@@ -220,6 +219,32 @@ mod tests {
         assert_eq!(clock.pass(2 * MINUTE), [(MINUTE, Due::Now)]);
         clock.wall -= 100 * HOUR;
         assert_eq!(clock.pass(HOUR).len(), 1);
+    }
+
+    #[test]
+    fn what_repeats_ends_at_three_hours() {
+        for (back, runs) in [(3 * HOUR, 4), (3 * HOUR - LOOK, 1)] {
+            let mut clock = Clock::of("20 * * * *");
+            assert_eq!(clock.pass(20 * MINUTE).len(), 1);
+            // It shows 12:20, which was the last time; the next look comes after half a minute.
+            clock.wall -= back + LOOK;
+            assert_eq!(clock.pass(4 * HOUR + MINUTE).len(), runs, "{back:?}");
+        }
+    }
+
+    #[test]
+    fn the_next_time_is_told_without_the_little_that_clocks_differ_and_moves_with_one_that_is_set() {
+        let mut clock = Clock::of("20 * * * *");
+        let told = clock.timetable.next();
+        clock.wall += Duration::from_millis(999);
+        clock.pass(MINUTE);
+        assert_eq!(clock.timetable.next(), told);
+        clock.wall += Duration::from_millis(1);
+        clock.pass(MINUTE);
+        assert_eq!(clock.timetable.next(), told.map(|at| at - Duration::from_secs(1)));
+        clock.wall -= 5 * MINUTE;
+        clock.pass(MINUTE);
+        assert_eq!(clock.timetable.next(), told.map(|at| at + 5 * MINUTE - Duration::from_secs(1)));
     }
 
     #[test]
