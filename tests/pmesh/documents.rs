@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command};
 
-use crate::harness::{Project, Server, lives, wait_for};
+use crate::harness::{Project, Server, lives, wait_for, web_manifest};
 
 #[test]
 fn every_curl_example_of_the_api_document_works() {
@@ -15,7 +15,8 @@ fn every_curl_example_of_the_api_document_works() {
         .filter(|example| example.contains("$API"))
         .collect();
     assert!(examples.len() >= 15, "only {} examples", examples.len());
-    let project = Project::web(1);
+    let report = "  report: !App\n    root: .\n    schedule: every 1h\n    run: 'true'\n";
+    let project = Project::new(&web_manifest(1, report));
     let server = Server::serve(&project);
     let pid = server.pid();
     for example in examples {
